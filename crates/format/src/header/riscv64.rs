@@ -1,0 +1,55 @@
+//! `struct minidumphdr` of riscv64, versions 1 and 2 (`sys/riscv/include/minidump.h`).
+//!
+//! Little-endian; version 2 adds `dumpavailsize`.
+
+use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, read};
+use crate::addr::{PageSize, PhysAddr, VirtAddr};
+use crate::arch::Arch;
+use crate::endian::Endian;
+use zerocopy::little_endian::{U32, U64};
+use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+
+/// On disk.
+#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Minidumphdr {
+    magic: [u8; MAGIC_LEN],
+    version: U32,
+    msgbufsize: U32,
+    bitmapsize: U32,
+    pmapsize: U32,
+    kernbase: U64,
+    dmapphys: U64,
+    dmapbase: U64,
+    dmapend: U64,
+    dumpavailsize: U32,
+}
+
+const _: () = {
+    assert!(size_of::<Minidumphdr>() == 76);
+    assert!(core::mem::offset_of!(Minidumphdr, kernbase) == 40);
+    assert!(core::mem::offset_of!(Minidumphdr, dmapphys) == 48);
+    assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 72);
+};
+
+pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+    let raw: &Minidumphdr = read(bytes)?;
+    let version = check_version(Arch::Riscv64, raw.version.get())?;
+    Ok(Header {
+        arch: Arch::Riscv64,
+        version,
+        endian: Endian::Little,
+        page_size: PageSize::SIZE_4K,
+        msgbufsize: raw.msgbufsize.get(),
+        bitmapsize: raw.bitmapsize.get(),
+        pmapsize: raw.pmapsize.get(),
+        dumpavailsize: (version >= 2).then(|| raw.dumpavailsize.get()),
+        kernbase: VirtAddr(raw.kernbase.get()),
+        direct_map: Some(DirectMap {
+            base: VirtAddr(raw.dmapbase.get()),
+            end: VirtAddr(raw.dmapend.get()),
+            phys: PhysAddr(raw.dmapphys.get()),
+        }),
+        pae: false,
+    })
+}

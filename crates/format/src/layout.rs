@@ -1,0 +1,184 @@
+//! Where each section of a minidump lies in the file.
+//!
+//! Every minidump has the same shape: header, message buffer, `dump_avail` (newer versions),
+//! bitmap, page tables, sparse pages; each section starts on a page boundary and is stored rounded
+//! up to pages. The sizes in the header are 32-bit, their sums are not: all is `u64` here and
+//! nothing can overflow.
+//!
+//! ```
+//! use vmcore_format::addr::{FileOffset, PageSize};
+//! use vmcore_format::layout::{Layout, Section};
+//! let layout = Layout::new(PageSize::SIZE_4K, 98232, Some(4096), 4096, 0x7ff000);
+//! assert_eq!(layout.section(Section::DumpAvail).offset, FileOffset(0x19000));
+//! assert_eq!(layout.section(Section::Pages).offset, FileOffset(0x81a000));
+//! assert_eq!(layout.end(24144), Some(FileOffset(0x666a000)));
+//! ```
+
+use crate::addr::{FileOffset, PageSize};
+use crate::header::Header;
+use core::fmt;
+
+/// A part of a minidump file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Section {
+    /// The header, alone on its page.
+    Header,
+    /// The message buffer's ring, and what follows it in memory up to the page's end.
+    MessageBuffer,
+    /// The ranges that number the bitmap's bits.
+    DumpAvail,
+    /// Which pages are in the dump.
+    Bitmap,
+    /// The final levels of the kernel's page tables.
+    PageTables,
+    /// The pages, in the order of their bits.
+    Pages,
+}
+
+impl fmt::Display for Section {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Header => "header",
+            Self::MessageBuffer => "message buffer",
+            Self::DumpAvail => "dump_avail",
+            Self::Bitmap => "bitmap",
+            Self::PageTables => "page tables",
+            Self::Pages => "pages",
+        })
+    }
+}
+
+/// Where a section lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extent {
+    /// First byte in the file.
+    pub offset: FileOffset,
+    /// Bytes that mean something, as in the header.
+    pub len_bytes: u64,
+    /// Bytes that it takes in the file: rounded up to pages.
+    pub stored_bytes: u64,
+}
+
+impl Extent {
+    /// First byte behind the stored section.
+    #[must_use]
+    pub const fn end(self) -> FileOffset {
+        FileOffset(self.offset.0 + self.stored_bytes)
+    }
+}
+
+/// Offsets of all sections of one minidump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    page_size: PageSize,
+    msgbufsize: u32,
+    dumpavailsize: u32,
+    bitmapsize: u32,
+    pmapsize: u32,
+}
+
+impl Layout {
+    /// The layout for these section sizes, in bytes.
+    #[must_use]
+    pub const fn new(
+        page_size: PageSize,
+        msgbufsize: u32,
+        dumpavailsize: Option<u32>,
+        bitmapsize: u32,
+        pmapsize: u32,
+    ) -> Self {
+        let dumpavailsize = match dumpavailsize {
+            Some(size) => size,
+            None => 0,
+        };
+        Self { page_size, msgbufsize, dumpavailsize, bitmapsize, pmapsize }
+    }
+
+    /// The layout of a dump with this header.
+    #[must_use]
+    pub const fn of(header: &Header) -> Self {
+        Self::new(
+            header.page_size,
+            header.msgbufsize,
+            header.dumpavailsize,
+            header.bitmapsize,
+            header.pmapsize,
+        )
+    }
+
+    /// Where `section` lies. [`Section::Pages`] has a length of 0 here: the bitmap decides it, see
+    /// [`Layout::end`].
+    #[must_use]
+    pub const fn section(&self, section: Section) -> Extent {
+        let page = self.page_size.bytes();
+        let dump_avail = page + self.stored(self.msgbufsize);
+        let bitmap = dump_avail + self.stored(self.dumpavailsize);
+        let tables = bitmap + self.stored(self.bitmapsize);
+        let pages = tables + self.stored(self.pmapsize);
+        let (offset, len) = match section {
+            Section::Header => return Extent { offset: FileOffset(0), len_bytes: page, stored_bytes: page },
+            Section::MessageBuffer => (page, self.msgbufsize),
+            Section::DumpAvail => (dump_avail, self.dumpavailsize),
+            Section::Bitmap => (bitmap, self.bitmapsize),
+            Section::PageTables => (tables, self.pmapsize),
+            Section::Pages => (pages, 0),
+        };
+        Extent { offset: FileOffset(offset), len_bytes: len as u64, stored_bytes: self.stored(len) }
+    }
+
+    /// Where sparse page number `rank` (counted from 0) starts, or `None` beyond 2^64.
+    #[inline]
+    #[must_use]
+    pub const fn page_offset(&self, rank: u64) -> Option<FileOffset> {
+        let Some(bytes) = rank.checked_mul(self.page_size.bytes()) else {
+            return None;
+        };
+        self.section(Section::Pages).offset.checked_add(bytes)
+    }
+
+    /// Length of a complete dump with `set_bits` pages, or `None` beyond 2^64.
+    #[must_use]
+    pub const fn end(&self, set_bits: u64) -> Option<FileOffset> {
+        self.page_offset(set_bits)
+    }
+
+    /// A size from the header rounded up to pages: at most 2^32 + a page.
+    const fn stored(&self, size: u32) -> u64 {
+        self.page_size.pages(size as u64) * self.page_size.bytes()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn offsets(layout: &Layout) -> [u64; 4] {
+        [Section::DumpAvail, Section::Bitmap, Section::PageTables, Section::Pages]
+            .map(|section| layout.section(section).offset.0)
+    }
+
+    #[test]
+    fn message_buffer_sizes_move_the_sections_behind_it() {
+        for (size, next) in
+            [(0, 0x1000), (1, 0x2000), (120, 0x2000), (4095, 0x2000), (4096, 0x2000), (4097, 0x3000), (98232, 0x19000)]
+        {
+            let layout = Layout::new(PageSize::SIZE_4K, size, Some(16), 8, 8);
+            assert_eq!(offsets(&layout), [next, next + 0x1000, next + 0x2000, next + 0x3000]);
+            assert_eq!(layout.section(Section::MessageBuffer).len_bytes, u64::from(size));
+        }
+    }
+
+    #[test]
+    fn sections_of_length_zero_take_no_room() {
+        let layout = Layout::new(PageSize::SIZE_4K, 0, None, 0, 0);
+        assert_eq!(offsets(&layout), [0x1000; 4]);
+        assert_eq!(layout.end(0), Some(FileOffset(0x1000)));
+    }
+
+    #[test]
+    fn the_largest_sizes_do_not_overflow() {
+        let layout = Layout::new(PageSize::SIZE_16K, u32::MAX, Some(u32::MAX), u32::MAX, u32::MAX);
+        assert_eq!(layout.section(Section::Pages).offset.0, 16384 + 4 * (1 << 32));
+        assert_eq!(layout.end(u64::MAX / 16384), None);
+    }
+}

@@ -1,0 +1,126 @@
+//! Every mapping of a tree of page tables, in ascending order of virtual addresses.
+
+use super::{Entry, Leaf, Paging, Radix, TableRef, Tables, WalkError};
+use crate::addr::{PhysAddr, VirtAddr};
+use crate::endian::{Endian, Width};
+use core::ops::ControlFlow;
+
+/// How many tables a visit may load: damaged tables can be aliased a million times.
+#[derive(Clone, Copy, Debug)]
+pub struct Budget {
+    /// Table loads left.
+    pub table_loads: u64,
+}
+
+/// Who is told what a visit finds. Any method may break the visit off.
+pub trait Visitor<E> {
+    /// A page of any size, mapped at `va`.
+    fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()>;
+
+    /// A table below the top array whose entries have this level. Called before its leaves.
+    fn table(&mut self, pa: PhysAddr, level: u32) -> ControlFlow<()> {
+        let _ = (pa, level);
+        ControlFlow::Continue(())
+    }
+
+    /// The mappings from `va` on cannot be visited, because a table cannot be read.
+    fn unreadable(&mut self, va: VirtAddr, error: WalkError<E>) -> ControlFlow<()> {
+        let _ = (va, error);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Visits every mapping below `radix`. Entries that name the root itself (x86's recursive slot)
+/// are skipped. `buf` needs room for one table for each level: `level + 1` tables in all.
+///
+/// Returns `Break` if the visitor broke off or the budget ran out (`budget.table_loads` is 0 then).
+pub fn visit<P: Paging, T: Tables>(
+    radix: &Radix,
+    tables: &T,
+    buf: &mut [u8],
+    budget: &mut Budget,
+    visitor: &mut impl Visitor<T::Error>,
+) -> ControlFlow<()> {
+    let per_chunk = 1u64 << P::INDEX_BITS;
+    let mut first = 0;
+    while first < radix.entries {
+        let count = per_chunk.min(radix.entries - first);
+        let chunk = Chunk { table: radix.top, first, count, level: radix.level, offset: 0 };
+        descend::<P, T>(radix, tables, chunk, buf, budget, visitor)?;
+        first += count;
+    }
+    ControlFlow::Continue(())
+}
+
+/// A run of entries of one table.
+#[derive(Clone, Copy)]
+struct Chunk {
+    table: TableRef,
+    first: u64,
+    count: u64,
+    level: u32,
+    /// Distance of the table's entry 0 from the radix's first address.
+    offset: u64,
+}
+
+/// Visits a run of entries, and the tables below. The recursion is as deep as the levels.
+fn descend<P: Paging, T: Tables>(
+    radix: &Radix,
+    tables: &T,
+    chunk: Chunk,
+    buf: &mut [u8],
+    budget: &mut Budget,
+    visitor: &mut impl Visitor<T::Error>,
+) -> ControlFlow<()> {
+    let Chunk { table, first, count, level, offset } = chunk;
+    let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
+    let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
+    let entries = match tables.load(table, first, count, P::ENTRY, own) {
+        Ok(entries) => entries,
+        Err(source) => {
+            let va = radix.va_at(offset + (first << P::shift(level))).unwrap_or(VirtAddr(u64::MAX));
+            return visitor.unreadable(va, WalkError::Table { level, table, source });
+        }
+    };
+    for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
+        if raw == 0 {
+            continue;
+        }
+        let offset = offset + (index << P::shift(level));
+        // Entries behind the last address map nothing.
+        let Some(va) = radix.va_at(offset) else {
+            return ControlFlow::Continue(());
+        };
+        match P::decode(level, raw) {
+            Entry::Absent => {}
+            Entry::Leaf(leaf) => visitor.leaf(va, leaf)?,
+            Entry::Table(next) if level == 0 || TableRef::At(next) == radix.top => {}
+            Entry::Table(next) => {
+                if budget.table_loads == 0 {
+                    return ControlFlow::Break(());
+                }
+                budget.table_loads -= 1;
+                let below_level = level - 1;
+                visitor.table(next, below_level)?;
+                let chunk = Chunk {
+                    table: TableRef::At(next),
+                    first: 0,
+                    count: 1 << P::INDEX_BITS,
+                    level: below_level,
+                    offset,
+                };
+                descend::<P, T>(radix, tables, chunk, below, budget, visitor)?;
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// The entries of a loaded run. Every architecture here keeps its tables little-endian.
+fn raw_entries<P: Paging>(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+    let width = usize::try_from(P::ENTRY.bytes()).unwrap_or(8);
+    bytes.chunks_exact(width).map(|raw| match P::ENTRY {
+        Width::W32 => u64::from(Endian::Little.u32_at(raw, 0).unwrap_or(0)),
+        Width::W64 => Endian::Little.u64_at(raw, 0).unwrap_or(0),
+    })
+}

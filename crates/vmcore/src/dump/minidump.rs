@@ -1,0 +1,161 @@
+//! Opening a minidump: its header, its ranges, and the checks that both allow.
+
+use super::{DumpKind, OpenError, OpenOptions};
+use crate::memory::{Memory, SparseMemory, Store};
+use crate::source::Source;
+use serde::Serialize;
+use std::path::Path;
+use thiserror::Error;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
+use vmcore_format::header::Header;
+use vmcore_format::layout::{Layout, Section};
+
+/// The most bytes of `dump_avail` that are looked at; kernels write a page.
+const DUMP_AVAIL_LIMIT: u64 = 1 << 20;
+
+/// Something odd about a dump that opens all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize)]
+#[serde(rename_all = "snake_case", tag = "warning")]
+#[non_exhaustive]
+pub enum Warning {
+    /// Ranges were left out.
+    #[error("{count} RAM ranges are reversed, out of order or overlapping, and were left out")]
+    RangesRefused {
+        /// How many.
+        count: usize,
+    },
+    /// `dump_avail` has no terminating pair.
+    #[error("dump_avail has no terminator; its end was taken as one")]
+    NoTerminator,
+    /// The bitmap has fewer bits than the ranges have pages.
+    #[error("the bitmap has {bits} bits for {pages} pages of RAM; the pages beyond are not in the dump")]
+    BitmapShort {
+        /// Bits of the bitmap.
+        bits: u64,
+        /// Pages in all ranges.
+        pages: u64,
+    },
+    /// The direct map's end is before its start.
+    #[error("the direct map ends at {end} before it starts at {base}; it is taken as empty")]
+    DirectMapReversed {
+        /// Start.
+        base: VirtAddr,
+        /// End.
+        end: VirtAddr,
+    },
+    /// The bitmap is empty.
+    #[error("the bitmap has no bytes: no page is in the dump")]
+    NoBitmap,
+    /// Program headers were left out.
+    #[error("{count} program headers overflow or lie outside the file, and were left out")]
+    SegmentsRefused {
+        /// How many.
+        count: usize,
+    },
+}
+
+pub(super) fn open(
+    path: &Path,
+    source: Source,
+    first: &[u8],
+    options: &OpenOptions,
+) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
+    let header = Header::parse(first)
+        .map_err(|source| OpenError::Header { path: path.to_owned(), source })?;
+    let layout = Layout::of(&header);
+    check_length(path, &source, &layout, options.up_to)?;
+    let mut warnings = Vec::new();
+    let ranges = ranges(path, &source, &header, &layout, &mut warnings)?;
+    let bits = u64::from(header.bitmapsize) * 8;
+    let pages = Numbering::new(&ranges).total_pages();
+    if bits == 0 {
+        warnings.push(Warning::NoBitmap);
+    } else if bits < pages {
+        warnings.push(Warning::BitmapShort { bits, pages });
+    }
+    if let Some(map) = header.direct_map.filter(|map| map.end < map.base) {
+        warnings.push(Warning::DirectMapReversed { base: map.base, end: map.end });
+    }
+    let sparse = SparseMemory::new(layout, header.bitmap_order(), ranges, header.page_size);
+    let memory = Memory {
+        source,
+        store: Store::Sparse(sparse),
+        page_size: header.page_size,
+        endian: header.endian,
+    };
+    Ok((DumpKind::Mini(header), memory, warnings))
+}
+
+/// Checks that every section up to `up_to` is in the file.
+fn check_length(
+    path: &Path,
+    source: &Source,
+    layout: &Layout,
+    up_to: Section,
+) -> Result<(), OpenError> {
+    let sections = [
+        Section::Header,
+        Section::MessageBuffer,
+        Section::DumpAvail,
+        Section::Bitmap,
+        Section::PageTables,
+    ];
+    for section in sections.into_iter().filter(|section| *section <= up_to) {
+        let extent = layout.section(section);
+        let need = extent.offset.0 + extent.len_bytes;
+        if extent.len_bytes > 0 && need > source.len() {
+            return Err(OpenError::Truncated {
+                path: path.to_owned(),
+                section,
+                need,
+                have: source.len(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// The numbered ranges of the dump.
+fn ranges(
+    path: &Path,
+    source: &Source,
+    header: &Header,
+    layout: &Layout,
+    warnings: &mut Vec<Warning>,
+) -> Result<Vec<NumberedRange>, OpenError> {
+    let Some(_) = header.dumpavailsize else {
+        return Ok(vec![NumberedRange::linear(u64::from(header.bitmapsize) * 8)]);
+    };
+    let extent = layout.section(Section::DumpAvail);
+    let len = extent.len_bytes.min(DUMP_AVAIL_LIMIT).min(source.len());
+    let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
+    let read = source
+        .read_positional(extent.offset.0, &mut bytes)
+        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+    bytes.truncate(read);
+    let pairs = dump_avail::decode(&bytes, header.endian).count();
+    if pairs == 0 {
+        if header.bitmapsize == 0 || read < bytes.len() {
+            return Ok(Vec::new());
+        }
+        return Err(OpenError::BadRanges {
+            path: path.to_owned(),
+            reason: "this version numbers its pages by RAM ranges (dump_avail), and there are none",
+        });
+    }
+    if pairs == bytes.len() / 16 {
+        warnings.push(Warning::NoTerminator);
+    }
+    let mut ranges = vec![NumberedRange::default(); pairs];
+    let count = NumberedRange::number(
+        header.page_size,
+        dump_avail::decode(&bytes, header.endian),
+        &mut ranges,
+    );
+    ranges.truncate(count.accepted);
+    if count.refused > 0 {
+        warnings.push(Warning::RangesRefused { count: count.refused });
+    }
+    Ok(ranges)
+}

@@ -1,0 +1,205 @@
+//! The kernel's ELF file: symbols, contents of its data, build id.
+//!
+//! Symbols are read from `.symtab`, local ones included: `dumppcb` and many others are static in
+//! some kernels. The table is indexed when first asked.
+//!
+//! ```
+//! use vmcore::kernel::KernelFile;
+//! let (_, kernel) = vmcore_synth::machines::small(vmcore_synth::Arch::Amd64, 3);
+//! let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("kernel");
+//! std::fs::write(&path, kernel.build())?;
+//! let kernel = KernelFile::open(&path)?;
+//! assert!(kernel.symbols().find("hz").is_some());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod build_id;
+mod find;
+mod symbols;
+
+pub use build_id::{BuildId, DumpBuildIds, Evidence};
+pub use find::{KernelSearch, Tried, search};
+pub use symbols::{Nearest, Symbol, SymbolTable};
+
+use crate::source::{Access, Source};
+use object::{Object as _, ObjectSection as _};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use thiserror::Error;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
+
+/// Why a file cannot serve as a kernel.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum KernelError {
+    /// The operating system could not open or read it.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What it said.
+        source: io::Error,
+    },
+    /// Not an ELF file.
+    #[error("{path} is not an ELF file, so not a kernel")]
+    NotElf {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A core, not a kernel.
+    #[error("{path} is an ELF core, not a kernel")]
+    Core {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Another architecture than any that is read here.
+    #[error("{path} is for machine {machine}, which is not supported")]
+    Machine {
+        /// The file.
+        path: PathBuf,
+        /// Its `e_machine`.
+        machine: u16,
+    },
+    /// A damaged ELF file.
+    #[error("{path} is a damaged ELF file: {reason}")]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+}
+
+/// An open kernel file.
+#[derive(Debug)]
+pub struct KernelFile {
+    path: PathBuf,
+    source: Source,
+    /// The contents, where the file cannot be mapped.
+    copy: Option<Vec<u8>>,
+    arch: Arch,
+    symbols: OnceLock<SymbolTable>,
+}
+
+impl KernelFile {
+    /// Opens a kernel or its separate debug file.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
+    pub fn open(path: &Path) -> Result<Self, KernelError> {
+        let io_error = |source| KernelError::Io { path: path.to_owned(), source };
+        let source = Source::open(path, Access::Mapped).map_err(io_error)?;
+        let mut first = [0; FileHeader::MAX_LEN];
+        let len = source.read_positional(0, &mut first).map_err(io_error)?;
+        let first = first.get(..len).unwrap_or_default();
+        if !first.starts_with(ELF_MAGIC) {
+            return Err(KernelError::NotElf { path: path.to_owned() });
+        }
+        let damaged = |reason: String| KernelError::Damaged { path: path.to_owned(), reason };
+        let header = FileHeader::parse(first).map_err(|error| damaged(error.to_string()))?;
+        if header.e_type == ET_CORE {
+            return Err(KernelError::Core { path: path.to_owned() });
+        }
+        let arch = Arch::from_elf_machine(header.e_machine).ok_or_else(|| KernelError::Machine {
+            path: path.to_owned(),
+            machine: header.e_machine,
+        })?;
+        let copy = match source.mapped(0..source.len()) {
+            Some(_) => None,
+            None => {
+                let len = usize::try_from(source.len()).map_err(|_| damaged("too large".into()))?;
+                let mut copy = vec![0; len];
+                source.read_positional(0, &mut copy).map_err(io_error)?;
+                Some(copy)
+            }
+        };
+        let kernel =
+            Self { path: path.to_owned(), source, copy, arch, symbols: OnceLock::new() };
+        object::File::parse(kernel.data()).map_err(|error| damaged(error.to_string()))?;
+        Ok(kernel)
+    }
+
+    /// The file.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Its architecture.
+    #[must_use]
+    pub const fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    fn data(&self) -> &[u8] {
+        match &self.copy {
+            Some(copy) => copy,
+            None => self.source.mapped(0..self.source.len()).unwrap_or_default(),
+        }
+    }
+
+    /// The symbols.
+    pub fn symbols(&self) -> SymbolsOf<'_> {
+        let table = self.symbols.get_or_init(|| SymbolTable::new(self.data()));
+        SymbolsOf { table, data: self.data() }
+    }
+
+    /// The GNU build id in the file.
+    #[must_use]
+    pub fn build_id(&self) -> Option<BuildId> {
+        let file = object::File::parse(self.data()).ok()?;
+        file.build_id().ok().flatten().and_then(BuildId::new)
+    }
+
+    /// What the file itself holds at `va`, such as constants in `.rodata`; `None` if no section
+    /// with contents covers all of `len` bytes.
+    #[must_use]
+    pub fn contents(&self, va: VirtAddr, len: u64) -> Option<&[u8]> {
+        let file = object::File::parse(self.data()).ok()?;
+        file.sections()
+            .find_map(|section| section.data_range(va.0, len).ok().flatten())
+            .filter(|bytes| !bytes.is_empty())
+    }
+}
+
+/// A kernel's symbols, with the file that holds their names.
+#[derive(Clone, Copy, Debug)]
+pub struct SymbolsOf<'a> {
+    table: &'a SymbolTable,
+    data: &'a [u8],
+}
+
+impl<'a> SymbolsOf<'a> {
+    /// The symbol of this name; a global one before local ones.
+    #[must_use]
+    pub fn find(&self, name: &str) -> Option<Symbol<'a>> {
+        self.table.find(self.data, name)
+    }
+
+    /// The symbol that holds `va`, or the nearest one before it.
+    #[must_use]
+    pub fn nearest(&self, va: VirtAddr) -> Option<Nearest<'a>> {
+        self.table.nearest(self.data, va)
+    }
+
+    /// How many there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Every symbol, by ascending address.
+    pub fn iter(&self) -> impl Iterator<Item = Symbol<'a>> + use<'a> {
+        self.table.iter(self.data)
+    }
+}

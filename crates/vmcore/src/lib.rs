@@ -1,0 +1,52 @@
+//! A kernel crash dump as memory.
+//!
+//! From the bytes up, in the order of the modules:
+//!
+//! - [`source`]: the bytes of a file, by positional reads and by mapping;
+//! - [`dump`]: which kind of dump it is ([`Dump::open`] is cheap on a machine of any size);
+//! - [`memory`]: physical memory: which page is in the dump and where, and why one is not;
+//! - [`translation`]: virtual addresses: windows in each format's own order;
+//! - [`space`]: reading virtual memory: partial, exact, tolerant of holes;
+//! - [`kernel`]: the kernel's ELF file: symbols, build id, and how it is found;
+//! - [`session`]: dump, kernel file and translation together;
+//! - on top of that [`pages`] (every page with its addresses), [`log`], [`process`], [`search`],
+//!   [`info`], [`verify`], [`map`] and [`list`].
+//!
+//! Two kinds of facts are kept apart throughout: a page that is *not in the dump* is data, not
+//! failure ([`memory::Absence`] says why); a file that is not what it claims is an error.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session};
+//! let kernel = KernelChoice::Given("kernel".as_ref());
+//! let session = Session::open("vmcore.0".as_ref(), kernel, &OpenOptions::default())?;
+//! let hz = session.space()?.read_u32(session.symbol("hz")?.address)?;
+//! println!("hz = {hz}");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+#![deny(unsafe_code)]
+
+pub mod dump;
+pub mod info;
+pub mod kernel;
+pub mod log;
+pub mod memory;
+pub mod pages;
+pub mod process;
+pub mod registers;
+pub mod session;
+pub mod source;
+pub mod space;
+pub mod translation;
+
+pub use dump::{Dump, OpenError, OpenOptions};
+pub use session::{Session, SessionError};
+pub use vmcore_format as format;
+
+/// Serialises a path as text; bytes that are not UTF-8 become replacement characters.
+fn serialize_path<S: serde::Serializer>(
+    path: &std::path::Path,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
+}

@@ -1,0 +1,200 @@
+//! The message buffer: what the kernel said before it died. Needs no kernel file in a minidump.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session, log};
+//! let session = Session::open("vmcore.0".as_ref(), KernelChoice::None, &OpenOptions::default())?;
+//! let log = log::read(&session)?;
+//! for line in log.lines() {
+//!     println!("{}", String::from_utf8_lossy(line.text));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::memory::Absence;
+use crate::session::{Session, SessionError};
+use serde::Serialize;
+use thiserror::Error;
+use vmcore_format::layout::Section;
+use vmcore_format::msgbuf::{self, Msgbuf, MsgbufError};
+
+/// The largest message buffer that is read through the kernel's pointer: kernels use 96 KiB.
+const MAX_RING: u64 = 64 << 20;
+
+/// Where the message buffer was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogSource {
+    /// The minidump's own section.
+    Section,
+    /// The kernel's memory, by the symbol `msgbufp`.
+    Symbol,
+}
+
+/// How it is known where the oldest line starts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogOrder {
+    /// `struct msgbuf` says it.
+    Msgbuf,
+    /// It is not known; the buffer has room left, so it has not wrapped.
+    NotFull,
+    /// It is not known, and the buffer is full: it is shown as it lies.
+    Unknown,
+}
+
+/// The message buffer in order.
+#[derive(Clone, Debug)]
+pub struct Log {
+    /// Where it was found.
+    pub source: LogSource,
+    /// How its start is known.
+    pub order: LogOrder,
+    /// Bytes that the buffer can hold.
+    pub capacity_bytes: u64,
+    /// Whether older lines were overwritten.
+    pub wrapped: bool,
+    /// Bytes from oldest to newest, without those never written.
+    text: Vec<u8>,
+}
+
+/// Why there is no message buffer.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LogError {
+    /// The dump has no section for it, and the kernel's pointer cannot be followed.
+    #[error("a full dump has its message buffer in kernel memory: {0}")]
+    NeedsKernel(#[from] SessionError),
+    /// The pointer leads to something else.
+    #[error("msgbufp leads to no message buffer: {0}")]
+    NotMsgbuf(MsgbufError),
+    /// The buffer's memory is not there.
+    #[error("the message buffer cannot be read: {0}")]
+    Absent(String),
+}
+
+/// One line of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Line<'a> {
+    /// The number in `<N>` in front of it: facility × 8 + severity. Kernel messages have none.
+    pub priority: Option<u32>,
+    /// The text, without the mark and the newline.
+    pub text: &'a [u8],
+}
+
+impl Log {
+    /// A log of a ring's bytes.
+    fn new(source: LogSource, ring: &[u8], state: Option<&Msgbuf>) -> Self {
+        let (oldest, newest) = msgbuf::in_order(ring, state);
+        let text: Vec<u8> =
+            oldest.iter().chain(newest).copied().filter(|byte| *byte != 0).collect();
+        let order = match state {
+            Some(_) => LogOrder::Msgbuf,
+            None if text.len() < ring.len() => LogOrder::NotFull,
+            None => LogOrder::Unknown,
+        };
+        let wrapped = match state {
+            Some(state) => msgbuf::has_wrapped(ring, Some(state)) && state.msg_wseq != 0,
+            None => order == LogOrder::Unknown && !ring.is_empty(),
+        };
+        Self { source, order, capacity_bytes: ring.len() as u64, wrapped, text }
+    }
+
+    /// Bytes from oldest to newest.
+    #[must_use]
+    pub fn text(&self) -> &[u8] {
+        &self.text
+    }
+
+    /// Whether the kernel said nothing, or the dump lost it.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.text.is_empty()
+    }
+
+    /// Its lines, with priority marks taken off.
+    pub fn lines(&self) -> impl DoubleEndedIterator<Item = Line<'_>> {
+        let text = self.text.strip_suffix(b"\n").unwrap_or(&self.text);
+        let lines = (!text.is_empty()).then(|| text.split(|byte| *byte == b'\n'));
+        lines.into_iter().flatten().map(Line::parse)
+    }
+}
+
+impl<'a> Line<'a> {
+    fn parse(line: &'a [u8]) -> Self {
+        let marked = line.strip_prefix(b"<").and_then(|rest| {
+            let end = rest.iter().position(|byte| *byte == b'>')?;
+            let digits = std::str::from_utf8(rest.get(..end)?).ok()?;
+            Some((digits.parse().ok()?, rest.get(end + 1..)?))
+        });
+        match marked {
+            Some((priority, text)) => Self { priority: Some(priority), text },
+            None => Self { priority: None, text: line },
+        }
+    }
+}
+
+/// The message buffer of a dump.
+///
+/// # Errors
+/// Returns an error if a full dump has no matching kernel file, or the buffer is not in the dump.
+pub fn read(session: &Session) -> Result<Log, LogError> {
+    let dump = session.dump();
+    let section = dump.section(Section::MessageBuffer).map_err(|absence| absent(&absence))?;
+    let Some(section) = section else {
+        return through_pointer(session);
+    };
+    let size = dump.minidump().map_or(0, |header| header.msgbufsize);
+    let len = usize::try_from(size).unwrap_or(0).min(section.len());
+    let (ring, slack) = section.split_at(len);
+    let state = Msgbuf::parse(slack, dump.memory().endian(), dump.arch().word())
+        .ok()
+        .filter(|state| state.msg_size == size);
+    Ok(Log::new(LogSource::Section, ring, state.as_ref()))
+}
+
+/// By the symbol `msgbufp`, as a full dump needs.
+fn through_pointer(session: &Session) -> Result<Log, LogError> {
+    let space = session.space()?;
+    let symbol = session.symbol("msgbufp")?;
+    let fault = |fault: crate::translation::Fault| LogError::Absent(fault.to_string());
+    let at = space.read_pointer(symbol.address).map_err(fault)?;
+    let mut raw = [0; 72];
+    let raw = raw.get_mut(..Msgbuf::len_bytes(space.word())).unwrap_or_default();
+    space.read_exact(at, raw).map_err(fault)?;
+    let state = Msgbuf::parse(raw, space.endian(), space.word()).map_err(LogError::NotMsgbuf)?;
+    let size = u64::from(state.msg_size);
+    if size > MAX_RING {
+        return Err(LogError::Absent(format!("it claims to have {size} bytes")));
+    }
+    let mut ring = vec![0; usize::try_from(size).unwrap_or(0)];
+    space.read_exact(state.msg_ptr, &mut ring).map_err(fault)?;
+    Ok(Log::new(LogSource::Symbol, &ring, Some(&state)))
+}
+
+fn absent(absence: &Absence) -> LogError {
+    LogError::Absent(absence.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_lose_their_priority_marks_and_nothing_else() {
+        let log = Log::new(LogSource::Section, b"one\n<118>two\n<x>three\n\0\0", None);
+        let lines: Vec<_> = log.lines().collect();
+        assert_eq!(lines[0], Line { priority: None, text: b"one" });
+        assert_eq!(lines[1], Line { priority: Some(118), text: b"two" });
+        assert_eq!(lines[2], Line { priority: None, text: b"<x>three" });
+        assert_eq!(lines.len(), 3);
+        assert_eq!((log.order, log.wrapped), (LogOrder::NotFull, false));
+    }
+
+    #[test]
+    fn an_empty_buffer_has_no_lines() {
+        let log = Log::new(LogSource::Section, &[0; 64], None);
+        assert!(log.is_empty());
+        assert_eq!(log.lines().count(), 0);
+    }
+}

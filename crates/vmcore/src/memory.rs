@@ -1,0 +1,287 @@
+//! The physical memory in a dump: which pages are there, where, and why another is not.
+//!
+//! A minidump holds the pages whose bit is set, one behind the other; a full dump holds ranges of
+//! addresses. Both answer one question, [`Memory::locate`]: where in the file is the byte at this
+//! physical address? The bitmap is read and its index built when first needed, not on open.
+//!
+//! ```no_run
+//! use vmcore::format::addr::PhysAddr;
+//! use vmcore::memory::Absence;
+//! use vmcore::{Dump, OpenOptions};
+//! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
+//! match dump.memory().locate(PhysAddr(0x1a3_4000)) {
+//!     Ok(offset) => println!("at {offset} of the file"),
+//!     Err(Absence::NotDumped { .. }) => println!("RAM that the kernel did not dump"),
+//!     Err(other) => println!("{other}"),
+//! }
+//! # Ok::<(), vmcore::OpenError>(())
+//! ```
+
+mod segments;
+mod sparse;
+
+pub use segments::{PhysSegment, SegmentMemory};
+pub use sparse::{RangeSummary, SparseMemory};
+
+use crate::source::{Bytes, Source};
+use std::io;
+use thiserror::Error;
+use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
+use vmcore_format::endian::{Endian, Width};
+use vmcore_format::layout::Section;
+use vmcore_format::paging::{TableRef, Tables};
+
+/// Why the bytes at a physical address cannot be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Absence {
+    /// Outside every RAM range of the machine.
+    #[error("physical page {pa} is not RAM of this machine (a hole or device memory)")]
+    NotRam {
+        /// The page.
+        pa: PhysAddr,
+    },
+    /// RAM, but not in the dump.
+    #[error("physical page {pa} is RAM, but its bit is clear (free, user or no-dump)")]
+    NotDumped {
+        /// The page.
+        pa: PhysAddr,
+    },
+    /// In the dump by the bitmap or the headers, but the file ends before it.
+    #[error("physical page {pa} belongs at {offset} of the file, but the file is truncated at {file_len}")]
+    Truncated {
+        /// The page.
+        pa: PhysAddr,
+        /// Where it would be.
+        offset: FileOffset,
+        /// Where the file ends.
+        file_len: FileOffset,
+    },
+    /// A section of the dump (not a page) lies behind the end of the file.
+    #[error("the {section} section is truncated")]
+    SectionTruncated {
+        /// The section.
+        section: Section,
+    },
+    /// The operating system could not read the file.
+    #[error("reading the file at {offset} failed: {kind}")]
+    Io {
+        /// Where in the file.
+        offset: FileOffset,
+        /// What it said.
+        kind: io::ErrorKind,
+    },
+}
+
+/// Where the pages are, by kind of dump.
+#[derive(Debug)]
+pub(crate) enum Store {
+    Sparse(SparseMemory),
+    Segments(SegmentMemory),
+}
+
+/// The physical memory of one dump.
+#[derive(Debug)]
+pub struct Memory {
+    pub(crate) source: Source,
+    pub(crate) store: Store,
+    pub(crate) page_size: PageSize,
+    pub(crate) endian: Endian,
+}
+
+impl Memory {
+    /// The bytes of the file.
+    #[must_use]
+    pub const fn source(&self) -> &Source {
+        &self.source
+    }
+
+    /// The dump's page size.
+    #[must_use]
+    pub const fn page_size(&self) -> PageSize {
+        self.page_size
+    }
+
+    /// Byte order of the kernel's integers.
+    #[must_use]
+    pub const fn endian(&self) -> Endian {
+        self.endian
+    }
+
+    /// The sparse pages of a minidump; `None` in a full dump.
+    #[must_use]
+    pub const fn sparse(&self) -> Option<&SparseMemory> {
+        match &self.store {
+            Store::Sparse(sparse) => Some(sparse),
+            Store::Segments(_) => None,
+        }
+    }
+
+    /// The ranges of a full dump; `None` in a minidump.
+    #[must_use]
+    pub const fn segments(&self) -> Option<&SegmentMemory> {
+        match &self.store {
+            Store::Segments(segments) => Some(segments),
+            Store::Sparse(_) => None,
+        }
+    }
+
+    /// Where in the file the byte at `pa` lies. The rest of its page follows it there.
+    ///
+    /// # Errors
+    /// Returns why it is absent.
+    #[inline]
+    pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, Absence> {
+        let page = self.page_size.base(self.page_size.pfn(pa));
+        let in_page = self.page_size.offset_in_page(pa.0);
+        let offset = match &self.store {
+            Store::Sparse(sparse) => sparse.page_offset(&self.source, self.page_size.pfn(pa))?,
+            Store::Segments(segments) => return segments.locate(pa, self.source.len()),
+        };
+        // A file may end inside the page.
+        if offset.0 + in_page >= self.source.len() {
+            return Err(self.truncated(page, offset));
+        }
+        Ok(FileOffset(offset.0 + in_page))
+    }
+
+    /// How many of `want_bytes` from `pa`, which do not cross a page, lie together in the file: a
+    /// full dump's range may end inside a page.
+    #[inline]
+    pub(crate) fn contiguous(&self, pa: PhysAddr, want_bytes: usize) -> usize {
+        match &self.store {
+            Store::Sparse(_) => want_bytes,
+            Store::Segments(segments) => segments.contiguous(pa, want_bytes),
+        }
+    }
+
+    #[cold]
+    fn truncated(&self, pa: PhysAddr, offset: FileOffset) -> Absence {
+        Absence::Truncated { pa, offset, file_len: FileOffset(self.source.len()) }
+    }
+
+    /// Reads at `pa`, not beyond its page; the whole of `buf` must fit into the page.
+    #[inline]
+    pub(crate) fn read_in_page(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), Absence> {
+        let offset = self.locate(pa)?;
+        self.read_file(pa, offset, buf)
+    }
+
+    /// Reads file bytes that belong to the memory at `pa`.
+    #[inline]
+    pub(crate) fn read_file(
+        &self,
+        pa: PhysAddr,
+        offset: FileOffset,
+        buf: &mut [u8],
+    ) -> Result<(), Absence> {
+        match self.source.read_at(offset.0, buf) {
+            Ok(len) if len == buf.len() => Ok(()),
+            Ok(_) => Err(self.truncated(pa, offset)),
+            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+        }
+    }
+
+    /// Reads physical memory into `buf`, page by page, up to the first absent page.
+    ///
+    /// Returns the bytes that were read, and why it stopped if that is not the end of `buf`.
+    pub fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> (usize, Option<Absence>) {
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = pa.checked_add(done as u64) else {
+                return (done, Some(Absence::NotRam { pa: PhysAddr(u64::MAX) }));
+            };
+            let left = self.page_size.bytes() - self.page_size.offset_in_page(at.0);
+            let len = usize::try_from(left).unwrap_or(buf.len()).min(buf.len() - done);
+            let len = self.contiguous(at, len).max(1);
+            let Some(part) = buf.get_mut(done..done + len) else { break };
+            if let Err(absence) = self.read_in_page(at, part) {
+                return (done, Some(absence));
+            }
+            done += len;
+        }
+        (done, None)
+    }
+
+    /// A whole page.
+    ///
+    /// # Errors
+    /// Returns why it is absent; a page that the file's end cuts is truncated.
+    pub fn page(&self, pfn: Pfn) -> Result<Bytes<'_>, Absence> {
+        let pa = self.page_size.base(pfn);
+        let offset = self.locate(pa)?;
+        let end = offset.0.saturating_add(self.page_size.bytes());
+        match self.source.bytes(offset.0..end) {
+            Ok(Some(bytes)) => Ok(bytes),
+            Ok(None) => Err(self.truncated(pa, offset)),
+            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+        }
+    }
+
+    /// Where entry `index` of a table lies in the file.
+    #[inline]
+    fn entry_offset(&self, table: TableRef, index: u64, width: Width) -> Result<FileOffset, Absence> {
+        match table {
+            TableRef::At(pa) => {
+                self.locate(pa.checked_add(index * width.bytes()).ok_or(Absence::NotRam { pa })?)
+            }
+            TableRef::Section => {
+                let section = match &self.store {
+                    Store::Sparse(sparse) => sparse.tables_offset(),
+                    Store::Segments(_) => FileOffset(0),
+                };
+                Ok(FileOffset(section.0 + index * width.bytes()))
+            }
+        }
+    }
+}
+
+/// Page tables in a dump: the section of a minidump, or physical pages.
+impl Tables for Memory {
+    type Error = Absence;
+
+    #[inline]
+    fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
+        let offset = self.entry_offset(table, index, width)?;
+        let at = PhysAddr(match table {
+            TableRef::At(pa) => pa.0,
+            TableRef::Section => 0,
+        });
+        match width {
+            Width::W64 => {
+                let mut raw = [0; 8];
+                self.read_file(at, offset, &mut raw)?;
+                Ok(self.endian.u64(raw))
+            }
+            Width::W32 => {
+                let mut raw = [0; 4];
+                self.read_file(at, offset, &mut raw)?;
+                Ok(u64::from(self.endian.u32(raw)))
+            }
+        }
+    }
+
+    fn load<'b>(
+        &'b self,
+        table: TableRef,
+        first: u64,
+        count: u64,
+        width: Width,
+        buf: &'b mut [u8],
+    ) -> Result<&'b [u8], Absence> {
+        let offset = self.entry_offset(table, first, width)?;
+        let len = count * width.bytes();
+        if let Some(mapped) = self.source.mapped(offset.0..offset.0.saturating_add(len)) {
+            return Ok(mapped);
+        }
+        let buf = usize::try_from(len)
+            .ok()
+            .and_then(|len| buf.get_mut(..len))
+            .ok_or(Absence::Io { offset, kind: io::ErrorKind::OutOfMemory })?;
+        // A table that the file's end cuts gives the entries that are there.
+        match self.source.read_positional(offset.0, buf) {
+            Ok(read) => Ok(buf.get(..read).unwrap_or_default()),
+            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+        }
+    }
+}

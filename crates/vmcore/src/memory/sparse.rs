@@ -1,0 +1,193 @@
+//! The sparse pages of a minidump: bitmap, numbering, rank.
+
+use super::Absence;
+use crate::source::Source;
+use std::sync::OnceLock;
+use vmcore_format::addr::{FileOffset, PageSize, Pfn};
+use vmcore_format::bitmap::{Bitmap, RankIndex, WordOrder};
+use vmcore_format::dump_avail::{NumberedRange, Numbering};
+use vmcore_format::layout::{Layout, Section};
+
+/// A bitmap up to this size is read; a larger one is mapped.
+const READ_BITMAP_UP_TO: u64 = 1 << 20;
+
+/// Pages of a minidump.
+#[derive(Debug)]
+pub struct SparseMemory {
+    pub(crate) layout: Layout,
+    pub(crate) order: WordOrder,
+    pub(crate) ranges: Vec<NumberedRange>,
+    pub(crate) page_size: PageSize,
+    /// Where the sections start that every read needs.
+    pages: FileOffset,
+    tables: FileOffset,
+    index: OnceLock<Result<Index, Absence>>,
+}
+
+/// The bitmap and its rank, built when first needed.
+#[derive(Debug)]
+struct Index {
+    /// The bitmap, if it is not mapped.
+    copy: Option<Vec<u8>>,
+    rank: RankIndex<Box<[u64]>, Box<[u32]>>,
+    set_bits: u64,
+}
+
+/// One RAM range and how much of it is in the dump.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RangeSummary {
+    /// The range.
+    pub range: NumberedRange,
+    /// Pages of it that are in the dump.
+    pub dumped_pages: u64,
+}
+
+impl SparseMemory {
+    pub(crate) fn new(
+        layout: Layout,
+        order: WordOrder,
+        ranges: Vec<NumberedRange>,
+        page_size: PageSize,
+    ) -> Self {
+        Self {
+            pages: layout.section(Section::Pages).offset,
+            tables: layout.section(Section::PageTables).offset,
+            layout,
+            order,
+            ranges,
+            page_size,
+            index: OnceLock::new(),
+        }
+    }
+
+    /// Where each section lies.
+    #[must_use]
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// The numbering of pages.
+    #[inline]
+    #[must_use]
+    pub fn numbering(&self) -> Numbering<'_> {
+        Numbering::new(&self.ranges)
+    }
+
+    pub(crate) const fn tables_offset(&self) -> FileOffset {
+        self.tables
+    }
+
+    #[inline]
+    fn index(&self, source: &Source) -> Result<&Index, Absence> {
+        self.index.get_or_init(|| self.build(source)).as_ref().map_err(|absence| *absence)
+    }
+
+    #[cold]
+    fn build(&self, source: &Source) -> Result<Index, Absence> {
+        let extent = self.layout.section(Section::Bitmap);
+        let range = extent.offset.0..extent.offset.0 + extent.len_bytes;
+        let truncated = Absence::SectionTruncated { section: Section::Bitmap };
+        if range.end > source.len() {
+            return Err(truncated);
+        }
+        let mapped =
+            if extent.len_bytes > READ_BITMAP_UP_TO { source.mapped(range.clone()) } else { None };
+        let copy = match mapped {
+            Some(_) => {
+                source.expect_mapped_reads(range.clone());
+                None
+            }
+            None => {
+                let mut copy = vec![0; usize::try_from(extent.len_bytes).map_err(|_| truncated)?];
+                match source.read_positional(range.start, &mut copy) {
+                    Ok(read) if read == copy.len() => Some(copy),
+                    Ok(_) => return Err(truncated),
+                    Err(error) => {
+                        return Err(Absence::Io { offset: extent.offset, kind: error.kind() });
+                    }
+                }
+            }
+        };
+        let bitmap = Bitmap::new(copy.as_deref().or(mapped).unwrap_or_default(), self.order);
+        let (supers, blocks) = RankIndex::lengths(&bitmap);
+        let mut supers = vec![0; supers].into_boxed_slice();
+        let mut blocks = vec![0; blocks].into_boxed_slice();
+        let set_bits = RankIndex::fill(&bitmap, &mut supers, &mut blocks);
+        Ok(Index { copy, rank: RankIndex::new(supers, blocks), set_bits })
+    }
+
+    #[inline]
+    fn bitmap_of<'a>(&self, source: &'a Source, index: &'a Index) -> Bitmap<'a> {
+        let bytes = match &index.copy {
+            Some(copy) => copy,
+            None => {
+                let extent = self.layout.section(Section::Bitmap);
+                source
+                    .mapped(extent.offset.0..extent.offset.0 + extent.len_bytes)
+                    .unwrap_or_default()
+            }
+        };
+        Bitmap::new(bytes, self.order)
+    }
+
+    /// The bitmap.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read.
+    pub fn bitmap<'a>(&'a self, source: &'a Source) -> Result<Bitmap<'a>, Absence> {
+        Ok(self.bitmap_of(source, self.index(source)?))
+    }
+
+    /// Pages that the bitmap says are in the dump, padding bits included.
+    ///
+    /// # Errors
+    /// Returns an error if the bitmap cannot be read.
+    pub fn set_bits(&self, source: &Source) -> Result<u64, Absence> {
+        Ok(self.index(source)?.set_bits)
+    }
+
+    /// Where the page starts in the file, which may end before.
+    #[inline]
+    pub(crate) fn page_offset(&self, source: &Source, pfn: Pfn) -> Result<FileOffset, Absence> {
+        let index = self.index(source)?;
+        let pa = self.page_size.base(pfn);
+        let bit = self.numbering().bit_of(pfn).ok_or(Absence::NotRam { pa })?;
+        let bitmap = self.bitmap_of(source, index);
+        if !bitmap.contains(bit) {
+            return Err(Absence::NotDumped { pa });
+        }
+        Ok(self.offset_of_rank(index.rank.rank(&bitmap, bit)))
+    }
+
+    /// Pages before bit `bit`.
+    pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, Absence> {
+        let index = self.index(source)?;
+        Ok(index.rank.rank(&self.bitmap_of(source, index), bit))
+    }
+
+    /// The bit of sparse page `rank`; `None` if there are not so many, or the bitmap is unreadable.
+    pub(crate) fn bit_of_rank(&self, source: &Source, rank: u64) -> Option<u64> {
+        let index = self.index(source).ok()?;
+        index.rank.select(&self.bitmap_of(source, index), rank)
+    }
+
+    /// Where sparse page `rank` starts. A rank is below 2^35 (the bitmap's size is 32-bit).
+    #[inline]
+    pub(crate) const fn offset_of_rank(&self, rank: u64) -> FileOffset {
+        FileOffset(self.pages.0 + (rank << self.page_size.shift()))
+    }
+
+    /// Each RAM range with the pages that the dump has of it.
+    ///
+    /// # Errors
+    /// Returns an error if the bitmap cannot be read.
+    pub fn summary(&self, source: &Source) -> Result<Vec<RangeSummary>, Absence> {
+        let mut summary = Vec::with_capacity(self.ranges.len());
+        for range in &self.ranges {
+            let before = self.rank(source, range.first_bit)?;
+            let after = self.rank(source, range.first_bit + range.len_pages())?;
+            summary.push(RangeSummary { range: *range, dumped_pages: after - before });
+        }
+        Ok(summary)
+    }
+}

@@ -1,0 +1,326 @@
+//! Every mapping of the kernel, and every page of the dump with all its virtual addresses.
+//!
+//! [`visit_mappings`] goes through the kernel's page tables in the order of virtual addresses and
+//! costs no memory. [`PageMap`] turns that around: every page of the dump, in the order of the
+//! file, exactly once, with each address that maps it; pages that only the direct map reaches are
+//! among them. Both bound their work on damaged tables, and say when they were cut short.
+//!
+//! ```no_run
+//! use vmcore::pages::PageMap;
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session};
+//! let session = Session::open("vmcore.0".as_ref(), KernelChoice::None, &OpenOptions::default())?;
+//! let map = PageMap::build(session.space()?)?;
+//! let direct_only = map.pages().filter(|page| page.mappings().next().is_none()).count();
+//! println!("{direct_only} pages have no address in the kernel map");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod present;
+
+pub use present::PresentRun;
+
+use crate::memory::{Absence, Memory};
+use crate::space::AddressSpace;
+use crate::translation::{PagingMode, WindowKind, with_paging};
+use std::ops::ControlFlow;
+use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
+use vmcore_format::elf::{PF_W, PF_X};
+use vmcore_format::header::DirectMap;
+use vmcore_format::paging::{
+    self, Amd64, Arm64Granule4K, Arm64Granule16K, Budget, I386, I386Pae, Leaf, MAX_LEVELS, Paging,
+    Prot, Radix, Riscv64, Visitor, WalkError,
+};
+
+/// Table loads that are always allowed, and how many there may be for each page of the dump: each
+/// real page table is named once, or a few times where address spaces share it.
+const TABLE_LOADS_BASE: u64 = 1 << 16;
+const TABLE_LOADS_PER_PAGE: u64 = 4;
+/// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
+const MAPPINGS_BASE: u64 = 1 << 16;
+const MAPPINGS_PER_PAGE: u64 = 4;
+/// No mapping, in the lists of a [`PageMap`].
+const NONE: u32 = u32::MAX;
+
+/// A mapping that the page tables hold, of any page size, in the dump or not.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// First virtual address.
+    pub va: VirtAddr,
+    /// First physical address.
+    pub pa: PhysAddr,
+    /// Bytes.
+    pub len_bytes: u64,
+    /// What it allows.
+    pub prot: Prot,
+}
+
+/// What a visit met besides mappings.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VisitSummary {
+    /// Page-table pages below the top array.
+    pub table_pages: u64,
+    /// Page tables that could not be read, because their page is not in the dump or cut.
+    pub unreadable_tables: u64,
+    /// Whether the visit stopped because the tables are damaged beyond its budget.
+    pub budget_exhausted: bool,
+}
+
+/// What is told of a visit.
+pub trait MappingVisitor {
+    /// A mapping, in ascending order of virtual addresses.
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()>;
+
+    /// A page-table page.
+    fn table(&mut self, pa: PhysAddr) {
+        let _ = pa;
+    }
+}
+
+impl<F: FnMut(Mapping)> MappingVisitor for F {
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
+        self(mapping);
+        ControlFlow::Continue(())
+    }
+}
+
+/// Visits every mapping of the kernel map: page tables, or the segments of an ELF core. The direct
+/// map of a minidump is not visited: it maps everything.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read.
+pub fn visit_mappings(
+    space: AddressSpace<'_>,
+    visitor: &mut impl MappingVisitor,
+) -> Result<VisitSummary, Absence> {
+    let memory = space.memory();
+    let mut summary = VisitSummary::default();
+    let budget = TABLE_LOADS_PER_PAGE * present::page_count(memory)? + TABLE_LOADS_BASE;
+    for window in space.translation().windows() {
+        match &window.kind {
+            WindowKind::Linear(_) => {}
+            WindowKind::Segments(segments) => {
+                for segment in segments {
+                    let prot = Prot {
+                        write: segment.p_flags & PF_W != 0,
+                        execute: segment.p_flags & PF_X != 0,
+                    };
+                    let mapping = Mapping {
+                        va: VirtAddr(segment.p_vaddr),
+                        pa: PhysAddr(segment.p_paddr),
+                        len_bytes: segment.p_memsz,
+                        prot,
+                    };
+                    if visitor.mapping(mapping).is_break() {
+                        return Ok(summary);
+                    }
+                }
+            }
+            WindowKind::Radix { mode, radix } => {
+                let mut adapter = Adapter { visitor, summary: &mut summary };
+                let mut budget = Budget { table_loads: budget };
+                let page = memory.page_size().bytes();
+                let len = usize::try_from(page).unwrap_or(0) * MAX_LEVELS;
+                let mut buf = vec![0; len];
+                let flow = with_paging!(*mode, P => {
+                    paging::visit::<P, _>(radix, memory, &mut buf, &mut budget, &mut adapter)
+                });
+                summary.budget_exhausted = flow.is_break() && budget.table_loads == 0;
+            }
+        }
+    }
+    Ok(summary)
+}
+
+/// Passes what the descent finds on to a [`MappingVisitor`].
+struct Adapter<'a, V> {
+    visitor: &'a mut V,
+    summary: &'a mut VisitSummary,
+}
+
+impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
+    #[inline]
+    fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
+        let len_bytes = leaf.len_bytes();
+        self.visitor.mapping(Mapping { va, pa: leaf.pa, len_bytes, prot: leaf.prot })
+    }
+
+    fn table(&mut self, pa: PhysAddr, _level: u32) -> ControlFlow<()> {
+        self.summary.table_pages += 1;
+        self.visitor.table(pa);
+        ControlFlow::Continue(())
+    }
+
+    fn unreadable(&mut self, _va: VirtAddr, _error: WalkError<Absence>) -> ControlFlow<()> {
+        self.summary.unreadable_tables += 1;
+        ControlFlow::Continue(())
+    }
+}
+
+/// The parts of a mapping that are in the dump, in ascending order.
+pub fn present_runs(
+    memory: &Memory,
+    mapping: Mapping,
+    on_run: impl FnMut(PresentRun),
+) -> Result<(), Absence> {
+    present::runs(memory, mapping, on_run)
+}
+
+/// Every page of the dump with all its known virtual addresses.
+#[derive(Debug)]
+pub struct PageMap<'a> {
+    memory: &'a Memory,
+    direct_map: Option<DirectMap>,
+    /// The first and the last mapping of each page, by its number in the file.
+    heads: Vec<(u32, u32)>,
+    nodes: Vec<Node>,
+    summary: VisitSummary,
+    dropped_mappings: u64,
+}
+
+/// A mapping of one page.
+#[derive(Clone, Copy, Debug)]
+struct Node {
+    va: u64,
+    prot: Prot,
+    /// The next mapping of the same page.
+    next: u32,
+}
+
+/// A page of the dump.
+#[derive(Clone, Copy, Debug)]
+pub struct Page<'m> {
+    map: &'m PageMap<'m>,
+    /// Its number; `None` for a set bit that is no page of any RAM range.
+    pub pfn: Option<Pfn>,
+    /// Where it starts in the file, which may be behind the end of a truncated one.
+    pub offset: FileOffset,
+    /// Its address in the direct map, if there is one and it reaches the page.
+    pub direct_map: Option<VirtAddr>,
+    first: u32,
+}
+
+impl<'a> PageMap<'a> {
+    /// Goes through the page tables once.
+    ///
+    /// # Errors
+    /// Returns an error if the bitmap cannot be read.
+    pub fn build(space: AddressSpace<'a>) -> Result<Self, Absence> {
+        let memory = space.memory();
+        let pages = present::page_count(memory)?;
+        let direct_map = space.translation().windows().iter().find_map(|window| match window.kind {
+            WindowKind::Linear(map) => Some(map),
+            _ => None,
+        });
+        let mut map = Self {
+            memory,
+            direct_map,
+            heads: vec![(NONE, NONE); usize::try_from(pages).unwrap_or(0)],
+            nodes: Vec::new(),
+            summary: VisitSummary::default(),
+            dropped_mappings: 0,
+        };
+        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
+        let mut failed = Ok(());
+        let summary = visit_mappings(space, &mut |mapping: Mapping| {
+            let result = present::runs(memory, mapping, |run| map.add(run, mapping, limit));
+            failed = failed.and(result);
+        })?;
+        failed?;
+        map.summary = summary;
+        Ok(map)
+    }
+
+    /// Adds a mapping of pages that lie together in the file.
+    fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) {
+        let size = self.memory.page_size();
+        for page in 0..run.len_pages {
+            if self.nodes.len() as u64 >= limit {
+                self.dropped_mappings += 1;
+                continue;
+            }
+            let Some((first, last)) = usize::try_from(run.number + page)
+                .ok()
+                .and_then(|number| self.heads.get_mut(number))
+            else {
+                continue;
+            };
+            // Below the limit, which is below `NONE`.
+            let node = u32::try_from(self.nodes.len()).unwrap_or(NONE);
+            if *first == NONE {
+                *first = node;
+            } else if let Some(last) = usize::try_from(*last).ok().and_then(|last| self.nodes.get_mut(last)) {
+                last.next = node;
+            }
+            *last = node;
+            let va = run.va.0.wrapping_add(page << size.shift());
+            self.nodes.push(Node { va, prot: mapping.prot, next: NONE });
+        }
+    }
+
+    /// What the visit of the page tables met.
+    #[must_use]
+    pub const fn summary(&self) -> &VisitSummary {
+        &self.summary
+    }
+
+    /// Mappings that were not kept, because the tables hold more than a sound kernel would.
+    #[must_use]
+    pub const fn dropped_mappings(&self) -> u64 {
+        self.dropped_mappings
+    }
+
+    /// How many pages the dump has by its headers and bitmap.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.heads.len()
+    }
+
+    /// Whether the dump has no pages.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.heads.is_empty()
+    }
+
+    /// Every page, in the order of the file.
+    pub fn pages(&self) -> impl Iterator<Item = Page<'_>> {
+        present::all(self.memory).zip(&self.heads).map(|((pfn, offset), (first, _))| Page {
+            map: self,
+            pfn,
+            offset,
+            direct_map: self.direct_of(pfn),
+            first: *first,
+        })
+    }
+
+    /// The page that holds file offset `offset`, which lies among the pages.
+    #[must_use]
+    pub fn page_at(&self, offset: FileOffset) -> Option<Page<'_>> {
+        let (number, pfn, start) = present::at(self.memory, offset)?;
+        let (first, _) = *self.heads.get(usize::try_from(number).ok()?)?;
+        Some(Page { map: self, pfn, offset: start, direct_map: self.direct_of(pfn), first })
+    }
+
+    fn direct_of(&self, pfn: Option<Pfn>) -> Option<VirtAddr> {
+        self.direct_map?.virt_of(self.memory.page_size().base(pfn?))
+    }
+}
+
+impl<'m> Page<'m> {
+    /// Its physical address; `None` for a set bit that is no page of any RAM range.
+    #[must_use]
+    pub fn pa(&self) -> Option<PhysAddr> {
+        self.pfn.map(|pfn| self.map.memory.page_size().base(pfn))
+    }
+
+    /// Its addresses in the kernel map, ascending, with what each mapping allows.
+    pub fn mappings(&self) -> impl Iterator<Item = (VirtAddr, Prot)> + use<'m> {
+        let map = self.map;
+        let mut next = self.first;
+        std::iter::from_fn(move || {
+            let node = map.nodes.get(usize::try_from(next).ok()?)?;
+            next = node.next;
+            Some((VirtAddr(node.va), node.prot))
+        })
+    }
+}

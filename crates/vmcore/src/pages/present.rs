@@ -1,0 +1,191 @@
+//! Which parts of physical ranges are in the dump, and the number of each page in the file.
+
+use super::Mapping;
+use crate::memory::{Absence, Memory, SegmentMemory, SparseMemory};
+use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr, VirtAddr};
+
+/// A part of a mapping whose pages are in the dump and lie together in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PresentRun {
+    /// First virtual address.
+    pub va: VirtAddr,
+    /// First physical address.
+    pub pa: PhysAddr,
+    /// Pages.
+    pub len_pages: u64,
+    /// Number of the first page in the file, from 0.
+    pub number: u64,
+    /// Where the first page starts in the file, which may be behind the end of a truncated one.
+    pub offset: FileOffset,
+}
+
+/// Pages that the dump has by its headers and bitmap. Bounded by the bitmap's size in the file.
+pub(super) fn page_count(memory: &Memory) -> Result<u64, Absence> {
+    if let Some(sparse) = memory.sparse() {
+        return sparse.set_bits(memory.source());
+    }
+    Ok(memory.segments().map_or(0, |segments| {
+        let pages = segments.segments().iter().map(|segment| pages_of(memory, segment.file_bytes));
+        pages.sum::<u64>().min(memory.page_size().pages(memory.source().len()))
+    }))
+}
+
+fn pages_of(memory: &Memory, bytes: u64) -> u64 {
+    memory.page_size().pages(bytes)
+}
+
+/// The parts of `mapping` that are in the dump.
+pub(super) fn runs(
+    memory: &Memory,
+    mapping: Mapping,
+    on_run: impl FnMut(PresentRun),
+) -> Result<(), Absence> {
+    match (memory.sparse(), memory.segments()) {
+        (Some(sparse), _) => sparse_runs(memory, sparse, mapping, on_run),
+        (_, Some(segments)) => {
+            segment_runs(memory.page_size(), segments, mapping, on_run);
+            Ok(())
+        }
+        (None, None) => Ok(()),
+    }
+}
+
+fn sparse_runs(
+    memory: &Memory,
+    sparse: &SparseMemory,
+    mapping: Mapping,
+    mut on_run: impl FnMut(PresentRun),
+) -> Result<(), Absence> {
+    let size = memory.page_size();
+    let source = memory.source();
+    let first = size.pfn(mapping.pa).0;
+    let end = first + size.pages(mapping.len_bytes);
+    let bitmap = sparse.bitmap(source)?;
+    let run = |pfn: u64, len_pages: u64, number: u64| PresentRun {
+        va: VirtAddr(mapping.va.0.wrapping_add((pfn - first) << size.shift())),
+        pa: size.base(Pfn(pfn)),
+        len_pages,
+        number,
+        offset: sparse.offset_of_rank(number),
+    };
+    if end == first + 1 {
+        // The common case: one page.
+        if let Some(bit) = sparse.numbering().bit_of(Pfn(first))
+            && bitmap.contains(bit)
+        {
+            on_run(run(first, 1, sparse.rank(source, bit)?));
+        }
+        return Ok(());
+    }
+    for range in &sparse.ranges {
+        let from = range.first.0.max(first);
+        let to = range.end.0.min(end);
+        if from >= to {
+            continue;
+        }
+        let bit_of = |pfn: u64| range.first_bit + (pfn - range.first.0);
+        let pfn_of = |bit: u64| range.first.0 + (bit - range.first_bit);
+        let mut bits = bitmap.ones(bit_of(from)..bit_of(to)).peekable();
+        let Some(first_bit) = bits.peek() else { continue };
+        let mut number = sparse.rank(source, *first_bit)?;
+        while let Some(start) = bits.next() {
+            let mut next = start + 1;
+            while bits.next_if_eq(&next).is_some() {
+                next += 1;
+            }
+            on_run(run(pfn_of(start), next - start, number));
+            number += next - start;
+        }
+    }
+    Ok(())
+}
+
+fn segment_runs(
+    size: PageSize,
+    segments: &SegmentMemory,
+    mapping: Mapping,
+    mut on_run: impl FnMut(PresentRun),
+) {
+    let start = mapping.pa.0;
+    let Some(end) = start.checked_add(mapping.len_bytes) else {
+        return;
+    };
+    let mut number = 0;
+    for segment in segments.segments() {
+        let segment_start = segment.range.start.0;
+        let segment_end = segment_start + segment.file_bytes;
+        let (from, to) = (start.max(segment_start), end.min(segment_end));
+        if from < to {
+            on_run(PresentRun {
+                va: VirtAddr(mapping.va.0.wrapping_add(from - start)),
+                pa: PhysAddr(from),
+                len_pages: size.pages(to - from),
+                number: number + ((from - segment_start) >> size.shift()),
+                offset: FileOffset(segment.offset.0 + (from - segment_start)),
+            });
+        }
+        number += size.pages(segment.file_bytes);
+        if segment_start >= end {
+            break;
+        }
+    }
+}
+
+/// Every page and where it starts in the file, in the order of the file.
+pub(super) fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
+    let sparse = memory.sparse().into_iter().flat_map(move |sparse| {
+        let bitmap = sparse.bitmap(memory.source()).ok();
+        let bits = bitmap.into_iter().flat_map(|bitmap| bitmap.ones(0..bitmap.len_bits()));
+        let mut pfns = Pfns { ranges: &sparse.ranges };
+        bits.zip(0..).map(move |(bit, number)| (pfns.of(bit), sparse.offset_of_rank(number)))
+    });
+    let segments = memory.segments().into_iter().flat_map(move |segments| {
+        let size = memory.page_size();
+        segments.segments().iter().flat_map(move |segment| {
+            (0..size.pages(segment.file_bytes)).map(move |page| {
+                let bytes = page << size.shift();
+                let pa = PhysAddr(segment.range.start.0 + bytes);
+                (Some(size.pfn(pa)), FileOffset(segment.offset.0 + bytes))
+            })
+        })
+    });
+    sparse.chain(segments)
+}
+
+/// Page numbers of ascending bits: the ranges are gone through once.
+struct Pfns<'a> {
+    ranges: &'a [vmcore_format::dump_avail::NumberedRange],
+}
+
+impl Pfns<'_> {
+    fn of(&mut self, bit: u64) -> Option<Pfn> {
+        while let Some(range) = self.ranges.first() {
+            if bit < range.first_bit + range.len_pages() {
+                return Some(Pfn(range.first.0 + (bit - range.first_bit)));
+            }
+            self.ranges = self.ranges.get(1..).unwrap_or_default();
+        }
+        None
+    }
+}
+
+/// The number, page and start of the page that holds `offset` of the file.
+pub(super) fn at(memory: &Memory, offset: FileOffset) -> Option<(u64, Option<Pfn>, FileOffset)> {
+    let size = memory.page_size();
+    if let Some(sparse) = memory.sparse() {
+        let number = offset.checked_sub(sparse.offset_of_rank(0))? >> size.shift();
+        let bit = sparse.bit_of_rank(memory.source(), number)?;
+        return Some((number, sparse.numbering().pfn_of(bit), sparse.offset_of_rank(number)));
+    }
+    let mut number = 0;
+    for segment in memory.segments()?.segments() {
+        if let Some(inside) = offset.checked_sub(segment.offset).filter(|at| *at < segment.file_bytes) {
+            let page = inside >> size.shift();
+            let start = page << size.shift();
+            let pfn = size.pfn(PhysAddr(segment.range.start.0 + start));
+            return Some((number + page, Some(pfn), FileOffset(segment.offset.0 + start)));
+        }
+        number += size.pages(segment.file_bytes);
+    }
+    None
+}

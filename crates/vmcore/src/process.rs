@@ -1,0 +1,246 @@
+//! Processes and threads, by the kernel's exported debug constants.
+//!
+//! The constants (`proc_off_*`, `thread_off_*`, since FreeBSD 10.3) exist so that a debugger needs
+//! no types. What they do not cover (states, wait messages, parents) is left out here. All walks
+//! are over hostile memory: every list is bounded, and a failure ends its own list only and is
+//! reported.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session, process};
+//! let kernel = KernelChoice::Given("kernel".as_ref());
+//! let session = Session::open("vmcore.0".as_ref(), kernel, &OpenOptions::default())?;
+//! for process in process::list(&session)?.processes {
+//!     println!("{} {}", process.pid, String::from_utf8_lossy(&process.comm));
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod constants;
+mod pcb;
+
+pub use constants::Constants;
+pub use pcb::PcbSource;
+
+use crate::registers::Registers;
+use crate::session::{Session, SessionError};
+use crate::space::AddressSpace;
+use crate::translation::Fault;
+use pcb::PcbFinder;
+use serde::Serialize;
+use std::collections::HashSet;
+use vmcore_format::addr::VirtAddr;
+
+/// `MAXCOMLEN` + 1: bytes of `p_comm` and `td_name`.
+const NAME_LEN: usize = 20;
+/// The most processes, and threads in all, that are listed.
+const MAX_ITEMS: usize = 1_000_000;
+/// Below this `__FreeBSD_version` zombies have a list of their own.
+const ZOMBPROC_GONE: i32 = 1_300_042;
+/// The most slots of the pid hash that are looked at.
+const MAX_HASH_SLOTS: u64 = 1 << 20;
+
+/// A process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Process {
+    /// Address of its `struct proc`.
+    pub address: VirtAddr,
+    /// Process id.
+    pub pid: i32,
+    /// Command name, as the kernel has it.
+    #[serde(serialize_with = "text")]
+    pub comm: Vec<u8>,
+    /// Whether it is only in the list of the dead.
+    pub zombie: bool,
+    /// Its threads, in the kernel's order.
+    pub threads: Vec<Thread>,
+}
+
+/// A thread.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Thread {
+    /// Address of its `struct thread`.
+    pub address: VirtAddr,
+    /// Thread id.
+    pub tid: i32,
+    /// Thread name, as the kernel has it.
+    #[serde(serialize_with = "text")]
+    pub name: Vec<u8>,
+    /// The CPU it ran on.
+    pub cpu: Option<u32>,
+    /// Whether it ran the dump code: the thread that panicked.
+    pub crashed: bool,
+    /// Where its registers were saved, and by whom.
+    pub pcb: Option<PcbSource>,
+    /// The registers, as far as they are in the dump.
+    pub registers: Option<Registers>,
+}
+
+/// All processes of a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ProcessList {
+    /// Newest first, as the kernel lists them; then the dead.
+    pub processes: Vec<Process>,
+    /// `dumptid`: the thread that ran the dump code.
+    pub crashed_tid: Option<i32>,
+    /// What could not be read: each costs the rest of one list.
+    pub problems: Vec<String>,
+}
+
+/// Serialises a name as text.
+fn text<S: serde::Serializer>(name: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&String::from_utf8_lossy(name))
+}
+
+impl Process {
+    /// The name of one of its threads as debuggers print it: `COMM`, or `COMM/THREAD` where the
+    /// thread has another name.
+    #[must_use]
+    pub fn thread_name(&self, thread: &Thread) -> Vec<u8> {
+        if thread.name.is_empty() || thread.name == self.comm {
+            return self.comm.clone();
+        }
+        [&self.comm[..], b"/", &thread.name[..]].concat()
+    }
+}
+
+/// Lists processes and threads.
+///
+/// # Errors
+/// Returns an error without a matching kernel file, or if it lacks the symbols that the walk needs.
+pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
+    let space = session.space()?;
+    let constants = Constants::read(session)?;
+    let mut walk = Walk {
+        space,
+        constants,
+        pcbs: PcbFinder::new(session, &constants)?,
+        seen: HashSet::new(),
+        threads: 0,
+        list: ProcessList { processes: Vec::new(), crashed_tid: constants.dumptid, problems: Vec::new() },
+    };
+    let address = |name: &str| session.symbol(name).map(|symbol| symbol.address);
+    match space.read_pointer(address("allproc")?) {
+        Ok(VirtAddr(0)) => walk.processes(address("proc0")?, constants.p_list, false),
+        Ok(first) => walk.processes(first, constants.p_list, false),
+        Err(fault) => walk.problem("allproc", &fault),
+    }
+    if let (Ok(zombproc), true) = (address("zombproc"), constants.osreldate < Some(ZOMBPROC_GONE)) {
+        match space.read_pointer(zombproc) {
+            Ok(first) => walk.processes(first, constants.p_list, true),
+            Err(fault) => walk.problem("zombproc", &fault),
+        }
+    } else if let (Ok(table), Ok(mask)) = (address("pidhashtbl"), address("pidhash")) {
+        walk.pid_hash(table, mask);
+    }
+    Ok(walk.list)
+}
+
+struct Walk<'a> {
+    space: AddressSpace<'a>,
+    constants: Constants,
+    pcbs: PcbFinder<'a>,
+    /// Processes and threads that were listed.
+    seen: HashSet<VirtAddr>,
+    threads: usize,
+    list: ProcessList,
+}
+
+impl Walk<'_> {
+    fn problem(&mut self, what: &str, fault: &Fault) {
+        self.list.problems.push(format!("{what}: {fault}"));
+    }
+
+    /// A member of a structure: its address.
+    fn member(base: VirtAddr, offset: u64) -> VirtAddr {
+        VirtAddr(base.0.wrapping_add(offset))
+    }
+
+    /// Follows a list of processes from `first` by the link at `link`.
+    fn processes(&mut self, first: VirtAddr, link: u64, zombie: bool) {
+        let mut next = first;
+        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && self.seen.insert(next) {
+            if let Err(fault) = self.process(next, zombie) {
+                self.problem(&format!("process list at {next}"), &fault);
+                return;
+            }
+            match self.space.read_pointer(Self::member(next, link)) {
+                Ok(following) => next = following,
+                Err(fault) => return self.problem(&format!("process list at {next}"), &fault),
+            }
+        }
+    }
+
+    fn process(&mut self, address: VirtAddr, zombie: bool) -> Result<(), Fault> {
+        let constants = self.constants;
+        let pid = self.space.read_i32(Self::member(address, constants.p_pid))?;
+        let comm = self.space.read_string(Self::member(address, constants.p_comm), NAME_LEN)?;
+        let mut process = Process { address, pid, comm, zombie, threads: Vec::new() };
+        if let Err(fault) = self.threads(&mut process) {
+            self.problem(&format!("threads of process {pid}"), &fault);
+        }
+        self.list.processes.push(process);
+        Ok(())
+    }
+
+    fn threads(&mut self, process: &mut Process) -> Result<(), Fault> {
+        let constants = self.constants;
+        let mut next = self.space.read_pointer(Self::member(process.address, constants.p_threads))?;
+        while next.0 != 0 && self.threads < MAX_ITEMS && self.seen.insert(next) {
+            self.threads += 1;
+            let thread = self.thread(next)?;
+            process.threads.push(thread);
+            next = self.space.read_pointer(Self::member(next, constants.td_plist))?;
+        }
+        Ok(())
+    }
+
+    fn thread(&mut self, address: VirtAddr) -> Result<Thread, Fault> {
+        let constants = self.constants;
+        let tid = self.space.read_i32(Self::member(address, constants.td_tid))?;
+        let name = self.space.read_string(Self::member(address, constants.td_name), NAME_LEN)?;
+        let oncpu = self.space.read_i32(Self::member(address, constants.td_oncpu)).unwrap_or(-1);
+        let crashed = constants.dumptid == Some(tid);
+        let cpu = self.pcbs.cpu_of(address, oncpu);
+        let pcb = self.pcbs.find(address, cpu, crashed);
+        let registers = pcb.and_then(|pcb| self.pcbs.registers(pcb));
+        Ok(Thread { address, tid, name, cpu, crashed, pcb, registers })
+    }
+
+    /// Every process is in the pid hash, the dead too: those not seen yet are zombies, unless the
+    /// list of the living broke off.
+    fn pid_hash(&mut self, table: VirtAddr, mask: VirtAddr) {
+        let Some(link) = self.constants.p_hash else {
+            return;
+        };
+        let word = self.space.word().bytes();
+        let (table, mask) = match (self.space.read_pointer(table), self.space.read_word(mask)) {
+            (Ok(table), Ok(mask)) => (table, mask),
+            (Err(fault), _) | (_, Err(fault)) => return self.problem("pidhashtbl", &fault),
+        };
+        let zombies = self.list.problems.is_empty();
+        for slot in 0..=mask.min(MAX_HASH_SLOTS) {
+            match self.space.read_pointer(Self::member(table, slot * word)) {
+                // A chain through the living goes on behind them.
+                Ok(first) => self.hash_chain(first, link, zombies),
+                Err(fault) => return self.problem(&format!("pid hash slot {slot}"), &fault),
+            }
+        }
+    }
+
+    fn hash_chain(&mut self, first: VirtAddr, link: u64, zombies: bool) {
+        let mut next = first;
+        let mut chain = HashSet::new();
+        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && chain.insert(next) {
+            if self.seen.insert(next)
+                && let Err(fault) = self.process(next, zombies)
+            {
+                return self.problem(&format!("pid hash at {next}"), &fault);
+            }
+            match self.space.read_pointer(Self::member(next, link)) {
+                Ok(following) => next = following,
+                Err(fault) => return self.problem(&format!("pid hash at {next}"), &fault),
+            }
+        }
+    }
+}

@@ -1,0 +1,328 @@
+//! A dump, its kernel file and the translation that both allow: what most questions need.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session};
+//! let session = Session::open(
+//!     "vmcore.0".as_ref(),
+//!     KernelChoice::Given("kernel".as_ref()),
+//!     &OpenOptions::default(),
+//! )?;
+//! let hz = session.symbol("hz")?;
+//! println!("{}", session.space()?.read_u32(hz.address)?);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::dump::{Dump, OpenError, OpenOptions};
+use crate::kernel::{self, BuildId, DumpBuildIds, KernelError, KernelFile, Symbol, Tried};
+use crate::memory::Absence;
+use crate::space::AddressSpace;
+use crate::translation::{RootError, RootSymbols, Translation};
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use thiserror::Error;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// Longest version string that is compared.
+const VERSION_MAX: usize = 1024;
+/// A dump up to this size is searched for notes without being asked.
+const NOTE_SEARCH_UP_TO: u64 = 256 << 20;
+
+/// Which kernel file to use.
+#[derive(Clone, Copy, Debug)]
+pub enum KernelChoice<'a> {
+    /// This one.
+    Given(&'a Path),
+    /// The one with the dump's build id; these places are searched first.
+    Find(&'a [PathBuf]),
+    /// None.
+    None,
+}
+
+/// Whether the kernel file is the one that crashed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "match")]
+pub enum KernelMatch {
+    /// The build ids are equal.
+    BuildId,
+    /// The version strings are equal; different builds of one source have the same.
+    Version,
+    /// Nothing to compare.
+    Unproven,
+    /// The build ids differ.
+    OtherBuildId {
+        /// In the dump.
+        dump: BuildId,
+        /// In the file.
+        file: BuildId,
+    },
+    /// The version strings differ.
+    OtherVersion {
+        /// In the dump.
+        dump: String,
+        /// In the file.
+        file: String,
+    },
+    /// Another architecture.
+    OtherArch {
+        /// Of the dump.
+        dump: Arch,
+        /// Of the file.
+        file: Arch,
+    },
+}
+
+impl KernelMatch {
+    /// Whether the file is certainly another kernel's.
+    #[must_use]
+    pub const fn is_mismatch(&self) -> bool {
+        matches!(
+            self,
+            Self::OtherBuildId { .. } | Self::OtherVersion { .. } | Self::OtherArch { .. }
+        )
+    }
+}
+
+/// Why a question that needs the kernel file or virtual addresses cannot be answered.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum SessionError {
+    /// No dump.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// No kernel file of the given name.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// No kernel file was found.
+    #[error("this needs the kernel file, and none was found for {}", dump.display())]
+    NoKernel {
+        /// The dump.
+        dump: PathBuf,
+        /// The build id that it must have.
+        build_id: Option<BuildId>,
+    },
+    /// The kernel file is another kernel's.
+    #[error("{} is not the kernel of {}", kernel.display(), dump.display())]
+    Mismatch {
+        /// The dump.
+        dump: PathBuf,
+        /// The file.
+        kernel: PathBuf,
+        /// What differs.
+        how: KernelMatch,
+    },
+    /// The kernel file lacks a symbol.
+    #[error("{} has no symbol {name}", kernel.display())]
+    NoSymbol {
+        /// The symbol.
+        name: String,
+        /// The file.
+        kernel: PathBuf,
+    },
+    /// The page tables cannot be found.
+    #[error(transparent)]
+    Root(#[from] RootError),
+}
+
+/// A dump with all that helps to read it.
+#[derive(Debug)]
+pub struct Session {
+    dump: Dump,
+    kernel: Option<KernelFile>,
+    tried: Vec<Tried>,
+    translation: Result<Translation, RootError>,
+    build_ids: OnceLock<Option<DumpBuildIds>>,
+    kernel_match: OnceLock<KernelMatch>,
+    force: bool,
+}
+
+impl Session {
+    /// Opens a dump and its kernel file.
+    ///
+    /// # Errors
+    /// Returns an error if the dump, or a kernel file that was given by name, cannot be opened. A
+    /// kernel that was not found is no error until it is needed.
+    pub fn open(
+        core: &Path,
+        kernel: KernelChoice<'_>,
+        options: &OpenOptions,
+    ) -> Result<Self, SessionError> {
+        let dump = Dump::open(core, options)?;
+        let mut session = Self {
+            translation: Translation::of(&dump, None),
+            dump,
+            kernel: None,
+            tried: Vec::new(),
+            build_ids: OnceLock::new(),
+            kernel_match: OnceLock::new(),
+            force: false,
+        };
+        match kernel {
+            KernelChoice::None => {}
+            KernelChoice::Given(path) => session.kernel = Some(KernelFile::open(path)?),
+            KernelChoice::Find(places) => {
+                let ids = session.build_ids().map(|ids| ids.ids.clone()).unwrap_or_default();
+                let search = kernel::search(&ids, core, places);
+                session.tried = search.tried;
+                session.kernel = search.found;
+            }
+        }
+        if let (Some(kernel), Err(_)) = (&session.kernel, &session.translation) {
+            session.translation = Translation::of(&session.dump, Some(&root_symbols(kernel)));
+        }
+        Ok(session)
+    }
+
+    /// Uses the kernel file even if it is certainly another kernel's.
+    #[must_use]
+    pub fn with_force(mut self, force: bool) -> Self {
+        self.force = force;
+        self
+    }
+
+    /// The dump.
+    #[must_use]
+    pub const fn dump(&self) -> &Dump {
+        &self.dump
+    }
+
+    /// The kernel file, whether it matches or not.
+    #[must_use]
+    pub const fn kernel(&self) -> Option<&KernelFile> {
+        self.kernel.as_ref()
+    }
+
+    /// Where the kernel file was looked for.
+    #[must_use]
+    pub fn tried(&self) -> &[Tried] {
+        &self.tried
+    }
+
+    /// The kernel's virtual memory.
+    ///
+    /// # Errors
+    /// Returns an error for a full dump without a kernel file that leads to its page tables.
+    pub fn space(&self) -> Result<AddressSpace<'_>, SessionError> {
+        match &self.translation {
+            Ok(translation) => {
+                Ok(AddressSpace::new(self.dump.memory(), self.dump.arch(), translation))
+            }
+            Err(RootError::NeedsKernel) => Err(self.no_kernel()),
+            Err(error) => Err(SessionError::Root(*error)),
+        }
+    }
+
+    /// The kernel file, checked to be the dump's.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or it is certainly another kernel's.
+    pub fn matching_kernel(&self) -> Result<&KernelFile, SessionError> {
+        let kernel = self.kernel.as_ref().ok_or_else(|| self.no_kernel())?;
+        match self.kernel_match() {
+            Some(how) if how.is_mismatch() && !self.force => Err(SessionError::Mismatch {
+                dump: self.dump.path().to_owned(),
+                kernel: kernel.path().to_owned(),
+                how: how.clone(),
+            }),
+            _ => Ok(kernel),
+        }
+    }
+
+    /// A symbol of the matching kernel.
+    ///
+    /// # Errors
+    /// Returns an error if there is no matching kernel file, or it lacks the symbol.
+    pub fn symbol(&self, name: &str) -> Result<Symbol<'_>, SessionError> {
+        let kernel = self.matching_kernel()?;
+        kernel.symbols().find(name).ok_or_else(|| SessionError::NoSymbol {
+            name: name.to_owned(),
+            kernel: kernel.path().to_owned(),
+        })
+    }
+
+    /// The build ids in the dump; `None` if there are none. Small dumps are searched for notes if
+    /// the kernel's ELF header is not in them.
+    pub fn build_ids(&self) -> Option<&DumpBuildIds> {
+        self.build_ids
+            .get_or_init(|| {
+                DumpBuildIds::from_elf_header(&self.dump, self.translation.as_ref().ok())
+                    .or_else(|| self.search_build_ids(NOTE_SEARCH_UP_TO).ok().flatten())
+            })
+            .as_ref()
+    }
+
+    fn search_build_ids(&self, up_to_bytes: u64) -> Result<Option<DumpBuildIds>, Absence> {
+        if self.dump.memory().source().len() > up_to_bytes {
+            return Ok(None);
+        }
+        let ids = DumpBuildIds::by_note_search(self.dump.memory())?;
+        Ok((!ids.ids.is_empty()).then_some(ids))
+    }
+
+    /// Whether the kernel file is the dump's; `None` without a kernel file.
+    pub fn kernel_match(&self) -> Option<&KernelMatch> {
+        let kernel = self.kernel.as_ref()?;
+        Some(self.kernel_match.get_or_init(|| self.compare(kernel)))
+    }
+
+    fn compare(&self, kernel: &KernelFile) -> KernelMatch {
+        if kernel.arch() != self.dump.arch() {
+            return KernelMatch::OtherArch { dump: self.dump.arch(), file: kernel.arch() };
+        }
+        if let (Some(ids), Some(file)) = (self.build_ids(), kernel.build_id()) {
+            if ids.ids.contains(&file) {
+                return KernelMatch::BuildId;
+            }
+            if let Some(dump) = ids.certain() {
+                return KernelMatch::OtherBuildId { dump, file };
+            }
+        }
+        match (self.version_in_dump(kernel), version_in_file(kernel)) {
+            (Some(dump), Some(file)) if dump == file => KernelMatch::Version,
+            (Some(dump), Some(file)) => KernelMatch::OtherVersion { dump, file },
+            _ => KernelMatch::Unproven,
+        }
+    }
+
+    /// The string at the kernel file's `version` symbol in the dump's memory.
+    fn version_in_dump(&self, kernel: &KernelFile) -> Option<String> {
+        let symbol = kernel.symbols().find("version")?;
+        let translation = self.translation.as_ref().ok()?;
+        let space = AddressSpace::new(self.dump.memory(), self.dump.arch(), translation);
+        let text = space.read_string(symbol.address, VERSION_MAX).ok()?;
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    fn no_kernel(&self) -> SessionError {
+        SessionError::NoKernel {
+            dump: self.dump.path().to_owned(),
+            build_id: self.build_ids().and_then(DumpBuildIds::certain),
+        }
+    }
+}
+
+/// The string at `version` in the file itself.
+fn version_in_file(kernel: &KernelFile) -> Option<String> {
+    let symbol = kernel.symbols().find("version")?;
+    let len = symbol.size.clamp(1, VERSION_MAX as u64);
+    let bytes = kernel.contents(symbol.address, len)?;
+    let text = bytes.split(|byte| *byte == 0).next()?;
+    (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
+}
+
+/// The symbols that lead to the root of a full dump's page tables.
+fn root_symbols(kernel: &KernelFile) -> RootSymbols {
+    let symbols = kernel.symbols();
+    let address = |name| symbols.find(name).map(|symbol: Symbol<'_>| VirtAddr(symbol.address.0));
+    RootSymbols {
+        kernbase: address("kernbase"),
+        KPML4phys: address("KPML4phys"),
+        KPML5phys: address("KPML5phys"),
+        IdlePDPT: address("IdlePDPT"),
+        IdlePTD: address("IdlePTD"),
+        IdlePTD_nopae: address("IdlePTD_nopae"),
+        pae_mode: address("pae_mode"),
+    }
+}

@@ -1,0 +1,55 @@
+//! Positional reads: by the system call on Unix, by a lock and a seek elsewhere.
+
+use std::fs::File;
+use std::io::{self, Seek as _, SeekFrom};
+use std::sync::Mutex;
+
+/// A file that is read at given offsets only.
+#[derive(Debug)]
+pub(super) struct PositionalFile {
+    file: File,
+    /// Elsewhere than on Unix a read moves the file's position.
+    #[cfg_attr(unix, expect(dead_code, reason = "used where there is no positional read"))]
+    position: Mutex<()>,
+}
+
+impl PositionalFile {
+    pub(super) fn new(file: File) -> Self {
+        Self { file, position: Mutex::new(()) }
+    }
+
+    pub(super) fn as_file(&self) -> &File {
+        &self.file
+    }
+
+    /// The length of a device: where its end can be sought to.
+    pub(super) fn seek_len(&self) -> io::Result<u64> {
+        (&self.file).seek(SeekFrom::End(0))
+    }
+
+    /// Fills `buf` from `offset`; fewer bytes only at the end.
+    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            match self.read_some(offset + done as u64, rest) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(done)
+    }
+
+    #[cfg(unix)]
+    fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        std::os::unix::fs::FileExt::read_at(&self.file, buf, offset)
+    }
+
+    #[cfg(not(unix))]
+    fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let _guard = self.position.lock().map_err(|_| io::Error::other("poisoned"))?;
+        (&self.file).seek(SeekFrom::Start(offset))?;
+        io::Read::read(&mut &self.file, buf)
+    }
+}

@@ -1,0 +1,310 @@
+//! Reading the kernel's virtual memory.
+//!
+//! A read meets holes in one of three ways, chosen by the method: [`AddressSpace::read`] returns as
+//! much as there is and why it stopped; [`AddressSpace::read_exact`] makes a hole an error;
+//! [`AddressSpace::read_with_holes`] reads on behind them and reports each. All fill a caller's
+//! buffer; none allocates.
+//!
+//! ```no_run
+//! use vmcore::format::addr::VirtAddr;
+//! use vmcore::space::AddressSpace;
+//! use vmcore::translation::Translation;
+//! use vmcore::{Dump, OpenOptions};
+//! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
+//! let translation = Translation::of(&dump, None)?;
+//! let space = AddressSpace::new(dump.memory(), dump.arch(), &translation);
+//! let mut page = [0; 4096];
+//! let part = space.read(VirtAddr(0xffff_fe00_0079_2000), &mut page);
+//! println!("{} bytes; stopped by {:?}", part.len, part.fault);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::memory::{Absence, Memory};
+use crate::translation::{Fault, Found, Translation};
+use vmcore_format::addr::{FileOffset, VirtAddr};
+use vmcore_format::arch::Arch;
+use vmcore_format::endian::{Endian, Width};
+
+/// The kernel's virtual memory: cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct AddressSpace<'a> {
+    memory: &'a Memory,
+    translation: &'a Translation,
+    arch: Arch,
+}
+
+/// How far a read came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PartialRead {
+    /// Bytes read.
+    pub len: usize,
+    /// Why it stopped before the end of the buffer.
+    pub fault: Option<Fault>,
+}
+
+/// A part of a read that is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hole {
+    /// First missing address.
+    pub va: VirtAddr,
+    /// Bytes up to the end of the page or of the read.
+    pub len: usize,
+    /// Why.
+    pub fault: Fault,
+}
+
+impl<'a> AddressSpace<'a> {
+    /// The address space that `translation` describes over `memory`.
+    #[must_use]
+    pub const fn new(memory: &'a Memory, arch: Arch, translation: &'a Translation) -> Self {
+        Self { memory, translation, arch }
+    }
+
+    /// The physical memory behind it.
+    #[must_use]
+    pub const fn memory(&self) -> &'a Memory {
+        self.memory
+    }
+
+    /// The translation.
+    #[must_use]
+    pub const fn translation(&self) -> &'a Translation {
+        self.translation
+    }
+
+    /// Width of the kernel's pointers.
+    #[must_use]
+    pub const fn word(&self) -> Width {
+        self.arch.word()
+    }
+
+    /// Byte order of the kernel's integers.
+    #[must_use]
+    pub const fn endian(&self) -> Endian {
+        self.memory.endian
+    }
+
+    /// Where `va` leads, and where in the file its bytes are.
+    ///
+    /// # Errors
+    /// Returns an error if it is not mapped or its page is not there.
+    #[inline]
+    pub fn locate(&self, va: VirtAddr) -> Result<(Found, FileOffset), Fault> {
+        let found = self.translation.lookup(self.memory, va)?;
+        let pa = found.leaf.pa;
+        match self.memory.locate(pa) {
+            Ok(offset) => Ok((found, offset)),
+            Err(absence) => Err(Fault::PageAbsent { va, pa, absence }),
+        }
+    }
+
+    /// Reads up to the first byte that is not there.
+    pub fn read(&self, va: VirtAddr, buf: &mut [u8]) -> PartialRead {
+        let mut pending = Run::default();
+        let mut done = 0;
+        while done < buf.len() {
+            let Some(at) = va.checked_add(done as u64) else {
+                return pending.finish(self, va, buf, Some(Fault::NoWindow { va: VirtAddr(u64::MAX) }));
+            };
+            match self.locate(at) {
+                Ok((found, offset)) => {
+                    let len = self.left_in_page(at, buf.len() - done);
+                    let len = self.memory.contiguous(found.leaf.pa, len).max(1);
+                    if !pending.extend(offset, done, len) {
+                        if let Err(part) = pending.read(self, va, buf) {
+                            return part;
+                        }
+                        pending = Run { offset, start: done, len };
+                    }
+                    done += len;
+                }
+                Err(fault) => return pending.finish(self, va, buf, Some(fault)),
+            }
+        }
+        pending.finish(self, va, buf, None)
+    }
+
+    /// Fills `buf`.
+    ///
+    /// # Errors
+    /// Returns why the first missing byte is missing; `buf` may have been changed before it.
+    #[inline]
+    pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), Fault> {
+        if self.left_in_page(va, buf.len()) == buf.len() {
+            let (found, offset) = self.locate(va)?;
+            let pa = found.leaf.pa;
+            if self.memory.contiguous(pa, buf.len()) == buf.len() {
+                return self
+                    .memory
+                    .read_file(pa, offset, buf)
+                    .map_err(|absence| Fault::PageAbsent { va, pa, absence });
+            }
+        }
+        match self.read(va, buf).fault {
+            None => Ok(()),
+            Some(fault) => Err(fault),
+        }
+    }
+
+    /// Fills `buf` with what there is and zeros elsewhere; `on_hole` is told each missing part.
+    pub fn read_with_holes(&self, va: VirtAddr, buf: &mut [u8], mut on_hole: impl FnMut(Hole)) {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = VirtAddr(va.0.wrapping_add(done as u64));
+            let part = match buf.get_mut(done..) {
+                Some(rest) if at >= va => self.read(at, rest),
+                _ => PartialRead { len: 0, fault: Some(Fault::NoWindow { va: at }) },
+            };
+            done += part.len;
+            let Some(fault) = part.fault else { break };
+            let at = VirtAddr(va.0.wrapping_add(done as u64));
+            let len = self.left_in_page(at, buf.len() - done);
+            if let Some(hole) = buf.get_mut(done..done + len) {
+                hole.fill(0);
+            }
+            on_hole(Hole { va: at, len, fault });
+            done += len;
+        }
+    }
+
+    /// A 32-bit integer.
+    ///
+    /// # Errors
+    /// Returns an error if it is not there.
+    #[inline]
+    pub fn read_u32(&self, va: VirtAddr) -> Result<u32, Fault> {
+        let mut raw = [0; 4];
+        self.read_exact(va, &mut raw)?;
+        Ok(self.endian().u32(raw))
+    }
+
+    /// A 32-bit signed integer.
+    ///
+    /// # Errors
+    /// Returns an error if it is not there.
+    #[inline]
+    pub fn read_i32(&self, va: VirtAddr) -> Result<i32, Fault> {
+        self.read_u32(va).map(u32::cast_signed)
+    }
+
+    /// A 64-bit integer.
+    ///
+    /// # Errors
+    /// Returns an error if it is not there.
+    #[inline]
+    pub fn read_u64(&self, va: VirtAddr) -> Result<u64, Fault> {
+        let mut raw = [0; 8];
+        self.read_exact(va, &mut raw)?;
+        Ok(self.endian().u64(raw))
+    }
+
+    /// An integer of the kernel's word size.
+    ///
+    /// # Errors
+    /// Returns an error if it is not there.
+    #[inline]
+    pub fn read_word(&self, va: VirtAddr) -> Result<u64, Fault> {
+        match self.word() {
+            Width::W32 => self.read_u32(va).map(u64::from),
+            Width::W64 => self.read_u64(va),
+        }
+    }
+
+    /// A pointer.
+    ///
+    /// # Errors
+    /// Returns an error if it is not there.
+    #[inline]
+    pub fn read_pointer(&self, va: VirtAddr) -> Result<VirtAddr, Fault> {
+        self.read_word(va).map(VirtAddr)
+    }
+
+    /// A string up to its NUL, or up to `max` bytes. A string that runs into a hole ends there.
+    ///
+    /// # Errors
+    /// Returns an error if not even its first byte is there.
+    pub fn read_string(&self, va: VirtAddr, max: usize) -> Result<Vec<u8>, Fault> {
+        let mut text = vec![0; max];
+        let part = self.read(va, &mut text);
+        if let (0, Some(fault)) = (part.len, part.fault) {
+            return Err(fault);
+        }
+        text.truncate(part.len);
+        if let Some(end) = text.iter().position(|byte| *byte == 0) {
+            text.truncate(end);
+        }
+        Ok(text)
+    }
+
+    /// How much of `want` bytes from `va` lies in the same page.
+    #[inline]
+    fn left_in_page(&self, va: VirtAddr, want: usize) -> usize {
+        let size = self.memory.page_size();
+        let left = size.bytes() - size.offset_in_page(va.0);
+        usize::try_from(left).map_or(want, |left| left.min(want))
+    }
+}
+
+/// Bytes that lie together in the file and will be read in one go.
+#[derive(Clone, Copy, Default)]
+struct Run {
+    offset: FileOffset,
+    /// Where in the buffer.
+    start: usize,
+    len: usize,
+}
+
+impl Run {
+    /// Adds a page's part if it continues the run in the file.
+    fn extend(&mut self, offset: FileOffset, start: usize, len: usize) -> bool {
+        if self.len == 0 {
+            *self = Self { offset, start, len };
+            return true;
+        }
+        let continues = self.offset.checked_add(self.len as u64) == Some(offset);
+        if continues {
+            self.len += len;
+        }
+        continues
+    }
+
+    /// Reads the run into its place.
+    fn read(self, space: &AddressSpace<'_>, va: VirtAddr, buf: &mut [u8]) -> Result<(), PartialRead> {
+        let Some(part) = buf.get_mut(self.start..self.start + self.len) else {
+            return Ok(());
+        };
+        let (got, kind) = match space.memory.source.read_at(self.offset.0, part) {
+            Ok(got) => (got, None),
+            Err(error) => (0, Some(error.kind())),
+        };
+        if got == self.len {
+            return Ok(());
+        }
+        let at = VirtAddr(va.0.wrapping_add((self.start + got) as u64));
+        let offset = FileOffset(self.offset.0 + got as u64);
+        let pa = space.translation.lookup(space.memory, at).map(|found| found.leaf.pa).unwrap_or_default();
+        let absence = match kind {
+            Some(kind) => Absence::Io { offset, kind },
+            None => {
+                let file_len = FileOffset(space.memory.source.len());
+                Absence::Truncated { pa, offset, file_len }
+            }
+        };
+        let fault = Fault::PageAbsent { va: at, pa, absence };
+        Err(PartialRead { len: self.start + got, fault: Some(fault) })
+    }
+
+    /// Reads what is pending and ends the read with `fault`.
+    fn finish(
+        self,
+        space: &AddressSpace<'_>,
+        va: VirtAddr,
+        buf: &mut [u8],
+        fault: Option<Fault>,
+    ) -> PartialRead {
+        match self.read(space, va, buf) {
+            Ok(()) => PartialRead { len: self.start + self.len, fault },
+            Err(part) => part,
+        }
+    }
+}

@@ -1,0 +1,354 @@
+//! Virtual addresses: an ordered list of windows, in each format's own order.
+//!
+//! A window is a part of the kernel's address space that is translated in one way: linear (the
+//! direct map), by page tables, or by the segments of an ELF core. The first window that covers an
+//! address decides. Minidumps carry all that is needed; a full dump needs the kernel file, because
+//! only a symbol says where the root of the page tables is.
+//!
+//! ```no_run
+//! use vmcore::format::addr::VirtAddr;
+//! use vmcore::translation::Translation;
+//! use vmcore::{Dump, OpenOptions};
+//! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
+//! let translation = Translation::of(&dump, None)?;
+//! let found = translation.lookup(dump.memory(), VirtAddr(0xffff_ffff_81cd_4c0c))?;
+//! println!("physical {}", found.leaf.pa);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod root;
+
+pub use root::{RootError, RootSymbols};
+
+use crate::dump::{Dump, DumpKind};
+use crate::memory::{Absence, Memory};
+use serde::Serialize;
+use thiserror::Error;
+use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::arch::Arch;
+use vmcore_format::elf::Segment;
+use vmcore_format::header::{DirectMap, Header};
+use vmcore_format::paging::{
+    self, Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Leaf, Paging, Prot, Radix, Riscv64,
+    Step, TableRef, WalkError,
+};
+
+/// Which architecture's page-table entries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PagingMode {
+    /// amd64.
+    Amd64,
+    /// arm64, 4 KiB pages.
+    Arm64Granule4K,
+    /// arm64, 16 KiB pages.
+    Arm64Granule16K,
+    /// i386 without PAE.
+    I386,
+    /// i386 with PAE.
+    I386Pae,
+    /// riscv64.
+    Riscv64,
+}
+
+/// Runs `$body` with the type `$P` of a paging mode: one dispatch, then monomorphic code.
+macro_rules! with_paging {
+    ($mode:expr, $P:ident => $body:expr) => {
+        match $mode {
+            PagingMode::Amd64 => { type $P = Amd64; $body }
+            PagingMode::Arm64Granule4K => { type $P = Arm64Granule4K; $body }
+            PagingMode::Arm64Granule16K => { type $P = Arm64Granule16K; $body }
+            PagingMode::I386 => { type $P = I386; $body }
+            PagingMode::I386Pae => { type $P = I386Pae; $body }
+            PagingMode::Riscv64 => { type $P = Riscv64; $body }
+        }
+    };
+}
+pub(crate) use with_paging;
+
+impl PagingMode {
+    /// What people call an entry of `level`.
+    #[must_use]
+    pub fn entry_name(self, level: u32) -> &'static str {
+        let names = with_paging!(self, P => P::ENTRY_NAMES);
+        usize::try_from(level).ok().and_then(|level| names.get(level)).copied().unwrap_or("entry")
+    }
+}
+
+/// How a window translates.
+#[derive(Clone, Debug)]
+pub enum WindowKind {
+    /// Physical = virtual − base + start of physical memory.
+    Linear(DirectMap),
+    /// By page tables.
+    Radix {
+        /// Format of the entries.
+        mode: PagingMode,
+        /// Where the descent starts.
+        radix: Radix,
+    },
+    /// By the program headers of an ELF core, ascending by virtual address.
+    Segments(Vec<Segment>),
+}
+
+/// A part of the address space.
+#[derive(Clone, Debug)]
+pub struct Window {
+    /// First address.
+    pub first: VirtAddr,
+    /// Last address, inclusive: the last window ends at the end of the address space.
+    pub last: VirtAddr,
+    /// How it translates.
+    pub kind: WindowKind,
+}
+
+/// All windows of a dump, in the order in which they are tried.
+#[derive(Clone, Debug)]
+pub struct Translation {
+    windows: Vec<Window>,
+}
+
+/// Where a virtual address leads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Found {
+    /// The physical address, and the size and protection of its mapping. The direct map counts as
+    /// one page of the dump's page size, writable and not executable.
+    pub leaf: Leaf,
+    /// Which kind of window.
+    pub via: Via,
+}
+
+/// Which kind of window translated an address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Via {
+    /// The direct map.
+    DirectMap,
+    /// Page tables.
+    PageTables,
+    /// A segment of an ELF core.
+    Segment,
+}
+
+/// Why a virtual address does not lead to physical memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum Fault {
+    /// In no window: a user address, or a part of the kernel's space that dumps do not describe.
+    #[error("{va} is in no part of the address space that this dump describes (user space, or not kernel memory)")]
+    NoWindow {
+        /// The address.
+        va: VirtAddr,
+    },
+    /// Behind the end of the page tables.
+    #[error("{va} is behind the end of the kernel map: the page tables do not cover it")]
+    Outside {
+        /// The address.
+        va: VirtAddr,
+    },
+    /// An entry is not valid.
+    #[error("{va} is not mapped: {entry} {index} of {table} is {raw:#x}, not valid")]
+    NotMapped {
+        /// The address.
+        va: VirtAddr,
+        /// Name of the entry, which tells the level.
+        entry: &'static str,
+        /// Level, from the bottom.
+        level: u32,
+        /// The table.
+        table: TableRef,
+        /// Number of the entry.
+        index: u64,
+        /// Its value.
+        raw: u64,
+    },
+    /// A page-table page is not there.
+    #[error("{va}: its page table ({entry} level, {table}) cannot be read: {absence}")]
+    TableAbsent {
+        /// The address.
+        va: VirtAddr,
+        /// Name of the entries of that table.
+        entry: &'static str,
+        /// The table.
+        table: TableRef,
+        /// Why.
+        absence: Absence,
+    },
+    /// The address is mapped, but its page is not there.
+    #[error("{va} is not in the dump: {absence}")]
+    PageAbsent {
+        /// The address.
+        va: VirtAddr,
+        /// Where it is mapped.
+        pa: PhysAddr,
+        /// Why the page is absent.
+        absence: Absence,
+    },
+}
+
+impl Fault {
+    /// Whether the memory may exist and only the file lacks it: truncation, not a hole.
+    #[must_use]
+    pub const fn is_truncation(&self) -> bool {
+        matches!(
+            self,
+            Self::TableAbsent { absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. }, .. }
+                | Self::PageAbsent { absence: Absence::Truncated { .. }, .. }
+        )
+    }
+}
+
+impl Translation {
+    /// The windows of a dump. Full dumps need the symbols of their kernel.
+    ///
+    /// # Errors
+    /// Returns an error for a full dump whose root cannot be found.
+    pub fn of(dump: &Dump, symbols: Option<&RootSymbols>) -> Result<Self, RootError> {
+        match dump.kind() {
+            DumpKind::Mini(header) => Ok(Self::of_minidump(header)),
+            DumpKind::Full(header) if !header.virtual_segments.is_empty() => {
+                let window = Window {
+                    first: VirtAddr(0),
+                    last: VirtAddr(u64::MAX),
+                    kind: WindowKind::Segments(header.virtual_segments.clone()),
+                };
+                Ok(Self { windows: vec![window] })
+            }
+            DumpKind::Full(header) => {
+                let symbols = symbols.ok_or(RootError::NeedsKernel)?;
+                let (mode, radix) = root::find(dump, header, symbols)?;
+                let window = Window {
+                    first: VirtAddr(0),
+                    last: VirtAddr(header.arch.va_max()),
+                    kind: WindowKind::Radix { mode, radix },
+                };
+                Ok(Self { windows: vec![window] })
+            }
+        }
+    }
+
+    fn of_minidump(header: &Header) -> Self {
+        let entries = |width: u64| u64::from(header.pmapsize) / width;
+        let section = |level, width| Radix::section(level, header.kernbase, entries(width));
+        let (mode, radix) = match (header.arch, header.version) {
+            (Arch::Amd64, 1) => (PagingMode::Amd64, section(0, 8)),
+            (Arch::Amd64, _) => (PagingMode::Amd64, section(1, 8)),
+            (Arch::Arm64, _) if header.page_size.shift() == 14 => {
+                (PagingMode::Arm64Granule16K, section(0, 8))
+            }
+            (Arch::Arm64, _) => (PagingMode::Arm64Granule4K, section(0, 8)),
+            (Arch::I386, _) if header.pae => (PagingMode::I386Pae, section(0, 8)),
+            (Arch::I386, _) => (PagingMode::I386, section(0, 4)),
+            (Arch::Riscv64, _) => (PagingMode::Riscv64, section(0, 8)),
+        };
+        let tables = Window {
+            first: header.kernbase,
+            last: VirtAddr(header.arch.va_max()),
+            kind: WindowKind::Radix { mode, radix },
+        };
+        let direct = header.direct_map.filter(|map| map.base < map.end).map(|map| Window {
+            first: map.base,
+            last: VirtAddr(map.end.0 - 1),
+            kind: WindowKind::Linear(map),
+        });
+        // The direct map of arm64 and riscv64 lies above kernbase and is tried first.
+        let windows = match header.arch {
+            Arch::Amd64 | Arch::I386 => [Some(tables), direct],
+            Arch::Arm64 | Arch::Riscv64 => [direct, Some(tables)],
+        };
+        Self { windows: windows.into_iter().flatten().collect() }
+    }
+
+    /// The windows, in the order in which they are tried.
+    #[must_use]
+    pub fn windows(&self) -> &[Window] {
+        &self.windows
+    }
+
+    /// Finds where `va` leads. The page itself may still be absent.
+    ///
+    /// # Errors
+    /// Returns why it leads nowhere.
+    #[inline]
+    pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+        let Some(window) = self.window_of(va) else {
+            return Err(Fault::NoWindow { va });
+        };
+        match &window.kind {
+            WindowKind::Linear(map) => linear(map, memory, va),
+            WindowKind::Radix { mode, radix } => {
+                with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
+                    .map(|leaf| Found { leaf, via: Via::PageTables })
+                    .map_err(|error| fault(*mode, va, error))
+            }
+            WindowKind::Segments(segments) => in_segments(segments, memory, va),
+        }
+    }
+
+    /// As [`Translation::lookup`], and shows every entry on the way.
+    ///
+    /// # Errors
+    /// As [`Translation::lookup`].
+    pub fn trace(
+        &self,
+        memory: &Memory,
+        va: VirtAddr,
+        mut on_step: impl FnMut(PagingMode, Step),
+    ) -> Result<Found, Fault> {
+        match self.window_of(va).map(|window| &window.kind) {
+            Some(WindowKind::Radix { mode, radix }) => {
+                with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
+                    .map(|leaf| Found { leaf, via: Via::PageTables })
+                    .map_err(|error| fault(*mode, va, error))
+            }
+            _ => self.lookup(memory, va),
+        }
+    }
+
+    #[inline]
+    fn window_of(&self, va: VirtAddr) -> Option<&Window> {
+        self.windows.iter().find(|window| window.first <= va && va <= window.last)
+    }
+}
+
+/// The direct map has no entries: a page at a time, as the dump holds it.
+#[inline]
+fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+    let pa = map.phys_of(va).ok_or(Fault::NoWindow { va })?;
+    let leaf = Leaf {
+        pa,
+        size_shift: memory.page_size().shift(),
+        prot: Prot { write: true, execute: false },
+    };
+    Ok(Found { leaf, via: Via::DirectMap })
+}
+
+/// The last segment that starts at or before `va`.
+fn in_segments(segments: &[Segment], memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+    let after = segments.partition_point(|segment| segment.p_vaddr <= va.0);
+    let segment = after.checked_sub(1).and_then(|index| segments.get(index));
+    let (segment, inside) = segment
+        .and_then(|segment| Some((segment, va.0.checked_sub(segment.p_vaddr)?)))
+        .filter(|(segment, inside)| *inside < segment.p_memsz)
+        .ok_or(Fault::NoWindow { va })?;
+    let pa = PhysAddr(segment.p_paddr.checked_add(inside).ok_or(Fault::NoWindow { va })?);
+    let prot = Prot {
+        write: segment.p_flags & vmcore_format::elf::PF_W != 0,
+        execute: segment.p_flags & vmcore_format::elf::PF_X != 0,
+    };
+    Ok(Found { leaf: Leaf { pa, size_shift: memory.page_size().shift(), prot }, via: Via::Segment })
+}
+
+/// Attaches the address and the level's name to a failed walk.
+#[cold]
+fn fault(mode: PagingMode, va: VirtAddr, error: WalkError<Absence>) -> Fault {
+    match error {
+        WalkError::Outside => Fault::Outside { va },
+        WalkError::Absent { level, table, index, raw } => {
+            Fault::NotMapped { va, entry: mode.entry_name(level), level, table, index, raw }
+        }
+        WalkError::Table { level, table, source } => {
+            Fault::TableAbsent { va, entry: mode.entry_name(level), table, absence: source }
+        }
+    }
+}
