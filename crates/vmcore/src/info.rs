@@ -1,1 +1,289 @@
-//! stub
+//! What a dump is, what is missing from it, and how each fact is known.
+//!
+//! Facts come from whatever has them: the dump's headers, a device's dump header in front, the
+//! `info.N` beside the file, the message buffer, the kernel's memory. Each [`Known`] value names
+//! its sources; what nothing tells is absent.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session, info};
+//! let session = Session::open("vmcore.0".as_ref(), KernelChoice::Find(&[]), &OpenOptions::default())?;
+//! let info = info::info(&session)?;
+//! println!("{} {}: {:?}", info.arch, info.kind, info.panic);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod facts;
+
+pub use facts::{Known, utc};
+
+use crate::dump::{Completeness, Dump, DumpKind, Warning};
+use crate::kernel::DumpBuildIds;
+use crate::log::{self, Log, LogSource};
+use crate::memory::Absence;
+use crate::pages::{self, PageMap};
+use crate::session::{KernelMatch, Session};
+use crate::translation::WindowKind;
+use serde::Serialize;
+use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};
+use vmcore_format::arch::Arch;
+use vmcore_format::header::DirectMap;
+
+/// Dumps with more bytes of pages are not read through to count pages of zeros.
+const COUNT_ZEROS_UP_TO: u64 = 128 << 20;
+
+/// What a dump is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Info {
+    /// The file.
+    pub file: String,
+    /// `minidump`, `full dump` or `ELF core`.
+    pub kind: &'static str,
+    /// Architecture.
+    pub arch: Arch,
+    /// Version of the minidump header.
+    pub version: Option<u32>,
+    /// Whether all of it is there.
+    pub state: Completeness,
+    /// The panic message.
+    pub panic: Option<Known>,
+    /// The kernel's version string, its first line.
+    pub kernel_version: Option<Known>,
+    /// Host name.
+    pub host: Option<Known>,
+    /// When it crashed, in UTC.
+    pub crashed: Option<Known>,
+    /// How long the machine had been up.
+    pub uptime: Option<Known>,
+    /// The build ids in the dump.
+    pub build_ids: Option<DumpBuildIds>,
+    /// The kernel file.
+    pub kernel: Option<KernelInfo>,
+    /// Bytes of the file.
+    pub size_bytes: u64,
+    /// Bytes that the headers and the bitmap predict.
+    pub predicted_bytes: Option<u64>,
+    /// Counts of pages.
+    pub pages: PageCounts,
+    /// RAM of the machine, or what a full dump holds of it.
+    pub ram: Vec<PhysRange>,
+    /// The message buffer.
+    pub log: Option<LogInfo>,
+    /// How virtual addresses are translated.
+    pub paging: String,
+    /// First address of the kernel map that the page tables cover.
+    pub kernbase: Option<VirtAddr>,
+    /// The direct map.
+    pub direct_map: Option<DirectMap>,
+    /// What is odd about the headers.
+    pub warnings: Vec<Warning>,
+}
+
+/// The kernel file of a dump.
+#[derive(Clone, Debug, Serialize)]
+pub struct KernelInfo {
+    /// The file.
+    pub file: String,
+    /// Whether it is the one that crashed.
+    pub comparison: Option<KernelMatch>,
+}
+
+/// How many pages of which kind. All but `ram` count pages of the dump.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct PageCounts {
+    /// Bytes of a page.
+    pub page_size_bytes: u64,
+    /// In the dump, by its headers and bitmap.
+    pub in_dump: u64,
+    /// Of the machine.
+    pub ram: u64,
+    /// With an address in the kernel map; absent if that is not known.
+    pub kernel_map: Option<u64>,
+    /// Page-table pages.
+    pub page_tables: Option<u64>,
+    /// Reached only through the direct map.
+    pub direct_map_only: Option<u64>,
+    /// Full of zeros; absent for large dumps, where counting takes long.
+    pub zeros: Option<u64>,
+    /// Mapped pages of the kernel map that are not in the dump.
+    pub mapped_but_absent: Option<u64>,
+}
+
+/// The message buffer, in numbers.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct LogInfo {
+    /// Bytes used.
+    pub used_bytes: u64,
+    /// Bytes there are.
+    pub capacity_bytes: u64,
+    /// Whether older lines were overwritten.
+    pub wrapped: bool,
+    /// Where it was found.
+    pub source: LogSource,
+}
+
+/// Gathers what is known of a dump.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read.
+pub fn info(session: &Session) -> Result<Info, Absence> {
+    let dump = session.dump();
+    let log = log::read(session).ok();
+    let facts = facts::gather(session, log.as_ref());
+    let (kind, version) = match dump.kind() {
+        DumpKind::Mini(header) => ("minidump", Some(header.version)),
+        DumpKind::Full(header) if header.virtual_segments.is_empty() => ("full dump", None),
+        DumpKind::Full(_) => ("ELF core", None),
+    };
+    let predicted = dump.memory().sparse().map(|sparse| {
+        Ok(sparse.layout().end(sparse.set_bits(dump.memory().source())?).map(|end| end.0))
+    });
+    Ok(Info {
+        file: dump.path().display().to_string(),
+        kind,
+        arch: dump.arch(),
+        version,
+        state: dump.completeness()?,
+        panic: facts.panic,
+        kernel_version: facts.version,
+        host: facts.host,
+        crashed: facts.crashed,
+        uptime: facts.uptime,
+        build_ids: session.build_ids().cloned(),
+        kernel: session.kernel().map(|kernel| KernelInfo {
+            file: kernel.path().display().to_string(),
+            comparison: session.kernel_match().cloned(),
+        }),
+        size_bytes: dump.memory().source().len(),
+        predicted_bytes: predicted.transpose()?.flatten(),
+        pages: count_pages(session)?,
+        ram: ram(dump),
+        log: log.as_ref().map(log_info),
+        paging: paging(session),
+        kernbase: dump.minidump().map(|header| header.kernbase),
+        direct_map: dump.minidump().and_then(|header| header.direct_map),
+        warnings: dump.warnings().to_vec(),
+    })
+}
+
+fn log_info(log: &Log) -> LogInfo {
+    LogInfo {
+        used_bytes: log.text().len() as u64,
+        capacity_bytes: log.capacity_bytes,
+        wrapped: log.wrapped,
+        source: log.source,
+    }
+}
+
+/// The RAM ranges, in bytes of whole pages.
+fn ram(dump: &Dump) -> Vec<PhysRange> {
+    let size = dump.memory().page_size();
+    if let Some(sparse) = dump.memory().sparse() {
+        let range = |range: &vmcore_format::dump_avail::NumberedRange| PhysRange {
+            start: size.base(range.first),
+            end: size.base(range.end),
+        };
+        return sparse.numbering().ranges().iter().map(range).collect();
+    }
+    let segments = dump.memory().segments().map(|segments| segments.segments()).unwrap_or_default();
+    segments.iter().map(|segment| segment.range).collect()
+}
+
+fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
+    let memory = session.dump().memory();
+    let size = memory.page_size();
+    let ram = ram(session.dump());
+    let mut counts = PageCounts {
+        page_size_bytes: size.bytes(),
+        in_dump: pages::page_count(memory)?,
+        ram: ram.iter().map(|range| size.pages(range.len_bytes())).sum(),
+        ..PageCounts::default()
+    };
+    if counts.in_dump.saturating_mul(size.bytes()) <= COUNT_ZEROS_UP_TO {
+        counts.zeros = Some(pages::count_zeros(memory)?);
+    }
+    // In a full dump nearly every page is mapped by the direct map: the counts say nothing.
+    let Ok(space) = session.space() else { return Ok(counts) };
+    if memory.sparse().is_none() {
+        return Ok(counts);
+    }
+    let map = PageMap::build(space)?;
+    let kernel_map = map.pages().filter(|page| page.mappings().next().is_some()).count() as u64;
+    let tables = table_pages(session, &map)?;
+    counts.kernel_map = Some(kernel_map);
+    counts.page_tables = Some(tables.unmapped);
+    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + tables.unmapped));
+    counts.mapped_but_absent = Some(tables.absent);
+    Ok(counts)
+}
+
+struct TablePages {
+    /// Page-table pages in the dump that have no address in the kernel map.
+    unmapped: u64,
+    /// Pages that the kernel map names and the dump does not have.
+    absent: u64,
+}
+
+fn table_pages(session: &Session, map: &PageMap<'_>) -> Result<TablePages, Absence> {
+    struct Count<'a> {
+        memory: &'a crate::memory::Memory,
+        map: &'a PageMap<'a>,
+        pages: TablePages,
+        failed: Result<(), Absence>,
+    }
+    impl pages::MappingVisitor for Count<'_> {
+        fn mapping(&mut self, mapping: pages::Mapping) -> std::ops::ControlFlow<()> {
+            let mut present = 0;
+            let runs = pages::present_runs(self.memory, mapping, |run| present += run.len_pages);
+            self.failed = self.failed.and(runs);
+            let all = self.memory.page_size().pages(mapping.len_bytes);
+            self.pages.absent += all.saturating_sub(present);
+            std::ops::ControlFlow::Continue(())
+        }
+        fn table(&mut self, pa: PhysAddr) {
+            if let Ok(offset) = self.memory.locate(pa)
+                && let Some(page) = self.map.page_at(offset)
+                && page.mappings().next().is_none()
+            {
+                self.pages.unmapped += 1;
+            }
+        }
+    }
+    let memory = session.dump().memory();
+    let mut count =
+        Count { memory, map, pages: TablePages { unmapped: 0, absent: 0 }, failed: Ok(()) };
+    if let Ok(space) = session.space() {
+        pages::visit_mappings(space, &mut count)?;
+    }
+    count.failed?;
+    Ok(count.pages)
+}
+
+/// The paging mode in words.
+fn paging(session: &Session) -> String {
+    let dump = session.dump();
+    let arch = dump.arch();
+    let page = match dump.memory().page_size().bytes() {
+        4096 => "4 KiB pages",
+        16384 => "16 KiB pages",
+        _ => "pages",
+    };
+    if let Some(header) = dump.minidump() {
+        let is_la57 = header.direct_map.is_some_and(|map| map.base.0 >> 48 == 0xff01);
+        return match arch {
+            Arch::Amd64 if is_la57 => "5-level".to_owned(),
+            Arch::Amd64 => "4-level (the dump holds the lower ones)".to_owned(),
+            Arch::I386 if header.pae => "PAE".to_owned(),
+            Arch::I386 => "two-level (no PAE)".to_owned(),
+            Arch::Arm64 | Arch::Riscv64 => page.to_owned(),
+        };
+    }
+    let Ok(space) = session.space() else {
+        return "unknown: needs the kernel file".to_owned();
+    };
+    match space.translation().windows().first().map(|window| &window.kind) {
+        Some(WindowKind::Radix { radix, .. }) => format!("{}-level, root {}", radix.level + 1, radix.top),
+        Some(WindowKind::Segments(segments)) => format!("by {} ELF segments", segments.len()),
+        _ => "none".to_owned(),
+    }
+}

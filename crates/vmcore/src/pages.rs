@@ -28,8 +28,8 @@ use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore_format::elf::{PF_W, PF_X};
 use vmcore_format::header::DirectMap;
 use vmcore_format::paging::{
-    self, Amd64, Arm64Granule4K, Arm64Granule16K, Budget, I386, I386Pae, Leaf, MAX_LEVELS, Paging,
-    Prot, Radix, Riscv64, Visitor, WalkError,
+    self, Amd64, Arm64Granule4K, Arm64Granule16K, Budget, I386, I386Pae, Leaf, MAX_LEVELS, Prot,
+    Riscv64, Visitor, WalkError,
 };
 
 /// Table loads that are always allowed, and how many there may be for each page of the dump: each
@@ -39,6 +39,8 @@ const TABLE_LOADS_PER_PAGE: u64 = 4;
 /// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
+/// Bytes read in one go by [`scan`]: positional reads of this size beat a fresh mapping.
+const SCAN_BYTES: usize = 1 << 20;
 /// No mapping, in the lists of a [`PageMap`].
 const NONE: u32 = u32::MAX;
 
@@ -164,6 +166,63 @@ pub fn present_runs(
     on_run: impl FnMut(PresentRun),
 ) -> Result<(), Absence> {
     present::runs(memory, mapping, on_run)
+}
+
+/// Pages that the dump has by its headers and bitmap, whether the file has them or not.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read.
+pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
+    present::page_count(memory)
+}
+
+/// Pages of the file that hold nothing but zeros. Reads them all.
+///
+/// # Errors
+/// Returns an error if the file cannot be read.
+pub fn count_zeros(memory: &Memory) -> Result<u64, Absence> {
+    let mut zeros = 0;
+    scan(memory, |_, page| zeros += u64::from(is_zero(page)))?;
+    Ok(zeros)
+}
+
+/// Whether all bytes are zero.
+#[must_use]
+pub fn is_zero(bytes: &[u8]) -> bool {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    let zero = |chunk: &[u8; 64]| chunk.iter().fold(0, |all, byte| all | byte) == 0;
+    chunks.iter().all(zero) && rest.iter().all(|byte| *byte == 0)
+}
+
+/// Reads the pages of the dump in the order of the file, in large pieces, and shows each with its
+/// offset. A truncated file's last page comes as far as it goes.
+///
+/// # Errors
+/// Returns an error if the file cannot be read.
+pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Result<(), Absence> {
+    let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
+    let mut buf = vec![0; SCAN_BYTES];
+    for (start, end) in present::extents(memory)? {
+        let mut at = start;
+        while at < end {
+            let want = usize::try_from(end.0 - at.0).unwrap_or(SCAN_BYTES).min(SCAN_BYTES);
+            let part = buf.get_mut(..want).unwrap_or_default();
+            let read = memory
+                .source()
+                .read_positional(at.0, part)
+                .map_err(|error| Absence::Io { offset: at, kind: error.kind() })?;
+            let mut offset = at;
+            for bytes in part.get(..read).unwrap_or_default().chunks(page) {
+                on_page(offset, bytes);
+                offset.0 += bytes.len() as u64;
+            }
+            if read < want {
+                break;
+            }
+            at.0 += read as u64;
+        }
+    }
+    Ok(())
 }
 
 /// Every page of the dump with all its known virtual addresses.

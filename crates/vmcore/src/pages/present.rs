@@ -1,7 +1,7 @@
 //! Which parts of physical ranges are in the dump, and the number of each page in the file.
 
 use super::Mapping;
-use crate::memory::{Absence, Memory, SegmentMemory, SparseMemory};
+use crate::memory::{Absence, Memory, PhysSegment, SegmentMemory, SparseMemory};
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr, VirtAddr};
 
 /// A part of a mapping whose pages are in the dump and lie together in the file.
@@ -188,4 +188,17 @@ pub(super) fn at(memory: &Memory, offset: FileOffset) -> Option<(u64, Option<Pfn
         number += size.pages(segment.file_bytes);
     }
     None
+}
+
+/// Where in the file the pages lie, in its order: start and end, which may be behind its end.
+pub(super) fn extents(memory: &Memory) -> Result<Vec<(FileOffset, FileOffset)>, Absence> {
+    if let Some(sparse) = memory.sparse() {
+        let pages = sparse.set_bits(memory.source())?;
+        return Ok(vec![(sparse.offset_of_rank(0), sparse.offset_of_rank(pages))]);
+    }
+    let segments = memory.segments().map(SegmentMemory::segments).unwrap_or_default();
+    let extent = |segment: &PhysSegment| {
+        (segment.offset, FileOffset(segment.offset.0.saturating_add(segment.file_bytes)))
+    };
+    Ok(segments.iter().map(extent).collect())
 }

@@ -1,0 +1,182 @@
+//! What the pieces around a dump say about the crash: panic message, version, host, times.
+
+use crate::log::Log;
+use crate::session::Session;
+use serde::Serialize;
+use std::path::{Path, PathBuf};
+
+/// The longest string that is taken from the kernel's memory.
+const STRING_MAX: usize = 1024;
+/// The longest `info.N` that is read.
+const INFO_MAX: u64 = 64 << 10;
+
+/// A value and where it comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Known {
+    /// The value.
+    pub value: String,
+    /// Where it stands: `info.3`, `log`, `kernel memory`, `dump header`.
+    pub sources: Vec<String>,
+}
+
+/// Facts that have several sources.
+#[derive(Debug, Default)]
+pub(super) struct Facts {
+    pub(super) panic: Option<Known>,
+    pub(super) version: Option<Known>,
+    pub(super) host: Option<Known>,
+    pub(super) crashed: Option<Known>,
+    pub(super) uptime: Option<Known>,
+}
+
+/// Adds a source's word: the first one is the value, those that agree are named with it.
+fn add(fact: &mut Option<Known>, source: &str, value: Option<String>) {
+    let Some(value) = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    else {
+        return;
+    };
+    match fact {
+        None => *fact = Some(Known { value, sources: vec![source.to_owned()] }),
+        Some(known) if known.value == value => known.sources.push(source.to_owned()),
+        Some(_) => {}
+    }
+}
+
+pub(super) fn gather(session: &Session, log: Option<&Log>) -> Facts {
+    let mut facts = Facts::default();
+    let dump = session.dump();
+    if let Some(header) = dump.device_header() {
+        let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
+        let source = "dump header";
+        add(&mut facts.panic, source, text(&header.panicstring));
+        add(&mut facts.version, source, text(&header.versionstring).map(first_line));
+        add(&mut facts.host, source, text(&header.hostname));
+        add(&mut facts.crashed, source, Some(utc(header.dumptime)));
+    }
+    if let Some((name, info)) = info_file(dump.path()) {
+        let field = |label: &str| {
+            let prefix = format!("{label}: ");
+            let line = info.lines().find_map(|line| line.trim_start().strip_prefix(&prefix));
+            line.map(str::to_owned)
+        };
+        add(&mut facts.panic, &name, field("Panic String"));
+        add(&mut facts.version, &name, field("Version String"));
+        add(&mut facts.host, &name, field("Hostname"));
+        add(&mut facts.crashed, &name, field("Dumptime"));
+    }
+    if let Some(log) = log {
+        from_log(&mut facts, log);
+    }
+    from_memory(&mut facts, session);
+    facts
+}
+
+fn first_line(text: String) -> String {
+    text.lines().next().unwrap_or_default().to_owned()
+}
+
+/// The newest lines of the log that tell: an old boot's may stand before them.
+fn from_log(facts: &mut Facts, log: &Log) {
+    let last = |wanted: fn(&str) -> Option<String>| {
+        log.lines().rev().find_map(|line| wanted(&String::from_utf8_lossy(line.text)))
+    };
+    let panic = last(|line| line.strip_prefix("panic: ").map(str::to_owned));
+    let has_panicked = panic.is_some();
+    add(&mut facts.panic, "log", panic);
+    add(
+        &mut facts.version,
+        "log",
+        last(|line| {
+            let release = line.strip_prefix("FreeBSD ")?;
+            release.starts_with(|first: char| first.is_ascii_digit()).then(|| line.to_owned())
+        }),
+    );
+    if has_panicked {
+        let time = last(|line| line.strip_prefix("time = ").map(str::to_owned));
+        add(&mut facts.crashed, "log", time.and_then(|time| time.trim().parse().ok()).map(utc));
+        add(&mut facts.uptime, "log", last(|line| line.strip_prefix("Uptime: ").map(str::to_owned)));
+    }
+}
+
+/// Variables of the kernel, where a matching kernel file says where they are.
+fn from_memory(facts: &mut Facts, session: &Session) {
+    let Ok(space) = session.space() else {
+        return;
+    };
+    let source = "kernel memory";
+    let address = |name: &str| session.symbol(name).ok().map(|symbol| symbol.address);
+    let string = |va| {
+        let text = space.read_string(va, STRING_MAX).ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    };
+    let seconds = |name: &str| {
+        let value = space.read_u64(address(name)?).ok()?;
+        (value != 0).then_some(value)
+    };
+    let panicstr = address("panicstr").and_then(|va| space.read_pointer(va).ok());
+    add(&mut facts.panic, source, panicstr.filter(|va| va.0 != 0).and_then(string));
+    add(&mut facts.version, source, address("version").and_then(string).map(first_line));
+    add(&mut facts.crashed, source, seconds("time_second").map(utc));
+    add(&mut facts.uptime, source, seconds("time_uptime").map(duration));
+}
+
+/// `info.N` beside `vmcore.N`.
+fn info_file(dump: &Path) -> Option<(String, String)> {
+    let number = dump.file_name()?.to_str()?.strip_prefix("vmcore.")?.split('.').next()?;
+    let name = format!("info.{number}");
+    let path: PathBuf = dump.with_file_name(&name);
+    if std::fs::metadata(&path).ok()?.len() > INFO_MAX {
+        return None;
+    }
+    let text = std::fs::read(&path).ok()?;
+    Some((name, String::from_utf8_lossy(&text).into_owned()))
+}
+
+/// Seconds since 1970 as people write them: `2026-03-02 04:11:09 UTC`.
+#[must_use]
+pub fn utc(seconds: u64) -> String {
+    let (days, rest) = (seconds / 86_400, seconds % 86_400);
+    // Years that start in March, in eras of 400 years.
+    let days = days + 719_468;
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era =
+        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let month_from_march = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
+    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
+    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
+}
+
+/// A time span as the kernel prints it at a panic: `41d2h3m4s`.
+fn duration(seconds: u64) -> String {
+    let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
+    let (minutes, seconds) = (seconds / 60 % 60, seconds % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{seconds}s"),
+        (0, ..) => format!("{hours}h{minutes}m{seconds}s"),
+        _ => format!("{days}d{hours}h{minutes}m{seconds}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
+        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
+        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
+        assert_eq!(utc(1_772_424_669), "2026-03-02 04:11:09 UTC");
+    }
+
+    #[test]
+    fn durations_leave_leading_zeros_out() {
+        assert_eq!(duration(9), "9s");
+        assert_eq!(duration(3_550_984), "41d2h23m4s");
+    }
+}

@@ -1,0 +1,9 @@
+//! `cargo xtask bench`: every operation beside a plain reference loop, memcpy and `cp`.
+
+use crate::{Result, shell};
+
+/// Runs the benchmark; it takes the arguments.
+pub(crate) fn run(args: &[String]) -> Result {
+    let mut bench = shell::command_line("cargo bench --workspace --bench ratios --locked --");
+    shell::run(bench.args(args))
+}
