@@ -25,7 +25,7 @@ use crate::pages::{self, PageMap};
 use crate::session::{KernelMatch, Session};
 use crate::translation::WindowKind;
 use serde::Serialize;
-use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};
+use vmcore_format::addr::{PhysRange, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::header::DirectMap;
 
@@ -99,7 +99,7 @@ pub struct PageCounts {
     pub ram: u64,
     /// With an address in the kernel map; absent if that is not known.
     pub kernel_map: Option<u64>,
-    /// Page-table pages.
+    /// Page-table pages without an address in the kernel map.
     pub page_tables: Option<u64>,
     /// Reached only through the direct map.
     pub direct_map_only: Option<u64>,
@@ -136,7 +136,10 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
         DumpKind::Full(_) => ("ELF core", None),
     };
     let predicted = dump.memory().sparse().map(|sparse| {
-        Ok(sparse.layout().end(sparse.set_bits(dump.memory().source())?).map(|end| end.0))
+        Ok(sparse
+            .layout()
+            .end(sparse.set_bits(dump.memory().source())?)
+            .map(|end| end.0))
     });
     Ok(Info {
         file: dump.path().display().to_string(),
@@ -185,7 +188,11 @@ fn ram(dump: &Dump) -> Vec<PhysRange> {
         };
         return sparse.numbering().ranges().iter().map(range).collect();
     }
-    let segments = dump.memory().segments().map(|segments| segments.segments()).unwrap_or_default();
+    let segments = dump
+        .memory()
+        .segments()
+        .map(|segments| segments.segments())
+        .unwrap_or_default();
     segments.iter().map(|segment| segment.range).collect()
 }
 
@@ -203,60 +210,26 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
         counts.zeros = Some(pages::count_zeros(memory)?);
     }
     // In a full dump nearly every page is mapped by the direct map: the counts say nothing.
-    let Ok(space) = session.space() else { return Ok(counts) };
+    let Ok(space) = session.space() else {
+        return Ok(counts);
+    };
     if memory.sparse().is_none() {
         return Ok(counts);
     }
     let map = PageMap::build(space)?;
-    let kernel_map = map.pages().filter(|page| page.mappings().next().is_some()).count() as u64;
-    let tables = table_pages(session, &map)?;
+    let (mut kernel_map, mut page_tables) = (0, 0);
+    for page in map.pages() {
+        if page.mappings().next().is_some() {
+            kernel_map += 1;
+        } else if page.is_table {
+            page_tables += 1;
+        }
+    }
     counts.kernel_map = Some(kernel_map);
-    counts.page_tables = Some(tables.unmapped);
-    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + tables.unmapped));
-    counts.mapped_but_absent = Some(tables.absent);
+    counts.page_tables = Some(page_tables);
+    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + page_tables));
+    counts.mapped_but_absent = Some(map.absent_pages());
     Ok(counts)
-}
-
-struct TablePages {
-    /// Page-table pages in the dump that have no address in the kernel map.
-    unmapped: u64,
-    /// Pages that the kernel map names and the dump does not have.
-    absent: u64,
-}
-
-fn table_pages(session: &Session, map: &PageMap<'_>) -> Result<TablePages, Absence> {
-    struct Count<'a> {
-        memory: &'a crate::memory::Memory,
-        map: &'a PageMap<'a>,
-        pages: TablePages,
-        failed: Result<(), Absence>,
-    }
-    impl pages::MappingVisitor for Count<'_> {
-        fn mapping(&mut self, mapping: pages::Mapping) -> std::ops::ControlFlow<()> {
-            let mut present = 0;
-            let runs = pages::present_runs(self.memory, mapping, |run| present += run.len_pages);
-            self.failed = self.failed.and(runs);
-            let all = self.memory.page_size().pages(mapping.len_bytes);
-            self.pages.absent += all.saturating_sub(present);
-            std::ops::ControlFlow::Continue(())
-        }
-        fn table(&mut self, pa: PhysAddr) {
-            if let Ok(offset) = self.memory.locate(pa)
-                && let Some(page) = self.map.page_at(offset)
-                && page.mappings().next().is_none()
-            {
-                self.pages.unmapped += 1;
-            }
-        }
-    }
-    let memory = session.dump().memory();
-    let mut count =
-        Count { memory, map, pages: TablePages { unmapped: 0, absent: 0 }, failed: Ok(()) };
-    if let Ok(space) = session.space() {
-        pages::visit_mappings(space, &mut count)?;
-    }
-    count.failed?;
-    Ok(count.pages)
 }
 
 /// The paging mode in words.
@@ -269,7 +242,9 @@ fn paging(session: &Session) -> String {
         _ => "pages",
     };
     if let Some(header) = dump.minidump() {
-        let is_la57 = header.direct_map.is_some_and(|map| map.base.0 >> 48 == 0xff01);
+        let is_la57 = header
+            .direct_map
+            .is_some_and(|map| map.base.0 >> 48 == 0xff01);
         return match arch {
             Arch::Amd64 if is_la57 => "5-level".to_owned(),
             Arch::Amd64 => "4-level (the dump holds the lower ones)".to_owned(),
@@ -281,8 +256,15 @@ fn paging(session: &Session) -> String {
     let Ok(space) = session.space() else {
         return "unknown: needs the kernel file".to_owned();
     };
-    match space.translation().windows().first().map(|window| &window.kind) {
-        Some(WindowKind::Radix { radix, .. }) => format!("{}-level, root {}", radix.level + 1, radix.top),
+    match space
+        .translation()
+        .windows()
+        .first()
+        .map(|window| &window.kind)
+    {
+        Some(WindowKind::Radix { radix, .. }) => {
+            format!("{}-level, root {}", radix.level + 1, radix.top)
+        }
         Some(WindowKind::Segments(segments)) => format!("by {} ELF segments", segments.len()),
         _ => "none".to_owned(),
     }

@@ -48,7 +48,9 @@ pub enum Absence {
         pa: PhysAddr,
     },
     /// In the dump by the bitmap or the headers, but the file ends before it.
-    #[error("physical page {pa} belongs at {offset} of the file, but the file is truncated at {file_len}")]
+    #[error(
+        "physical page {pa} belongs at {offset} of the file, but the file is truncated at {file_len}"
+    )]
     Truncated {
         /// The page.
         pa: PhysAddr,
@@ -157,7 +159,11 @@ impl Memory {
 
     #[cold]
     fn truncated(&self, pa: PhysAddr, offset: FileOffset) -> Absence {
-        Absence::Truncated { pa, offset, file_len: FileOffset(self.source.len()) }
+        Absence::Truncated {
+            pa,
+            offset,
+            file_len: FileOffset(self.source.len()),
+        }
     }
 
     /// Reads at `pa`, not beyond its page; the whole of `buf` must fit into the page.
@@ -178,7 +184,10 @@ impl Memory {
         match self.source.read_at(offset.0, buf) {
             Ok(len) if len == buf.len() => Ok(()),
             Ok(_) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+            Err(error) => Err(Absence::Io {
+                offset,
+                kind: error.kind(),
+            }),
         }
     }
 
@@ -189,12 +198,21 @@ impl Memory {
         let mut done = 0;
         while done < buf.len() {
             let Some(at) = pa.checked_add(done as u64) else {
-                return (done, Some(Absence::NotRam { pa: PhysAddr(u64::MAX) }));
+                return (
+                    done,
+                    Some(Absence::NotRam {
+                        pa: PhysAddr(u64::MAX),
+                    }),
+                );
             };
             let left = self.page_size.bytes() - self.page_size.offset_in_page(at.0);
-            let len = usize::try_from(left).unwrap_or(buf.len()).min(buf.len() - done);
+            let len = usize::try_from(left)
+                .unwrap_or(buf.len())
+                .min(buf.len() - done);
             let len = self.contiguous(at, len).max(1);
-            let Some(part) = buf.get_mut(done..done + len) else { break };
+            let Some(part) = buf.get_mut(done..done + len) else {
+                break;
+            };
             if let Err(absence) = self.read_in_page(at, part) {
                 return (done, Some(absence));
             }
@@ -214,17 +232,26 @@ impl Memory {
         match self.source.bytes(offset.0..end) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+            Err(error) => Err(Absence::Io {
+                offset,
+                kind: error.kind(),
+            }),
         }
     }
 
     /// Where entry `index` of a table lies in the file.
     #[inline]
-    fn entry_offset(&self, table: TableRef, index: u64, width: Width) -> Result<FileOffset, Absence> {
+    fn entry_offset(
+        &self,
+        table: TableRef,
+        index: u64,
+        width: Width,
+    ) -> Result<FileOffset, Absence> {
         match table {
-            TableRef::At(pa) => {
-                self.locate(pa.checked_add(index * width.bytes()).ok_or(Absence::NotRam { pa })?)
-            }
+            TableRef::At(pa) => self.locate(
+                pa.checked_add(index * width.bytes())
+                    .ok_or(Absence::NotRam { pa })?,
+            ),
             TableRef::Section => {
                 let section = match &self.store {
                     Store::Sparse(sparse) => sparse.tables_offset(),
@@ -277,11 +304,17 @@ impl Tables for Memory {
         let buf = usize::try_from(len)
             .ok()
             .and_then(|len| buf.get_mut(..len))
-            .ok_or(Absence::Io { offset, kind: io::ErrorKind::OutOfMemory })?;
+            .ok_or(Absence::Io {
+                offset,
+                kind: io::ErrorKind::OutOfMemory,
+            })?;
         // A table that the file's end cuts gives the entries that are there.
         match self.source.read_positional(offset.0, buf) {
             Ok(read) => Ok(buf.get(..read).unwrap_or_default()),
-            Err(error) => Err(Absence::Io { offset, kind: error.kind() }),
+            Err(error) => Err(Absence::Io {
+                offset,
+                kind: error.kind(),
+            }),
         }
     }
 }

@@ -36,6 +36,10 @@ use vmcore_format::paging::{
 /// real page table is named once, or a few times where address spaces share it.
 const TABLE_LOADS_BASE: u64 = 1 << 16;
 const TABLE_LOADS_PER_PAGE: u64 = 4;
+/// Work on mappings that is always allowed, and for each page of RAM; a mapping costs 1, and 1 for
+/// each 64 small pages in it. A kernel maps its RAM once or twice.
+const MAPPING_WORK_BASE: u64 = 1 << 24;
+const MAPPING_WORK_PER_PAGE: u64 = 16;
 /// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
@@ -79,10 +83,9 @@ pub trait MappingVisitor {
     }
 }
 
-impl<F: FnMut(Mapping)> MappingVisitor for F {
+impl<F: FnMut(Mapping) -> ControlFlow<()>> MappingVisitor for F {
     fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
-        self(mapping);
-        ControlFlow::Continue(())
+        self(mapping)
     }
 }
 
@@ -97,7 +100,13 @@ pub fn visit_mappings(
 ) -> Result<VisitSummary, Absence> {
     let memory = space.memory();
     let mut summary = VisitSummary::default();
-    let budget = TABLE_LOADS_PER_PAGE * present::page_count(memory)? + TABLE_LOADS_BASE;
+    let pages = present::page_count(memory)?;
+    let budget = TABLE_LOADS_PER_PAGE * pages + TABLE_LOADS_BASE;
+    let ram_pages = memory
+        .sparse()
+        .map_or(pages, |sparse| sparse.numbering().total_pages());
+    let work = ram_pages.max(pages).saturating_mul(MAPPING_WORK_PER_PAGE);
+    let mut work_left = work.saturating_add(MAPPING_WORK_BASE);
     for window in space.translation().windows() {
         match &window.kind {
             WindowKind::Linear(_) => {}
@@ -119,15 +128,24 @@ pub fn visit_mappings(
                 }
             }
             WindowKind::Radix { mode, radix } => {
-                let mut adapter = Adapter { visitor, summary: &mut summary };
-                let mut budget = Budget { table_loads: budget };
+                let size_shift = memory.page_size().shift();
+                let mut adapter = Adapter {
+                    visitor,
+                    summary: &mut summary,
+                    work_left: &mut work_left,
+                    size_shift,
+                };
+                let mut budget = Budget {
+                    table_loads: budget,
+                };
                 let page = memory.page_size().bytes();
                 let len = usize::try_from(page).unwrap_or(0) * MAX_LEVELS;
                 let mut buf = vec![0; len];
                 let flow = with_paging!(*mode, P => {
                     paging::visit::<P, _>(radix, memory, &mut buf, &mut budget, &mut adapter)
                 });
-                summary.budget_exhausted = flow.is_break() && budget.table_loads == 0;
+                summary.budget_exhausted |=
+                    flow.is_break() && (budget.table_loads == 0 || work_left == 0);
             }
         }
     }
@@ -138,13 +156,26 @@ pub fn visit_mappings(
 struct Adapter<'a, V> {
     visitor: &'a mut V,
     summary: &'a mut VisitSummary,
+    work_left: &'a mut u64,
+    size_shift: u32,
 }
 
 impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
     #[inline]
     fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
         let len_bytes = leaf.len_bytes();
-        self.visitor.mapping(Mapping { va, pa: leaf.pa, len_bytes, prot: leaf.prot })
+        *self.work_left = self
+            .work_left
+            .saturating_sub(1 + (len_bytes >> (self.size_shift + 6)));
+        if *self.work_left == 0 {
+            return ControlFlow::Break(());
+        }
+        self.visitor.mapping(Mapping {
+            va,
+            pa: leaf.pa,
+            len_bytes,
+            prot: leaf.prot,
+        })
     }
 
     fn table(&mut self, pa: PhysAddr, _level: u32) -> ControlFlow<()> {
@@ -205,12 +236,17 @@ pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Resu
     for (start, end) in present::extents(memory)? {
         let mut at = start;
         while at < end {
-            let want = usize::try_from(end.0 - at.0).unwrap_or(SCAN_BYTES).min(SCAN_BYTES);
+            let want = usize::try_from(end.0 - at.0)
+                .unwrap_or(SCAN_BYTES)
+                .min(SCAN_BYTES);
             let part = buf.get_mut(..want).unwrap_or_default();
             let read = memory
                 .source()
                 .read_positional(at.0, part)
-                .map_err(|error| Absence::Io { offset: at, kind: error.kind() })?;
+                .map_err(|error| Absence::Io {
+                    offset: at,
+                    kind: error.kind(),
+                })?;
             let mut offset = at;
             for bytes in part.get(..read).unwrap_or_default().chunks(page) {
                 on_page(offset, bytes);
@@ -233,8 +269,11 @@ pub struct PageMap<'a> {
     /// The first and the last mapping of each page, by its number in the file.
     heads: Vec<(u32, u32)>,
     nodes: Vec<Node>,
+    /// One bit for each page: it holds page-table entries.
+    tables: Vec<u64>,
     summary: VisitSummary,
-    dropped_mappings: u64,
+    absent_pages: u64,
+    is_cut_short: bool,
 }
 
 /// A mapping of one page.
@@ -256,6 +295,8 @@ pub struct Page<'m> {
     pub offset: FileOffset,
     /// Its address in the direct map, if there is one and it reaches the page.
     pub direct_map: Option<VirtAddr>,
+    /// Whether it holds page-table entries.
+    pub is_table: bool,
     first: u32,
 }
 
@@ -267,36 +308,49 @@ impl<'a> PageMap<'a> {
     pub fn build(space: AddressSpace<'a>) -> Result<Self, Absence> {
         let memory = space.memory();
         let pages = present::page_count(memory)?;
-        let direct_map = space.translation().windows().iter().find_map(|window| match window.kind {
-            WindowKind::Linear(map) => Some(map),
-            _ => None,
-        });
-        let mut map = Self {
+        let direct_map =
+            space
+                .translation()
+                .windows()
+                .iter()
+                .find_map(|window| match window.kind {
+                    WindowKind::Linear(map) => Some(map),
+                    _ => None,
+                });
+        let len = usize::try_from(pages).unwrap_or(0);
+        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
+        let map = Self {
             memory,
             direct_map,
-            heads: vec![(NONE, NONE); usize::try_from(pages).unwrap_or(0)],
+            heads: vec![(NONE, NONE); len],
             nodes: Vec::new(),
+            tables: vec![0; len.div_ceil(64)],
             summary: VisitSummary::default(),
-            dropped_mappings: 0,
+            absent_pages: 0,
+            is_cut_short: false,
         };
-        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
-        let mut failed = Ok(());
-        let summary = visit_mappings(space, &mut |mapping: Mapping| {
-            let result = present::runs(memory, mapping, |run| map.add(run, mapping, limit));
-            failed = failed.and(result);
-        })?;
-        failed?;
-        map.summary = summary;
-        Ok(map)
+        let mut builder = Builder {
+            map,
+            limit,
+            failed: Ok(()),
+        };
+        let summary = visit_mappings(space, &mut builder)?;
+        builder.failed?;
+        let is_cut_short = builder.map.is_cut_short || summary.budget_exhausted;
+        Ok(Self {
+            summary,
+            is_cut_short,
+            ..builder.map
+        })
     }
 
-    /// Adds a mapping of pages that lie together in the file.
-    fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) {
+    /// Adds a mapping of pages that lie together in the file; breaks off at the limit.
+    fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) -> ControlFlow<()> {
         let size = self.memory.page_size();
         for page in 0..run.len_pages {
             if self.nodes.len() as u64 >= limit {
-                self.dropped_mappings += 1;
-                continue;
+                self.is_cut_short = true;
+                return ControlFlow::Break(());
             }
             let Some((first, last)) = usize::try_from(run.number + page)
                 .ok()
@@ -308,13 +362,21 @@ impl<'a> PageMap<'a> {
             let node = u32::try_from(self.nodes.len()).unwrap_or(NONE);
             if *first == NONE {
                 *first = node;
-            } else if let Some(last) = usize::try_from(*last).ok().and_then(|last| self.nodes.get_mut(last)) {
+            } else if let Some(last) = usize::try_from(*last)
+                .ok()
+                .and_then(|last| self.nodes.get_mut(last))
+            {
                 last.next = node;
             }
             *last = node;
             let va = run.va.0.wrapping_add(page << size.shift());
-            self.nodes.push(Node { va, prot: mapping.prot, next: NONE });
+            self.nodes.push(Node {
+                va,
+                prot: mapping.prot,
+                next: NONE,
+            });
         }
+        ControlFlow::Continue(())
     }
 
     /// What the visit of the page tables met.
@@ -323,10 +385,16 @@ impl<'a> PageMap<'a> {
         &self.summary
     }
 
-    /// Mappings that were not kept, because the tables hold more than a sound kernel would.
+    /// Pages that the kernel map names and the dump does not have: device memory, no-dump memory.
     #[must_use]
-    pub const fn dropped_mappings(&self) -> u64 {
-        self.dropped_mappings
+    pub const fn absent_pages(&self) -> u64 {
+        self.absent_pages
+    }
+
+    /// Whether mappings are missing here, because the tables hold more than a sound kernel would.
+    #[must_use]
+    pub const fn is_cut_short(&self) -> bool {
+        self.is_cut_short
     }
 
     /// How many pages the dump has by its headers and bitmap.
@@ -343,25 +411,71 @@ impl<'a> PageMap<'a> {
 
     /// Every page, in the order of the file.
     pub fn pages(&self) -> impl Iterator<Item = Page<'_>> {
-        present::all(self.memory).zip(&self.heads).map(|((pfn, offset), (first, _))| Page {
-            map: self,
-            pfn,
-            offset,
-            direct_map: self.direct_of(pfn),
-            first: *first,
-        })
+        (0..)
+            .zip(present::all(self.memory))
+            .map_while(|(number, (pfn, offset))| self.page(number, pfn, offset))
     }
 
     /// The page that holds file offset `offset`, which lies among the pages.
     #[must_use]
     pub fn page_at(&self, offset: FileOffset) -> Option<Page<'_>> {
         let (number, pfn, start) = present::at(self.memory, offset)?;
-        let (first, _) = *self.heads.get(usize::try_from(number).ok()?)?;
-        Some(Page { map: self, pfn, offset: start, direct_map: self.direct_of(pfn), first })
+        self.page(usize::try_from(number).ok()?, pfn, start)
+    }
+
+    fn page(&self, number: usize, pfn: Option<Pfn>, offset: FileOffset) -> Option<Page<'_>> {
+        let (first, _) = *self.heads.get(number)?;
+        let is_table = self
+            .tables
+            .get(number / 64)
+            .is_some_and(|word| word >> (number % 64) & 1 == 1);
+        Some(Page {
+            map: self,
+            pfn,
+            offset,
+            direct_map: self.direct_of(pfn),
+            is_table,
+            first,
+        })
     }
 
     fn direct_of(&self, pfn: Option<Pfn>) -> Option<VirtAddr> {
         self.direct_map?.virt_of(self.memory.page_size().base(pfn?))
+    }
+}
+
+/// Fills a [`PageMap`] from what the visit finds.
+struct Builder<'a> {
+    map: PageMap<'a>,
+    limit: u64,
+    failed: Result<(), Absence>,
+}
+
+impl MappingVisitor for Builder<'_> {
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
+        let Self { map, limit, failed } = self;
+        let (mut present, mut flow) = (0, ControlFlow::Continue(()));
+        let result = present::runs(map.memory, mapping, |run| {
+            present += run.len_pages;
+            if flow.is_continue() {
+                flow = map.add(run, mapping, *limit);
+            }
+        });
+        let named = map.memory.page_size().pages(mapping.len_bytes);
+        map.absent_pages += named.saturating_sub(present);
+        *failed = failed.and(result);
+        flow
+    }
+
+    fn table(&mut self, pa: PhysAddr) {
+        let map = &mut self.map;
+        let number =
+            present::number_of(map.memory, pa).and_then(|number| usize::try_from(number).ok());
+        if let Some(number) = number
+            && let Some(word) = map.tables.get_mut(number / 64)
+        {
+            *word |= 1 << (number % 64);
+        }
     }
 }
 

@@ -117,7 +117,11 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
         pcbs: PcbFinder::new(session, &constants)?,
         seen: HashSet::new(),
         threads: 0,
-        list: ProcessList { processes: Vec::new(), crashed_tid: constants.dumptid, problems: Vec::new() },
+        list: ProcessList {
+            processes: Vec::new(),
+            crashed_tid: constants.dumptid,
+            problems: Vec::new(),
+        },
     };
     let address = |name: &str| session.symbol(name).map(|symbol| symbol.address);
     match space.read_pointer(address("allproc")?) {
@@ -125,7 +129,10 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
         Ok(first) => walk.processes(first, constants.p_list, false),
         Err(fault) => walk.problem("allproc", &fault),
     }
-    if let (Ok(zombproc), true) = (address("zombproc"), constants.osreldate < Some(ZOMBPROC_GONE)) {
+    if let (Ok(zombproc), true) = (
+        address("zombproc"),
+        constants.osreldate < Some(ZOMBPROC_GONE),
+    ) {
         match space.read_pointer(zombproc) {
             Ok(first) => walk.processes(first, constants.p_list, true),
             Err(fault) => walk.problem("zombproc", &fault),
@@ -173,9 +180,19 @@ impl Walk<'_> {
 
     fn process(&mut self, address: VirtAddr, zombie: bool) -> Result<(), Fault> {
         let constants = self.constants;
-        let pid = self.space.read_i32(Self::member(address, constants.p_pid))?;
-        let comm = self.space.read_string(Self::member(address, constants.p_comm), NAME_LEN)?;
-        let mut process = Process { address, pid, comm, zombie, threads: Vec::new() };
+        let pid = self
+            .space
+            .read_i32(Self::member(address, constants.p_pid))?;
+        let comm = self
+            .space
+            .read_string(Self::member(address, constants.p_comm), NAME_LEN)?;
+        let mut process = Process {
+            address,
+            pid,
+            comm,
+            zombie,
+            threads: Vec::new(),
+        };
         if let Err(fault) = self.threads(&mut process) {
             self.problem(&format!("threads of process {pid}"), &fault);
         }
@@ -185,26 +202,45 @@ impl Walk<'_> {
 
     fn threads(&mut self, process: &mut Process) -> Result<(), Fault> {
         let constants = self.constants;
-        let mut next = self.space.read_pointer(Self::member(process.address, constants.p_threads))?;
+        let mut next = self
+            .space
+            .read_pointer(Self::member(process.address, constants.p_threads))?;
         while next.0 != 0 && self.threads < MAX_ITEMS && self.seen.insert(next) {
             self.threads += 1;
             let thread = self.thread(next)?;
             process.threads.push(thread);
-            next = self.space.read_pointer(Self::member(next, constants.td_plist))?;
+            next = self
+                .space
+                .read_pointer(Self::member(next, constants.td_plist))?;
         }
         Ok(())
     }
 
     fn thread(&mut self, address: VirtAddr) -> Result<Thread, Fault> {
         let constants = self.constants;
-        let tid = self.space.read_i32(Self::member(address, constants.td_tid))?;
-        let name = self.space.read_string(Self::member(address, constants.td_name), NAME_LEN)?;
-        let oncpu = self.space.read_i32(Self::member(address, constants.td_oncpu)).unwrap_or(-1);
+        let tid = self
+            .space
+            .read_i32(Self::member(address, constants.td_tid))?;
+        let name = self
+            .space
+            .read_string(Self::member(address, constants.td_name), NAME_LEN)?;
+        let oncpu = self
+            .space
+            .read_i32(Self::member(address, constants.td_oncpu))
+            .unwrap_or(-1);
         let crashed = constants.dumptid == Some(tid);
         let cpu = self.pcbs.cpu_of(address, oncpu);
         let pcb = self.pcbs.find(address, cpu, crashed);
         let registers = pcb.and_then(|pcb| self.pcbs.registers(pcb));
-        Ok(Thread { address, tid, name, cpu, crashed, pcb, registers })
+        Ok(Thread {
+            address,
+            tid,
+            name,
+            cpu,
+            crashed,
+            pcb,
+            registers,
+        })
     }
 
     /// Every process is in the pid hash, the dead too: those not seen yet are zombies, unless the

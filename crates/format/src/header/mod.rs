@@ -137,7 +137,9 @@ pub enum HeaderError {
         newest: u32,
     },
     /// The version makes sense only in the other byte order.
-    #[error("{arch} minidump version {version} in the other byte order: not a {arch} kernel's dump")]
+    #[error(
+        "{arch} minidump version {version} in the other byte order: not a {arch} kernel's dump"
+    )]
     OtherEndian {
         /// Name of the architecture.
         arch: &'static str,
@@ -213,10 +215,16 @@ fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
     let Some(text) = wide.split(|byte| *byte == 0).next() else {
         return Err(HeaderError::UnknownMagic);
     };
-    if let Some(arch) = Arch::ALL.into_iter().find(|arch| magic(*arch).as_bytes() == text) {
+    if let Some(arch) = Arch::ALL
+        .into_iter()
+        .find(|arch| magic(*arch).as_bytes() == text)
+    {
         return Ok(arch);
     }
-    match KNOWN_UNREAD.into_iter().find(|known| known.as_bytes() == text) {
+    match KNOWN_UNREAD
+        .into_iter()
+        .find(|known| known.as_bytes() == text)
+    {
         Some(known) => Err(HeaderError::UnsupportedArch(known)),
         None => Err(HeaderError::UnknownMagic),
     }
@@ -230,9 +238,16 @@ fn check_version(arch: Arch, version: u32) -> Result<u32, HeaderError> {
     }
     let swapped = version.swap_bytes();
     if (1..=newest).contains(&swapped) {
-        return Err(HeaderError::OtherEndian { arch: arch.name(), version: swapped });
+        return Err(HeaderError::OtherEndian {
+            arch: arch.name(),
+            version: swapped,
+        });
     }
-    Err(HeaderError::BadVersion { arch: arch.name(), version, newest })
+    Err(HeaderError::BadVersion {
+        arch: arch.name(),
+        version,
+        newest,
+    })
 }
 
 /// The structure at the start of `bytes`.
@@ -240,10 +255,12 @@ fn read<T>(bytes: &[u8]) -> Result<&T, HeaderError>
 where
     T: zerocopy::FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::Unaligned,
 {
-    T::ref_from_prefix(bytes).map(|(header, _)| header).map_err(|_| HeaderError::Truncated {
-        have: bytes.len(),
-        need: size_of::<T>(),
-    })
+    T::ref_from_prefix(bytes)
+        .map(|(header, _)| header)
+        .map_err(|_| HeaderError::Truncated {
+            have: bytes.len(),
+            need: size_of::<T>(),
+        })
 }
 
 #[cfg(test)]

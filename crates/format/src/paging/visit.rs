@@ -45,7 +45,13 @@ pub fn visit<P: Paging, T: Tables>(
     let mut first = 0;
     while first < radix.entries {
         let count = per_chunk.min(radix.entries - first);
-        let chunk = Chunk { table: radix.top, first, count, level: radix.level, offset: 0 };
+        let chunk = Chunk {
+            table: radix.top,
+            first,
+            count,
+            level: radix.level,
+            offset: 0,
+        };
         descend::<P, T>(radix, tables, chunk, buf, budget, visitor)?;
         first += count;
     }
@@ -72,14 +78,29 @@ fn descend<P: Paging, T: Tables>(
     budget: &mut Budget,
     visitor: &mut impl Visitor<T::Error>,
 ) -> ControlFlow<()> {
-    let Chunk { table, first, count, level, offset } = chunk;
+    let Chunk {
+        table,
+        first,
+        count,
+        level,
+        offset,
+    } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
     let entries = match tables.load(table, first, count, P::ENTRY, own) {
         Ok(entries) => entries,
         Err(source) => {
-            let va = radix.va_at(offset + (first << P::shift(level))).unwrap_or(VirtAddr(u64::MAX));
-            return visitor.unreadable(va, WalkError::Table { level, table, source });
+            let va = radix
+                .va_at(offset + (first << P::shift(level)))
+                .unwrap_or(VirtAddr(u64::MAX));
+            return visitor.unreadable(
+                va,
+                WalkError::Table {
+                    level,
+                    table,
+                    source,
+                },
+            );
         }
     };
     for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {

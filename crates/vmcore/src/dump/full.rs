@@ -38,26 +38,36 @@ pub(super) fn open(
     source: Source,
     first: &[u8],
 ) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
-    let elf = FileHeader::parse(first)
-        .map_err(|source| OpenError::Elf { path: path.to_owned(), source })?;
-    let bad = |reason: String| OpenError::BadCore { path: path.to_owned(), reason };
-    let arch = Arch::from_elf_machine(elf.e_machine)
-        .ok_or_else(|| bad(format!("machine {} is not one that is read here", elf.e_machine)))?;
+    let elf = FileHeader::parse(first).map_err(|source| OpenError::Elf {
+        path: path.to_owned(),
+        source,
+    })?;
+    let bad = |reason: String| OpenError::BadCore {
+        path: path.to_owned(),
+        reason,
+    };
+    let arch = Arch::from_elf_machine(elf.e_machine).ok_or_else(|| {
+        bad(format!(
+            "machine {} is not one that is read here",
+            elf.e_machine
+        ))
+    })?;
     if elf.class != arch.word() {
         return Err(bad(format!("its ELF class is not that of {arch}")));
     }
     let segments = program_headers(path, &source, &elf)?;
-    let (memory, refused) = SegmentMemory::new(&segments);
+    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K);
     if memory.segments().is_empty() {
         return Err(bad("it has no memory: no PT_LOAD program header".to_owned()));
     }
-    let delta = segments.iter().find(|segment| segment.p_type == PT_DUMP_DELTA).map(|segment| {
-        KernelDelta {
+    let delta = segments
+        .iter()
+        .find(|segment| segment.p_type == PT_DUMP_DELTA)
+        .map(|segment| KernelDelta {
             vaddr: VirtAddr(segment.p_vaddr),
             paddr: PhysAddr(segment.p_paddr),
             hole: segment.p_align,
-        }
-    });
+        });
     let is_virtual =
         |segment: &&Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
     let mut virtual_segments: Vec<Segment> = segments.iter().filter(is_virtual).copied().collect();
@@ -72,7 +82,16 @@ pub(super) fn open(
         page_size: PageSize::SIZE_4K,
         endian: elf.endian,
     };
-    Ok((DumpKind::Full(FullHeader { arch, elf, delta, virtual_segments }), memory, warnings))
+    Ok((
+        DumpKind::Full(FullHeader {
+            arch,
+            elf,
+            delta,
+            virtual_segments,
+        }),
+        memory,
+        warnings,
+    ))
 }
 
 /// All program headers; their number is checked against the file before anything is read.
@@ -81,12 +100,18 @@ fn program_headers(
     source: &Source,
     elf: &FileHeader,
 ) -> Result<Vec<Segment>, OpenError> {
-    let bad = |reason: &str| OpenError::BadCore { path: path.to_owned(), reason: reason.to_owned() };
+    let bad = |reason: &str| OpenError::BadCore {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
     let read = |offset: u64, len: usize| -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; len];
         let read = source
             .read_positional(offset, &mut bytes)
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            .map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         bytes.truncate(read);
         Ok(bytes)
     };
@@ -97,7 +122,10 @@ fn program_headers(
     }
     let size = elf.phdr_len();
     if count > 0 && usize::from(elf.e_phentsize) != size {
-        return Err(bad(&format!("its program headers have {} bytes, not {size}", elf.e_phentsize)));
+        return Err(bad(&format!(
+            "its program headers have {} bytes, not {size}",
+            elf.e_phentsize
+        )));
     }
     let len = count.saturating_mul(size as u64);
     match elf.e_phoff.checked_add(len) {
@@ -110,6 +138,12 @@ fn program_headers(
             )));
         }
     }
-    let bytes = read(elf.e_phoff, usize::try_from(len).map_err(|_| bad("it is too large"))?)?;
-    Ok(bytes.chunks_exact(size).filter_map(|header| elf.segment(header)).collect())
+    let bytes = read(
+        elf.e_phoff,
+        usize::try_from(len).map_err(|_| bad("it is too large"))?,
+    )?;
+    Ok(bytes
+        .chunks_exact(size)
+        .filter_map(|header| elf.segment(header))
+        .collect())
 }

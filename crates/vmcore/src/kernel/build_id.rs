@@ -42,7 +42,10 @@ impl BuildId {
     pub fn new(id: &[u8]) -> Option<Self> {
         let mut bytes = [0; 32];
         bytes.get_mut(..id.len())?.copy_from_slice(id);
-        (!id.is_empty()).then_some(Self { bytes, len: id.len() })
+        (!id.is_empty()).then_some(Self {
+            bytes,
+            len: id.len(),
+        })
     }
 
     /// Its bytes.
@@ -64,7 +67,9 @@ impl BuildId {
 
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -121,15 +126,22 @@ impl DumpBuildIds {
             // Without the kernel file a full dump has only physical addresses.
             (None, DumpKind::Full(header)) => {
                 let image = VirtAddr(AMD64_IMAGE);
-                let start = header.delta.map_or(PhysAddr(AMD64_IMAGE_PHYS), |delta| delta.paddr);
+                let start = header
+                    .delta
+                    .map_or(PhysAddr(AMD64_IMAGE_PHYS), |delta| delta.paddr);
                 from_image(image, |va, buf| {
-                    let pa = va.checked_sub(image).and_then(|offset| start.checked_add(offset));
+                    let pa = va
+                        .checked_sub(image)
+                        .and_then(|offset| start.checked_add(offset));
                     pa.is_some_and(|pa| dump.memory().read(pa, buf).1.is_none())
                 })
             }
             (None, DumpKind::Mini(_)) => None,
         }?;
-        Some(Self { evidence: Evidence::ElfHeader, ids: vec![id] })
+        Some(Self {
+            evidence: Evidence::ElfHeader,
+            ids: vec![id],
+        })
     }
 
     /// Every build id of a note in the dump's pages: reads the whole file once.
@@ -145,7 +157,10 @@ impl DumpBuildIds {
             let read = memory
                 .source()
                 .read_positional(offset, &mut chunk)
-                .map_err(|error| Absence::Io { offset: FileOffset(offset), kind: error.kind() })?;
+                .map_err(|error| Absence::Io {
+                    offset: FileOffset(offset),
+                    kind: error.kind(),
+                })?;
             let bytes = chunk.get(..read).unwrap_or_default();
             for at in memchr::memmem::find_iter(bytes, NOTE_TAIL) {
                 if let Some(id) = note_around(bytes, at, memory.endian())
@@ -157,7 +172,10 @@ impl DumpBuildIds {
             }
             if read < chunk.len() {
                 ids.sort_unstable();
-                return Ok(Self { evidence: Evidence::NoteSearch, ids });
+                return Ok(Self {
+                    evidence: Evidence::NoteSearch,
+                    ids,
+                });
             }
             // Notes do not cross pages, and chunks are made of whole pages.
             offset += read as u64;
@@ -171,7 +189,9 @@ const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    let kernbase = dump.minidump().map_or(VirtAddr(0), |header| header.kernbase);
+    let kernbase = dump
+        .minidump()
+        .map_or(VirtAddr(0), |header| header.kernbase);
     match dump.arch() {
         Arch::Amd64 => vec![VirtAddr(AMD64_IMAGE)],
         Arch::Arm64 | Arch::Riscv64 => vec![kernbase],
@@ -186,7 +206,9 @@ fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
 /// The build id of the image whose ELF header is at `start`.
 fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Option<BuildId> {
     let mut header = [0; FileHeader::MAX_LEN];
-    let header = read(start, &mut header).then(|| FileHeader::parse(&header).ok()).flatten()?;
+    let header = read(start, &mut header)
+        .then(|| FileHeader::parse(&header).ok())
+        .flatten()?;
     let count = header.e_phnum.min(MAX_PROGRAM_HEADERS);
     let table = start.checked_add(header.e_phoff)?;
     (0..u64::from(count)).find_map(|index| {
@@ -212,7 +234,9 @@ fn note_around(bytes: &[u8], at: usize, endian: Endian) -> Option<BuildId> {
     let namesz = endian.u32_at(bytes, start)?;
     let descsz = endian.u32_at(bytes, start + 4)?;
     let kind = endian.u32_at(bytes, start + 8)?;
-    let len = usize::try_from(descsz).ok().filter(|len| (8..=32).contains(len))?;
+    let len = usize::try_from(descsz)
+        .ok()
+        .filter(|len| (8..=32).contains(len))?;
     if namesz != 4 || kind != NT_GNU_BUILD_ID {
         return None;
     }

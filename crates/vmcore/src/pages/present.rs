@@ -25,8 +25,13 @@ pub(super) fn page_count(memory: &Memory) -> Result<u64, Absence> {
         return sparse.set_bits(memory.source());
     }
     Ok(memory.segments().map_or(0, |segments| {
-        let pages = segments.segments().iter().map(|segment| pages_of(memory, segment.file_bytes));
-        pages.sum::<u64>().min(memory.page_size().pages(memory.source().len()))
+        let pages = segments
+            .segments()
+            .iter()
+            .map(|segment| pages_of(memory, segment.file_bytes));
+        pages
+            .sum::<u64>()
+            .min(memory.page_size().pages(memory.source().len()))
     }))
 }
 
@@ -86,7 +91,9 @@ fn sparse_runs(
         let bit_of = |pfn: u64| range.first_bit + (pfn - range.first.0);
         let pfn_of = |bit: u64| range.first.0 + (bit - range.first_bit);
         let mut bits = bitmap.ones(bit_of(from)..bit_of(to)).peekable();
-        let Some(first_bit) = bits.peek() else { continue };
+        let Some(first_bit) = bits.peek() else {
+            continue;
+        };
         let mut number = sparse.rank(source, *first_bit)?;
         while let Some(start) = bits.next() {
             let mut next = start + 1;
@@ -110,9 +117,11 @@ fn segment_runs(
     let Some(end) = start.checked_add(mapping.len_bytes) else {
         return;
     };
-    let mut number = 0;
-    for segment in segments.segments() {
+    for segment in segments.from(mapping.pa) {
         let segment_start = segment.range.start.0;
+        if segment_start >= end {
+            break;
+        }
         let segment_end = segment_start + segment.file_bytes;
         let (from, to) = (start.max(segment_start), end.min(segment_end));
         if from < to {
@@ -120,24 +129,39 @@ fn segment_runs(
                 va: VirtAddr(mapping.va.0.wrapping_add(from - start)),
                 pa: PhysAddr(from),
                 len_pages: size.pages(to - from),
-                number: number + ((from - segment_start) >> size.shift()),
+                number: segment.first_page + ((from - segment_start) >> size.shift()),
                 offset: FileOffset(segment.offset.0 + (from - segment_start)),
             });
         }
-        number += size.pages(segment.file_bytes);
-        if segment_start >= end {
-            break;
-        }
     }
+}
+
+/// The number of the page at `pa`; `None` if it is not in the dump.
+pub(super) fn number_of(memory: &Memory, pa: PhysAddr) -> Option<u64> {
+    let size = memory.page_size();
+    if let Some(sparse) = memory.sparse() {
+        let offset = sparse.page_offset(memory.source(), size.pfn(pa)).ok()?;
+        return Some(offset.checked_sub(sparse.offset_of_rank(0))? >> size.shift());
+    }
+    let segment = memory.segments()?.from(pa).first()?;
+    let inside = pa
+        .checked_sub(segment.range.start)
+        .filter(|inside| *inside < segment.file_bytes)?;
+    Some(segment.first_page + (inside >> size.shift()))
 }
 
 /// Every page and where it starts in the file, in the order of the file.
 pub(super) fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
     let sparse = memory.sparse().into_iter().flat_map(move |sparse| {
         let bitmap = sparse.bitmap(memory.source()).ok();
-        let bits = bitmap.into_iter().flat_map(|bitmap| bitmap.ones(0..bitmap.len_bits()));
-        let mut pfns = Pfns { ranges: &sparse.ranges };
-        bits.zip(0..).map(move |(bit, number)| (pfns.of(bit), sparse.offset_of_rank(number)))
+        let bits = bitmap
+            .into_iter()
+            .flat_map(|bitmap| bitmap.ones(0..bitmap.len_bits()));
+        let mut pfns = Pfns {
+            ranges: &sparse.ranges,
+        };
+        bits.zip(0..)
+            .map(move |(bit, number)| (pfns.of(bit), sparse.offset_of_rank(number)))
     });
     let segments = memory.segments().into_iter().flat_map(move |segments| {
         let size = memory.page_size();
@@ -175,17 +199,26 @@ pub(super) fn at(memory: &Memory, offset: FileOffset) -> Option<(u64, Option<Pfn
     if let Some(sparse) = memory.sparse() {
         let number = offset.checked_sub(sparse.offset_of_rank(0))? >> size.shift();
         let bit = sparse.bit_of_rank(memory.source(), number)?;
-        return Some((number, sparse.numbering().pfn_of(bit), sparse.offset_of_rank(number)));
+        return Some((
+            number,
+            sparse.numbering().pfn_of(bit),
+            sparse.offset_of_rank(number),
+        ));
     }
-    let mut number = 0;
     for segment in memory.segments()?.segments() {
-        if let Some(inside) = offset.checked_sub(segment.offset).filter(|at| *at < segment.file_bytes) {
+        if let Some(inside) = offset
+            .checked_sub(segment.offset)
+            .filter(|at| *at < segment.file_bytes)
+        {
             let page = inside >> size.shift();
             let start = page << size.shift();
             let pfn = size.pfn(PhysAddr(segment.range.start.0 + start));
-            return Some((number + page, Some(pfn), FileOffset(segment.offset.0 + start)));
+            return Some((
+                segment.first_page + page,
+                Some(pfn),
+                FileOffset(segment.offset.0 + start),
+            ));
         }
-        number += size.pages(segment.file_bytes);
     }
     None
 }
@@ -194,11 +227,20 @@ pub(super) fn at(memory: &Memory, offset: FileOffset) -> Option<(u64, Option<Pfn
 pub(super) fn extents(memory: &Memory) -> Result<Vec<(FileOffset, FileOffset)>, Absence> {
     if let Some(sparse) = memory.sparse() {
         let pages = sparse.set_bits(memory.source())?;
-        return Ok(vec![(sparse.offset_of_rank(0), sparse.offset_of_rank(pages))]);
+        return Ok(vec![(
+            sparse.offset_of_rank(0),
+            sparse.offset_of_rank(pages),
+        )]);
     }
-    let segments = memory.segments().map(SegmentMemory::segments).unwrap_or_default();
+    let segments = memory
+        .segments()
+        .map(SegmentMemory::segments)
+        .unwrap_or_default();
     let extent = |segment: &PhysSegment| {
-        (segment.offset, FileOffset(segment.offset.0.saturating_add(segment.file_bytes)))
+        (
+            segment.offset,
+            FileOffset(segment.offset.0.saturating_add(segment.file_bytes)),
+        )
     };
     Ok(segments.iter().map(extent).collect())
 }
