@@ -55,10 +55,16 @@ impl<'a> Bitmap<'a> {
         Self { bytes, order }
     }
 
-    /// Bits there are, padding included.
+    /// Bits there are, padding included. A big-endian word of which bytes are missing counts as a
+    /// whole: its first bytes hold its highest bits.
     #[must_use]
     pub const fn len_bits(&self) -> u64 {
-        self.bytes.len() as u64 * 8
+        let word_bytes = match self.order {
+            WordOrder::Little => 1,
+            WordOrder::Big32 => 4,
+            WordOrder::Big64 => 8,
+        };
+        self.bytes.len().next_multiple_of(word_bytes) as u64 * 8
     }
 
     /// Bits `64 * index ..` as one word, bit 0 lowest; zero beyond the end.
