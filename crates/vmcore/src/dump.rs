@@ -157,6 +157,18 @@ pub enum DumpKind {
     Full(FullHeader),
 }
 
+impl DumpKind {
+    /// `minidump`, `full dump`, or `ELF core` for one with virtual addresses.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Mini(_) => "minidump",
+            Self::Full(header) if header.virtual_segments.is_empty() => "full dump",
+            Self::Full(_) => "ELF core",
+        }
+    }
+}
+
 /// How much of the dump is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]

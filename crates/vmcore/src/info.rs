@@ -13,11 +13,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod facts;
+pub(crate) mod facts;
 
+pub(crate) use facts::Facts;
 pub use facts::{Known, utc};
 
-use crate::dump::{Completeness, Dump, DumpKind, Warning};
+use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
 use crate::log::{self, Log, LogSource};
 use crate::memory::Absence;
@@ -130,11 +131,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
     let dump = session.dump();
     let log = log::read(session).ok();
     let facts = facts::gather(session, log.as_ref());
-    let (kind, version) = match dump.kind() {
-        DumpKind::Mini(header) => ("minidump", Some(header.version)),
-        DumpKind::Full(header) if header.virtual_segments.is_empty() => ("full dump", None),
-        DumpKind::Full(_) => ("ELF core", None),
-    };
+    let version = dump.minidump().map(|header| header.version);
     let predicted = dump.memory().sparse().map(|sparse| {
         Ok(sparse
             .layout()
@@ -143,7 +140,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
     });
     Ok(Info {
         file: dump.path().display().to_string(),
-        kind,
+        kind: dump.kind().name(),
         arch: dump.arch(),
         version,
         state: dump.completeness()?,
@@ -179,7 +176,7 @@ fn log_info(log: &Log) -> LogInfo {
 }
 
 /// The RAM ranges, in bytes of whole pages.
-fn ram(dump: &Dump) -> Vec<PhysRange> {
+pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
     let size = dump.memory().page_size();
     if let Some(sparse) = dump.memory().sparse() {
         let range = |range: &vmcore_format::dump_avail::NumberedRange| PhysRange {

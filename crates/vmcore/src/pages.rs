@@ -213,7 +213,10 @@ pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
 /// Returns an error if the file cannot be read.
 pub fn count_zeros(memory: &Memory) -> Result<u64, Absence> {
     let mut zeros = 0;
-    scan(memory, |_, page| zeros += u64::from(is_zero(page)))?;
+    scan(memory, |page| {
+        zeros += u64::from(is_zero(page.bytes));
+        ControlFlow::Continue(())
+    })?;
     Ok(zeros)
 }
 
@@ -225,18 +228,33 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     chunks.iter().all(zero) && rest.iter().all(|byte| *byte == 0)
 }
 
-/// Reads the pages of the dump in the order of the file, in large pieces, and shows each with its
-/// offset. A truncated file's last page comes as far as it goes.
+/// A page as [`scan`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScannedPage<'a> {
+    /// Its number; `None` for a set bit that is no page of any RAM range.
+    pub pfn: Option<Pfn>,
+    /// Where it starts in the file.
+    pub offset: FileOffset,
+    /// Its bytes; fewer than a page at the end of a truncated file.
+    pub bytes: &'a [u8],
+}
+
+/// Reads the pages of the dump in the order of the file, in large pieces, and shows each until
+/// `on_page` breaks off.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
-pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Result<(), Absence> {
+pub fn scan(
+    memory: &Memory,
+    mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
+) -> Result<(), Absence> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut buf = vec![0; SCAN_BYTES];
-    for (start, end) in present::extents(memory)? {
-        let mut at = start;
-        while at < end {
-            let want = usize::try_from(end.0 - at.0)
+    for extent in present::extents(memory)? {
+        let mut at = extent.start;
+        let mut pfns = present::pages_of(memory, &extent);
+        while at < extent.end {
+            let want = usize::try_from(extent.end.0 - at.0)
                 .unwrap_or(SCAN_BYTES)
                 .min(SCAN_BYTES);
             let part = buf.get_mut(..want).unwrap_or_default();
@@ -249,7 +267,10 @@ pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Resu
                 })?;
             let mut offset = at;
             for bytes in part.get(..read).unwrap_or_default().chunks(page) {
-                on_page(offset, bytes);
+                let pfn = pfns.next().and_then(|(pfn, _)| pfn);
+                if on_page(ScannedPage { pfn, offset, bytes }).is_break() {
+                    return Ok(());
+                }
                 offset.0 += bytes.len() as u64;
             }
             if read < want {
@@ -259,6 +280,20 @@ pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Resu
         }
     }
     Ok(())
+}
+
+/// Every page and where it starts in the file, in the order of the file.
+pub fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
+    present::extents(memory)
+        .unwrap_or_default()
+        .into_iter()
+        .flat_map(|extent| present::pages_of(memory, &extent))
+}
+
+/// The page that holds file offset `offset`, which lies among the pages, and where it starts.
+#[must_use]
+pub fn page_at(memory: &Memory, offset: FileOffset) -> Option<(Option<Pfn>, FileOffset)> {
+    present::at(memory, offset).map(|(_, pfn, start)| (pfn, start))
 }
 
 /// Every page of the dump with all its known virtual addresses.
@@ -412,7 +447,7 @@ impl<'a> PageMap<'a> {
     /// Every page, in the order of the file.
     pub fn pages(&self) -> impl Iterator<Item = Page<'_>> {
         (0..)
-            .zip(present::all(self.memory))
+            .zip(all(self.memory))
             .map_while(|(number, (pfn, offset))| self.page(number, pfn, offset))
     }
 

@@ -21,12 +21,12 @@ pub struct Known {
 
 /// Facts that have several sources.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
-    pub(super) panic: Option<Known>,
-    pub(super) version: Option<Known>,
-    pub(super) host: Option<Known>,
-    pub(super) crashed: Option<Known>,
-    pub(super) uptime: Option<Known>,
+pub(crate) struct Facts {
+    pub(crate) panic: Option<Known>,
+    pub(crate) version: Option<Known>,
+    pub(crate) host: Option<Known>,
+    pub(crate) crashed: Option<Known>,
+    pub(crate) uptime: Option<Known>,
 }
 
 /// Adds a source's word: the first one is the value, those that agree are named with it.
@@ -49,7 +49,7 @@ fn add(fact: &mut Option<Known>, source: &str, value: Option<String>) {
     }
 }
 
-pub(super) fn gather(session: &Session, log: Option<&Log>) -> Facts {
+pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
     let mut facts = Facts::default();
     let dump = session.dump();
     if let Some(header) = dump.device_header() {
@@ -64,24 +64,36 @@ pub(super) fn gather(session: &Session, log: Option<&Log>) -> Facts {
         add(&mut facts.host, source, text(&header.hostname));
         add(&mut facts.crashed, source, Some(utc(header.dumptime)));
     }
-    if let Some((name, info)) = info_file(dump.path()) {
-        let field = |label: &str| {
-            let prefix = format!("{label}: ");
-            let line = info
-                .lines()
-                .find_map(|line| line.trim_start().strip_prefix(&prefix));
-            line.map(str::to_owned)
-        };
-        add(&mut facts.panic, &name, field("Panic String"));
-        add(&mut facts.version, &name, field("Version String"));
-        add(&mut facts.host, &name, field("Hostname"));
-        add(&mut facts.crashed, &name, field("Dumptime"));
-    }
+    from_info_file(&mut facts, dump.path());
     if let Some(log) = log {
         from_log(&mut facts, log);
     }
     from_memory(&mut facts, session);
     facts
+}
+
+/// What `info.N` says of a dump that cannot be opened itself.
+pub(crate) fn beside(dump: &Path) -> Facts {
+    let mut facts = Facts::default();
+    from_info_file(&mut facts, dump);
+    facts
+}
+
+fn from_info_file(facts: &mut Facts, dump: &Path) {
+    let Some((name, info)) = info_file(dump) else {
+        return;
+    };
+    let field = |label: &str| {
+        let prefix = format!("{label}: ");
+        let line = info
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(&prefix));
+        line.map(str::to_owned)
+    };
+    add(&mut facts.panic, &name, field("Panic String"));
+    add(&mut facts.version, &name, field("Version String"));
+    add(&mut facts.host, &name, field("Hostname"));
+    add(&mut facts.crashed, &name, field("Dumptime"));
 }
 
 fn first_line(text: String) -> String {
@@ -159,12 +171,7 @@ fn from_memory(facts: &mut Facts, session: &Session) {
 
 /// `info.N` beside `vmcore.N`.
 fn info_file(dump: &Path) -> Option<(String, String)> {
-    let number = dump
-        .file_name()?
-        .to_str()?
-        .strip_prefix("vmcore.")?
-        .split('.')
-        .next()?;
+    let number = crate::list::number(dump)?;
     let name = format!("info.{number}");
     let path: PathBuf = dump.with_file_name(&name);
     if std::fs::metadata(&path).ok()?.len() > INFO_MAX {

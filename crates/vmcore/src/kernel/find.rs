@@ -80,7 +80,7 @@ fn candidates(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> Vec<PathBu
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if let Some(number) = dump_number(dump) {
+    if let Some(number) = crate::list::number(dump) {
         files.push(parent.join(format!("kernel.{number}")));
         files.push(parent.join(format!("kernel.{number}/kernel")));
     }
@@ -129,14 +129,4 @@ fn kernels_in(files: &mut Vec<PathBuf>, dir: &Path) {
         )
     });
     files.extend(found);
-}
-
-/// The number in `vmcore.N`.
-fn dump_number(dump: &Path) -> Option<u64> {
-    let name = dump.file_name()?.to_str()?;
-    name.strip_prefix("vmcore.")?
-        .split('.')
-        .next()?
-        .parse()
-        .ok()
 }

@@ -28,15 +28,11 @@ pub(super) fn page_count(memory: &Memory) -> Result<u64, Absence> {
         let pages = segments
             .segments()
             .iter()
-            .map(|segment| pages_of(memory, segment.file_bytes));
+            .map(|segment| memory.page_size().pages(segment.file_bytes));
         pages
             .sum::<u64>()
             .min(memory.page_size().pages(memory.source().len()))
     }))
-}
-
-fn pages_of(memory: &Memory, bytes: u64) -> u64 {
-    memory.page_size().pages(bytes)
 }
 
 /// The parts of `mapping` that are in the dump.
@@ -150,8 +146,22 @@ pub(super) fn number_of(memory: &Memory, pa: PhysAddr) -> Option<u64> {
     Some(segment.first_page + (inside >> size.shift()))
 }
 
-/// Every page and where it starts in the file, in the order of the file.
-pub(super) fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
+/// A part of the file that holds pages, whole but for its last one.
+pub(super) struct Extent {
+    /// Where its first page starts.
+    pub(super) start: FileOffset,
+    /// Where its last page ends, which may be behind the end of the file.
+    pub(super) end: FileOffset,
+    /// Physical address of its first page; `None` where the bitmap tells the pages.
+    pa: Option<PhysAddr>,
+}
+
+/// The pages of an extent and where each starts, in the order of the file.
+pub(super) fn pages_of<'m>(
+    memory: &'m Memory,
+    extent: &Extent,
+) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + use<'m> {
+    let size = memory.page_size();
     let sparse = memory.sparse().into_iter().flat_map(move |sparse| {
         let bitmap = sparse.bitmap(memory.source()).ok();
         let bits = bitmap
@@ -163,17 +173,16 @@ pub(super) fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOff
         bits.zip(0..)
             .map(move |(bit, number)| (pfns.of(bit), sparse.offset_of_rank(number)))
     });
-    let segments = memory.segments().into_iter().flat_map(move |segments| {
-        let size = memory.page_size();
-        segments.segments().iter().flat_map(move |segment| {
-            (0..size.pages(segment.file_bytes)).map(move |page| {
-                let bytes = page << size.shift();
-                let pa = PhysAddr(segment.range.start.0 + bytes);
-                (Some(size.pfn(pa)), FileOffset(segment.offset.0 + bytes))
-            })
+    let start = extent.start;
+    let count = size.pages(extent.end.0 - start.0);
+    let segment = extent.pa.into_iter().flat_map(move |pa| {
+        (0..count).map(move |number| {
+            let inside = number << size.shift();
+            let pa = PhysAddr(pa.0.wrapping_add(inside));
+            (Some(size.pfn(pa)), FileOffset(start.0 + inside))
         })
     });
-    sparse.chain(segments)
+    sparse.chain(segment)
 }
 
 /// Page numbers of ascending bits: the ranges are gone through once.
@@ -223,24 +232,24 @@ pub(super) fn at(memory: &Memory, offset: FileOffset) -> Option<(u64, Option<Pfn
     None
 }
 
-/// Where in the file the pages lie, in its order: start and end, which may be behind its end.
-pub(super) fn extents(memory: &Memory) -> Result<Vec<(FileOffset, FileOffset)>, Absence> {
+/// Where in the file the pages lie, by ascending physical addresses.
+pub(super) fn extents(memory: &Memory) -> Result<Vec<Extent>, Absence> {
     if let Some(sparse) = memory.sparse() {
         let pages = sparse.set_bits(memory.source())?;
-        return Ok(vec![(
-            sparse.offset_of_rank(0),
-            sparse.offset_of_rank(pages),
-        )]);
+        return Ok(vec![Extent {
+            start: sparse.offset_of_rank(0),
+            end: sparse.offset_of_rank(pages),
+            pa: None,
+        }]);
     }
     let segments = memory
         .segments()
         .map(SegmentMemory::segments)
         .unwrap_or_default();
-    let extent = |segment: &PhysSegment| {
-        (
-            segment.offset,
-            FileOffset(segment.offset.0.saturating_add(segment.file_bytes)),
-        )
+    let extent = |segment: &PhysSegment| Extent {
+        start: segment.offset,
+        end: FileOffset(segment.offset.0.saturating_add(segment.file_bytes)),
+        pa: Some(segment.range.start),
     };
     Ok(segments.iter().map(extent).collect())
 }
