@@ -157,3 +157,6 @@ impl<'a> Numbering<'a> {
         self.ranges
     }
 }
+
+#[cfg(test)]
+mod tests;

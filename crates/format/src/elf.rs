@@ -327,3 +327,6 @@ impl Segment {
 fn view<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> Option<&T> {
     T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
 }
+
+#[cfg(test)]
+mod tests;

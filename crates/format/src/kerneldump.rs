@@ -286,3 +286,6 @@ fn view<T: FromBytes + KnownLayout + Immutable + Unaligned>(
 fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests;

@@ -223,4 +223,58 @@ mod tests {
         );
         assert_eq!(layout.end(u64::MAX / 16384), None);
     }
+
+    /// The offsets of three dumps that FreeBSD wrote, as decoded by another reader.
+    #[test]
+    fn the_sections_of_real_dumps_lie_where_they_were_found() {
+        for (sizes, expected, set_bits, end) in [
+            (
+                [98232, 4096, 4096, 0x7f_f000],
+                [0x1_9000, 0x1_a000, 0x1_b000, 0x81_a000],
+                24144,
+                0x666_a000,
+            ),
+            (
+                [98248, 4096, 4096, 0xe_c000],
+                [0x1_9000, 0x1_a000, 0x1_b000, 0x10_7000],
+                18928,
+                0x4af_7000,
+            ),
+            (
+                [98232, 4096, 8192, 0x6a_e000],
+                [0x1_9000, 0x1_a000, 0x1_c000, 0x6c_a000],
+                19296,
+                0x522_a000,
+            ),
+        ] {
+            let [msgbufsize, dumpavailsize, bitmapsize, pmapsize] = sizes;
+            let layout = Layout::new(
+                PageSize::SIZE_4K,
+                msgbufsize,
+                Some(dumpavailsize),
+                bitmapsize,
+                pmapsize,
+            );
+            assert_eq!(offsets(&layout), expected);
+            assert_eq!(layout.end(set_bits), Some(FileOffset(end)));
+        }
+    }
+
+    #[test]
+    fn the_page_size_rounds_every_section_the_header_too() {
+        let layout = Layout::new(PageSize::SIZE_16K, 1, Some(16), 0x4001, 8);
+        assert_eq!(offsets(&layout), [0x8000, 0xc000, 0x1_4000, 0x1_8000]);
+        assert_eq!(layout.page_offset(3), Some(FileOffset(0x2_4000)));
+        let bitmap = layout.section(Section::Bitmap);
+        assert_eq!((bitmap.len_bytes, bitmap.stored_bytes), (0x4001, 0x8000));
+        assert_eq!(bitmap.end(), layout.section(Section::PageTables).offset);
+    }
+
+    #[test]
+    fn versions_without_ranges_have_no_section_for_them() {
+        let old = Layout::new(PageSize::SIZE_4K, 120, None, 0x1000, 0x2000);
+        let empty = Layout::new(PageSize::SIZE_4K, 120, Some(0), 0x1000, 0x2000);
+        assert_eq!(old, empty);
+        assert_eq!(offsets(&old), [0x2000, 0x2000, 0x3000, 0x5000]);
+    }
 }

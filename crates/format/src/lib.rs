@@ -12,7 +12,8 @@
 //! - [`paging`]: page-table entries of each architecture, and the one descent through tables;
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device;
-//! - [`elf`]: the ELF structures of full dumps and of cores that we write.
+//! - [`elf`]: the ELF structures of full dumps and of cores that we write;
+//! - [`prstatus`]: the note with a thread's registers in such a core.
 //!
 //! Naming: on-disk structures and their fields keep FreeBSD's names, so that a kernel developer
 //! can search for them; everything of our own has a plain English name.
@@ -33,3 +34,4 @@ pub mod kerneldump;
 pub mod layout;
 pub mod msgbuf;
 pub mod paging;
+pub mod prstatus;

@@ -25,6 +25,7 @@ use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::bitmap::WordOrder;
 use crate::endian::Endian;
+use core::fmt;
 use thiserror::Error;
 
 /// The first bytes of every minidump.
@@ -113,8 +114,8 @@ pub enum HeaderError {
     #[error("not a minidump: it does not start with \"minidump\"")]
     NotMinidump,
     /// The magic field has no terminating NUL, or names nothing known.
-    #[error("a minidump with an unknown magic: no architecture we know")]
-    UnknownMagic,
+    #[error("a minidump with the unknown magic \"{}\"", printable(.0))]
+    UnknownMagic([u8; MAGIC_LEN]),
     /// A minidump of a system that is known but not read.
     #[error("a dump with the magic \"{0}\", which is not supported yet")]
     UnsupportedArch(&'static str),
@@ -206,15 +207,12 @@ fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
     if !bytes.starts_with(MINIDUMP_PREFIX) {
         return Err(HeaderError::NotMinidump);
     }
-    let field = bytes.get(..MAGIC_LEN).ok_or(HeaderError::Truncated {
+    let field: &[u8; MAGIC_LEN] = bytes.first_chunk().ok_or(HeaderError::Truncated {
         have: bytes.len(),
         need: MAGIC_LEN,
     })?;
     // powerpc64's field is longer than the others and has its NUL behind them.
-    let wide = bytes.get(..32).unwrap_or(field);
-    let Some(text) = wide.split(|byte| *byte == 0).next() else {
-        return Err(HeaderError::UnknownMagic);
-    };
+    let text = until_nul(bytes.get(..32).unwrap_or(field));
     if let Some(arch) = Arch::ALL
         .into_iter()
         .find(|arch| magic(*arch).as_bytes() == text)
@@ -226,8 +224,18 @@ fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
         .find(|known| known.as_bytes() == text)
     {
         Some(known) => Err(HeaderError::UnsupportedArch(known)),
-        None => Err(HeaderError::UnknownMagic),
+        None => Err(HeaderError::UnknownMagic(*field)),
     }
+}
+
+/// The bytes in front of the first NUL.
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A magic for people: a file may hold anything there.
+fn printable(magic: &[u8]) -> impl fmt::Display + '_ {
+    until_nul(magic).escape_ascii()
 }
 
 /// Checks a version against the newest one, recognising a swapped one.
