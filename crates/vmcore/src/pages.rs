@@ -251,35 +251,90 @@ pub fn scan(
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut buf = vec![0; SCAN_BYTES];
     for extent in present::extents(memory)? {
-        let mut at = extent.start;
         let mut pfns = present::pages_of(memory, &extent);
-        while at < extent.end {
-            let want = usize::try_from(extent.end.0 - at.0)
-                .unwrap_or(SCAN_BYTES)
-                .min(SCAN_BYTES);
-            let part = buf.get_mut(..want).unwrap_or_default();
-            let read = memory
-                .source()
-                .read_positional(at.0, part)
-                .map_err(|error| Absence::Io {
-                    offset: at,
-                    kind: error.kind(),
-                })?;
-            let mut offset = at;
-            for bytes in part.get(..read).unwrap_or_default().chunks(page) {
+        let flow = chunks_of(memory, &extent, &mut buf, |chunk| {
+            let mut offset = chunk.offset;
+            for bytes in chunk.bytes.chunks(page) {
                 let pfn = pfns.next().and_then(|(pfn, _)| pfn);
-                if on_page(ScannedPage { pfn, offset, bytes }).is_break() {
-                    return Ok(());
-                }
+                on_page(ScannedPage { pfn, offset, bytes })?;
                 offset.0 += bytes.len() as u64;
             }
-            if read < want {
-                break;
-            }
-            at.0 += read as u64;
+            ControlFlow::Continue(())
+        })?;
+        if flow.is_break() {
+            break;
         }
     }
     Ok(())
+}
+
+/// Pages that lie together in the file, as [`scan_chunks`] shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Number of the first page in the dump.
+    pub number: u64,
+    /// Where the first page starts in the file.
+    pub offset: FileOffset,
+    /// Their bytes, at most a MiB; the last page may be cut.
+    pub bytes: &'a [u8],
+}
+
+/// As [`scan`], but in the large pieces in which the file is read.
+///
+/// # Errors
+/// Returns an error if the file cannot be read.
+pub fn scan_chunks(
+    memory: &Memory,
+    mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
+) -> Result<(), Absence> {
+    let mut buf = vec![0; SCAN_BYTES];
+    for extent in present::extents(memory)? {
+        if chunks_of(memory, &extent, &mut buf, &mut on_chunk)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Reads one extent, up to its end or the file's.
+fn chunks_of(
+    memory: &Memory,
+    extent: &present::Extent,
+    buf: &mut [u8],
+    mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Absence> {
+    let mut at = extent.start;
+    let mut number = extent.first_page;
+    while at < extent.end {
+        let want = usize::try_from(extent.end.0 - at.0)
+            .unwrap_or(SCAN_BYTES)
+            .min(SCAN_BYTES);
+        let part = buf.get_mut(..want).unwrap_or_default();
+        let read = memory
+            .source()
+            .read_positional(at.0, part)
+            .map_err(|error| Absence::Io {
+                offset: at,
+                kind: error.kind(),
+            })?;
+        let bytes = part.get(..read).unwrap_or_default();
+        if !bytes.is_empty() {
+            let chunk = Chunk {
+                number,
+                offset: at,
+                bytes,
+            };
+            if on_chunk(chunk).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        if read < want {
+            break;
+        }
+        at.0 += read as u64;
+        number += (read as u64) >> memory.page_size().shift();
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Every page and where it starts in the file, in the order of the file.

@@ -152,6 +152,8 @@ pub(super) struct Extent {
     pub(super) start: FileOffset,
     /// Where its last page ends, which may be behind the end of the file.
     pub(super) end: FileOffset,
+    /// Number of its first page in the dump.
+    pub(super) first_page: u64,
     /// Physical address of its first page; `None` where the bitmap tells the pages.
     pa: Option<PhysAddr>,
 }
@@ -239,6 +241,7 @@ pub(super) fn extents(memory: &Memory) -> Result<Vec<Extent>, Absence> {
         return Ok(vec![Extent {
             start: sparse.offset_of_rank(0),
             end: sparse.offset_of_rank(pages),
+            first_page: 0,
             pa: None,
         }]);
     }
@@ -249,6 +252,7 @@ pub(super) fn extents(memory: &Memory) -> Result<Vec<Extent>, Absence> {
     let extent = |segment: &PhysSegment| Extent {
         start: segment.offset,
         end: FileOffset(segment.offset.0.saturating_add(segment.file_bytes)),
+        first_page: segment.first_page,
         pa: Some(segment.range.start),
     };
     Ok(segments.iter().map(extent).collect())
