@@ -42,8 +42,9 @@ use vmcore_format::prstatus::{self, NT_PRSTATUS, Prstatus};
 const SIGNAL: i16 = 6;
 /// Owner of our own note, with its NUL.
 const OWN_OWNER: &[u8] = b"vmcore\0";
-/// Type of our own note: text that says where the core comes from.
-const NT_VMCORE_ORIGIN: u32 = 1;
+/// Type of our own note: text that says where the core comes from. Not a number that readelf takes
+/// for one of its own.
+const NT_VMCORE_ORIGIN: u32 = 0x766d_0001;
 
 /// What became of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -58,7 +59,7 @@ pub struct Converted {
     pub pages: u64,
     /// Pages that the dump should have, but its file ends before.
     pub truncated_pages: u64,
-    /// Pages in no segment, because no virtual address leads to them.
+    /// Pages of the file in no segment, because no virtual address leads to them.
     pub unreachable_pages: u64,
     /// The thread whose registers the core has: the one that crashed, if it is known.
     pub thread: Option<i32>,
@@ -137,7 +138,7 @@ pub fn convert(
         segments,
         pages,
         truncated_pages: pages.saturating_sub(copied.pages),
-        unreachable_pages: pages.saturating_sub(reached_pages),
+        unreachable_pages: copied.pages.saturating_sub(reached_pages),
         thread: thread.map(|thread| thread.tid),
     })
 }
