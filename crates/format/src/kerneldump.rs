@@ -187,15 +187,14 @@ pub fn clear(header: &mut [u8; HEADER_LEN]) {
 /// Gives a cleared header its magic back: the one for which its parity is right, else that of a
 /// kernel dump. Any other header stays as it is.
 pub fn revive(header: &mut [u8; HEADER_LEN]) {
-    if !header
-        .first_chunk()
-        .is_some_and(|magic: &[u8; MAGIC_LEN]| text(magic) == MAGIC_CLEARED)
-    {
-        return;
-    }
-    set_magic(header, MAGIC_TEXT);
-    if parity(header) != 0 {
-        set_magic(header, MAGIC);
+    let is_cleared = header
+        .first_chunk::<MAGIC_LEN>()
+        .is_some_and(|magic| text(magic) == MAGIC_CLEARED);
+    if is_cleared {
+        set_magic(header, MAGIC_TEXT);
+        if parity(header) != 0 {
+            set_magic(header, MAGIC);
+        }
     }
 }
 
