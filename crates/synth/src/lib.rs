@@ -31,6 +31,8 @@
 mod bytes;
 pub mod elf;
 pub mod header;
+pub mod machine;
+pub mod machines;
 pub mod minidump;
 pub mod msgbuf;
 pub mod tables;
