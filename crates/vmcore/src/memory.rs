@@ -166,13 +166,6 @@ impl Memory {
         }
     }
 
-    /// Reads at `pa`, not beyond its page; the whole of `buf` must fit into the page.
-    #[inline]
-    pub(crate) fn read_in_page(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), Absence> {
-        let offset = self.locate(pa)?;
-        self.read_file(pa, offset, buf)
-    }
-
     /// Reads file bytes that belong to the memory at `pa`.
     #[inline]
     pub(crate) fn read_file(
@@ -213,10 +206,23 @@ impl Memory {
             let Some(part) = buf.get_mut(done..done + len) else {
                 break;
             };
-            if let Err(absence) = self.read_in_page(at, part) {
+            let offset = match self.locate(at) {
+                Ok(offset) => offset,
+                Err(absence) => return (done, Some(absence)),
+            };
+            let (read, kind) = match self.source.read_at(offset.0, part) {
+                Ok(read) => (read, None),
+                Err(error) => (0, Some(error.kind())),
+            };
+            done += read;
+            if read < len {
+                let offset = FileOffset(offset.0 + read as u64);
+                let absence = match kind {
+                    Some(kind) => Absence::Io { offset, kind },
+                    None => self.truncated(PhysAddr(at.0 + read as u64), offset),
+                };
                 return (done, Some(absence));
             }
-            done += len;
         }
         (done, None)
     }
