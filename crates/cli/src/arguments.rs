@@ -43,8 +43,9 @@ pub(crate) struct Common {
     /// Use a kernel file that is another kernel's; overwrite output files
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) force: bool,
-    /// When to use colours
+    /// Colours: auto, always or never
     #[arg(long, global = true, value_name = "WHEN", default_value = "auto", help_heading = COMMON)]
+    #[arg(hide_possible_values = true, hide_default_value = true)]
     pub(crate) color: ColorChoice,
     /// Say nothing but answers and errors
     #[arg(short, long, global = true, conflicts_with = "verbose", help_heading = COMMON)]

@@ -5,7 +5,7 @@ use crate::explain::Failure;
 use crate::files::{self, Chosen};
 use crate::output::{Out, Style};
 use crate::text;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
@@ -32,6 +32,8 @@ pub(crate) struct Context {
     common: Common,
     command: &'static str,
     chosen: OnceCell<Chosen>,
+    /// Whether there were places to look for the kernel.
+    searched: Cell<bool>,
 }
 
 impl Context {
@@ -40,6 +42,7 @@ impl Context {
             common,
             command,
             chosen: OnceCell::new(),
+            searched: Cell::new(false),
         }
     }
 
@@ -55,6 +58,11 @@ impl Context {
     /// The dump, once it is known which.
     pub(crate) fn dump(&self) -> Option<&Path> {
         self.chosen.get().map(|chosen| chosen.dump.as_path())
+    }
+
+    /// Whether the kernel was looked for anywhere.
+    pub(crate) const fn has_searched(&self) -> bool {
+        self.searched.get()
     }
 
     /// A command line of ours about this dump, to be proposed: `vmcore verify vmcore.0`.
@@ -123,8 +131,8 @@ impl Context {
         arguments: RangeInclusive<usize>,
         names: &str,
     ) -> anyhow::Result<Vec<OsString>> {
-        let (files, arguments) = files::split(words, arguments, names)?;
-        let chosen = files::choose(&self.common, files, words)?;
+        let (files, arguments) = files::split(words, arguments, self.command, names)?;
+        let chosen = files::choose(&self.common, self.command, files, words)?;
         self.chosen.get_or_init(|| chosen);
         Ok(arguments.to_vec())
     }
@@ -172,6 +180,7 @@ impl Context {
 
     /// Says where the kernel was looked for, and what is doubtful about it.
     fn tell(&self, session: &Session, kernel_use: KernelUse) {
+        self.searched.set(!session.tried().is_empty());
         if self.common.verbose {
             for tried in session.tried() {
                 self.say(&format!(

@@ -6,6 +6,7 @@ use std::fmt;
 use std::path::Path;
 use vmcore::OpenError;
 use vmcore::dump::DumpKind;
+use vmcore::format::layout::Section;
 use vmcore::kernel::KernelError;
 use vmcore::memory::Absence;
 use vmcore::session::KernelMatch;
@@ -53,6 +54,12 @@ impl Failure {
     /// What to type next.
     pub(crate) fn next(self, command: impl fmt::Display) -> Self {
         self.line(format!("try: {command}"))
+    }
+
+    /// Another command to type next.
+    pub(crate) fn instead(mut self, command: impl fmt::Display) -> Self {
+        self.more.retain(|line| !line.starts_with("try: "));
+        self.next(command)
     }
 
     pub(crate) fn sentence(&self) -> &str {
@@ -120,7 +127,8 @@ fn session(error: &SessionError, context: &Context) -> Failure {
             let failure = Failure::new(error.to_string());
             let failure = match build_id {
                 Some(id) => failure.line(format!("it must have the build id {id}")),
-                None => failure,
+                None if context.has_searched() => failure,
+                None => failure.line("a kernel is found by its build id, and the dump has none"),
             };
             without_kernel(failure, context, "kernel")
         }
@@ -151,10 +159,11 @@ fn session(error: &SessionError, context: &Context) -> Failure {
 fn without_kernel(failure: Failure, context: &Context, file: &str) -> Failure {
     let again = format!("{} -k DIR/{file}", context.command());
     let failure = failure.next(context.proposal(&again));
-    if context.common().verbose || context.common().kernel.is_some() {
-        failure.line("(info, log, map and read ADDR need no kernel for a minidump)")
+    let failure = failure.line("(info, log, map and read ADDR need no kernel for a minidump)");
+    if context.has_searched() && !context.common().verbose {
+        failure.line("(-v lists the places tried)")
     } else {
-        failure.line("(-v lists the places tried; info, log, map and read ADDR need no kernel for a minidump)")
+        failure
     }
 }
 
@@ -235,22 +244,30 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             section,
             need,
             have,
-        } => {
-            let sentence = format!("{} is truncated inside its {section}", path.display());
-            Failure::new(sentence)
-                .line(format!(
-                    "{} bytes needed, the file has {}",
-                    text::count(*need),
-                    text::count(*have)
-                ))
-                .line("copy the file again, from the machine that crashed")
-                .next(context.proposal("info"))
-        }
+        } => truncated(path, *section).line(format!(
+            "{} bytes needed, the file has {}",
+            text::count(*need),
+            text::count(*have)
+        )),
         error => Failure::new(error.to_string()).next(match context.dump() {
             Some(dump) => format!("vmcore list -d {}", directory(dump)),
             None => "vmcore list".to_owned(),
         }),
     }
+}
+
+/// The file ends before its pages begin.
+fn truncated(path: &Path, section: Section) -> Failure {
+    let failure = Failure::new(format!(
+        "{} is truncated inside its {section}",
+        path.display()
+    ))
+    .line("copy the file again, from the machine that crashed");
+    if section > Section::MessageBuffer {
+        // The message buffer comes first.
+        return failure.next(format!("vmcore log {}", text::shell_word(path)));
+    }
+    failure.next(format!("vmcore list -d {}", directory(path)))
 }
 
 fn output(error: &OutputError) -> Failure {
@@ -340,6 +357,9 @@ pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
                     "{}; copy the file again",
                     context.proposal("verify")
                 ))
+        }
+        Absence::SectionTruncated { section } => {
+            truncated(context.dump().unwrap_or(Path::new("the dump")), *section)
         }
         Absence::NotDumped { pa } | Absence::NotRam { pa } => {
             Failure::new(format!("physical {pa} is not in the dump"))

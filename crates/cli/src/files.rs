@@ -80,15 +80,16 @@ const fn is_pipe(_: &std::fs::Metadata) -> bool {
 pub(crate) fn split<'a>(
     words: &'a [OsString],
     arguments: RangeInclusive<usize>,
+    command: &str,
     names: &str,
 ) -> Result<(&'a [OsString], &'a [OsString]), Failure> {
     let (least, most) = (*arguments.start(), *arguments.end());
     let Some(room) = words.len().checked_sub(least) else {
-        return Err(Failure::usage(format!("{names} is missing")).line(usage(names)));
+        return Err(Failure::usage(format!("{names} is missing")).line(usage(command, names)));
     };
     let must = words.len().saturating_sub(most);
     if must > MAX_FILES {
-        return Err(Failure::usage("too many words").line(usage(names)));
+        return Err(Failure::usage("too many words").line(usage(command, names)));
     }
     let is_file = |word: &&OsString| {
         let path = Path::new(word);
@@ -107,20 +108,22 @@ pub(crate) fn split<'a>(
     {
         let word = text::path(Path::new(word));
         return Err(
-            Failure::usage(format!("{word} is a dump; {names} is missing")).line(usage(names)),
+            Failure::usage(format!("{word} is a dump; {names} is missing"))
+                .line(usage(command, names)),
         );
     }
     Ok((files, arguments))
 }
 
-fn usage(names: &str) -> String {
+fn usage(command: &str, names: &str) -> String {
     let space = if names.is_empty() { "" } else { " " };
-    format!("usage: vmcore COMMAND [FILE]{space}{names}; vmcore COMMAND --help says more")
+    format!("usage: vmcore {command} [FILE]{space}{names}")
 }
 
 /// Settles which of the named files is the dump and which the kernel; without any, the newest dump.
 pub(crate) fn choose(
     common: &Common,
+    command: &str,
     files: &[OsString],
     words: &[OsString],
 ) -> Result<Chosen, Failure> {
@@ -136,7 +139,7 @@ pub(crate) fn choose(
     let kernel = common.kernel.clone();
     let paths: Vec<&Path> = files.iter().map(Path::new).collect();
     let (dump, kernel) = match paths.as_slice() {
-        [] => (newest(common, words)?, kernel),
+        [] => (newest(common, command, words)?, kernel),
         [dump] => (dump.to_path_buf(), kernel),
         [first, second, ..] => {
             if kernel.is_some() {
@@ -166,7 +169,7 @@ fn both(first: &Path, second: &Path, what: &str) -> Failure {
 }
 
 /// The dump of the crash directory that was asked for.
-fn newest(common: &Common, words: &[OsString]) -> Result<PathBuf, Failure> {
+fn newest(common: &Common, command: &str, words: &[OsString]) -> Result<PathBuf, Failure> {
     let directory = common
         .directory
         .as_deref()
@@ -175,17 +178,18 @@ fn newest(common: &Common, words: &[OsString]) -> Result<PathBuf, Failure> {
         Ok(dump) => return Ok(dump),
         Err(error) => error,
     };
-    let failure = Failure::new(text::os_error(&error));
+    let failure = Failure::new(format!(
+        "no FILE was given, and no dump found: {}",
+        text::os_error(&error)
+    ));
     let failure = match words.first() {
         Some(word) => {
             let word = text::path(Path::new(word));
-            failure.line(format!(
-                "no FILE was given, as {word} is none: so the newest dump was looked for"
-            ))
+            failure.line(format!("({word} is neither a dump nor a kernel here)"))
         }
         None => failure,
     };
-    Err(failure.next("vmcore COMMAND FILE, or -d DIR"))
+    Err(failure.next(format!("vmcore {command} FILE, or vmcore {command} -d DIR")))
 }
 
 #[cfg(test)]
@@ -197,7 +201,7 @@ mod tests {
     }
 
     fn files(line: &str, arguments: RangeInclusive<usize>) -> Result<usize, u8> {
-        split(&words(line), arguments, "ADDR")
+        split(&words(line), arguments, "read", "ADDR")
             .map(|(files, _)| files.len())
             .map_err(|error| error.status())
     }

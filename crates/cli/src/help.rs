@@ -42,3 +42,14 @@ Options of every command
 vmcore COMMAND --help says more. Exit status: 0 done, 1 failed, 2 wrong arguments,
 3 answered, but the dump is incomplete for this answer.
 ";
+
+/// What the help of a command says about its files, in front of `more`.
+pub(crate) fn with_files(more: &str) -> String {
+    let files = "\
+FILE is the dump, and its kernel file too if you like, in either order.
+Without it: the newest dump in /var/crash.";
+    if more.is_empty() {
+        return files.to_owned();
+    }
+    format!("{files}\n\n{more}")
+}

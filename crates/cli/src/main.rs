@@ -19,8 +19,10 @@ mod text;
 
 use arguments::{Cli, Command};
 use clap::Parser as _;
+use clap::error::{ContextKind, ContextValue};
 use context::Context;
-use std::io;
+use std::io::{self, Write as _};
+use std::path::Path;
 use std::process::ExitCode;
 
 /// How an answer ended.
@@ -33,7 +35,10 @@ pub(crate) enum Status {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return refuse(&error),
+    };
     let context = Context::new(cli.common, cli.command.name());
     match run(&context, &cli.command) {
         Ok(Status::Done) => ExitCode::SUCCESS,
@@ -45,6 +50,26 @@ fn main() -> ExitCode {
             ExitCode::from(failure.status())
         }
     }
+}
+
+/// Prints the help that was asked for, or what is wrong with the arguments.
+fn refuse(error: &clap::Error) -> ExitCode {
+    // `vmcore vmcore.0`: a file where the command should be.
+    if let Some(ContextValue::String(word)) = error.get(ContextKind::InvalidSubcommand)
+        && Path::new(word).exists()
+    {
+        let word = text::shell_word(Path::new(word));
+        let mut stderr = io::stderr();
+        let _ = writeln!(
+            stderr,
+            "vmcore: {word} is a file, and no COMMAND stands before it"
+        );
+        let _ = writeln!(stderr, "  try: vmcore info {word}");
+        return ExitCode::from(2);
+    }
+    // Nobody is left to be told if this fails.
+    let _ = error.print();
+    ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
 fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
+use crate::help;
 use crate::output::{self, Style};
 use crate::progress::Progress;
 use crate::text::{self, count, counted};
@@ -18,18 +19,18 @@ use vmcore_pipeline::elf::{self, ConvertError, Converted};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore convert [FILE] OUT --to elf [OPTIONS]",
-    after_help = "\
+    after_help = help::with_files("\
 OUT is created for its owner alone, and not overwritten without --force. With the kernel file it has
 the registers of the thread that crashed. To open it in gdb:
 
   gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
 
 Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
-Exit status 3: converted, but pages are missing because the dump is truncated."
+Exit status 3: converted, but pages are missing because the dump is truncated.")
 )]
 pub(crate) struct Convert {
     /// The dump, and its kernel file if you like; then the file to write
-    #[arg(value_name = "FILE OUT")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// The format
     #[arg(long, value_name = "FORMAT")]

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain;
+use crate::help;
 use crate::output::{self, Out, Style};
 use crate::text::{self, count, counted};
 use clap::Args;
@@ -10,7 +11,8 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 use vmcore::dump::Completeness;
 use vmcore::format::addr::PhysRange;
-use vmcore::info::{self, Info as Facts, Known, PageCounts};
+use vmcore::format::layout::Section;
+use vmcore::info::{self, Info as Facts, Known};
 use vmcore::kernel::{DumpBuildIds, Evidence};
 use vmcore::log::LogSource;
 use vmcore::session::KernelMatch;
@@ -20,11 +22,11 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore info [FILE] [OPTIONS]",
-    after_help = "Left: the fact. Right: where it comes from. Needs no kernel file, but knows more with one."
+    after_help = help::with_files("Left: the fact. Right: where it comes from. Needs no kernel file, but knows more with one.")
 )]
 pub(crate) struct Info {
     /// The dump, and its kernel file if you like, in either order
-    #[arg(value_name = "FILE")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
 }
 
@@ -33,12 +35,26 @@ const VALUE_WIDTH: usize = 46;
 /// RAM ranges that are shown; `map` shows all.
 const RANGES_SHOWN: usize = 8;
 
+/// The answer in JSON: the envelope has said how complete the dump is.
+fn answer(info: &Facts) -> serde_json::Result<serde_json::Value> {
+    let mut answer = serde_json::to_value(info)?;
+    if let Some(fields) = answer.as_object_mut() {
+        fields.remove("state");
+    }
+    Ok(answer)
+}
+
 pub(crate) fn run(context: &Context, args: &Info) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    // As much as there is of a dump whose file ends early.
+    let options = OpenOptions {
+        up_to: Section::Header,
+        ..OpenOptions::default()
+    };
+    let session = context.open(KernelUse::Symbols, &options)?;
     let info = info::info(&session)?;
     if context.common().json {
-        output::json(context, Some(session.dump()), &info)?;
+        output::json(context, Some(session.dump()), answer(&info)?)?;
         return Ok(Status::Done);
     }
     let mut out = context.out();
@@ -126,10 +142,9 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         width: 0,
         rows: Vec::new(),
     };
-    let hint = if session.kernel().is_none() {
-        ": needs the kernel file"
-    } else {
-        ""
+    let hint = match session.kernel() {
+        None => ": needs the kernel file",
+        Some(_) => ": neither the log nor kernel memory has it",
     };
     sheet.known(
         "panic",
@@ -142,32 +157,17 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     sheet.known("uptime", info.uptime.as_ref(), hint);
     build_id(&mut sheet, info.build_ids.as_ref());
     kernel(&mut sheet, info, session);
-    let bytes = counted(info.size_bytes, "byte", "bytes");
-    match info.predicted_bytes {
-        Some(predicted) if predicted == info.size_bytes => {
-            sheet.row("size", format!("{bytes}, as predicted"), "header, bitmap")
-        }
-        Some(predicted) => sheet.row(
-            "size",
-            format!("{bytes}; {} predicted", count(predicted)),
-            "header, bitmap",
-        ),
-        None => sheet.row("size", bytes, "file"),
-    };
-    pages(&mut sheet, &info.pages, full);
+    size(&mut sheet, info, full);
+    pages(&mut sheet, info, full);
     ram(&mut sheet, &info.ram, info, full);
     log(&mut sheet, info, session);
-    let paging = match (info.kernbase, info.direct_map) {
-        (Some(kernbase), Some(map)) => {
-            format!(
-                "{}; kernel map from {kernbase}, direct map {}-{}",
-                info.paging, map.base, map.end
-            )
-        }
-        (Some(kernbase), None) => format!("{}; kernel map from {kernbase}", info.paging),
-        _ => info.paging.clone(),
-    };
-    sheet.row("paging", paging, header);
+    sheet.row("paging", info.paging.as_str(), header);
+    if let Some(kernbase) = info.kernbase {
+        sheet.row("", format!("kernel map from {kernbase}"), header);
+    }
+    if let Some(map) = info.direct_map {
+        sheet.row("", format!("direct map {}-{}", map.base, map.end), header);
+    }
     sheet.row("checksums", "none in this format", "");
     for warning in &info.warnings {
         sheet.add(
@@ -204,6 +204,30 @@ fn headline(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         "{file}: FreeBSD/{} {}{version}, {state}",
         info.arch, info.kind
     )
+}
+
+/// The file's length, and what it should be.
+fn size(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
+    let bytes = counted(info.size_bytes, "byte", "bytes");
+    let source = if full {
+        "program headers"
+    } else {
+        "header, bitmap"
+    };
+    match info.state {
+        Completeness::Complete { trailing_bytes: 0 } => {
+            sheet.row("size", format!("{bytes}, as predicted"), source);
+        }
+        Completeness::Complete { trailing_bytes } => {
+            let predicted = count(info.size_bytes.saturating_sub(trailing_bytes));
+            sheet.row("size", format!("{bytes}; {predicted} predicted"), source);
+        }
+        Completeness::Truncated { missing_bytes, .. } => {
+            let predicted = count(info.size_bytes.saturating_add(missing_bytes));
+            sheet.row("size", format!("{bytes}; {predicted} predicted"), source);
+        }
+        Completeness::TruncatedSection { .. } => sheet.row("size", bytes, "file"),
+    }
 }
 
 fn build_id(sheet: &mut Sheet<'_>, ids: Option<&DumpBuildIds>) {
@@ -252,7 +276,8 @@ fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
     sheet.styled(style, "kernel", value);
 }
 
-fn pages(sheet: &mut Sheet<'_>, pages: &PageCounts, full: bool) {
+fn pages(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
+    let pages = &info.pages;
     let mut value = if full {
         counted(pages.in_dump, "page", "pages")
     } else {
@@ -269,8 +294,13 @@ fn pages(sheet: &mut Sheet<'_>, pages: &PageCounts, full: bool) {
     if let (Some(kernel_map), Some(tables), Some(direct)) =
         (pages.kernel_map, pages.page_tables, pages.direct_map_only)
     {
+        let others = if info.direct_map.is_some() {
+            "direct map only"
+        } else {
+            "others"
+        };
         let parts = format!(
-            "kernel map {}, page tables {}, others {}",
+            "kernel map {}, page tables {}, {others} {}",
             count(kernel_map),
             count(tables),
             count(direct)
@@ -278,7 +308,8 @@ fn pages(sheet: &mut Sheet<'_>, pages: &PageCounts, full: bool) {
         sheet.row("", parts, "page tables");
     }
     if let Some(zeros) = pages.zeros.filter(|zeros| *zeros > 0) {
-        sheet.row("", format!("{} are all zeros", count(zeros)), "pages");
+        let words = format!("{} all zeros", counted(zeros, "page is", "pages are"));
+        sheet.row("", words, "pages");
     }
     if let Some(absent) = pages.mapped_but_absent.filter(|absent| *absent > 0) {
         sheet.row(

@@ -21,7 +21,7 @@ use vmcore::list::{self, CRASH_DIRECTORY, Entry, State};
 pub(crate) struct List {
     /// The directory [else /var/crash]
     #[arg(value_name = "DIR", conflicts_with = "directory")]
-    directory: Option<PathBuf>,
+    place: Option<PathBuf>,
 }
 
 /// The answer in JSON.
@@ -33,17 +33,11 @@ struct Answer {
 
 pub(crate) fn run(context: &Context, args: &List) -> anyhow::Result<Status> {
     let common = context.common();
-    let directory = args.directory.as_deref().or(common.directory.as_deref());
+    let directory = args.place.as_deref().or(common.directory.as_deref());
     let directory = directory.unwrap_or(Path::new(CRASH_DIRECTORY));
     let places = context.kernel_places();
-    let mut dumps = list::list(directory, &places).map_err(|error| {
-        Failure::new(format!(
-            "{}: {}",
-            directory.display(),
-            text::os_error(&error)
-        ))
-        .next("vmcore list DIR")
-    })?;
+    let mut dumps = list::list(directory, &places)
+        .map_err(|error| Failure::new(text::os_error(&error)).next("vmcore list DIR"))?;
     if let Some(number) = common.number {
         dumps.retain(|dump| dump.number == number);
     }

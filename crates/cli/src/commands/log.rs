@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain;
+use crate::help;
 use crate::output::{self, Style};
 use crate::text;
 use clap::Args;
@@ -17,11 +18,11 @@ use vmcore::log::{self, LogOrder, LogSource};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore log [FILE] [OPTIONS]",
-    after_help = "Control characters are shown as \\x1b. A full dump needs its kernel file; a minidump does not."
+    after_help = help::with_files("Control characters are shown as \\x1b. A full dump needs its kernel file; a minidump does not.")
 )]
 pub(crate) struct Log {
     /// The dump, and its kernel file if you like, in either order
-    #[arg(value_name = "FILE")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// The bytes as they are, oldest first: nothing escaped, priority marks left in
     #[arg(long, conflicts_with = "json")]

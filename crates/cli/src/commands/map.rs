@@ -4,6 +4,7 @@ use crate::Status;
 use crate::commands::map_svg;
 use crate::context::{Context, KernelUse};
 use crate::explain;
+use crate::help;
 use crate::output::{self, Out, Style};
 use crate::text::{self, count};
 use clap::Args;
@@ -18,11 +19,11 @@ use vmcore_pipeline::output::OutputFile;
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore map [FILE] [--svg OUT] [OPTIONS]",
-    after_help = "Needs no kernel file for a minidump. Of a full dump, which has all RAM, it tells what for."
+    after_help = help::with_files("Needs no kernel file for a minidump. Of a full dump, which has all RAM, it tells what for.")
 )]
 pub(crate) struct Map {
     /// The dump, and its kernel file if you like, in either order
-    #[arg(value_name = "FILE")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// Draw a picture into this file
     #[arg(long, value_name = "OUT")]
@@ -126,7 +127,7 @@ fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> anyhow::Result<()
     }
     if map.total.truncated > 0 {
         notes.push(format!(
-            "{} in the bitmap, but cut off: the file ends before them",
+            "{} cut off: the file ends before them",
             text::counted(map.total.truncated, "page is", "pages are")
         ));
     }

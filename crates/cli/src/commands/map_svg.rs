@@ -41,7 +41,7 @@ pub(crate) fn draw(title: &str, map: &MemoryMap) -> String {
     for range in &map.ranges {
         y += WORDS;
         let label = format!(
-            "{}   {}, {} of {} pages in the dump",
+            "{}: {}, {} of {} pages in the dump",
             range.range,
             text::size(range.range.len_bytes()),
             count(range.pages.in_dump()),

@@ -2,6 +2,7 @@
 
 use crate::Status;
 use crate::context::{Context, KernelUse};
+use crate::help;
 use crate::output::{self, Style};
 use crate::text::{self, counted};
 use clap::Args;
@@ -14,13 +15,13 @@ use vmcore::process::{self, Process, ProcessList, Thread};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore ps [FILE] [OPTIONS]",
-    after_help = "\
+    after_help = help::with_files("\
 Needs the kernel file. First comes the thread that crashed, then those that were on a CPU, then the
-others by process and thread id; --json has them in the kernel's order."
+others by process and thread id; --json has them in the kernel's order.")
 )]
 pub(crate) struct Ps {
     /// The dump, and its kernel file, in either order
-    #[arg(value_name = "FILE")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// In the kernel's order: newest process first
     #[arg(long)]

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::{self, Failure};
+use crate::help;
 use crate::hex::HexDump;
 use crate::output::{self, Style};
 use crate::place::{self, Found, Place};
@@ -22,7 +23,7 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore read [FILE] ADDR|SYMBOL[+OFF] [LEN] [OPTIONS]",
-    after_help = "\
+    after_help = help::with_files("\
 ADDR is 0xffffffff81cd4c0c, ffffffff81cd4c0c or a decimal number. LEN is 4, 0x40, 64k or 2m;
 without it a symbol is read to its end, and an address for 128 bytes.
 Bytes that are not there come as lines that say why, and the exit status is 3.
@@ -30,11 +31,11 @@ Bytes that are not there come as lines that say why, and the exit status is 3.
 Examples
   vmcore read vmcore.0 hz -k kernel
   vmcore read vmcore.0 0xfffff80003374000 256
-  vmcore read --phys 0x1000 4k --raw > page"
+  vmcore read --phys 0x1000 4k --raw > page")
 )]
 pub(crate) struct Read {
     /// The dump, and its kernel file if you like; then where, and how many bytes
-    #[arg(value_name = "FILE ADDR LEN")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// The address is a physical one
     #[arg(long)]

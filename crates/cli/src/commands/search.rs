@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::{self, Failure};
+use crate::help;
 use crate::output::{self, Style};
 use crate::place::Place;
 use clap::Args;
@@ -17,18 +18,18 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore search [FILE] PATTERN [OPTIONS]",
-    after_help = "\
+    after_help = help::with_files("\
 PATTERN is a string; with --hex bytes, with --pointer an address or symbol to which pointers lead.
 Nothing found is an answer: exit status 0.
 
 Examples
   vmcore search vmcore.0 'panic: '
   vmcore search vmcore.0 --hex 'de ad c0 de'
-  vmcore search vmcore.0 --pointer 0xfffff80003374000"
+  vmcore search vmcore.0 --pointer 0xfffff80003374000")
 )]
 pub(crate) struct Search {
     /// The dump, and its kernel file if you like; then what to look for
-    #[arg(value_name = "FILE PATTERN")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
     /// PATTERN is bytes in hexadecimal: "dead c0de"
     #[arg(long, conflicts_with = "pointer")]
@@ -113,9 +114,7 @@ pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
     }
     match incomplete {
         Some(why) => {
-            context.note(&format!(
-                "vmcore: the dump is {why}: what was there was not searched"
-            ));
+            context.note(&format!("vmcore: the dump is {why}, and were not searched"));
             Ok(Status::Incomplete)
         }
         None => Ok(Status::Done),
@@ -174,11 +173,12 @@ fn print(context: &Context, session: &Session, found: &Found) -> anyhow::Result<
             offset.to_string(),
             preview(session, *offset),
         )?;
-        for address in addresses {
+        // Nearly every page has a second address in the direct map.
+        for address in addresses.filter(|_| context.common().verbose) {
             writeln!(
                 out,
-                "{address:<18}  {}",
-                out.paint(Style::Faint, "the same page")
+                "{}",
+                out.paint(Style::Faint, &format!("{address:<18}  is the same place"))
             )?;
         }
     }

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
+use crate::help;
 use crate::output::{self, Style};
 use crate::place::Place;
 use crate::text;
@@ -16,10 +17,10 @@ use vmcore::{OpenOptions, Session};
 
 /// Symbol to address, address to symbol
 #[derive(Debug, Args)]
-#[command(override_usage = "vmcore sym [FILE] NAME[+OFF]|ADDR [OPTIONS]")]
+#[command(override_usage = "vmcore sym [FILE] NAME[+OFF]|ADDR [OPTIONS]", after_help = help::with_files(""))]
 pub(crate) struct Sym {
     /// The dump, and its kernel file; then a name or an address
-    #[arg(value_name = "FILE NAME")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
 }
 
@@ -32,6 +33,15 @@ struct Answer {
     kernel: String,
     /// Empty, or one.
     symbols: Vec<Found>,
+}
+
+impl Answer {
+    fn of(kernel: &KernelFile, symbols: Vec<Found>) -> Self {
+        Self {
+            kernel: kernel.path().display().to_string(),
+            symbols,
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -51,13 +61,26 @@ pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
     let place = Place::parse(word)?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let kernel = session.matching_kernel()?;
-    let found = find(&session, kernel, &place, context)?;
+    let found = match find(&session, kernel, &place, context) {
+        Ok(found) => found,
+        Err(error) => {
+            // Nothing found is an empty list, and still a failure.
+            if context.common().json {
+                output::json(
+                    context,
+                    Some(session.dump()),
+                    Answer::of(kernel, Vec::new()),
+                )?;
+            }
+            return Err(error);
+        }
+    };
     if context.common().json {
-        let answer = Answer {
-            kernel: kernel.path().display().to_string(),
-            symbols: vec![found],
-        };
-        output::json(context, Some(session.dump()), answer)?;
+        output::json(
+            context,
+            Some(session.dump()),
+            Answer::of(kernel, vec![found]),
+        )?;
         return Ok(Status::Done);
     }
     let mut out = context.out();

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::{self, Failure};
+use crate::help;
 use crate::output::{self, Style};
 use crate::place::Place;
 use crate::text;
@@ -20,11 +21,11 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore translate [FILE] ADDR|SYMBOL[+OFF] [OPTIONS]",
-    after_help = "A full dump needs its kernel file; a minidump does not."
+    after_help = help::with_files("A full dump needs its kernel file; a minidump does not.")
 )]
 pub(crate) struct Translate {
     /// The dump, and its kernel file if you like; then the address
-    #[arg(value_name = "FILE ADDR")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
 }
 
@@ -93,7 +94,11 @@ pub(crate) fn run(context: &Context, args: &Translate) -> anyhow::Result<Status>
         }
         // The walk is the whole answer; that it ends early is its last line.
         (Ok(_), _) => Ok(Status::Incomplete),
-        (Err(fault), _) => Err(fault.into()),
+        (Err(fault), _) => {
+            // The walk has said all but this.
+            let failure = explain::unreadable(&fault, context);
+            Err(failure.instead(context.proposal("info")).into())
+        }
     }
 }
 

@@ -3,12 +3,14 @@
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::{self, Failure};
+use crate::help;
 use crate::output::{self, Style};
 use crate::progress::Progress;
 use crate::text::{self, counted};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Write as _;
+use vmcore::format::layout::Section;
 use vmcore::pages;
 use vmcore::verify::{self, Verdict};
 use vmcore::{OpenOptions, Session};
@@ -17,18 +19,23 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore verify [FILE] [OPTIONS]",
-    after_help = "\
-Exit status: 0 nothing bad was found, 1 the dump is damaged, 3 the file ends early. Needs no kernel file, but checks it if there is one."
+    after_help = help::with_files("\
+Exit status: 0 nothing bad was found, 1 the dump is damaged, 3 the file ends early. Needs no kernel file, but checks it if there is one.")
 )]
 pub(crate) struct Verify {
     /// The dump, and its kernel file if you like, in either order
-    #[arg(value_name = "FILE")]
+    #[arg(hide = true)]
     words: Vec<OsString>,
 }
 
 pub(crate) fn run(context: &Context, args: &Verify) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    // A file that ends early is what this is for.
+    let options = OpenOptions {
+        up_to: Section::Bitmap,
+        ..OpenOptions::default()
+    };
+    let session = context.open(KernelUse::Symbols, &options)?;
     let total = pages::page_count(session.dump().memory())?;
     let mut progress = Progress::new(context, "reading");
     let verification = verify::verify(&session, |done| progress.at(done, total))?;
