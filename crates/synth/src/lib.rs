@@ -28,6 +28,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod big;
 mod bytes;
 pub mod elf;
 pub mod header;
@@ -35,6 +36,7 @@ pub mod machine;
 pub mod machines;
 pub mod minidump;
 pub mod msgbuf;
+pub mod random;
 pub mod tables;
 
 /// Architecture of a machine.

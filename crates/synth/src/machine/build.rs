@@ -21,7 +21,7 @@ const FREE_PAGES: u64 = 2;
 /// A machine while it is put together.
 #[derive(Clone, Debug)]
 pub(crate) struct Build {
-    pub(super) options: Options,
+    pub(crate) options: Options,
     pub(crate) layout: Layout,
     pub(super) era: Era,
     pub(crate) kernel: Kernel,
@@ -37,6 +37,8 @@ pub(crate) struct Build {
     pub(super) stacks: u64,
     /// Pages that were taken from the pool.
     frames: u64,
+    /// Where page tables may be.
+    pub(crate) table_frames: (u64, u64),
     msgbuf: Vec<u8>,
     msgbuf_control: Option<Msgbuf>,
     pub(crate) truth: Truth,
@@ -65,6 +67,10 @@ impl Build {
             stoppcbs: Place { va: 0, pa: 0 },
             stacks: 0,
             frames: 0,
+            table_frames: (
+                layout.tables_pa,
+                layout.tables_pa + TABLE_PAGES * layout.page,
+            ),
             msgbuf: Vec::new(),
             msgbuf_control: None,
             truth: Truth {
@@ -263,8 +269,12 @@ impl Build {
     /// The message buffer: a ring, and its structure at the end of the same memory.
     fn write_log(&mut self) {
         let trace = threads::panic_trace(self.options.arch, &self.kernel);
-        let cpus = self.options.cpus;
-        let once = log::text(&self.truth.version, cpus, processes::CRASHED_CPU, &trace);
+        let once = log::text(
+            &self.truth.version,
+            &self.options,
+            processes::CRASHED_CPU,
+            &trace,
+        );
         let text = once.repeat(self.options.log_repeats);
         let whole = match self.options.shape {
             Shape::Compact => 8192,
@@ -324,8 +334,7 @@ impl Build {
 
     fn bare_tree(&self) -> Tree {
         let layout = self.layout;
-        let end = layout.tables_pa + TABLE_PAGES * layout.page;
-        let frames = Frames::new(&[(layout.tables_pa, end)], layout.page);
+        let frames = Frames::new(&[self.table_frames], layout.page);
         let mut tree = Tree::new(layout.paging, frames);
         for mapping in &self.mappings {
             tree.map(mapping);
@@ -394,7 +403,7 @@ impl Build {
     }
 
     /// Page-table pages that a minidump holds: amd64 keeps the last level out of its section.
-    fn dumped_tables(&self, tree: &Tree) -> Vec<u64> {
+    pub(crate) fn dumped_tables(&self, tree: &Tree) -> Vec<u64> {
         if tree.paging.section_level(self.options.version) == 0 {
             return Vec::new();
         }

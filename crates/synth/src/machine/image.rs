@@ -96,7 +96,8 @@ impl Growing {
 
     /// Adds a variable and its symbol.
     fn add(&mut self, kernel: &mut Kernel, name: &str, content: &[u8]) {
-        let address = (self.start + self.content.len() as u64).next_multiple_of(16);
+        let align = (content.len() as u64).next_power_of_two().min(16);
+        let address = (self.start + self.content.len() as u64).next_multiple_of(align);
         self.content.resize(index(address - self.start), 0);
         self.content.extend_from_slice(content);
         kernel.add_object(name, address, content.len() as u64);

@@ -1,5 +1,6 @@
 //! What the kernel said before it died. All of it is invented.
 
+use super::Options;
 use super::truth::{CRASH_TIME, HOST, PANIC, UPTIME_TEXT};
 use std::fmt::Write as _;
 
@@ -7,14 +8,21 @@ use std::fmt::Write as _;
 ///
 /// One line has an escape character and letters outside ASCII in it, as devices' names do; two have
 /// priority marks.
-pub(super) fn text(version: &str, cpus: u32, crashed_cpu: u32, trace: &[String]) -> Vec<u8> {
+pub(super) fn text(
+    version: &str,
+    options: &Options,
+    crashed_cpu: u32,
+    trace: &[String],
+) -> Vec<u8> {
+    let (cpus, ram) = (options.cpus, options.ram_bytes);
     let mut text = String::new();
     text.push_str("---<<BOOT>>---\n");
     text.push_str("Copyright (c) 2026 Nobody: this machine never existed.\n");
     text.push_str(version);
     text.push_str("CPU: Synthetic Processor @ 2100.00 MHz (invented)\n");
-    text.push_str("real memory  = 8589934592 (8192 MB)\n");
-    text.push_str("avail memory = 8236544000 (7854 MB)\n");
+    let free = ram / 100 * 97;
+    let _ = writeln!(text, "real memory  = {ram} ({} MB)", ram >> 20);
+    let _ = writeln!(text, "avail memory = {free} ({} MB)", free >> 20);
     let _ = writeln!(text, "Multiprocessor: {cpus} CPUs detected");
     text.push_str("random: entropy from the imagination\n");
     text.push_str("nexus0\n");

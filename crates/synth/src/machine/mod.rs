@@ -86,6 +86,8 @@ pub struct Options {
     pub is_tiny: bool,
     /// How often the boot messages are repeated; enough of them let the ring wrap.
     pub log_repeats: usize,
+    /// Bytes of RAM by the boot messages.
+    pub ram_bytes: u64,
 }
 
 impl Options {
@@ -107,6 +109,7 @@ impl Options {
             unstopped_cpu: None,
             is_tiny: false,
             log_repeats: 1,
+            ram_bytes: 8 << 30,
         }
     }
 
