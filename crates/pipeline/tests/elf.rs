@@ -1,4 +1,5 @@
 //! Conversion to ELF: every page at all its addresses, and what other tools make of it.
+#![expect(clippy::unwrap_used, reason = "tests may fail")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,4 +1,5 @@
 //! Map, search and verify: surveys of a whole dump, against what is true about the machine.
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may fail")]
 
 use std::path::Path;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
@@ -7,8 +8,7 @@ use vmcore::search::{MAX_PATTERN, Pattern, SearchError, search};
 use vmcore::session::KernelChoice;
 use vmcore::verify::{Verdict, Verification, verify};
 use vmcore::{OpenOptions, Session};
-use vmcore_synth::machine::Page;
-use vmcore_synth::machine::{DumpFile, Machine, Options};
+use vmcore_synth::machine::{DumpFile, Machine, Options, Page};
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::{Arch, machines};
 
