@@ -28,11 +28,15 @@
 
 #![forbid(unsafe_code)]
 
+pub mod big;
 mod bytes;
 pub mod elf;
 pub mod header;
+pub mod machine;
+pub mod machines;
 pub mod minidump;
 pub mod msgbuf;
+pub mod random;
 pub mod tables;
 
 /// Architecture of a machine.

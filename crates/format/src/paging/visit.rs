@@ -87,20 +87,20 @@ fn descend<P: Paging, T: Tables>(
     } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
+    let unreadable = |index: u64, source: T::Error| {
+        let va = radix.va_at(offset + (index << P::shift(level)));
+        let error = WalkError::Table {
+            level,
+            table,
+            source,
+        };
+        (va.unwrap_or(VirtAddr(u64::MAX)), error)
+    };
     let entries = match tables.load(table, first, count, P::ENTRY, own) {
         Ok(entries) => entries,
         Err(source) => {
-            let va = radix
-                .va_at(offset + (first << P::shift(level)))
-                .unwrap_or(VirtAddr(u64::MAX));
-            return visitor.unreadable(
-                va,
-                WalkError::Table {
-                    level,
-                    table,
-                    source,
-                },
-            );
+            let (va, error) = unreadable(first, source);
+            return visitor.unreadable(va, error);
         }
     };
     for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
@@ -133,6 +133,14 @@ fn descend<P: Paging, T: Tables>(
                 descend::<P, T>(radix, tables, chunk, below, budget, visitor)?;
             }
         }
+    }
+    // A table that the dump's end cuts has given the entries that are there.
+    let given = entries.len() as u64 / P::ENTRY.bytes();
+    if given < count
+        && let Err(source) = tables.entry(table, first + given, P::ENTRY)
+    {
+        let (va, error) = unreadable(first + given, source);
+        return visitor.unreadable(va, error);
     }
     ControlFlow::Continue(())
 }

@@ -28,8 +28,8 @@ pub struct FullHeader {
     pub elf: FileHeader,
     /// Where the kernel was loaded, if the dump says.
     pub delta: Option<KernelDelta>,
-    /// Segments whose virtual address is not their physical one: a core that was made for
-    /// debuggers, whose kernel memory is translated by its segments.
+    /// The segments of a core that was made for debuggers: their virtual addresses are not the
+    /// physical ones, and translate the kernel's memory. Empty in FreeBSD's full dumps.
     pub virtual_segments: Vec<Segment>,
 }
 
@@ -68,9 +68,17 @@ pub(super) fn open(
             paddr: PhysAddr(segment.p_paddr),
             hole: segment.p_align,
         });
+    // FreeBSD's full dumps have only physical addresses; i386 maps its image at those.
     let is_virtual =
-        |segment: &&Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
-    let mut virtual_segments: Vec<Segment> = segments.iter().filter(is_virtual).copied().collect();
+        |segment: &Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
+    let mut virtual_segments: Vec<Segment> = match segments.iter().any(is_virtual) {
+        true => segments
+            .iter()
+            .filter(|segment| segment.p_type == PT_LOAD)
+            .copied()
+            .collect(),
+        false => Vec::new(),
+    };
     virtual_segments.sort_by_key(|segment| segment.p_vaddr);
     let warnings = match refused {
         0 => Vec::new(),
