@@ -5,8 +5,8 @@
 //!
 //! 1. the dump, its key and `info.N` are written under other names, for their owner alone, and made
 //!    durable;
-//! 2. they get their names, the dump last; the names are made durable;
-//! 3. the links `vmcore.last` and `info.last` follow;
+//! 2. they get their names, the dump last; the links `vmcore.last` and `info.last` follow;
+//! 3. the names are made durable;
 //! 4. the trailing header on the device is marked.
 //!
 //! A run that is killed before the dump has its name leaves a remainder that the next one removes.
@@ -217,9 +217,9 @@ fn save_with(
         Some(number) => number,
         None => work.copy(options.maxdumps)?,
     };
-    // The names are durable before the header is marked, whoever gave them.
-    work.directory.sync()?;
     work.link(number);
+    // The names are durable before the header is marked, whichever run gave them.
+    work.directory.sync()?;
     let clearing = work.clear(options.clear);
     Ok(work.report(number, before.is_some(), clearing))
 }
@@ -348,9 +348,14 @@ impl Work<'_, '_> {
         self.directory.remove_dump(number)?;
         // The dump last: when it has its name, the rest has.
         names.push(core);
-        names
+        let finished = names
             .iter()
-            .try_for_each(|name| self.directory.finish(name))
+            .try_for_each(|name| self.directory.finish(name));
+        if finished.is_err() {
+            // Nothing better can be done about a failure here.
+            let _ = self.directory.remove_dump(number);
+        }
+        finished
     }
 
     /// Points the links to the dump. They are a convenience: without them it is saved all the same.
@@ -363,6 +368,8 @@ impl Work<'_, '_> {
             links.push(("key.last".to_owned(), format!("key.{number}")));
         }
         if let Err(error) = self.directory.set_links(&links) {
+            // Nothing better can be done about a failure here; the next run tries again.
+            let _ = self.directory.remove_parts();
             (self.on_event)(Event::Warning(&format!("links to the dump: {error}")));
         }
     }
@@ -399,3 +406,6 @@ impl Work<'_, '_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

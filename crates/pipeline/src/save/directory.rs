@@ -252,25 +252,38 @@ impl<'w> Directory<'w> {
         self.finish("bounds")
     }
 
-    /// Points the links to a dump's files, and removes those that point to an earlier one.
+    /// Points the links to a dump's files, and then removes those that point to an earlier one.
     pub(crate) fn set_links(&self, links: &[(String, String)]) -> Result<(), SaveError> {
+        if !cfg!(unix) {
+            return Ok(());
+        }
+        let is_link = |path: &Path| match path.symlink_metadata() {
+            Ok(metadata) => Some(metadata.is_symlink()),
+            Err(_) => None,
+        };
+        for (link, target) in links {
+            let (path, part) = (self.file(link), self.part(link));
+            if is_link(&path) == Some(false) {
+                let error = io::Error::new(io::ErrorKind::AlreadyExists, "is no link, and is kept");
+                return Err(SaveError::directory(&path)(error));
+            }
+            let made = self.changes.link(Path::new(target), &part);
+            made.map_err(SaveError::directory(&part))?;
+            self.finish(link)?;
+        }
         for link in names::all_links() {
             let path = self.file(&link);
-            let is_link = path
-                .symlink_metadata()
-                .is_ok_and(|metadata| metadata.is_symlink());
-            if is_link {
+            let is_old = links.iter().all(|(new, _)| *new != link)
+                && path
+                    .symlink_metadata()
+                    .is_ok_and(|metadata| metadata.is_symlink());
+            if is_old {
                 self.changes
                     .remove(&path)
                     .map_err(SaveError::directory(&path))?;
             }
         }
-        for (link, target) in links {
-            let path = self.file(link);
-            let made = self.changes.link(Path::new(target), &path);
-            made.map_err(SaveError::directory(&path))?;
-        }
-        self.sync()
+        Ok(())
     }
 }
 
