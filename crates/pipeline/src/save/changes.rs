@@ -24,7 +24,7 @@ pub(crate) enum Change<'a> {
         bytes: &'a [u8],
     },
     /// A file gets its length.
-    SetLen { path: &'a Path, len: u64 },
+    SetLen(&'a Path),
     /// The contents of a file or device become durable.
     Sync(&'a Path),
     /// A file gets another name.
@@ -32,9 +32,9 @@ pub(crate) enum Change<'a> {
     /// A file goes.
     Remove(&'a Path),
     /// A symbolic link appears.
-    Link { target: &'a Path, link: &'a Path },
-    /// The names in a directory become durable.
-    SyncDirectory(&'a Path),
+    Link(&'a Path),
+    /// The names in the directory become durable.
+    SyncDirectory,
 }
 
 /// Asked before each change; an error is what the change ends with.
@@ -102,7 +102,7 @@ impl<'w> Changes<'w> {
 
     /// Makes a symbolic link, where the system has them for everybody.
     pub(crate) fn link(self, target: &Path, link: &Path) -> io::Result<()> {
-        (self.watcher)(&Change::Link { target, link })?;
+        (self.watcher)(&Change::Link(link))?;
         #[cfg(unix)]
         std::os::unix::fs::symlink(target, link)?;
         Ok(())
@@ -110,7 +110,7 @@ impl<'w> Changes<'w> {
 
     /// Makes the names in a directory durable; elsewhere than on Unix they need no help.
     pub(crate) fn sync_directory(self, directory: &Path) -> io::Result<()> {
-        (self.watcher)(&Change::SyncDirectory(directory))?;
+        (self.watcher)(&Change::SyncDirectory)?;
         #[cfg(unix)]
         File::open(directory)?.sync_all()?;
         Ok(())
@@ -129,7 +129,7 @@ pub(crate) struct NewFile<'w> {
 impl NewFile<'_> {
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
         let path = &self.path;
-        (self.changes.watcher)(&Change::SetLen { path, len })?;
+        (self.changes.watcher)(&Change::SetLen(path))?;
         self.file.set_len(len)
     }
 

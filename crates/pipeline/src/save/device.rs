@@ -158,3 +158,56 @@ impl Device {
 fn too_long() -> io::Error {
     io::Error::from(io::ErrorKind::FileTooLarge)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcore_synth::header::DumpHeader;
+
+    /// A device whose sectors are larger than a header.
+    fn disk(path: &Path) -> Device {
+        Device {
+            is_image: false,
+            unit: 4096,
+            ..Device::open(path).unwrap()
+        }
+    }
+
+    #[test]
+    fn odd_requests_read_the_same_bytes_in_whole_sectors() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let media: Vec<u8> = (0..32_768u32).map(|i| (i % 251) as u8).collect();
+        std::fs::write(&path, &media).unwrap();
+        let disk = disk(&path);
+        for (offset, len) in [
+            (0, 4096),
+            (0, 1),
+            (4095, 2),
+            (32_256, 512),
+            (100, 20_000),
+            (7, 0),
+        ] {
+            let mut buf = vec![0; len];
+            disk.read(offset as u64, &mut buf).unwrap();
+            assert_eq!(buf, media[offset..offset + len], "{offset}+{len}");
+        }
+        assert!(disk.read(32_256, &mut [0; 513]).is_err());
+        assert!(disk.read(1 << 40, &mut [0; 8]).is_err());
+    }
+
+    #[test]
+    fn a_header_in_a_larger_sector_is_cleared_alone() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("disk");
+        let mut media = vec![0x77; 32_768];
+        let header: [u8; HEADER_LEN] = DumpHeader::new("amd64", 4096).build().try_into().unwrap();
+        media[32_256..].copy_from_slice(&header);
+        std::fs::write(&path, &media).unwrap();
+        disk(&path)
+            .clear(32_256, &header, Changes::unwatched())
+            .unwrap();
+        kerneldump::clear(media[32_256..].first_chunk_mut().unwrap());
+        assert_eq!(std::fs::read(&path).unwrap(), media);
+    }
+}

@@ -108,7 +108,7 @@ impl Fate {
                 names.push(Undo::Remove(path.to_path_buf()));
                 contents.insert(path.to_path_buf(), None);
             }
-            Change::Write { path, .. } | Change::SetLen { path, .. } => {
+            Change::Write { path, .. } | Change::SetLen(path) => {
                 let is_device = path.extension().is_some_and(|extension| extension == "img");
                 let before = is_device.then(|| fs::read(path).unwrap());
                 contents.entry(path.to_path_buf()).or_insert(before);
@@ -125,8 +125,8 @@ impl Fate {
                 names.push(Undo::RenameBack { to, from });
             }
             Change::Remove(path) => names.extend(restore(path)),
-            Change::Link { link, .. } => names.push(Undo::Remove(link.to_path_buf())),
-            Change::SyncDirectory(_) => names.clear(),
+            Change::Link(link) => names.push(Undo::Remove(link.to_path_buf())),
+            Change::SyncDirectory => names.clear(),
         }
     }
 
@@ -396,7 +396,7 @@ fn the_header_is_cleared_after_everything_else_is_durable() {
         changes.borrow_mut().push(match change {
             Change::Write { path, .. } if path.ends_with("swap.img") => "clear",
             Change::Sync(path) if path.ends_with("swap.img") => "sync device",
-            Change::SyncDirectory(_) => "sync directory",
+            Change::SyncDirectory => "sync directory",
             _ => "other",
         });
         Ok(())
