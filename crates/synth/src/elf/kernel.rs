@@ -6,6 +6,7 @@ use super::{
 };
 use crate::Arch;
 use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word, round_up};
+use crate::random::Random;
 
 /// `ELFOSABI_FREEBSD`.
 const OSABI_FREEBSD: u8 = 9;
@@ -136,11 +137,14 @@ impl Strings {
 }
 
 impl Kernel {
-    /// A kernel without contents; its build id is made of its architecture's name.
+    /// A kernel without contents; its build id is made up, one for each architecture.
     #[must_use]
     pub fn new(arch: Arch, base: u64) -> Self {
-        let mut build_id = arch.magic_name().as_bytes().to_vec();
-        build_id.resize(20, 0xb1);
+        let mut random = Random::new(u64::from(arch.e_machine()));
+        let mut build_id: Vec<u8> = (0..3)
+            .flat_map(|_| random.next_number().to_le_bytes())
+            .collect();
+        build_id.truncate(20);
         Self {
             arch,
             base,
