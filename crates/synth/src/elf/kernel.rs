@@ -5,7 +5,7 @@ use super::{
     section_header_len,
 };
 use crate::Arch;
-use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word, round_up};
+use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word};
 use crate::random::Random;
 
 /// `ELFOSABI_FREEBSD`.
@@ -120,6 +120,7 @@ struct Stored {
     sh_size: u64,
     sh_link: u32,
     sh_info: u32,
+    sh_addralign: u64,
     sh_entsize: u64,
 }
 
@@ -441,6 +442,7 @@ impl Stored {
             sh_size: 0,
             sh_link: 0,
             sh_info: 0,
+            sh_addralign: if sh_type == SHT_NOTE { 4 } else { 8 },
             sh_entsize: 0,
         }
     }
@@ -456,7 +458,7 @@ impl Stored {
         let at = at + 8 + 4 * word;
         put_u32(file, at, self.sh_link);
         put_u32(file, at + 4, self.sh_info);
-        put_word(file, at + 8, word, round_up(1, word));
+        put_word(file, at + 8, word, self.sh_addralign);
         put_word(file, at + 8 + word, word, self.sh_entsize);
     }
 }
