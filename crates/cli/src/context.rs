@@ -32,6 +32,8 @@ pub(crate) struct Context {
     common: Common,
     command: &'static str,
     chosen: OnceCell<Chosen>,
+    /// The words behind the files.
+    arguments: OnceCell<Vec<OsString>>,
     /// Whether there were places to look for the kernel.
     searched: Cell<bool>,
 }
@@ -42,6 +44,7 @@ impl Context {
             common,
             command,
             chosen: OnceCell::new(),
+            arguments: OnceCell::new(),
             searched: Cell::new(false),
         }
     }
@@ -77,6 +80,16 @@ impl Context {
             .map(|rest| format!(" {rest}"))
             .unwrap_or_default();
         format!("vmcore {name} {dump}{rest}")
+    }
+
+    /// This command line once more, with other options: `vmcore read vmcore.0 hz -k DIR/kernel`.
+    pub(crate) fn again(&self, options: &str) -> String {
+        let arguments = self.arguments.get().into_iter().flatten();
+        let mut command = self.command.to_owned();
+        for word in arguments.map(|word| text::shell_word(Path::new(word))) {
+            command = format!("{command} {word}");
+        }
+        self.proposal(&format!("{command} {options}"))
     }
 
     /// Standard output for an answer in text.
@@ -134,7 +147,7 @@ impl Context {
         let (files, arguments) = files::split(words, arguments, self.command, names)?;
         let chosen = files::choose(&self.common, self.command, files, words)?;
         self.chosen.get_or_init(|| chosen);
-        Ok(arguments.to_vec())
+        Ok(self.arguments.get_or_init(|| arguments.to_vec()).clone())
     }
 
     /// Opens the chosen dump and its kernel file.

@@ -157,8 +157,7 @@ fn session(error: &SessionError, context: &Context) -> Failure {
 
 /// Ends a failure for want of a kernel file.
 fn without_kernel(failure: Failure, context: &Context, file: &str) -> Failure {
-    let again = format!("{} -k DIR/{file}", context.command());
-    let failure = failure.next(context.proposal(&again));
+    let failure = failure.next(context.again(&format!("-k DIR/{file}")));
     let failure = failure.line("(info, log, map and read ADDR need no kernel for a minidump)");
     if context.has_searched() && !context.common().verbose {
         failure.line("(-v lists the places tried)")
@@ -171,13 +170,13 @@ fn without_kernel(failure: Failure, context: &Context, file: &str) -> Failure {
 pub(crate) fn difference(how: &KernelMatch) -> String {
     match how {
         KernelMatch::OtherBuildId { dump, file } => {
-            format!("build id: dump {}   file {}", dump.short(), file.short())
+            format!("build id: dump {}, file {}", dump.short(), file.short())
         }
         KernelMatch::OtherVersion { dump, file } => {
             let line = |version: &str| version.lines().next().unwrap_or_default().to_owned();
-            format!("version: dump {:?}   file {:?}", line(dump), line(file))
+            format!("version: dump {:?}, file {:?}", line(dump), line(file))
         }
-        KernelMatch::OtherArch { dump, file } => format!("architecture: dump {dump}   file {file}"),
+        KernelMatch::OtherArch { dump, file } => format!("architecture: dump {dump}, file {file}"),
         KernelMatch::BuildId => "the build ids are equal".to_owned(),
         KernelMatch::Version => "the version strings are equal".to_owned(),
         _ => "nothing to compare".to_owned(),
@@ -193,7 +192,7 @@ fn kernel_file(error: &KernelError, context: &Context) -> Failure {
         )),
         error => Failure::new(error.to_string()),
     };
-    failure.next(context.proposal(&format!("{} -k DIR/kernel", context.command())))
+    failure.next(context.again("-k DIR/kernel"))
 }
 
 fn root(error: &RootError, context: &Context) -> Failure {
@@ -244,11 +243,14 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             section,
             need,
             have,
-        } => truncated(path, *section).line(format!(
-            "{} bytes needed, the file has {}",
-            text::count(*need),
-            text::count(*have)
-        )),
+        } => {
+            let missing = format!(
+                "{} bytes needed, the file has {}",
+                text::count(*need),
+                text::count(*have)
+            );
+            truncated(path, *section, Some(missing))
+        }
         error => Failure::new(error.to_string()).next(match context.dump() {
             Some(dump) => format!("vmcore list -d {}", directory(dump)),
             None => "vmcore list".to_owned(),
@@ -257,12 +259,12 @@ fn open(error: &OpenError, context: &Context) -> Failure {
 }
 
 /// The file ends before its pages begin.
-fn truncated(path: &Path, section: Section) -> Failure {
-    let failure = Failure::new(format!(
-        "{} is truncated inside its {section}",
-        path.display()
-    ))
-    .line("copy the file again, from the machine that crashed");
+fn truncated(path: &Path, section: Section, missing: Option<String>) -> Failure {
+    let sentence = format!("{} is truncated inside its {section}", path.display());
+    let failure = missing
+        .into_iter()
+        .fold(Failure::new(sentence), Failure::line);
+    let failure = failure.line("copy the file again, from the machine that crashed");
     if section > Section::MessageBuffer {
         // The message buffer comes first.
         return failure.next(format!("vmcore log {}", text::shell_word(path)));
@@ -358,9 +360,11 @@ pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
                     context.proposal("verify")
                 ))
         }
-        Absence::SectionTruncated { section } => {
-            truncated(context.dump().unwrap_or(Path::new("the dump")), *section)
-        }
+        Absence::SectionTruncated { section } => truncated(
+            context.dump().unwrap_or(Path::new("the dump")),
+            *section,
+            None,
+        ),
         Absence::NotDumped { pa } | Absence::NotRam { pa } => {
             Failure::new(format!("physical {pa} is not in the dump"))
                 .line(absence.to_string())

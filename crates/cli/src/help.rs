@@ -6,7 +6,8 @@ Reads FreeBSD kernel crash dumps, anywhere.
 
 usage: vmcore COMMAND [FILE] [ARGUMENTS] [OPTIONS]
 
-FILE is a vmcore. Without it: the newest in /var/crash. A kernel file may stand beside it.
+FILE is a vmcore, with its kernel file beside it if you like.
+Without FILE: the newest in /var/crash.
 
 What happened?
   list        the dumps in a directory
@@ -16,7 +17,7 @@ What happened?
 
 Memory
   read        bytes at an address or symbol
-  translate   the page walk of an address, down to the offset in the file (also: vtop)
+  translate   the page walk of an address, to its place in the file (also: vtop)
   sym         symbol to address, address to symbol
   search      where bytes, a string or a pointer stand
 
@@ -36,11 +37,12 @@ Examples
 Options of every command
   -k FILE    the kernel file [else found by the dump's build id]
   -n N       dump N of the directory      -d DIR    another directory
-  --json     answer in JSON               --force   accept another kernel; overwrite
+  --json     answer in JSON               --force   accept any kernel, overwrite
   -q, -v     say less, more               --color   auto, always, never
 
-vmcore COMMAND --help says more. Exit status: 0 done, 1 failed, 2 wrong arguments,
-3 answered, but the dump is incomplete for this answer.
+vmcore COMMAND --help says more.
+Exit status: 0 done, 1 failed, 2 wrong arguments, 3 answered, but the dump is
+incomplete for this answer.
 ";
 
 /// What the help of a command says about its files, in front of `more`.

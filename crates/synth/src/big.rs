@@ -414,7 +414,7 @@ mod tests {
 
     const SMALL: Size = Size {
         ram_bytes: 4 << 30,
-        dump_bytes: 24 << 20,
+        dump_bytes: 18 << 20,
     };
 
     fn written(size: Size) -> (BigMachine, Vec<u8>) {
@@ -428,7 +428,7 @@ mod tests {
     fn a_dump_has_the_wanted_size() {
         let (machine, file) = written(SMALL);
         assert_eq!(file.len() as u64, machine.len_bytes());
-        assert!(file.len().abs_diff(24 << 20) < 1 << 20, "{}", file.len());
+        assert!(file.len().abs_diff(18 << 20) < 1 << 20, "{}", file.len());
         let sections = machine.front.sections();
         assert_eq!(sections.page_tables - sections.bitmap, 1 << 17);
         assert_eq!(sections.pages - sections.page_tables, 0x7f_f000);

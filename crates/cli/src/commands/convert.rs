@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
-use vmcore::{OpenOptions, Session};
+use vmcore::{OpenOptions, Session, SessionError};
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
 
 /// The dump as an ELF core, for gdb and everything else that reads ELF
@@ -106,6 +106,14 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+fn why_no_registers(session: &Session) -> &'static str {
+    match session.matching_kernel() {
+        Err(SessionError::NoKernel { .. }) => "they need the kernel file (-k)",
+        Err(_) => "the kernel file is another kernel's",
+        Ok(_) => "the thread that crashed was not found",
+    }
+}
+
 fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow::Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&converted.path));
@@ -125,7 +133,7 @@ fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow:
     }
     match converted.thread {
         Some(tid) => writeln!(out, "  registers of thread {tid}, which crashed")?,
-        None => writeln!(out, "  no registers: they need the kernel file (-k)")?,
+        None => writeln!(out, "  no registers: {}", why_no_registers(session))?,
     }
     let kernel = session.kernel().map_or_else(
         || "KERNEL".to_owned(),

@@ -31,7 +31,7 @@ pub(crate) struct Info {
 }
 
 /// Columns for the values, if they are not longer.
-const VALUE_WIDTH: usize = 46;
+const VALUE_WIDTH: usize = 52;
 /// RAM ranges that are shown; `map` shows all.
 const RANGES_SHOWN: usize = 8;
 
@@ -260,7 +260,7 @@ fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
         Some(KernelMatch::BuildId) => ("matches".to_owned(), Style::Good),
         Some(KernelMatch::Version) => ("has the dump's version".to_owned(), Style::Good),
         Some(how) if how.is_mismatch() => (
-            format!("is another kernel's: {}", explain::difference(how)),
+            format!("is another kernel's ({})", explain::difference(how)),
             Style::Bad,
         ),
         _ => (

@@ -6,7 +6,7 @@ use crate::explain::{self, Failure};
 use crate::help;
 use crate::output::{self, Style};
 use crate::progress::Progress;
-use crate::text::{self, counted};
+use crate::text;
 use clap::Args;
 use std::ffi::OsString;
 use std::io::Write as _;
@@ -45,26 +45,26 @@ pub(crate) fn run(context: &Context, args: &Verify) -> anyhow::Result<Status> {
     } else {
         print(context, &session, &verification)?;
     }
-    let bad = verification
+    let bad: Vec<&str> = verification
         .checks
         .iter()
         .filter(|check| check.verdict == Verdict::Bad)
-        .count();
-    let dump = session.dump().path().display();
-    match (bad, explain::truncation(&session)) {
-        (0, _) => Ok(Status::Done),
-        (_, Some(why)) => {
+        .map(|check| check.name)
+        .collect();
+    let dump = text::path(session.dump().path());
+    match explain::truncation(&session) {
+        _ if bad.is_empty() => Ok(Status::Done),
+        Some(why) => {
             context.note(&format!(
                 "vmcore: {dump} is {why}; copy it again, from the machine that crashed"
             ));
             Ok(Status::Incomplete)
         }
-        (count, None) => Err(Failure::new(format!(
-            "{dump} is damaged: {} failed",
-            counted(count as u64, "check", "checks")
-        ))
-        .next(context.proposal("info"))
-        .into()),
+        None => Err(
+            Failure::new(format!("{dump} is not sound: {}", bad.join(", ")))
+                .next(context.proposal("info"))
+                .into(),
+        ),
     }
 }
 
@@ -90,7 +90,7 @@ fn print(
         )?;
     }
     let (word, style) = match verification.worst() {
-        Verdict::Bad => ("damaged or incomplete", Style::Bad),
+        Verdict::Bad => ("not sound", Style::Bad),
         Verdict::Odd => ("usable, with oddities", Style::Warning),
         Verdict::Sound | Verdict::Skipped => ("sound", Style::Good),
     };

@@ -1,6 +1,8 @@
 //! Runs the command on machines made for it.
 #![allow(dead_code, reason = "each test file uses a part")]
 
+pub(crate) mod corpus;
+
 use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -43,7 +43,7 @@ pub fn visit<P: Paging, T: Tables>(
 ) -> ControlFlow<()> {
     let per_chunk = 1u64 << P::INDEX_BITS;
     let mut first = 0;
-    while first < radix.entries {
+    while first < radix.entries && radix.va_at(first << P::shift(radix.level)).is_some() {
         let count = per_chunk.min(radix.entries - first);
         let chunk = Chunk {
             table: radix.top,
@@ -87,21 +87,19 @@ fn descend<P: Paging, T: Tables>(
     } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
-    let unreadable = |index: u64, source: T::Error| {
-        let va = radix.va_at(offset + (index << P::shift(level)));
+    // Entries behind the last address map nothing, so nothing is missing there.
+    let missing = |index: u64, source: T::Error| {
+        let va = radix.va_at(offset + (index << P::shift(level)))?;
         let error = WalkError::Table {
             level,
             table,
             source,
         };
-        (va.unwrap_or(VirtAddr(u64::MAX)), error)
+        Some((va, error))
     };
     let entries = match tables.load(table, first, count, P::ENTRY, own) {
         Ok(entries) => entries,
-        Err(source) => {
-            let (va, error) = unreadable(first, source);
-            return visitor.unreadable(va, error);
-        }
+        Err(source) => return tell(visitor, missing(first, source)),
     };
     for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
         if raw == 0 {
@@ -139,10 +137,18 @@ fn descend<P: Paging, T: Tables>(
     if given < count
         && let Err(source) = tables.entry(table, first + given, P::ENTRY)
     {
-        let (va, error) = unreadable(first + given, source);
-        return visitor.unreadable(va, error);
+        return tell(visitor, missing(first + given, source));
     }
     ControlFlow::Continue(())
+}
+
+fn tell<E>(
+    visitor: &mut impl Visitor<E>,
+    missing: Option<(VirtAddr, WalkError<E>)>,
+) -> ControlFlow<()> {
+    missing.map_or(ControlFlow::Continue(()), |(va, error)| {
+        visitor.unreadable(va, error)
+    })
 }
 
 /// The entries of a loaded run. Every architecture here keeps its tables little-endian.

@@ -70,7 +70,7 @@ fn plans(cpus: u32, is_tiny: bool) -> Vec<Plan> {
             12,
             "intr",
             vec![
-                (100_008, "swi4: clock (0)", task),
+                (100_015, "swi4: clock (0)", task),
                 (100_020, "irq1: never", Doing::Fresh),
             ],
         ));

@@ -7,6 +7,7 @@ use std::path::Path;
 use vmcore_format::addr::{PageSize, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
+use vmcore_format::endian::Endian;
 
 /// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +55,10 @@ pub(super) fn open(
     })?;
     if elf.class != arch.word() {
         return Err(bad(format!("its ELF class is not that of {arch}")));
+    }
+    // All architectures here are little-endian.
+    if elf.endian != Endian::Little {
+        return Err(bad(format!("its byte order is not that of {arch}")));
     }
     let segments = program_headers(path, &source, &elf)?;
     let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K);
@@ -124,6 +129,11 @@ fn program_headers(
         Ok(bytes)
     };
     let mut count = u64::from(elf.e_phnum);
+    if elf.e_phnum == PN_XNUM && elf.e_shoff == 0 {
+        return Err(bad(
+            "it has more program headers than its header can say, and no section to say how many",
+        ));
+    }
     if elf.e_phnum == PN_XNUM {
         let section = read(elf.e_shoff, FileHeader::MAX_LEN)?;
         count = u64::from(elf.section_info(&section).unwrap_or(0));

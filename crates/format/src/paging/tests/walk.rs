@@ -347,6 +347,11 @@ fn entries_behind_the_last_address_map_nothing() {
     assert_eq!(pa_of::<Amd64>(&radix, &memory, u64::MAX), Ok(0x10_0fff));
     let (events, flow, _) = visited::<Amd64>(&radix, &memory, 0);
     assert_eq!((events.len(), flow), (2, ControlFlow::Continue(())));
+    // Nor are they missed where the file ends before them.
+    let memory = Memory::with_section(&[0x10_0063; 3], Width::W64);
+    let radix = Radix::section(0, VirtAddr(u64::MAX - 0x1fff), 1000);
+    let (events, flow, _) = visited::<Amd64>(&radix, &memory, 0);
+    assert_eq!((events.len(), flow), (2, ControlFlow::Continue(())));
 }
 
 /// A dump that ends inside a table: its first entries are there, the rest is reported.
