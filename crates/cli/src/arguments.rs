@@ -82,6 +82,7 @@ pub(crate) enum Command {
     Map(commands::map::Map),
     Verify(commands::verify::Verify),
     Convert(commands::convert::Convert),
+    Save(commands::save::Save),
 }
 
 impl Command {
@@ -99,6 +100,7 @@ impl Command {
             Self::Map(_) => "map",
             Self::Verify(_) => "verify",
             Self::Convert(_) => "convert",
+            Self::Save(_) => "save",
         }
     }
 }

@@ -26,6 +26,9 @@ The file
   verify      reads everything, checks everything
   convert     to an ELF core, for gdb and everything else that reads ELF
 
+The device
+  save        the dump on a device, or in an image of one, as vmcore.N and info.N
+
 Examples
   vmcore info vmcore.0
   vmcore log | tail
@@ -33,6 +36,7 @@ Examples
   vmcore read vmcore.0 hz
   vmcore read vmcore.0 0xfffff80003374000 256
   vmcore convert vmcore.0 core.elf --to elf
+  vmcore save /dev/ada0p3 /var/crash
 
 Options of every command
   -k FILE    the kernel file [else found by the dump's build id]

@@ -35,6 +35,9 @@ pub(crate) enum Status {
 }
 
 fn main() -> ExitCode {
+    if let Some(main) = commands::by_name(std::env::args_os().next()) {
+        return main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -85,6 +88,7 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Map(args) => commands::map::run(context, args),
         Command::Verify(args) => commands::verify::run(context, args),
         Command::Convert(args) => commands::convert::run(context, args),
+        Command::Save(args) => commands::save::run(context, args),
     }
 }
 

@@ -238,11 +238,8 @@ struct Work<'w, 'e> {
 impl Work<'_, '_> {
     fn info(&self, number: u64, contents: Option<Contents>) -> Info {
         Info {
-            dump_device: self.device.path().display().to_string(),
-            header: self.found.header().clone(),
-            bounds: number,
-            dump_status: self.found.status(),
             contents,
+            ..self.found.info(self.device, number)
         }
     }
 
@@ -407,5 +404,6 @@ impl Work<'_, '_> {
     }
 }
 
+#[cfg(unix)]
 #[cfg(test)]
 mod tests;

@@ -1,13 +1,15 @@
 //! Saving dumps of every kind from images of devices, sound and damaged.
+#![cfg(unix)]
 #![expect(clippy::unwrap_used, reason = "tests may fail")]
 
+use proptest::prelude::*;
 use std::fs;
 use std::path::{Path, PathBuf};
 use vmcore_pipeline::save::{
     Clear, Clearing, Device, DumpType, Event, Found, Options, Problem, SaveError, Saved, Status,
     clear, find, save,
 };
-use vmcore_synth::header::{DumpHeader, MAGIC_CLEARED, MAGIC_TEXT};
+use vmcore_synth::header::{DumpHeader, MAGIC, MAGIC_CLEARED, MAGIC_TEXT};
 use vmcore_synth::machine::{self, Machine};
 use vmcore_synth::{Arch, machines};
 
@@ -332,7 +334,6 @@ fn a_textdump_is_turned_the_right_way_round() {
     ));
 }
 
-#[cfg(unix)]
 #[test]
 fn zeros_become_holes_and_none_is_lost() {
     use std::os::unix::fs::MetadataExt as _;
@@ -364,7 +365,6 @@ fn zeros_become_holes_and_none_is_lost() {
     }
 }
 
-#[cfg(unix)]
 #[test]
 fn every_file_is_for_its_owner_alone() {
     use std::os::unix::fs::PermissionsExt as _;
@@ -628,6 +628,7 @@ fn devices_without_a_dump_have_none() {
     let mut disk = vec![0; 8192];
     disk[510..512].copy_from_slice(&[0x55, 0xaa]);
     assert!(Scene::new(&disk).device().has_partition_table());
+    assert!(Device::open("/dev/null".as_ref()).is_err());
     let missing = Device::open(&scene.crash("absent")).unwrap_err();
     assert!(missing.to_string().contains("absent"), "{missing}");
     assert!(Device::open(&scene.crash("")).is_err());
@@ -728,7 +729,6 @@ fn numbers_wrap_and_take_everything_of_the_old_dump_with_them() {
 #[test]
 fn old_links_go_and_files_of_such_names_stay() {
     let scene = Scene::with(&header(8192), &[], &bytes(8192));
-    #[cfg(unix)]
     for name in [
         "vmcore.last.zst",
         "vmcore_encrypted.last",
@@ -763,5 +763,54 @@ fn minidumps_saved_from_a_device_open_and_are_complete() {
         let text = String::from_utf8(scene.read("info.0")).unwrap();
         let line = format!("  Dump Kind: minidump v3, {completeness}\n");
         assert!(text.contains(&line), "{text}");
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(256))]
+
+    /// Headers whose parity is right, and whose numbers may be anything.
+    #[test]
+    fn no_header_reads_beyond_its_device_or_writes_more_than_it_has(
+        version in 0u32..6,
+        lengths in prop::array::uniform2(prop::sample::select(
+            &[0, 1, 511, 512, 4096, 8192, 14_848, 15_360, 15_872, 16_384, u64::MAX - 511, u64::MAX][..]
+        )),
+        dumpkeysize in prop::sample::select(&[0, 1, 512, 4096, 15_000, u32::MAX][..]),
+        blocksize in prop::sample::select(&[512, 512, 4096, 0, u32::MAX][..]),
+        compression in 0u8..4,
+        is_text in any::<bool>(),
+        is_cleared in any::<bool>(),
+    ) {
+        let header = DumpHeader {
+            version,
+            magic: if is_text { MAGIC_TEXT } else { MAGIC }.to_owned(),
+            dumplength: lengths[0],
+            dumpextent: lengths[1],
+            dumpkeysize,
+            blocksize,
+            compression,
+            ..header(0)
+        };
+        let mut raw = header.build();
+        if is_cleared {
+            raw[..MAGIC_CLEARED.len()].copy_from_slice(MAGIC_CLEARED.as_bytes());
+        }
+        let mut image = bytes(16_384);
+        let trailer = image.len() - if blocksize == 4096 { 4096 } else { 512 };
+        image[trailer..trailer + 512].copy_from_slice(&raw);
+        let scene = Scene::new(&image);
+        if let Some(found) = scene.find() {
+            prop_assert_eq!(found.is_cleared(), is_cleared);
+            match scene.try_save(&forced()) {
+                Ok(saved) => {
+                    prop_assert_eq!(fs::metadata(saved.core_file).unwrap().len(), lengths[0]);
+                    prop_assert!(lengths[0] <= trailer as u64);
+                }
+                Err(SaveError::Impossible { .. }) => prop_assert!(scene.names().is_empty()),
+                Err(error) => prop_assert!(false, "{}", error),
+            }
+        }
+        prop_assert_eq!(fs::read(scene.image()).unwrap(), image);
     }
 }

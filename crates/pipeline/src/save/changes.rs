@@ -105,6 +105,8 @@ impl<'w> Changes<'w> {
         (self.watcher)(&Change::Link(link))?;
         #[cfg(unix)]
         std::os::unix::fs::symlink(target, link)?;
+        #[cfg(not(unix))]
+        let _ = target;
         Ok(())
     }
 

@@ -37,15 +37,17 @@ impl Device {
     /// Returns an error if it cannot be opened, or has no size.
     pub fn open(path: &Path) -> Result<Self, SaveError> {
         let error = |source| SaveError::device(path, "opening", source);
-        // A pipe would block, and a terminal has no end.
+        let no_disk = |why| error(io::Error::new(io::ErrorKind::InvalidInput, why));
         let metadata = std::fs::metadata(path).map_err(error)?;
         let is_image = metadata.is_file();
+        #[cfg(unix)]
+        if std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()) {
+            // Opening it would wait for somebody to write.
+            return Err(no_disk("it is no disk, but a pipe"));
+        }
         let source = Source::open(path, Access::Positional).map_err(error)?;
         if source.is_empty() && !is_image {
-            return Err(error(io::Error::new(
-                io::ErrorKind::InvalidInput,
-                "is no disk: it has no size",
-            )));
+            return Err(no_disk("it is no disk, for it has no size"));
         }
         let unit = match source.len() {
             _ if is_image => 1,

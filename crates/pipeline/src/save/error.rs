@@ -5,6 +5,7 @@ use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use vmcore_format::addr::FileOffset;
 
 /// Why a dump cannot be saved. Whatever it is, the dump is still on its device.
 #[derive(Debug, Error)]
@@ -25,8 +26,8 @@ pub enum SaveError {
     Read {
         /// The device.
         device: PathBuf,
-        /// Where.
-        offset: u64,
+        /// Where, from the start of the device.
+        offset: FileOffset,
         /// What the operating system said.
         source: io::Error,
     },
@@ -90,7 +91,7 @@ impl SaveError {
     pub(crate) fn read(device: &Path, offset: u64, source: io::Error) -> Self {
         Self::Read {
             device: device.to_owned(),
-            offset,
+            offset: FileOffset(offset),
             source,
         }
     }

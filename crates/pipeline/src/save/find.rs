@@ -25,10 +25,11 @@
 
 use super::device::Device;
 use super::error::SaveError;
-use super::info::{DumpType, Header, Status};
+use super::info::{DumpType, Header, Info, Status};
 use serde::Serialize;
 use std::ops::Range;
 use thiserror::Error;
+use vmcore_format::addr::FileOffset;
 use vmcore_format::kerneldump::{self, Compression, DumpHeader, HEADER_LEN, NEWEST_VERSION};
 
 /// Sector sizes that kernels dump to: a header must fit, and a page is the most they write at once.
@@ -65,16 +66,16 @@ pub enum Problem {
     /// The leading header cannot be read.
     #[error("its first header, at {offset}, cannot be read: {reason}")]
     LeaderUnreadable {
-        /// Where it would be.
-        offset: u64,
+        /// Where it would be, from the start of the device.
+        offset: FileOffset,
         /// What the operating system said.
         reason: String,
     },
     /// The leading header is not the same.
     #[error("its first header, at {offset}, and its last header disagree")]
     LeaderDiffers {
-        /// Where it would be.
-        offset: u64,
+        /// Where it would be, from the start of the device.
+        offset: FileOffset,
     },
 }
 
@@ -240,9 +241,10 @@ impl Candidate {
 }
 
 /// What is wrong with the leading header.
-fn compare_leader(device: &Device, offset: u64, trailing: &[u8; HEADER_LEN]) -> Option<Problem> {
+fn compare_leader(device: &Device, leader: u64, trailing: &[u8; HEADER_LEN]) -> Option<Problem> {
+    let offset = FileOffset(leader);
     let mut leading = [0; HEADER_LEN];
-    match device.read(offset, &mut leading) {
+    match device.read(leader, &mut leading) {
         Ok(()) if leading == *trailing => None,
         Ok(()) => Some(Problem::LeaderDiffers { offset }),
         Err(error) => Some(Problem::LeaderUnreadable {
@@ -281,6 +283,18 @@ impl Found {
             Status::Good
         } else {
             Status::Bad
+        }
+    }
+
+    /// What `info.N` says of it as dump `number`, but for what only the copy tells.
+    #[must_use]
+    pub fn info(&self, device: &Device, number: u64) -> Info {
+        Info {
+            dump_device: device.path().display().to_string(),
+            header: self.header.clone(),
+            bounds: number,
+            dump_status: self.status(),
+            contents: None,
         }
     }
 

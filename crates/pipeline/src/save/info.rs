@@ -42,7 +42,7 @@ pub struct Header {
     /// Bytes of a sector.
     pub blocksize: u32,
     /// How the dump is compressed.
-    #[serde(serialize_with = "compression_name")]
+    #[serde(serialize_with = "serialize_compression")]
     pub compression: Compression,
     /// When the kernel crashed, in UTC by its own clock: `2025-01-31 14:03:22 +0000`.
     pub dumptime: String,
@@ -95,18 +95,17 @@ impl Header {
         }
     }
 
+    /// `none`, `gzip`, `zstd`, or `???` for a number without a known meaning.
+    #[must_use]
+    pub const fn compression_name(&self) -> &'static str {
+        name_of(self.compression)
+    }
+
     /// Whether the dump is encrypted. A textdump never is, whatever its header says.
     #[must_use]
     pub fn is_encrypted(&self) -> bool {
         self.key_bytes != 0 && self.dump_type == DumpType::Kernel
     }
-}
-
-fn compression_name<S: Serializer>(
-    compression: &Compression,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name_of(*compression))
 }
 
 const fn name_of(compression: Compression) -> &'static str {
@@ -116,6 +115,13 @@ const fn name_of(compression: Compression) -> &'static str {
         Compression::Zstd => "zstd",
         Compression::Unknown(_) => "???",
     }
+}
+
+fn serialize_compression<S: Serializer>(
+    compression: &Compression,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name_of(*compression))
 }
 
 /// What the saved bytes turned out to be.
@@ -188,7 +194,7 @@ impl Info {
         )?;
         writeln!(text, "  Dump Length: {}", header.dump_length_bytes)?;
         writeln!(text, "  Blocksize: {}", header.blocksize)?;
-        writeln!(text, "  Compression: {}", name_of(header.compression))?;
+        writeln!(text, "  Compression: {}", header.compression_name())?;
         writeln!(text, "  Dumptime: {}", header.dumptime)?;
         writeln!(text, "  Hostname: {}", one_line(&header.hostname))?;
         writeln!(text, "  Magic: {}", header.magic)?;
