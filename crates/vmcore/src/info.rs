@@ -192,7 +192,15 @@ pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
         .segments()
         .map(|segments| segments.segments())
         .unwrap_or_default();
-    segments.iter().map(|segment| segment.range).collect()
+    // One range may be several segments.
+    let mut ram: Vec<PhysRange> = Vec::new();
+    for range in segments.iter().map(|segment| segment.range) {
+        match ram.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ram.push(range),
+        }
+    }
+    ram
 }
 
 fn count_pages(session: &Session) -> Result<PageCounts, Absence> {

@@ -319,7 +319,7 @@ impl Translation {
     /// Returns why it leads nowhere.
     #[inline]
     pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-        let Some(window) = self.window_of(va) else {
+        let Some(window) = self.window(va) else {
             return Err(Fault::NoWindow { va });
         };
         match &window.kind {
@@ -346,7 +346,7 @@ impl Translation {
         va: VirtAddr,
         mut on_step: impl FnMut(PagingMode, Step),
     ) -> Result<Found, Fault> {
-        match self.window_of(va).map(|window| &window.kind) {
+        match self.window(va).map(|window| &window.kind) {
             Some(WindowKind::Radix { mode, radix }) => {
                 with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
                     .map(|leaf| Found { leaf, via: Via::PageTables })
@@ -356,8 +356,10 @@ impl Translation {
         }
     }
 
+    /// The window that translates `va`: the first one that covers it.
     #[inline]
-    fn window_of(&self, va: VirtAddr) -> Option<&Window> {
+    #[must_use]
+    pub fn window(&self, va: VirtAddr) -> Option<&Window> {
         self.windows
             .iter()
             .find(|window| window.first <= va && va <= window.last)
