@@ -25,9 +25,7 @@ The file
   map         which memory is in the dump: a table or a picture
   verify      reads everything, checks everything
   convert     to an ELF core, for gdb and everything else that reads ELF
-
-The device
-  save        the dump on a device, or in an image of one, as vmcore.N and info.N
+  save        from the dump device, or an image of it, to vmcore.N and info.N
 
 Examples
   vmcore info vmcore.0

@@ -256,6 +256,23 @@ fn whatever_keeps_a_dump_from_being_saved_ends_in_what_to_do() {
 }
 
 #[test]
+fn help_says_what_happens_to_the_device() {
+    let device = Device::new();
+    let help = device.vmcore("save --help").expect(0).text();
+    assert!(help.contains("vmcore save DEVICE [DIR]"), "{help}");
+    assert!(help.contains("marked only with --clear"), "{help}");
+    assert!(
+        help.lines().all(|line| line.chars().count() <= 100),
+        "{help}"
+    );
+    let help = device.savecore("--help").expect(0).text();
+    assert!(
+        help.contains("savecore [-fkuvz] [-m max] [directory [device ...]]"),
+        "{help}"
+    );
+}
+
+#[test]
 fn by_the_name_savecore_options_and_exit_statuses_are_freebsds() {
     let device = Device::new();
     // Check.

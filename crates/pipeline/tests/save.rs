@@ -101,7 +101,7 @@ fn clearing() -> Options {
 /// Bytes that no two pages have in common.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len)
-        .map(|i| (i % 251 + i / 4096 % 5) as u8 | 1)
+        .map(|i| u8::try_from(i % 251 + i / 4096 % 5).unwrap() | 1)
         .collect()
 }
 
@@ -577,7 +577,7 @@ fn sizes_that_cannot_be_are_refused_whatever_the_parity_says() {
             }),
         ),
     ] {
-        let mut image = vec![0; MEDIA as usize];
+        let mut image = vec![0; usize::try_from(MEDIA).unwrap()];
         let trailer = image.len() - 512;
         image[trailer..].copy_from_slice(&raw);
         let scene = Scene::new(&image);
@@ -606,7 +606,7 @@ fn devices_without_a_dump_have_none() {
         assert!(scene.find().is_none(), "{len} bytes");
     }
     // A header that is a page of something else: its sector size is another's.
-    let mut image = vec![0; MEDIA as usize];
+    let mut image = vec![0; usize::try_from(MEDIA).unwrap()];
     let at = image.len() - 4096;
     image[at..at + 512].copy_from_slice(&text_elsewhere);
     assert!(Scene::new(&image).find().is_none());
