@@ -224,6 +224,35 @@ fn another_kernel_is_refused_where_symbols_are_needed() {
 }
 
 #[test]
+fn kernels_that_cannot_serve_say_which_could() {
+    let folder = amd64();
+    folder.write("boot/kernel/kernel", &folder.machine.kernel.build());
+    let run = folder.vmcore("ps vmcore.0 -k boot/kernel");
+    assert!(
+        run.stderr
+            .contains("try: vmcore ps vmcore.0 -k boot/kernel/kernel\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "kernel boot/kernel: is a directory");
+    assert_fails(folder.vmcore("ps vmcore.0 -k nowhere"), "No such file");
+    assert_fails(folder.vmcore("ps vmcore.0 -k info.0"), "not a kernel");
+    assert_fails(folder.vmcore("ps vmcore.0 -k vmcore.0"), "not a kernel");
+    let mut old = folder.machine.kernel.clone();
+    old.symbols
+        .retain(|symbol| symbol.name != "proc_off_p_pid" && symbol.name != "allproc");
+    folder.write("old", &old.build());
+    let run = folder.vmcore("ps vmcore.0 -k old");
+    assert!(run.stderr.contains("since FreeBSD 10.3"), "{run:?}");
+    assert_fails(run, "old has no symbol proc_off_p_pid");
+    let run = folder.vmcore("read vmcore.0 allproc -k old");
+    assert!(
+        run.stderr.contains("try: vmcore sym vmcore.0 allproc\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "old has no symbol allproc");
+}
+
+#[test]
 fn files_that_are_no_dump_are_named_in_one_sentence() {
     let folder = amd64();
     let dump = minidump(&folder);
