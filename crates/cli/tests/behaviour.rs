@@ -1173,3 +1173,61 @@ fn the_crashed_thread_and_the_others_are_told_apart() {
     assert_eq!(stale.len(), 1, "{json}");
     assert_eq!(stale[0]["cpu"], 3);
 }
+
+/// A small generator of numbers, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+}
+
+#[test]
+fn damaged_files_are_answered_or_refused_but_never_crash_the_command() {
+    for options in [
+        Options::new(Arch::Amd64, 3),
+        Options::new(Arch::I386, 1),
+        Options::full(Arch::Amd64),
+    ] {
+        let folder = Folder::new(&options);
+        let files = [folder.machine.dump.build(), folder.machine.kernel.build()];
+        let mut numbers = Numbers(7);
+        for round in 0..12 {
+            let mut damaged = files.clone();
+            let file = &mut damaged[round % 2];
+            for _ in 0..8 {
+                // Headers are at the start, and where a mistake costs most.
+                let end = if round % 3 == 0 { file.len() } else { 256 };
+                let at = numbers.below(end);
+                file[at] = [0, 0xff, 0x80, 0x7f][numbers.below(4)];
+            }
+            folder.write("vmcore.0", &damaged[0]);
+            folder.write("kernel", &damaged[1]);
+            for words in [
+                "info vmcore.0 -k kernel",
+                "log vmcore.0 -k kernel",
+                "ps vmcore.0 -k kernel",
+                "read vmcore.0 allproc 64k -k kernel",
+                "map vmcore.0 -k kernel --json",
+                "verify vmcore.0 -k kernel",
+                "search vmcore.0 panic -k kernel",
+                "convert vmcore.0 core.elf --to elf -k kernel --force",
+            ] {
+                let run = folder.vmcore(words);
+                assert!(
+                    [0, 1, 3].contains(&run.status),
+                    "round {round}: {words}: {run:?}"
+                );
+                assert!(
+                    !run.stderr.contains("panicked"),
+                    "round {round}: {words}: {run:?}"
+                );
+            }
+        }
+    }
+}
