@@ -15,7 +15,8 @@ use vmcore::session::KernelChoice;
 use vmcore::source::Access;
 use vmcore::{OpenOptions, Session, info, log, process, verify};
 use vmcore_synth::Arch;
-use vmcore_synth::machine::{Machine, Shape};
+use vmcore_synth::elf::{FullDump, PT_LOAD, Segment};
+use vmcore_synth::machine::{Machine, Options, Shape};
 use vmcore_synth::machines;
 use vmcore_synth::minidump::Minidump;
 
@@ -70,7 +71,10 @@ fn ask(session: &Session, addresses: &[u64]) {
     let Ok(map) = PageMap::build(space) else {
         return;
     };
-    assert_eq!(Ok(map.len() as u64), pages::numbered_page_count(dump.memory()));
+    assert_eq!(
+        Ok(map.len() as u64),
+        pages::numbered_page_count(dump.memory())
+    );
     for page in map.pages() {
         let _ = page.mappings().count();
     }
@@ -328,4 +332,109 @@ fn many_ranges_under_large_pages_are_gone_through_once() {
         Access::Auto,
         &[0x2000, 0x3000],
     );
+}
+
+/// Where the bytes of a virtual address are in the file.
+fn place_of(session: &Session, va: u64) -> usize {
+    let (_, offset) = session.space().unwrap().locate(VirtAddr(va)).unwrap();
+    usize::try_from(offset.0).unwrap()
+}
+
+fn open(folder: &Path, dump: &[u8], kernel: &[u8]) -> Session {
+    let (core, file) = (folder.join("vmcore"), folder.join("kernel"));
+    std::fs::write(&core, dump).unwrap();
+    std::fs::write(&file, kernel).unwrap();
+    Session::open(&core, KernelChoice::Given(&file), &OpenOptions::default()).unwrap()
+}
+
+/// Threads that overlap: each is 8 bytes behind the one before it, a hundred thousand in a MiB.
+#[test]
+fn threads_that_overlap_cost_no_more_than_the_dump() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let (mut dump, kernel) = machines::small(Arch::Amd64, 3);
+    let kernel = kernel.build();
+    // A MiB that only the direct map reaches, full of pointers to its own words.
+    let (pa, words) = (1 << 30, 1 << 17);
+    let va = dump.dmapbase + pa;
+    dump.dump_avail.push((pa, pa + 8 * words));
+    let chain: Vec<u8> = (0..words)
+        .flat_map(|word| (va + 8 * word - 8).to_le_bytes())
+        .collect();
+    for (number, page) in (0..).zip(chain.chunks(4096)) {
+        dump.pages.insert(pa + number * 4096, page.to_vec());
+    }
+    let mut file = dump.build();
+    let session = open(folder.path(), &file, &kernel);
+    let constants = process::Constants::read(&session).unwrap();
+    assert_eq!(constants.td_plist, 16);
+    let first = process::list(&session).unwrap().processes[0].address;
+    let threads = place_of(&session, first.0 + constants.p_threads);
+    put(&mut file, threads, &va.to_le_bytes());
+    let list = process::list(&open(folder.path(), &file, &kernel)).unwrap();
+    assert!(
+        list.processes[0].threads.len() > 1000,
+        "the chain is followed"
+    );
+    ask_of(folder.path(), &file, &kernel, Access::Auto, &[]);
+}
+
+/// A message buffer in kernel memory that claims to have 64 MiB.
+#[test]
+fn a_message_buffer_larger_than_the_dump_costs_nothing() {
+    let _alone = alone();
+    let folder = tempfile::tempdir().unwrap();
+    let machine = Machine::new(&Options::full(Arch::Amd64));
+    let (mut file, kernel) = (machine.dump.build(), machine.kernel.build());
+    let session = open(folder.path(), &file, &kernel);
+    assert!(log::read(&session).is_ok());
+    let msgbufp = session.symbol("msgbufp").unwrap().address;
+    let msgbuf = session.space().unwrap().read_pointer(msgbufp).unwrap();
+    let msg_size = place_of(&session, msgbuf.0 + 12);
+    put(&mut file, msg_size, &(64_u32 << 20).to_le_bytes());
+    assert!(log::read(&open(folder.path(), &file, &kernel)).is_err());
+    ask_of(folder.path(), &file, &kernel, Access::Auto, &[]);
+}
+
+/// Thousands of segments, each of which claims the same MiB of the file for its own.
+#[test]
+fn segments_that_share_their_bytes_are_not_read_for_each_of_them() {
+    let _alone = alone();
+    let content = std::collections::BTreeMap::from([(0, vec![7; 4096])]);
+    let mut dump = FullDump::of_memory(Arch::Amd64, &[(0, 1 << 20)], &content);
+    for number in 1..5000 {
+        dump.segments.push(Segment {
+            p_type: PT_LOAD,
+            p_vaddr: number << 21,
+            p_paddr: number << 21,
+            content: Vec::new(),
+            p_offset: None,
+            p_filesz: Some(1 << 20),
+            p_memsz: Some(1 << 20),
+        });
+    }
+    let first = dump.content_offset();
+    dump.segments
+        .iter_mut()
+        .for_each(|segment| segment.p_offset = Some(first));
+    let folder = tempfile::tempdir().unwrap();
+    ask_of(
+        folder.path(),
+        &dump.build(),
+        b"",
+        Access::Auto,
+        &[0, 1 << 21, 9999 << 21],
+    );
+    let mut pages = 0;
+    pages::scan(open_alone(folder.path()).dump().memory(), |_| {
+        pages += 1;
+        ControlFlow::Continue(())
+    })
+    .unwrap();
+    assert!(pages <= 2 * dump.build().len() / 4096, "{pages} pages");
+}
+
+fn open_alone(folder: &Path) -> Session {
+    let core = folder.join("vmcore");
+    Session::open(&core, KernelChoice::None, &OpenOptions::default()).unwrap()
 }
