@@ -56,6 +56,7 @@ fn check(bytes: &[u8], order: WordOrder, ones: &[u64]) {
         assert!(bitmap.contains(*bit));
         assert_eq!(index.rank(&bitmap, *bit), rank, "rank of bit {bit}");
         assert_eq!(index.rank(&bitmap, bit + 1), rank + 1);
+        assert_eq!(index.rank_of_set(&bitmap, *bit), Some(rank));
         assert_eq!(index.select(&bitmap, rank), Some(*bit), "select of {rank}");
     }
     assert_eq!(index.select(&bitmap, count), None);
@@ -66,6 +67,7 @@ fn check(bytes: &[u8], order: WordOrder, ones: &[u64]) {
         1 << 40,
         u64::MAX,
     ] {
+        assert_eq!(index.rank_of_set(&bitmap, beyond), None);
         assert!(!bitmap.contains(beyond));
         assert_eq!(index.rank(&bitmap, beyond), count, "rank beyond, {beyond}");
     }
@@ -176,9 +178,9 @@ fn ranks_stay_right_in_large_bitmaps() {
     assert_eq!(index.select(&bitmap, total), None);
 }
 
-/// Super blocks without a single one share their base with the next.
+/// Blocks without a single one share their count with the next.
 #[test]
-fn empty_super_blocks_are_stepped_over() {
+fn empty_blocks_are_stepped_over() {
     const PART_BYTES: usize = 4 << 20;
     let mut bytes = vec![0; 3 * PART_BYTES];
     bytes[0] = 1;
@@ -246,7 +248,11 @@ proptest! {
     ) {
         let bitmap = Bitmap::new(&bytes, order);
         let (index, _) = index(&bitmap);
-        let expected = naive_ones(&bytes, order).into_iter().filter(|one| *one < bit).count();
-        prop_assert_eq!(index.rank(&bitmap, bit), expected as u64);
+        let ones = naive_ones(&bytes, order);
+        let rank = ones.iter().filter(|one| **one < bit).count() as u64;
+        prop_assert_eq!(index.rank(&bitmap, bit), rank);
+        let if_set = ones.contains(&bit).then_some(rank);
+        prop_assert_eq!(index.rank_of_set(&bitmap, bit), if_set);
+        prop_assert_eq!(bitmap.contains(bit), if_set.is_some());
     }
 }
