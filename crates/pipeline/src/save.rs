@@ -50,9 +50,10 @@ pub use find::{Found, Problem, find};
 pub use info::{Contents, DumpType, Header, Info, Status};
 
 use changes::Changes;
+use copy::Part;
 use directory::Directory;
 use find::Parts;
-use names::CoreName;
+use names::{CoreName, info_name, key_name};
 use serde::Serialize;
 use space::{Fit, Free};
 use std::fs;
@@ -247,17 +248,40 @@ impl Work<'_, '_> {
         self.found.is_plain().then(|| Contents::of(path)).flatten()
     }
 
-    /// The number under which an earlier run has saved this very dump, byte for byte.
+    /// The number under which an earlier run has saved this very dump, byte for byte. Whatever run
+    /// that was, it is durable then.
     fn copy_of_before(&self) -> Result<Option<u64>, SaveError> {
         let Some(number) = self.directory.last_number()? else {
             return Ok(None);
         };
-        let core = self.directory.file(&self.name.file(number));
-        let info = fs::read_to_string(self.directory.file(&format!("info.{number}")));
-        let is_same = info
-            .is_ok_and(|text| text.starts_with(&self.info(number, None).header_text()))
-            && copy::equals(self.device, self.found, self.parts, &core).unwrap_or(false);
-        Ok(is_same.then_some(number))
+        let info = self.directory.file(&info_name(number));
+        let header = self.info(number, None).header_text();
+        let mut files = vec![info.clone()];
+        let mut is_same = fs::read_to_string(info).is_ok_and(|text| text.starts_with(&header));
+        for (name, part) in self.contents_of(number) {
+            let path = self.directory.file(&name);
+            is_same = is_same && part.equals(self.device, &path).unwrap_or(false);
+            files.push(path);
+        }
+        if !is_same {
+            return Ok(None);
+        }
+        for path in files {
+            let synced = self.changes.open(&path).and_then(|file| file.sync());
+            synced.map_err(SaveError::directory(&path))?;
+        }
+        Ok(Some(number))
+    }
+
+    /// The files that come from the device, in the order in which they get their names: the dump
+    /// last, so that when it has its name, the rest has.
+    fn contents_of(&self, number: u64) -> Vec<(String, &Part)> {
+        let mut files = Vec::new();
+        if self.found.header().is_encrypted() {
+            files.push((key_name(number), &self.parts.key));
+        }
+        files.push((self.name.file(number), &self.parts.payload));
+        files
     }
 
     /// Makes a new copy, and gives it its name.
@@ -308,43 +332,27 @@ impl Work<'_, '_> {
     /// Writes all files of the dump, and gives them their names.
     fn write(&mut self, number: u64) -> Result<(), SaveError> {
         let core = self.name.file(number);
-        let path = self.directory.file(&core);
-        (self.on_event)(Event::Copying { path: &path });
-        let mut file = self.directory.begin(&core)?;
-        let on_event = &mut *self.on_event;
-        copy::dump(
-            self.device,
-            self.found,
-            self.parts,
-            &mut file,
-            &path,
-            |done_bytes, total_bytes| {
+        let core_path = self.directory.file(&core);
+        (self.on_event)(Event::Copying { path: &core_path });
+        let mut names = vec![info_name(number)];
+        for (name, part) in self.contents_of(number) {
+            let path = self.directory.file(&name);
+            let mut file = self.directory.begin(&name)?;
+            let on_event = &mut *self.on_event;
+            part.copy(self.device, &mut file, &path, |done_bytes, total_bytes| {
                 on_event(Event::Copied {
                     done_bytes,
                     total_bytes,
                 });
-            },
-        )?;
-        file.sync().map_err(SaveError::directory(&path))?;
-        drop(file);
-
-        let mut names = vec![format!("info.{number}")];
-        if self.found.header().is_encrypted() {
-            let key = format!("key.{number}");
-            let mut file = self.directory.begin(&key)?;
-            let path = self.directory.file(&key);
-            copy::range(self.device, self.parts.key.clone(), &mut file, &path)?;
+            })?;
             file.sync().map_err(SaveError::directory(&path))?;
-            names.push(key);
+            names.push(name);
         }
         let contents = self.contents(&self.directory.part(&core));
         let info = self.info(number, contents).to_string();
-        self.directory
-            .write_part(&format!("info.{number}"), &info)?;
+        self.directory.write_part(&info_name(number), &info)?;
 
         self.directory.remove_dump(number)?;
-        // The dump last: when it has its name, the rest has.
-        names.push(core);
         let finished = names
             .iter()
             .try_for_each(|name| self.directory.finish(name));
@@ -359,10 +367,10 @@ impl Work<'_, '_> {
     fn link(&mut self, number: u64) {
         let mut links = vec![
             (self.name.link(), self.name.file(number)),
-            ("info.last".to_owned(), format!("info.{number}")),
+            ("info.last".to_owned(), info_name(number)),
         ];
         if self.found.header().is_encrypted() {
-            links.push(("key.last".to_owned(), format!("key.{number}")));
+            links.push(("key.last".to_owned(), key_name(number)));
         }
         if let Err(error) = self.directory.set_links(&links) {
             // Nothing better can be done about a failure here; the next run tries again.
@@ -394,8 +402,8 @@ impl Work<'_, '_> {
         let core_file = self.directory.file(&self.name.file(number));
         let is_encrypted = self.found.header().is_encrypted();
         Saved {
-            info_file: self.directory.file(&format!("info.{number}")),
-            key_file: is_encrypted.then(|| self.directory.file(&format!("key.{number}"))),
+            info_file: self.directory.file(&info_name(number)),
+            key_file: is_encrypted.then(|| self.directory.file(&key_name(number))),
             was_there,
             clearing,
             info: self.info(number, self.contents(&core_file)),

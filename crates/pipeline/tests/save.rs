@@ -430,6 +430,24 @@ fn a_dump_that_is_there_already_is_recognised_byte_by_byte() {
 }
 
 #[test]
+fn an_encrypted_dump_is_there_only_with_its_key() {
+    let header = DumpHeader {
+        dumpkeysize: 512,
+        ..header(4096)
+    };
+    let scene = Scene::with(&header, &[9; 512], &bytes(4096));
+    assert!(!scene.save().was_there);
+    assert!(scene.save().was_there);
+    fs::remove_file(scene.crash("key.0")).unwrap();
+    assert!(!scene.save().was_there);
+    fs::write(scene.crash("key.1"), [8; 512]).unwrap();
+    let saved = scene.save();
+    assert!(!saved.was_there);
+    assert_eq!(fs::read(saved.key_file.unwrap()).unwrap(), [9; 512]);
+    assert_eq!(saved.core_file, scene.crash("vmcore_encrypted.2"));
+}
+
+#[test]
 fn a_cleared_dump_comes_back_by_force_as_good() {
     let scene = Scene::with(&header(8192), &[], &bytes(8192));
     scene.try_save(&clearing()).unwrap();

@@ -1,69 +1,71 @@
-//! The bytes of a dump on its device, in the order of the file that they become.
+//! The bytes of a dump and of its key on their device, in the order of the file that they become.
 
 use super::changes::NewFile;
 use super::device::Device;
 use super::error::SaveError;
-use super::find::{Found, Parts, TEXT_BLOCK};
-use super::info::DumpType;
 use crate::sparse::SparseWriter;
-use std::io::{self, Read as _, Write as _};
+use std::io::{self, Read as _};
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 
-/// Bytes that are read at once.
+/// Bytes that are read at once; a multiple of what follows.
 const CHUNK: usize = 1 << 20;
+/// Blocks that a textdump is written in, last one first.
+pub(super) const TEXT_BLOCK: usize = 512;
 /// Runs of so many zeros become holes.
 const HOLE: usize = 4096;
 
-/// Shows the chunks of the dump to `each`, with their offsets in the file, until it has enough.
-fn each_chunk(
-    device: &Device,
-    found: &Found,
-    parts: &Parts,
-    mut each: impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, SaveError>,
-) -> Result<(), SaveError> {
-    let is_text = found.header().dump_type == DumpType::Textdump;
-    let payload = parts.payload.clone();
-    let len = payload.end - payload.start;
-    let mut buf = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK))];
-    let mut done = 0;
-    while done < len {
-        let count = usize::try_from(len - done).map_or(buf.len(), |left| left.min(buf.len()));
-        let chunk = buf.get_mut(..count).unwrap_or_default();
-        if is_text {
-            device.read(payload.end - done - count as u64, chunk)?;
-            reverse_blocks(chunk);
-        } else {
-            device.read(payload.start + done, chunk)?;
-        }
-        if each(done, chunk)?.is_break() {
-            break;
-        }
-        done += count as u64;
+/// A part of a device that becomes a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Part {
+    /// Where it is.
+    pub(super) range: Range<u64>,
+    /// Whether its blocks come last one first, as in a textdump.
+    pub(super) is_backwards: bool,
+}
+
+impl Part {
+    pub(super) fn len_bytes(&self) -> u64 {
+        self.range.end - self.range.start
     }
-    Ok(())
-}
 
-/// Puts the last block first; within a block nothing moves.
-fn reverse_blocks(chunk: &mut [u8]) {
-    let block = usize::try_from(TEXT_BLOCK).unwrap_or(512);
-    chunk.reverse();
-    chunk.chunks_mut(block).for_each(<[u8]>::reverse);
-}
+    /// Shows its chunks to `each`, with their offsets in the file, until that has enough.
+    fn each_chunk(
+        &self,
+        device: &Device,
+        mut each: impl FnMut(u64, &[u8]) -> Result<ControlFlow<()>, SaveError>,
+    ) -> Result<(), SaveError> {
+        let len = self.len_bytes();
+        let mut buf = vec![0; CHUNK.min(usize::try_from(len).unwrap_or(CHUNK))];
+        let mut done = 0;
+        while done < len {
+            let count = usize::try_from(len - done).map_or(buf.len(), |left| left.min(buf.len()));
+            let chunk = buf.get_mut(..count).unwrap_or_default();
+            if self.is_backwards {
+                device.read(self.range.end - done - count as u64, chunk)?;
+                reverse_blocks(chunk);
+            } else {
+                device.read(self.range.start + done, chunk)?;
+            }
+            if each(done, chunk)?.is_break() {
+                break;
+            }
+            done += count as u64;
+        }
+        Ok(())
+    }
 
-/// Copies the dump to `file`, with holes for zeros in a plain one, and gives it its length.
-pub(super) fn dump(
-    device: &Device,
-    found: &Found,
-    parts: &Parts,
-    file: &mut NewFile<'_>,
-    path: &Path,
-    mut on_progress: impl FnMut(u64, u64),
-) -> Result<(), SaveError> {
-    let len = parts.payload.end - parts.payload.start;
-    if found.is_plain() {
+    /// Copies it to `file`, which will be at `path`, with holes for zeros.
+    pub(super) fn copy(
+        &self,
+        device: &Device,
+        file: &mut NewFile<'_>,
+        path: &Path,
+        mut on_progress: impl FnMut(u64, u64),
+    ) -> Result<(), SaveError> {
+        let len = self.len_bytes();
         let mut writer = SparseWriter::new(&mut *file, HOLE);
-        each_chunk(device, found, parts, |at, bytes| {
+        self.each_chunk(device, |at, bytes| {
             writer
                 .write(at, bytes)
                 .map_err(SaveError::directory(path))?;
@@ -71,58 +73,34 @@ pub(super) fn dump(
             Ok(ControlFlow::Continue(()))
         })?;
         // The last page may be a hole.
-        return file.set_len(len).map_err(SaveError::directory(path));
+        file.set_len(len).map_err(SaveError::directory(path))
     }
-    each_chunk(device, found, parts, |at, bytes| {
-        file.write_all(bytes).map_err(SaveError::directory(path))?;
-        on_progress(at + bytes.len() as u64, len);
-        Ok(ControlFlow::Continue(()))
-    })
+
+    /// Whether the file at `path` has its bytes, all of them and no more.
+    pub(super) fn equals(&self, device: &Device, path: &Path) -> Result<bool, SaveError> {
+        let error = |source: io::Error| SaveError::directory(path)(source);
+        let mut file = std::fs::File::open(path).map_err(error)?;
+        if file.metadata().map_err(error)?.len() != self.len_bytes() {
+            return Ok(false);
+        }
+        let mut copy = vec![0; CHUNK];
+        let mut is_equal = true;
+        self.each_chunk(device, |_, bytes| {
+            let copy = copy.get_mut(..bytes.len()).unwrap_or_default();
+            file.read_exact(copy).map_err(error)?;
+            is_equal = copy == bytes;
+            Ok(if is_equal {
+                ControlFlow::Continue(())
+            } else {
+                ControlFlow::Break(())
+            })
+        })?;
+        Ok(is_equal)
+    }
 }
 
-/// Copies the bytes `range` of the device to `file`.
-pub(super) fn range(
-    device: &Device,
-    range: Range<u64>,
-    file: &mut NewFile<'_>,
-    path: &Path,
-) -> Result<(), SaveError> {
-    let mut at = range.start;
-    let mut buf = vec![0; CHUNK.min(usize::try_from(range.end - at).unwrap_or(CHUNK))];
-    while at < range.end {
-        let count = usize::try_from(range.end - at).map_or(buf.len(), |left| left.min(buf.len()));
-        let chunk = buf.get_mut(..count).unwrap_or_default();
-        device.read(at, chunk)?;
-        file.write_all(chunk).map_err(SaveError::directory(path))?;
-        at += count as u64;
-    }
-    Ok(())
-}
-
-/// Whether the file at `path` has the dump's bytes, all of them and no more.
-pub(super) fn equals(
-    device: &Device,
-    found: &Found,
-    parts: &Parts,
-    path: &Path,
-) -> Result<bool, SaveError> {
-    let error = |source: io::Error| SaveError::directory(path)(source);
-    let mut file = std::fs::File::open(path).map_err(error)?;
-    let len = parts.payload.end - parts.payload.start;
-    if file.metadata().map_err(error)?.len() != len {
-        return Ok(false);
-    }
-    let mut copy = vec![0; CHUNK];
-    let mut is_equal = true;
-    each_chunk(device, found, parts, |_, bytes| {
-        let copy = copy.get_mut(..bytes.len()).unwrap_or_default();
-        file.read_exact(copy).map_err(error)?;
-        is_equal = copy == bytes;
-        Ok(if is_equal {
-            ControlFlow::Continue(())
-        } else {
-            ControlFlow::Break(())
-        })
-    })?;
-    Ok(is_equal)
+/// Puts the last block first; within a block nothing moves.
+fn reverse_blocks(chunk: &mut [u8]) {
+    chunk.reverse();
+    chunk.chunks_mut(TEXT_BLOCK).for_each(<[u8]>::reverse);
 }

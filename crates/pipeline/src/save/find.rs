@@ -23,19 +23,17 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use super::copy::{Part, TEXT_BLOCK};
 use super::device::Device;
 use super::error::SaveError;
 use super::info::{DumpType, Header, Info, Status};
 use serde::Serialize;
-use std::ops::Range;
 use thiserror::Error;
 use vmcore_format::addr::FileOffset;
 use vmcore_format::kerneldump::{self, Compression, DumpHeader, HEADER_LEN, NEWEST_VERSION};
 
 /// Sector sizes that kernels dump to: a header must fit, and a page is the most they write at once.
 const SECTORS: [u64; 4] = [512, 1024, 2048, 4096];
-/// Blocks that a textdump is written in, last one first.
-pub(crate) const TEXT_BLOCK: u64 = 512;
 
 /// Something wrong with a dump on its device.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
@@ -85,9 +83,9 @@ pub(crate) struct Parts {
     /// The leading header.
     pub(crate) leader: u64,
     /// The encrypted key; empty if there is none.
-    pub(crate) key: Range<u64>,
-    /// The dump. A textdump's blocks are at the end of what was reserved, in reverse.
-    pub(crate) payload: Range<u64>,
+    pub(crate) key: Part,
+    /// The dump. A textdump is at the end of what was reserved.
+    pub(crate) payload: Part,
 }
 
 /// A dump on a device, as its headers describe it.
@@ -221,21 +219,26 @@ impl Candidate {
                 "its header says {len} bytes, and reserves only {extent}"
             ));
         }
-        let payload = match header.dump_type {
-            DumpType::Kernel => reserved..reserved + len,
-            DumpType::Textdump if len.is_multiple_of(TEXT_BLOCK) => {
-                self.trailer - len..self.trailer
-            }
-            DumpType::Textdump => {
-                return Err(format!(
-                    "its {len} bytes are no multiple of a textdump's {TEXT_BLOCK}"
-                ));
-            }
-        };
+        let is_text = header.dump_type == DumpType::Textdump;
+        if is_text && !len.is_multiple_of(TEXT_BLOCK as u64) {
+            return Err(format!(
+                "its {len} bytes are no multiple of a textdump's {TEXT_BLOCK}"
+            ));
+        }
         Ok(Parts {
             leader,
-            key: key..reserved,
-            payload,
+            key: Part {
+                range: key..reserved,
+                is_backwards: false,
+            },
+            payload: Part {
+                range: if is_text {
+                    self.trailer - len..self.trailer
+                } else {
+                    reserved..reserved + len
+                },
+                is_backwards: is_text,
+            },
         })
     }
 }

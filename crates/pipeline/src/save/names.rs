@@ -50,6 +50,16 @@ impl CoreName {
     }
 }
 
+/// `info.3`.
+pub(crate) fn info_name(number: u64) -> String {
+    format!("info.{number}")
+}
+
+/// `key.3`.
+pub(crate) fn key_name(number: u64) -> String {
+    format!("key.{number}")
+}
+
 /// The links that can be there from an earlier dump; crashinfo's own is not among them.
 pub(crate) fn all_links() -> impl Iterator<Item = String> {
     STEMS
