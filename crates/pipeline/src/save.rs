@@ -236,7 +236,7 @@ struct Work<'w, 'e> {
     on_event: &'e mut dyn FnMut(Event<'_>),
 }
 
-impl Work<'_, '_> {
+impl<'w> Work<'w, '_> {
     fn info(&self, number: u64, contents: Option<Contents>) -> Info {
         Info {
             contents,
@@ -275,7 +275,7 @@ impl Work<'_, '_> {
 
     /// The files that come from the device, in the order in which they get their names: the dump
     /// last, so that when it has its name, the rest has.
-    fn contents_of(&self, number: u64) -> Vec<(String, &Part)> {
+    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part)> {
         let mut files = Vec::new();
         if self.found.header().is_encrypted() {
             files.push((key_name(number), &self.parts.key));
