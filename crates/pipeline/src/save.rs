@@ -291,9 +291,9 @@ impl<'w> Work<'w, '_> {
             let remark = format!("{remark}; this dump has the number {}", next.number);
             (self.on_event)(Event::Remark(&remark));
         }
-        self.make_room(next.number)?;
+        let is_replacing = self.make_room(next.number)?;
         self.directory.set_bounds(next.number)?;
-        let written = self.write(next.number);
+        let written = self.write(next.number, is_replacing);
         if written.is_err() {
             // Nothing better can be done about a failure here; the next run tries again.
             let _ = self.directory.remove_parts();
@@ -301,13 +301,15 @@ impl<'w> Work<'w, '_> {
         written.map(|()| next.number)
     }
 
-    /// Checks that the dump fits. The dump whose number it takes goes now if it must.
-    fn make_room(&mut self, number: u64) -> Result<(), SaveError> {
+    /// Checks that the dump fits, and says whether there is one whose number it takes. That one goes
+    /// now if it must.
+    fn make_room(&mut self, number: u64) -> Result<bool, SaveError> {
         let (minfree, remark) = self.directory.minfree_bytes()?;
         if let Some(remark) = remark {
             (self.on_event)(Event::Warning(&remark));
         }
         let replaced = self.directory.files_of(number)?;
+        let is_replacing = !replaced.is_empty();
         let replaced = replaced.iter().map(|(_, bytes)| bytes).sum();
         let header = self.found.header();
         let need = header
@@ -316,7 +318,7 @@ impl<'w> Work<'w, '_> {
         let path = self.directory.path();
         let free = Free::of(path).map_err(SaveError::directory(path))?;
         let Some(free) = free else {
-            return Ok(());
+            return Ok(is_replacing);
         };
         match space::check(path, free, need, minfree, replaced)? {
             Fit::Fits => {}
@@ -326,11 +328,11 @@ impl<'w> Work<'w, '_> {
             }
             Fit::AfterReplacing => self.directory.remove_dump(number)?,
         }
-        Ok(())
+        Ok(is_replacing)
     }
 
     /// Writes all files of the dump, and gives them their names.
-    fn write(&mut self, number: u64) -> Result<(), SaveError> {
+    fn write(&mut self, number: u64, is_replacing: bool) -> Result<(), SaveError> {
         let core = self.name.file(number);
         let core_path = self.directory.file(&core);
         (self.on_event)(Event::Copying { path: &core_path });
@@ -352,15 +354,18 @@ impl<'w> Work<'w, '_> {
         let info = self.info(number, contents).to_string();
         self.directory.write_part(&info_name(number), &info)?;
 
-        self.directory.remove_dump(number)?;
-        let finished = names
-            .iter()
-            .try_for_each(|name| self.directory.finish(name));
-        if finished.is_err() {
-            // Nothing better can be done about a failure here.
-            let _ = self.directory.remove_dump(number);
+        self.directory.give_way(number, is_replacing)?;
+        for (done, name) in names.iter().enumerate() {
+            if let Err(error) = self.directory.finish(name) {
+                // Nothing better can be done about a failure here.
+                let _ = names
+                    .iter()
+                    .take(done)
+                    .try_for_each(|name| self.directory.remove(name));
+                return Err(error);
+            }
         }
-        finished
+        Ok(())
     }
 
     /// Points the links to the dump. They are a convenience: without them it is saved all the same.

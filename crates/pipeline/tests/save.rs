@@ -745,6 +745,31 @@ fn numbers_wrap_and_take_everything_of_the_old_dump_with_them() {
 }
 
 #[test]
+fn a_dump_that_appears_under_the_number_meanwhile_is_kept() {
+    let scene = Scene::with(&header(8192), &[], &bytes(8192));
+    let result = save(
+        &scene.device(),
+        &scene.found(),
+        &scene.crash(""),
+        &clearing(),
+        &mut |event| {
+            if let Event::Copying { .. } = event {
+                fs::write(scene.crash("vmcore.0.zst"), "somebody else's").unwrap();
+            }
+        },
+    );
+    let text = result.unwrap_err().to_string();
+    assert!(
+        text.ends_with("vmcore.0.zst: has appeared meanwhile"),
+        "{text}"
+    );
+    assert_eq!(scene.names(), ["bounds", "vmcore.0.zst"]);
+    assert_eq!(scene.read("vmcore.0.zst"), b"somebody else's");
+    assert!(!scene.found().is_cleared());
+    assert_eq!(scene.save().core_file, scene.crash("vmcore.1"));
+}
+
+#[test]
 fn old_links_go_and_files_of_such_names_stay() {
     let scene = Scene::with(&header(8192), &[], &bytes(8192));
     for name in [

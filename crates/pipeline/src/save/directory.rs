@@ -198,14 +198,34 @@ impl<'w> Directory<'w> {
         Ok(())
     }
 
+    /// Removes the files of the old dump `number` if a new one replaces it. Files that have appeared
+    /// meanwhile are somebody's, and stay.
+    pub(crate) fn give_way(&self, number: u64, is_replaced: bool) -> Result<(), SaveError> {
+        if is_replaced {
+            return self.remove_dump(number);
+        }
+        match self.files_of(number)?.first() {
+            None => Ok(()),
+            Some((path, _)) => {
+                let error = io::Error::new(io::ErrorKind::AlreadyExists, "has appeared meanwhile");
+                Err(SaveError::directory(path)(error))
+            }
+        }
+    }
+
+    /// Removes a file.
+    pub(crate) fn remove(&self, name: &str) -> Result<(), SaveError> {
+        let path = self.file(name);
+        self.changes
+            .remove(&path)
+            .map_err(SaveError::directory(&path))
+    }
+
     /// Removes unfinished files.
     pub(crate) fn remove_parts(&self) -> Result<(), SaveError> {
         for name in self.names()? {
             if name.starts_with(PART_PREFIX) && name.ends_with(PART_SUFFIX) {
-                let path = self.file(&name);
-                self.changes
-                    .remove(&path)
-                    .map_err(SaveError::directory(&path))?;
+                self.remove(&name)?;
             }
         }
         Ok(())
