@@ -1,0 +1,19 @@
+//! A kernel crash dump as a kernel.
+//!
+//! The crate `vmcore` makes memory of a dump; this one finds the kernel in it. From the bottom up:
+//!
+//! - [`object_file`]: files with debug information: the kernel, its `.debug` file, modules;
+//! - [`types`]: structures and variables, from DWARF or CTF;
+//! - [`expr`] and [`show`]: expressions over them, and their values for people and machines;
+//! - [`target`]: a dump with all of that.
+//!
+//! Everything returns values that print themselves and serialise; nothing here prints.
+#![forbid(unsafe_code)]
+
+pub mod expr;
+pub mod object_file;
+pub mod show;
+pub mod target;
+pub mod types;
+
+pub use target::{DebugFiles, Target};
