@@ -5,15 +5,19 @@
 //! - [`object_file`]: files with debug information: the kernel, its `.debug` file, modules;
 //! - [`types`]: structures and variables, from DWARF or CTF;
 //! - [`expr`] and [`show`]: expressions over them, and their values for people and machines;
-//! - [`target`]: a dump with all of that.
+//! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
+//! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads.
 //!
 //! Everything returns values that print themselves and serialise; nothing here prints.
 #![forbid(unsafe_code)]
 
 pub mod expr;
+pub mod lines;
 pub mod object_file;
 pub mod show;
+pub mod stack;
 pub mod target;
 pub mod types;
+pub mod unwind;
 
 pub use target::{DebugFiles, Target};

@@ -19,7 +19,11 @@ use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
 use crate::types::Types;
+use crate::lines::Lines;
+use crate::unwind::CallFrames;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use vmcore::Session;
 use vmcore::kernel::SymbolsOf;
 use vmcore::session::SessionError;
@@ -110,6 +114,9 @@ pub struct Target<'a> {
     pub(crate) space: AddressSpace<'a>,
     pub(crate) symbols: SymbolsOf<'a>,
     pub(crate) types: Types<'a>,
+    pub(crate) call_frames: OnceLock<CallFrames<'a>>,
+    pub(crate) lines: OnceLock<Lines<'a>>,
+    pub(crate) text: Vec<Range<u64>>,
 }
 
 impl SymbolSource for SymbolsOf<'_> {
@@ -130,6 +137,9 @@ impl<'a> Target<'a> {
             space: session.space()?,
             symbols: session.matching_kernel()?.symbols(),
             types: Types::of(&[&files.kernel]),
+            call_frames: OnceLock::new(),
+            lines: OnceLock::new(),
+            text: files.kernel.text(),
         })
     }
 

@@ -18,6 +18,8 @@
 mod ctf;
 mod dwarf;
 
+pub(crate) use dwarf::{Slice, dwarf_of};
+
 use crate::object_file::ObjectFile;
 use ctf::CtfTypes;
 use dwarf::DwarfTypes;

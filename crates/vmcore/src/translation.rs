@@ -274,9 +274,19 @@ impl Translation {
             (Arch::I386, _) => (PagingMode::I386, section(0, 4)),
             (Arch::Riscv64, _) => (PagingMode::Riscv64, section(0, 8)),
         };
+        // Entries behind the last address of a 32-bit kernel map nothing.
+        let last = VirtAddr(header.arch.va_max());
+        let shift = with_paging!(mode, P => P::shift(radix.level));
+        let reachable = last
+            .checked_sub(header.kernbase)
+            .map_or(0, |bytes| (bytes >> shift) + 1);
+        let radix = Radix {
+            entries: radix.entries.min(reachable),
+            ..radix
+        };
         let tables = Window {
             first: header.kernbase,
-            last: VirtAddr(header.arch.va_max()),
+            last,
             kind: WindowKind::Radix { mode, radix },
         };
         let direct = header

@@ -148,7 +148,8 @@ fn ranges(
     bytes.truncate(read);
     let pairs = dump_avail::decode(&bytes, header.endian).count();
     if pairs == 0 {
-        if header.bitmapsize == 0 || read < bytes.len() {
+        let is_cut = extent.offset.0 + extent.len_bytes > source.len();
+        if header.bitmapsize == 0 || is_cut {
             return Ok(Vec::new());
         }
         return Err(OpenError::BadRanges {

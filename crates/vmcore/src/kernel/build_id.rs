@@ -189,17 +189,25 @@ const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    let kernbase = dump
-        .minidump()
-        .map_or(VirtAddr(0), |header| header.kernbase);
+    let kernbase = dump.minidump().map(|header| header.kernbase);
     match dump.arch() {
         Arch::Amd64 => vec![VirtAddr(AMD64_IMAGE)],
-        Arch::Arm64 | Arch::Riscv64 => vec![kernbase],
-        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD.
-        Arch::I386 => [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000]
-            .into_iter()
-            .filter_map(|offset| kernbase.checked_add(offset))
-            .collect(),
+        Arch::Arm64 | Arch::Riscv64 => kernbase.into_iter().collect(),
+        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full
+        // dump does not say which.
+        Arch::I386 => {
+            let bases = kernbase.map_or(vec![0, 0xc000_0000], |kernbase| vec![kernbase.0]);
+            let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
+            bases
+                .iter()
+                .flat_map(|base| {
+                    offsets
+                        .iter()
+                        .filter_map(|offset| base.checked_add(*offset))
+                })
+                .map(VirtAddr)
+                .collect()
+        }
     }
 }
 

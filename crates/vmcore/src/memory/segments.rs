@@ -1,6 +1,7 @@
 //! The ranges of a full dump: program headers of an ELF core, by physical address.
 
 use super::Absence;
+use std::collections::BTreeSet;
 use vmcore_format::addr::{FileOffset, PageSize, PhysAddr, PhysRange};
 use vmcore_format::elf::{PT_LOAD, Segment};
 
@@ -51,7 +52,7 @@ impl SegmentMemory {
                 first_page: 0,
             });
         }
-        let mut segments = without_overlaps(segments);
+        let mut segments = without_overlaps(&segments);
         let mut next_page = 0u64;
         for segment in &mut segments {
             segment.first_page = next_page;
@@ -107,42 +108,43 @@ impl SegmentMemory {
     }
 }
 
-/// Sorts by address and cuts from each segment what an earlier header already holds.
-fn without_overlaps(segments: Vec<PhysSegment>) -> Vec<PhysSegment> {
-    let mut sorted: Vec<(usize, PhysSegment)> = segments.into_iter().enumerate().collect();
-    sorted.sort_by_key(|(order, segment)| (segment.range.start, *order));
-    let mut kept: Vec<(usize, PhysSegment)> = Vec::with_capacity(sorted.len());
-    for (order, mut segment) in sorted {
-        while let Some((last_order, last)) = kept.last_mut() {
-            if segment.range.start >= last.range.end {
-                break;
-            }
-            if order < *last_order && segment.range.end >= last.range.end {
-                // The later header loses its tail, or all of it.
-                last.range.end = segment.range.start;
-                if last.range.len_bytes() == 0 {
-                    kept.pop();
-                    continue;
-                }
-                break;
-            }
-            // The earlier header keeps its bytes; a tail behind it stays.
-            let cut = last.range.end.0 - segment.range.start.0;
-            segment.range.start = last.range.end.min(segment.range.end);
-            segment.offset.0 = segment.offset.0.saturating_add(cut);
-            segment.file_bytes = segment.file_bytes.saturating_sub(cut);
-            break;
+/// Sorts by address; where several overlap, an address belongs to the first of them.
+fn without_overlaps(segments: &[PhysSegment]) -> Vec<PhysSegment> {
+    let edges = |(order, segment): (usize, &PhysSegment)| {
+        [(segment.range.start, order), (segment.range.end, order)]
+    };
+    let mut edges: Vec<(PhysAddr, usize)> = segments.iter().enumerate().flat_map(edges).collect();
+    edges.sort_unstable();
+    // Which segments hold the addresses from an edge to the next one.
+    let mut holders = BTreeSet::new();
+    let mut parts: Vec<(usize, PhysRange)> = Vec::new();
+    let nexts = edges.iter().skip(1).map(|(next, _)| *next);
+    for ((start, order), end) in edges.iter().copied().zip(nexts) {
+        if !holders.remove(&order) {
+            holders.insert(order);
         }
-        if segment.range.len_bytes() > 0 {
-            kept.push((order, segment));
+        let Some(first) = holders.first().copied().filter(|_| start < end) else {
+            continue;
+        };
+        match parts.last_mut() {
+            Some((last, range)) if *last == first && range.end == start => range.end = end,
+            _ => parts.push((first, PhysRange { start, end })),
         }
     }
-    kept.into_iter()
-        .map(|(_, mut segment)| {
-            segment.file_bytes = segment.file_bytes.min(segment.range.len_bytes());
-            segment
+    let part = |(order, range): (usize, PhysRange)| {
+        let segment = segments.get(order)?;
+        let cut = range.start.checked_sub(segment.range.start)?;
+        Some(PhysSegment {
+            range,
+            offset: FileOffset(segment.offset.0.saturating_add(cut)),
+            file_bytes: segment
+                .file_bytes
+                .saturating_sub(cut)
+                .min(range.len_bytes()),
+            first_page: 0,
         })
-        .collect()
+    };
+    parts.into_iter().filter_map(part).collect()
 }
 
 #[cfg(test)]
@@ -213,5 +215,43 @@ mod tests {
             memory.locate(PhysAddr(0x5800), 0x800),
             Err(Absence::Truncated { .. })
         ));
+    }
+
+    /// What a search through the headers in their order finds.
+    fn naive(headers: &[Segment], pa: u64) -> Result<FileOffset, Absence> {
+        let holds =
+            |header: &&Segment| header.p_paddr <= pa && pa < header.p_paddr + header.p_memsz;
+        let pa = PhysAddr(pa);
+        let header = headers.iter().find(holds).ok_or(Absence::NotRam { pa })?;
+        let inside = pa.0 - header.p_paddr;
+        match inside < header.p_filesz {
+            true => Ok(FileOffset(header.p_offset + inside)),
+            false => Err(Absence::NotDumped { pa }),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_headers_agree_with_a_search_through_them(
+            headers in proptest::collection::vec((0u64..40, 0u64..20, 0u64..25, 0u64..1000), 0..12),
+            probes in proptest::collection::vec(0u64..64, 16),
+        ) {
+            let headers: Vec<Segment> = headers
+                .into_iter()
+                .map(|(p_paddr, p_memsz, p_filesz, p_offset)| {
+                    Segment { p_filesz, ..load(p_paddr, p_memsz, p_offset) }
+                })
+                .collect();
+            let (memory, refused) = new(&headers);
+            proptest::prop_assert_eq!(refused, 0);
+            for pa in probes {
+                let found = memory.locate(PhysAddr(pa), u64::MAX);
+                proptest::prop_assert_eq!(found, naive(&headers, pa));
+            }
+            for pair in memory.segments().windows(2) {
+                proptest::prop_assert!(pair[0].range.end <= pair[1].range.start);
+                proptest::prop_assert!(pair[0].first_page <= pair[1].first_page);
+            }
+        }
     }
 }
