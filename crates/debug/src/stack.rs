@@ -66,10 +66,7 @@ pub struct Stack {
 impl Code for Target<'_> {
     fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
         let nearest = self.symbols.nearest(address)?;
-        let in_text = self
-            .text
-            .iter()
-            .any(|range| range.contains(&address.0));
+        let in_text = self.text.iter().any(|range| range.contains(&address.0));
         let near = nearest.inside || in_text && nearest.offset < MAX_REACH;
         near.then(|| NearSymbol {
             name: demangled(&String::from_utf8_lossy(nearest.symbol.name)),
@@ -135,7 +132,9 @@ impl Target<'_> {
         };
         match value("osreldate") {
             Some(date) => date < ARM64_NEW_TRAP_FRAME,
-            None => value("pcb_size").is_some_and(|size| i64::from(size) == ARM64_OLD_PCB.cast_signed()),
+            None => {
+                value("pcb_size").is_some_and(|size| i64::from(size) == ARM64_OLD_PCB.cast_signed())
+            }
         }
     }
 

@@ -16,10 +16,10 @@
 //! ```
 
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
+use crate::lines::Lines;
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
 use crate::types::Types;
-use crate::lines::Lines;
 use crate::unwind::CallFrames;
 use std::ops::Range;
 use std::path::{Path, PathBuf};

@@ -483,10 +483,7 @@ impl<'a> Unwinder<'a> {
             at: VirtAddr(record),
             reason: fault.to_string(),
         };
-        let saved = self
-            .space
-            .read_word(VirtAddr(record))
-            .map_err(unreadable)?;
+        let saved = self.space.read_word(VirtAddr(record)).map_err(unreadable)?;
         let pc = self
             .space
             .read_word(VirtAddr(record.wrapping_add(word)))

@@ -241,9 +241,7 @@ impl Evaluator<'_, '_> {
         let (_, type_) = self.types.resolve(&of.type_)?;
         let (structure, base) = match (&type_.kind, &of.location) {
             (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
-            (Kind::Struct(_) | Kind::Union(_), Location::Memory(base)) => {
-                (of.type_.clone(), *base)
-            }
+            (Kind::Struct(_) | Kind::Union(_), Location::Memory(base)) => (of.type_.clone(), *base),
             _ => return Err(self.unfit(&of.type_, "has no members")),
         };
         let Some(place) = self.types.member(&structure, name)? else {

@@ -45,8 +45,9 @@ impl<'a> CallFrames<'a> {
         let mut bases = BaseAddresses::default();
         if let Some(elf) = file.elf() {
             let address = |name| {
-                elf.section_by_name(name)
-                    .map_or(0, |section| file.loaded_at(&section).wrapping_sub(file.bias()))
+                elf.section_by_name(name).map_or(0, |section| {
+                    file.loaded_at(&section).wrapping_sub(file.bias())
+                })
             };
             bases = bases
                 .set_eh_frame(address(".eh_frame"))

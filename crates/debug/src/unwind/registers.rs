@@ -182,7 +182,7 @@ mod tests {
     #[test]
     fn signatures_are_stripped_from_return_addresses() {
         let arm64 = Machine::of(Arch::Arm64);
-        assert_eq!(arm64.strip(0x2fff_0000_004b_6e78), 0x0000_0000_004b_6e78);
+        assert_eq!(arm64.strip(0x2f3f_0000_004b_6e78), 0x0000_0000_004b_6e78);
         assert_eq!(arm64.strip(0xb1bf_0000_004b_6e78), 0xffff_0000_004b_6e78);
         assert_eq!(Machine::of(Arch::Amd64).strip(7 << 55), 7 << 55);
     }
