@@ -275,7 +275,8 @@ impl Evaluator<'_, '_> {
             (Kind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
             _ => return Err(self.unfit(&of.type_, "is no pointer and no array")),
         };
-        if element == TypeRef::Void {
+        let is_void = |kind: &Kind| matches!(kind, Kind::Void);
+        if matches!(self.types.resolve(&element), Ok((_, to)) if is_void(&to.kind)) {
             return Err(self.unfit(&of.type_, "points to nothing known: cast it first"));
         }
         let mut address = base.0;

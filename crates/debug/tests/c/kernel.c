@@ -116,7 +116,7 @@ struct pcb dumppcb;
 
 int hz = 100;
 const char version[] = "TestBSD 1.0\n";
-static const char *panic_message = "page fault";
+const char *panic_message = "page fault";
 boolean booted = 1;
 u_char letter = 'v';
 double load_average = 0.25;

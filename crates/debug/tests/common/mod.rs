@@ -30,11 +30,9 @@ pub struct TestKernel {
 }
 
 impl TestKernel {
-    /// Compiles `tests/c/NAME` with these flags.
+    /// Compiles `tests/c/NAME` with these flags, and the code for stacks with it.
     pub fn compile(name: &str, flags: &[&str]) -> Self {
-        let source = Path::new(env!("CARGO_MANIFEST_DIR"))
-            .join("tests/c")
-            .join(name);
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kernel");
         let output = Command::new("gcc")
@@ -55,7 +53,8 @@ impl TestKernel {
             .args(["-Wl,-Ttext-segment=0xffffffff80200000,-e,kernel_main,--build-id"])
             .arg("-o")
             .arg(&file)
-            .arg(&source)
+            .arg(folder.join(name))
+            .arg(folder.join("stack.S"))
             .output()
             .expect("gcc");
         let said = String::from_utf8_lossy(&output.stderr);
