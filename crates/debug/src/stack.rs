@@ -65,6 +65,9 @@ pub struct Stack {
 
 impl Code for Target<'_> {
     fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
+        if let Some(module) = self.loaded(address).and_then(|loaded| loaded.module) {
+            return module.symbol(address);
+        }
         let nearest = self.symbols.nearest(address)?;
         let in_text = self.text.iter().any(|range| range.contains(&address.0));
         let near = nearest.inside || in_text && nearest.offset < MAX_REACH;
@@ -78,11 +81,12 @@ impl Code for Target<'_> {
         &self.text
     }
 
-    fn call_frames(&self, _address: VirtAddr) -> Option<&CallFrames<'_>> {
-        Some(
-            self.call_frames
-                .get_or_init(|| CallFrames::new(self.files.kernel())),
-        )
+    fn call_frames(&self, address: VirtAddr) -> Option<&CallFrames<'_>> {
+        let loaded = self.loaded(address)?;
+        let frames = loaded
+            .call_frames
+            .get_or_init(|| CallFrames::new(loaded.object));
+        Some(frames)
     }
 
     fn instructions(&self, address: VirtAddr, bytes: &mut [u8]) -> usize {
@@ -169,8 +173,12 @@ impl Target<'_> {
     /// The functions at an address, the innermost inlined one first.
     #[must_use]
     pub fn places(&self, address: VirtAddr) -> Vec<Place> {
-        self.lines
-            .get_or_init(|| Lines::of(self.files.kernel()))
+        let Some(loaded) = self.loaded(address) else {
+            return Vec::new();
+        };
+        loaded
+            .lines
+            .get_or_init(|| Lines::of(loaded.object))
             .at(address)
     }
 

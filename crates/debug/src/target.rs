@@ -17,6 +17,7 @@
 
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
 use crate::lines::Lines;
+use crate::modules::{self, ModuleFile, Search};
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
 use crate::types::Types;
@@ -31,11 +32,15 @@ use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
+/// Longest panic message.
+const PANIC_MAX: usize = 1024;
+
 /// The files with debug information that belong to a dump.
 #[derive(Debug)]
 pub struct DebugFiles {
     kernel: ObjectFile,
     kernel_path: PathBuf,
+    modules: Vec<ModuleFile>,
 }
 
 impl DebugFiles {
@@ -58,6 +63,7 @@ impl DebugFiles {
                     return Ok(Self {
                         kernel: file,
                         kernel_path: path,
+                        modules: Vec::new(),
                     });
                 }
             }
@@ -65,7 +71,30 @@ impl DebugFiles {
         Ok(Self {
             kernel: opened,
             kernel_path: kernel.path().to_owned(),
+            modules: Vec::new(),
         })
+    }
+
+    /// Adds the modules, with the files that are found for them.
+    ///
+    /// # Errors
+    /// Returns an error without a matching kernel file, or if it has no list of modules.
+    pub fn with_modules(
+        mut self,
+        session: &Session,
+        search: &Search,
+    ) -> Result<Self, SessionError> {
+        let list = modules::list(session)?;
+        for module in &list.modules {
+            self.modules.push(modules::find(session, module, search)?);
+        }
+        Ok(self)
+    }
+
+    /// The modules that were added.
+    #[must_use]
+    pub fn modules(&self) -> &[ModuleFile] {
+        &self.modules
     }
 
     /// The file with the kernel's debug information.
@@ -114,14 +143,38 @@ pub struct Target<'a> {
     pub(crate) space: AddressSpace<'a>,
     pub(crate) symbols: SymbolsOf<'a>,
     pub(crate) types: Types<'a>,
-    pub(crate) call_frames: OnceLock<CallFrames<'a>>,
-    pub(crate) lines: OnceLock<Lines<'a>>,
     pub(crate) text: Vec<Range<u64>>,
+    /// The kernel first, then the modules that have a file.
+    pub(crate) objects: Vec<Loaded<'a>>,
 }
 
-impl SymbolSource for SymbolsOf<'_> {
+/// A file in memory, and what is read of it when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Loaded<'a> {
+    pub(crate) object: &'a ObjectFile,
+    pub(crate) module: Option<&'a ModuleFile>,
+    pub(crate) call_frames: OnceLock<CallFrames<'a>>,
+    pub(crate) lines: OnceLock<Lines<'a>>,
+}
+
+impl<'a> Loaded<'a> {
+    const fn new(object: &'a ObjectFile, module: Option<&'a ModuleFile>) -> Self {
+        Self {
+            object,
+            module,
+            call_frames: OnceLock::new(),
+            lines: OnceLock::new(),
+        }
+    }
+}
+
+impl SymbolSource for Target<'_> {
     fn symbol(&self, name: &str) -> Option<VirtAddr> {
-        self.find(name).map(|symbol| symbol.address)
+        if let Some(symbol) = self.symbols.find(name) {
+            return Some(symbol.address);
+        }
+        let mut modules = self.files.modules.iter();
+        modules.find_map(|module| module.symbol_named(name))
     }
 }
 
@@ -131,16 +184,29 @@ impl<'a> Target<'a> {
     /// # Errors
     /// Returns an error without a matching kernel file, or without its page tables.
     pub fn new(session: &'a Session, files: &'a DebugFiles) -> Result<Self, SessionError> {
+        let mut objects = vec![Loaded::new(&files.kernel, None)];
+        let found = files.modules.iter();
+        objects
+            .extend(found.filter_map(|module| Some(Loaded::new(module.object()?, Some(module)))));
+        let all: Vec<&ObjectFile> = objects.iter().map(|loaded| loaded.object).collect();
         Ok(Self {
             session,
             files,
             space: session.space()?,
             symbols: session.matching_kernel()?.symbols(),
-            types: Types::of(&[&files.kernel]),
-            call_frames: OnceLock::new(),
-            lines: OnceLock::new(),
-            text: files.kernel.text(),
+            types: Types::of(&all),
+            text: all.iter().flat_map(|object| object.text()).collect(),
+            objects,
         })
+    }
+
+    /// The file that is loaded at an address: the kernel, where no module is.
+    pub(crate) fn loaded(&self, address: VirtAddr) -> Option<&Loaded<'a>> {
+        let module = self.objects.iter().find(|loaded| {
+            let range = loaded.module.map(ModuleFile::range);
+            range.is_some_and(|range| range.contains(&address.0))
+        });
+        module.or(self.objects.first())
     }
 
     /// The dump and its kernel.
@@ -179,7 +245,7 @@ impl<'a> Target<'a> {
         Evaluator {
             space: self.space,
             types: &self.types,
-            symbols: &self.symbols,
+            symbols: self,
         }
     }
 
@@ -206,14 +272,33 @@ impl<'a> Target<'a> {
         show::walk(&self.evaluator(), start, link, limit)
     }
 
+    /// The panic message in the kernel's memory; nothing if it did not panic.
+    #[must_use]
+    pub fn panic_message(&self) -> Option<String> {
+        let symbol = self.symbols.find("panicstr")?;
+        let at = self.space.read_pointer(symbol.address).ok()?;
+        let text = self.space.read_string(at, PANIC_MAX).ok()?;
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
     /// The symbol at an address, with the distance from it: `name+0x10`. Nothing for an address
     /// outside of all symbols.
     #[must_use]
     pub fn name_at(&self, address: VirtAddr) -> Option<String> {
-        let nearest = self.symbols.nearest(address).filter(|found| found.inside)?;
-        let name = String::from_utf8_lossy(nearest.symbol.name);
-        Some(match nearest.offset {
-            0 => name.into_owned(),
+        let in_module = self.loaded(address).and_then(|loaded| loaded.module);
+        let (name, offset) = match in_module {
+            Some(module) => {
+                let near = module.symbol(address)?;
+                (near.name, address.0 - near.start.0)
+            }
+            None => {
+                let nearest = self.symbols.nearest(address).filter(|found| found.inside)?;
+                let name = String::from_utf8_lossy(nearest.symbol.name).into_owned();
+                (name, nearest.offset)
+            }
+        };
+        Some(match offset {
+            0 => name,
             offset => format!("{name}+{offset:#x}"),
         })
     }

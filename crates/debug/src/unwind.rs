@@ -23,6 +23,7 @@ mod trap;
 pub use cfi::CallFrames;
 pub use registers::{Machine, Registers};
 pub use trap::TrapFrame;
+pub(crate) use trap::{AMD64_FIELDS, AMD64_LEN};
 
 use serde::Serialize;
 use std::collections::HashSet;

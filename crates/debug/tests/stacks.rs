@@ -7,70 +7,11 @@
 
 mod common;
 
-use common::TestKernel;
+use common::{Pcb, TestKernel, crash, write_pcb};
 use vmcore::process::{self, Thread};
 use vmcore_debug::unwind::{End, How};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
-
-/// Words of a PCB up to `rip`.
-struct Pcb {
-    rbp: u64,
-    rsp: u64,
-    rbx: u64,
-    rip: u64,
-}
-
-fn write_pcb(kernel: &mut TestKernel, at: u64, pcb: &Pcb) {
-    kernel.write_words(
-        at,
-        &[0xf, 0xe, 0xd, 0xc, pcb.rbp, pcb.rsp, pcb.rbx, pcb.rip],
-    );
-}
-
-/// The stack of a thread that panicked on a null pointer; from its top down:
-///
-/// fork_trampoline's trap frame (all zero), fork_exit, worker, leaf interrupted at its first
-/// instruction, the trap frame, trap, panic, doadump.
-fn crashed(kernel: &mut TestKernel) {
-    let ret = |kernel: &TestKernel, name: &str| kernel.address(&format!("ret_{name}"));
-    let top = kernel.address("stacks") + 3 * 16384;
-    let fork_frame = top - 192;
-    kernel.write_words(fork_frame - 8, &[ret(kernel, "fork_trampoline")]);
-    let fork_exit = fork_frame - 16;
-    kernel.write_words(fork_exit, &[0]);
-    let worker = fork_exit - 32 - 16;
-    kernel.write_words(worker, &[fork_exit, ret(kernel, "fork_exit")]);
-    let leaf_sp = worker - 16 - 8;
-    kernel.write_words(leaf_sp, &[ret(kernel, "worker")]);
-    let trap_frame = leaf_sp - 8 - 192;
-    for (offset, value) in [
-        (64, worker),
-        (88, 0x1212),
-        (120, 12),
-        (128, 0x18),
-        (152, kernel.address("leaf")),
-        (160, 0x20),
-        (168, 0x246),
-        (176, leaf_sp),
-    ] {
-        kernel.write_words(trap_frame + offset, &[value]);
-    }
-    let trap = trap_frame - 16;
-    kernel.write_words(trap, &[worker, ret(kernel, "calltrap")]);
-    let panic = trap - 32 - 8;
-    // What panic calls does not return: the return address is that of the next function.
-    let ret_panic = kernel.address("savectx");
-    kernel.write_words(panic - 16, &[ret_panic, 0x1111, ret(kernel, "trap")]);
-    let pcb = Pcb {
-        rbp: trap,
-        rsp: panic - 16 - 40 - 8,
-        rbx: 0x2222,
-        rip: ret(kernel, "doadump"),
-    };
-    let at = kernel.address("dumppcb");
-    write_pcb(kernel, at, &pcb);
-}
 
 fn thread(target: &Target<'_>, tid: i32) -> Thread {
     let list = process::list(target.session()).unwrap();
@@ -90,7 +31,7 @@ fn with_target<T>(kernel: &TestKernel, test: impl Fn(&Target<'_>) -> T) -> T {
 #[test]
 fn a_crashed_thread_is_walked_to_its_start() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    crashed(&mut kernel);
+    crash(&mut kernel);
     with_target(&kernel, |target| {
         let thread = thread(target, 100_077);
         assert!(thread.crashed);

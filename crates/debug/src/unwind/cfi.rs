@@ -81,6 +81,21 @@ impl<'a> CallFrames<'a> {
         self.functions.is_empty()
     }
 
+    /// Whether it describes the function at an address.
+    #[must_use]
+    pub fn describes(&self, pc: VirtAddr) -> bool {
+        self.function(pc).is_some()
+    }
+
+    fn function(&self, pc: VirtAddr) -> Option<&Function> {
+        let pc = pc.0.wrapping_sub(self.bias);
+        let after = self
+            .functions
+            .partition_point(|function| function.start <= pc);
+        let function = self.functions.get(after.checked_sub(1)?)?;
+        (pc < function.end).then_some(function)
+    }
+
     /// The registers of the caller, and whether the frame interrupted it.
     pub(super) fn unwind(
         &self,
@@ -89,14 +104,8 @@ impl<'a> CallFrames<'a> {
         pc: VirtAddr,
         registers: &Registers,
     ) -> Option<(Registers, bool)> {
+        let function = self.function(pc)?;
         let pc = pc.0.wrapping_sub(self.bias);
-        let after = self
-            .functions
-            .partition_point(|function| function.start <= pc);
-        let function = self.functions.get(after.checked_sub(1)?)?;
-        if pc >= function.end {
-            return None;
-        }
         let offset = function.offset;
         if function.is_eh {
             self.unwind_in(&self.eh, offset, machine, space, pc, registers)

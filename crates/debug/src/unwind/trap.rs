@@ -13,7 +13,28 @@ use vmcore_format::arch::Arch;
 /// Bytes of an arm64 trap frame, from osreldate 1400084 on and before.
 pub(super) const ARM64_LEN: u64 = 288;
 pub(super) const ARM64_OLD_LEN: u64 = 272;
-const AMD64_LEN: usize = 192;
+/// Bytes of an amd64 trap frame.
+pub(crate) const AMD64_LEN: usize = 192;
+/// amd64: DWARF number of each register, and its offset in a trap frame.
+pub(crate) const AMD64_FIELDS: [(usize, usize); 17] = [
+    (5, 0),
+    (4, 8),
+    (1, 16),
+    (2, 24),
+    (8, 32),
+    (9, 40),
+    (0, 48),
+    (3, 56),
+    (6, 64),
+    (10, 72),
+    (11, 80),
+    (12, 88),
+    (13, 96),
+    (14, 104),
+    (15, 112),
+    (16, 152),
+    (7, 176),
+];
 const I386_LEN: usize = 72;
 const RISCV64_LEN: usize = 280;
 /// i386: the entry code runs from a copy at or above this address.
@@ -145,30 +166,10 @@ impl Unwinder<'_> {
     }
 
     fn amd64(&self, at: u64) -> Result<TrapFrame, Fault> {
-        /// DWARF number and offset of each register.
-        const FIELDS: [(usize, usize); 17] = [
-            (5, 0),
-            (4, 8),
-            (1, 16),
-            (2, 24),
-            (8, 32),
-            (9, 40),
-            (0, 48),
-            (3, 56),
-            (6, 64),
-            (10, 72),
-            (11, 80),
-            (12, 88),
-            (13, 96),
-            (14, 104),
-            (15, 112),
-            (16, 152),
-            (7, 176),
-        ];
         const PAGE_FAULT: u64 = 12;
         const GENERAL_PROTECTION: u64 = 9;
         let raw: [u8; AMD64_LEN] = self.read(at)?;
-        let registers = registers_from(&raw, &FIELDS, 8);
+        let registers = registers_from(&raw, &AMD64_FIELDS, 8);
         let number = field(&raw, 120, 4);
         let (cs, ss) = (field(&raw, 160, 2), field(&raw, 184, 2));
         let address = field(&raw, 128, 8);

@@ -114,7 +114,30 @@ const int pcb_size = sizeof(struct pcb);
 int dumptid = 100077;
 struct pcb dumppcb;
 
+/* Kernel modules, as far as the list of them goes. */
+struct linker_file {
+	void *ops;
+	int refs, userrefs, flags;
+	struct { struct linker_file *tqe_next; struct linker_file **tqe_prev; } link;
+	char *filename, *pathname;
+	int id;
+	char *address;
+	unsigned long size;
+};
+const int kld_off_address = __builtin_offsetof(struct linker_file, address);
+const int kld_off_filename = __builtin_offsetof(struct linker_file, filename);
+const int kld_off_pathname = __builtin_offsetof(struct linker_file, pathname);
+const int kld_off_next = __builtin_offsetof(struct linker_file, link);
+struct linker_file module_entry = { .filename = "flow.ko", .pathname = "/boot/modules/flow.ko" };
+struct linker_file kernel_entry = {
+	.link = { &module_entry }, .filename = "kernel", .pathname = "/boot/kernel/kernel",
+};
+struct { struct linker_file *tqh_first; } linker_files = { &kernel_entry };
+struct linker_file *linker_kernel_file = &kernel_entry;
+char linker_path[64] = "/boot/kernel;/boot/extra";
+
 int hz = 100;
+const char *panicstr = "page fault";
 const char version[] = "TestBSD 1.0\n";
 const char *panic_message = "page fault";
 boolean booted = 1;

@@ -128,3 +128,62 @@ pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
     }
     dump.build()
 }
+
+/// Words of a PCB up to `rip`.
+pub struct Pcb {
+    pub rbp: u64,
+    pub rsp: u64,
+    pub rbx: u64,
+    pub rip: u64,
+}
+
+pub fn write_pcb(kernel: &mut TestKernel, at: u64, pcb: &Pcb) {
+    kernel.write_words(
+        at,
+        &[0xf, 0xe, 0xd, 0xc, pcb.rbp, pcb.rsp, pcb.rbx, pcb.rip],
+    );
+}
+
+/// The stack of a thread that panicked on a null pointer; from its top down:
+///
+/// fork_trampoline's trap frame (all zero), fork_exit, worker, leaf interrupted at its first
+/// instruction, the trap frame, trap, panic, doadump.
+pub fn crash(kernel: &mut TestKernel) {
+    let ret = |kernel: &TestKernel, name: &str| kernel.address(&format!("ret_{name}"));
+    let top = kernel.address("stacks") + 3 * 16384;
+    let fork_frame = top - 192;
+    kernel.write_words(fork_frame - 8, &[ret(kernel, "fork_trampoline")]);
+    let fork_exit = fork_frame - 16;
+    kernel.write_words(fork_exit, &[0]);
+    let worker = fork_exit - 32 - 16;
+    kernel.write_words(worker, &[fork_exit, ret(kernel, "fork_exit")]);
+    let leaf_sp = worker - 16 - 8;
+    kernel.write_words(leaf_sp, &[ret(kernel, "worker")]);
+    let trap_frame = leaf_sp - 8 - 192;
+    for (offset, value) in [
+        (64, worker),
+        (88, 0x1212),
+        (120, 12),
+        (128, 0x18),
+        (152, kernel.address("leaf")),
+        (160, 0x20),
+        (168, 0x246),
+        (176, leaf_sp),
+    ] {
+        kernel.write_words(trap_frame + offset, &[value]);
+    }
+    let trap = trap_frame - 16;
+    kernel.write_words(trap, &[worker, ret(kernel, "calltrap")]);
+    let panic = trap - 32 - 8;
+    // What panic calls does not return: the return address is that of the next function.
+    let ret_panic = kernel.address("savectx");
+    kernel.write_words(panic - 16, &[ret_panic, 0x1111, ret(kernel, "trap")]);
+    let pcb = Pcb {
+        rbp: trap,
+        rsp: panic - 16 - 40 - 8,
+        rbx: 0x2222,
+        rip: ret(kernel, "doadump"),
+    };
+    let at = kernel.address("dumppcb");
+    write_pcb(kernel, at, &pcb);
+}
