@@ -8,7 +8,7 @@
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
-//! - [`details`] and [`locks`]: states of threads, and who waits for whom;
+//! - [`details`] and [`locks`]: states of threads, and who waits for whom; [`whatis`]: what an address is;
 //! - [`gdb`]: a remote stub, so that gdb and lldb open the dump.
 //!
 //! Everything returns values that print themselves and serialise; nothing here prints.
@@ -26,5 +26,6 @@ pub mod stack;
 pub mod target;
 pub mod types;
 pub mod unwind;
+pub mod whatis;
 
 pub use target::{DebugFiles, Target};

@@ -11,6 +11,7 @@ use common::TestKernel;
 use vmcore::process;
 use vmcore_debug::details::Details;
 use vmcore_debug::locks::{self, Holder};
+use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 
@@ -92,4 +93,52 @@ fn a_chain_ends_at_who_holds_everything_up() {
     assert_eq!(found.chains.len(), 1);
     assert_eq!(found.chains[0].tids, [100_077, 100_002]);
     assert!(!found.chains[0].is_cycle);
+}
+
+#[test]
+fn an_address_is_explained() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let list = process::list(&session).unwrap();
+    let at = |address: u64| whatis::at(&target, &list, VirtAddr(address));
+    let offset = target.types().offset_of("proc", "p_comm").unwrap();
+    let facts = at(kernel.address("shell") + offset + 2);
+    assert_eq!(
+        facts[0],
+        Fact::Symbol {
+            name: format!("shell+{:#x}", offset + 2)
+        }
+    );
+    assert_eq!(
+        facts[1],
+        Fact::Process {
+            pid: 77,
+            comm: "sh".into(),
+            offset: offset + 2,
+            member: Some("p_comm".into()),
+        }
+    );
+    assert!(matches!(
+        facts[2],
+        Fact::Mapped {
+            file_offset: Some(_),
+            ..
+        }
+    ));
+    let facts = at(kernel.address("stacks") + 2 * 16384 + 0x100);
+    let stack = Fact::Stack {
+        tid: 100_077,
+        below_top: 16384 - 0x100,
+    };
+    assert!(facts.contains(&stack), "{facts:?}");
+    assert_eq!(
+        stack.to_string(),
+        "kernel stack of 100077, 0x3f00 below its top"
+    );
+    assert!(matches!(
+        &at(0xffff_ffff_c000_0000)[..],
+        [Fact::Missing { .. }]
+    ));
 }
