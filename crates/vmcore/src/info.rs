@@ -192,7 +192,15 @@ pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
         .segments()
         .map(|segments| segments.segments())
         .unwrap_or_default();
-    segments.iter().map(|segment| segment.range).collect()
+    // One range may be several segments.
+    let mut ram: Vec<PhysRange> = Vec::new();
+    for range in segments.iter().map(|segment| segment.range) {
+        match ram.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ram.push(range),
+        }
+    }
+    ram
 }
 
 fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
@@ -218,7 +226,7 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
     let map = PageMap::build(space)?;
     let (mut kernel_map, mut page_tables) = (0, 0);
     for page in map.pages() {
-        if page.mappings().next().is_some() {
+        if page.is_mapped {
             kernel_map += 1;
         } else if page.is_table {
             page_tables += 1;

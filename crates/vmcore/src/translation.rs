@@ -319,7 +319,7 @@ impl Translation {
     /// Returns why it leads nowhere.
     #[inline]
     pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-        let Some(window) = self.window_of(va) else {
+        let Some(window) = self.window(va) else {
             return Err(Fault::NoWindow { va });
         };
         match &window.kind {
@@ -336,6 +336,22 @@ impl Translation {
         }
     }
 
+    /// As [`Translation::lookup`], without reasons: the short way that every read tries.
+    #[inline(always)]
+    pub(crate) fn find(&self, memory: &Memory, va: VirtAddr) -> Option<PhysAddr> {
+        match &self.window(va)?.kind {
+            WindowKind::Linear(map) => map.phys_of(va),
+            WindowKind::Radix { mode, radix } => {
+                with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
+                    .ok()
+                    .map(|leaf| leaf.pa)
+            }
+            WindowKind::Segments(segments) => in_segments(segments, memory, va)
+                .ok()
+                .map(|found| found.leaf.pa),
+        }
+    }
+
     /// As [`Translation::lookup`], and shows every entry on the way.
     ///
     /// # Errors
@@ -346,7 +362,7 @@ impl Translation {
         va: VirtAddr,
         mut on_step: impl FnMut(PagingMode, Step),
     ) -> Result<Found, Fault> {
-        match self.window_of(va).map(|window| &window.kind) {
+        match self.window(va).map(|window| &window.kind) {
             Some(WindowKind::Radix { mode, radix }) => {
                 with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
                     .map(|leaf| Found { leaf, via: Via::PageTables })
@@ -356,8 +372,10 @@ impl Translation {
         }
     }
 
+    /// The window that translates `va`: the first one that covers it.
     #[inline]
-    fn window_of(&self, va: VirtAddr) -> Option<&Window> {
+    #[must_use]
+    pub fn window(&self, va: VirtAddr) -> Option<&Window> {
         self.windows
             .iter()
             .find(|window| window.first <= va && va <= window.last)

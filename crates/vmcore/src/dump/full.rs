@@ -61,7 +61,7 @@ pub(super) fn open(
         return Err(bad(format!("its byte order is not that of {arch}")));
     }
     let segments = program_headers(path, &source, &elf)?;
-    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K);
+    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K, source.len());
     if memory.segments().is_empty() {
         return Err(bad("it has no memory: no PT_LOAD program header".to_owned()));
     }

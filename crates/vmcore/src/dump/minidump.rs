@@ -50,7 +50,9 @@ pub enum Warning {
     #[error("the bitmap has no bytes: no page is in the dump")]
     NoBitmap,
     /// Program headers were left out.
-    #[error("{count} program headers overflow or lie outside the file, and were left out")]
+    #[error(
+        "{count} program headers overflow, or claim the same bytes over and over, and were left out"
+    )]
     SegmentsRefused {
         /// How many.
         count: usize,

@@ -151,7 +151,8 @@ impl DumpBuildIds {
             _ => 0,
         };
         let mut ids: Vec<BuildId> = Vec::new();
-        let mut chunk = vec![0; SEARCH_CHUNK];
+        let len = usize::try_from(memory.source().len()).unwrap_or(SEARCH_CHUNK);
+        let mut chunk = vec![0; len.clamp(4096, SEARCH_CHUNK)];
         let mut offset = pages_at;
         loop {
             let read = memory
@@ -231,9 +232,13 @@ fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Op
         if !read(VirtAddr(segment.p_vaddr), &mut notes) {
             return None;
         }
-        memchr::memmem::find_iter(&notes, NOTE_TAIL)
-            .find_map(|at| note_around(&notes, at, header.endian))
+        in_notes(&notes, header.endian)
     })
+}
+
+/// The build id in the contents of a notes section.
+pub(super) fn in_notes(notes: &[u8], endian: Endian) -> Option<BuildId> {
+    memchr::memmem::find_iter(notes, NOTE_TAIL).find_map(|at| note_around(notes, at, endian))
 }
 
 /// The id of the note whose type and owner stand at `at`.

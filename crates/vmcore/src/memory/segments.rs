@@ -5,16 +5,23 @@ use std::collections::BTreeSet;
 use vmcore_format::addr::{FileOffset, PageSize, PhysAddr, PhysRange};
 use vmcore_format::elf::{PT_LOAD, Segment};
 
-/// A range of physical memory in the file.
+/// How often a byte of the file may be memory, on average: once in a sound dump. Many headers over
+/// the same bytes would make a large dump of a small file.
+const MAX_ALIASES: u64 = 2;
+
+/// A range of physical memory in the file. It starts at the start of a page, or ends in the page in
+/// which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhysSegment {
     /// Physical addresses.
     pub range: PhysRange,
     /// Where it starts in the file.
     pub offset: FileOffset,
-    /// Bytes in the file; addresses behind them are in no dump.
+    /// Bytes in the dump; addresses behind them are in none.
     pub file_bytes: u64,
-    /// Pages of the segments before it: the number of its first page.
+    /// How many of them the file has: fewer if it is truncated.
+    pub present_bytes: u64,
+    /// Pages that the file has of the segments before it: the number of its first page.
     pub first_page: u64,
 }
 
@@ -26,8 +33,9 @@ pub struct SegmentMemory {
 
 impl SegmentMemory {
     /// Takes the `PT_LOAD` headers. Of overlapping ones the first in the file wins for the
-    /// addresses that it holds. Headers whose arithmetic overflows are left out and counted.
-    pub(crate) fn new(headers: &[Segment], page_size: PageSize) -> (Self, usize) {
+    /// addresses that it holds. Headers whose arithmetic overflows, or that claim the same bytes of
+    /// the file over and over, are left out and counted.
+    pub(crate) fn new(headers: &[Segment], page_size: PageSize, file_len: u64) -> (Self, usize) {
         let mut segments = Vec::new();
         let mut refused = 0;
         for header in headers
@@ -49,14 +57,32 @@ impl SegmentMemory {
                 },
                 offset: FileOffset(header.p_offset),
                 file_bytes: header.p_filesz.min(header.p_memsz),
+                present_bytes: 0,
                 first_page: 0,
             });
         }
-        let mut segments = without_overlaps(&segments);
-        let mut next_page = 0u64;
-        for segment in &mut segments {
-            segment.first_page = next_page;
-            next_page = next_page.saturating_add(page_size.pages(segment.file_bytes));
+        let whole = without_overlaps(&segments);
+        let mut segments: Vec<PhysSegment> = Vec::with_capacity(whole.len());
+        let mut bytes_left = file_len.saturating_mul(MAX_ALIASES);
+        let mut first_page = 0;
+        for segment in whole {
+            let have = file_len.saturating_sub(segment.offset.0);
+            let Some(left) = bytes_left.checked_sub(segment.file_bytes.min(have)) else {
+                refused += 1;
+                continue;
+            };
+            bytes_left = left;
+            for part in split(segment, page_size) {
+                let have = file_len.saturating_sub(part.offset.0);
+                let present_bytes = part.file_bytes.min(have);
+                segments.push(PhysSegment {
+                    present_bytes,
+                    first_page,
+                    ..part
+                });
+                // Bounded by the lengths of the file and of the list.
+                first_page += page_size.pages(present_bytes);
+            }
         }
         (Self { segments }, refused)
     }
@@ -73,6 +99,16 @@ impl SegmentMemory {
             .segments
             .partition_point(|segment| segment.range.end <= pa);
         self.segments.get(first..).unwrap_or_default()
+    }
+
+    /// Where `len` bytes from `pa` lie, if one segment has them all.
+    #[inline]
+    pub(super) fn find(&self, pa: PhysAddr, len: u64) -> Option<FileOffset> {
+        let segment = self.from(pa).first()?;
+        let inside = pa.checked_sub(segment.range.start)?;
+        let has_all = inside.checked_add(len)? <= segment.file_bytes;
+        // Checked not to overflow when the segment was taken.
+        has_all.then_some(FileOffset(segment.offset.0 + inside))
     }
 
     /// Where the byte at `pa` lies.
@@ -141,10 +177,31 @@ fn without_overlaps(segments: &[PhysSegment]) -> Vec<PhysSegment> {
                 .file_bytes
                 .saturating_sub(cut)
                 .min(range.len_bytes()),
+            present_bytes: 0,
             first_page: 0,
         })
     };
     parts.into_iter().filter_map(part).collect()
+}
+
+/// A segment as it is, or its first page and the rest if it starts inside a page and goes on.
+fn split(segment: PhysSegment, page_size: PageSize) -> impl Iterator<Item = PhysSegment> {
+    let PhysRange { start, end } = segment.range;
+    let page_end = page_size.round_up(start.0).map_or(end, PhysAddr).min(end);
+    let cut = page_end.0 - start.0;
+    let part = |start, end, file_bytes| PhysSegment {
+        range: PhysRange { start, end },
+        file_bytes,
+        ..segment
+    };
+    let first = part(start, page_end, segment.file_bytes.min(cut));
+    let rest = PhysSegment {
+        offset: FileOffset(segment.offset.0.saturating_add(cut)),
+        ..part(page_end, end, segment.file_bytes.saturating_sub(cut))
+    };
+    [first, rest]
+        .into_iter()
+        .filter(|part| part.range.len_bytes() > 0)
 }
 
 #[cfg(test)]
@@ -152,7 +209,7 @@ mod tests {
     use super::*;
 
     fn new(headers: &[Segment]) -> (SegmentMemory, usize) {
-        SegmentMemory::new(headers, PageSize::SIZE_4K)
+        SegmentMemory::new(headers, PageSize::SIZE_4K, u64::MAX)
     }
 
     fn load(p_paddr: u64, p_memsz: u64, p_offset: u64) -> Segment {
@@ -215,6 +272,43 @@ mod tests {
             memory.locate(PhysAddr(0x5800), 0x800),
             Err(Absence::Truncated { .. })
         ));
+    }
+
+    #[test]
+    fn headers_over_the_same_bytes_are_refused_after_the_second() {
+        let headers: Vec<Segment> = (0..9)
+            .map(|number| load(number * 0x8000, 0x8000, 0))
+            .collect();
+        let (memory, refused) = SegmentMemory::new(&headers, PageSize::SIZE_4K, 0x8000);
+        assert_eq!((memory.segments().len(), refused), (2, 7));
+    }
+
+    #[test]
+    fn pages_are_numbered_as_far_as_the_file_has_them() {
+        let headers = [
+            load(0x10_0000, 1 << 60, 0x3000),
+            load(0x1800, 0x2000, 0x1000),
+        ];
+        let (memory, refused) = SegmentMemory::new(&headers, PageSize::SIZE_4K, 0x5000);
+        assert_eq!(refused, 0);
+        let parts: Vec<_> = memory
+            .segments()
+            .iter()
+            .map(|part| {
+                (
+                    part.range.start.0,
+                    part.offset.0,
+                    part.present_bytes,
+                    part.first_page,
+                )
+            })
+            .collect();
+        let expected = [
+            (0x1800, 0x1000, 0x800, 0),
+            (0x2000, 0x1800, 0x1800, 1),
+            (0x10_0000, 0x3000, 0x2000, 3),
+        ];
+        assert_eq!(parts, expected);
     }
 
     /// What a search through the headers in their order finds.
