@@ -22,9 +22,11 @@ use vmcore_debug::{DebugFiles, Target, locks};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
-/// A kernel file, and where its debug sections lie in it.
-fn kernel_file() -> &'static (Vec<u8>, Vec<(usize, usize)>) {
-    static FILE: OnceLock<(Vec<u8>, Vec<(usize, usize)>)> = OnceLock::new();
+/// A kernel file, and where its debug sections lie in it: offset and length.
+type FileWithSections = (Vec<u8>, Vec<(usize, usize)>);
+
+fn kernel_file() -> &'static FileWithSections {
+    static FILE: OnceLock<FileWithSections> = OnceLock::new();
     FILE.get_or_init(|| {
         let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
         let bytes = std::fs::read(&kernel.file).unwrap();
