@@ -1,11 +1,13 @@
 //! The commands, one file each: arguments, printing, exit status.
 
+pub(crate) mod bt;
 pub(crate) mod convert;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod map;
 mod map_svg;
+pub(crate) mod print;
 pub(crate) mod ps;
 pub(crate) mod read;
 pub(crate) mod save;

@@ -14,12 +14,14 @@ What happened?
   info        what the dump is: panic, version, host, time, what is missing
   log         the kernel's last words (also: dmesg)
   ps          who was running, and which thread crashed
+  bt          where threads were: functions, files and lines
 
 Memory
   read        bytes at an address or symbol
   translate   the page walk of an address, to its place in the file (also: vtop)
   sym         symbol to address, address to symbol
   search      where bytes, a string or a pointer stand
+  print       kernel structures by their types
 
 The file
   map         which memory is in the dump: a table or a picture

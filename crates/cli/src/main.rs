@@ -85,6 +85,8 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Sym(args) => commands::sym::run(context, args),
         Command::Search(args) => commands::search::run(context, args),
         Command::Ps(args) => commands::ps::run(context, args),
+        Command::Bt(args) => commands::bt::run(context, args),
+        Command::Print(args) => commands::print::run(context, args),
         Command::Map(args) => commands::map::run(context, args),
         Command::Verify(args) => commands::verify::run(context, args),
         Command::Convert(args) => commands::convert::run(context, args),
