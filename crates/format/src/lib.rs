@@ -12,7 +12,8 @@
 //! - [`paging`]: page-table entries of each architecture, and the one descent through tables;
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device;
-//! - [`elf`]: the ELF structures of full dumps and of cores that we write.
+//! - [`elf`]: the ELF structures of full dumps and of cores that we write;
+//! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
 //!
 //! Naming: on-disk structures and their fields keep FreeBSD's names, so that a kernel developer
 //! can search for them; everything of our own has a plain English name.
@@ -25,11 +26,16 @@ extern crate std;
 pub mod addr;
 pub mod arch;
 pub mod bitmap;
+pub mod checksum;
 pub mod dump_avail;
 pub mod elf;
 pub mod endian;
+pub mod extension;
 pub mod header;
+pub mod identity;
 pub mod kerneldump;
 pub mod layout;
 pub mod msgbuf;
+mod numbered;
 pub mod paging;
+pub mod registers;

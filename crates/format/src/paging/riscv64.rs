@@ -39,4 +39,11 @@ impl Paging for Riscv64 {
             prot: Prot { write: raw & PTE_W != 0, execute: raw & PTE_X != 0 },
         })
     }
+
+    /// All flags are kept; the low bits of a large page's number are zero.
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        let inside = !(u64::MAX << (Self::shift(from) - Self::PAGE_SHIFT)) << 10;
+        (raw & !inside) | (k << (Self::shift(level) - Self::PAGE_SHIFT) << 10)
+    }
 }
