@@ -180,7 +180,10 @@ mod tests {
     fn addresses_print_as_hexadecimal() {
         assert_eq!(format!("{}", PhysAddr(0x9f000)), "0x9f000");
         assert_eq!(format!("{:?}", VirtAddr(0)), "VirtAddr(0x0)");
-        let range = PhysRange { start: PhysAddr(0), end: PhysAddr(0x9f000) };
+        let range = PhysRange {
+            start: PhysAddr(0),
+            end: PhysAddr(0x9f000),
+        };
         assert_eq!(format!("{range}"), "0x0-0x9f000");
     }
 

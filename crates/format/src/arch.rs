@@ -69,7 +69,9 @@ impl Arch {
     /// The architecture of an ELF file by its `e_machine`.
     #[must_use]
     pub fn from_elf_machine(machine: u16) -> Option<Self> {
-        Self::ALL.into_iter().find(|arch| arch.elf_machine() == machine)
+        Self::ALL
+            .into_iter()
+            .find(|arch| arch.elf_machine() == machine)
     }
 
     /// Width of pointers and of `long`.

@@ -55,17 +55,27 @@ impl<'a> Bitmap<'a> {
         Self { bytes, order }
     }
 
-    /// Bits there are, padding included.
+    /// Bits there are, padding included. A big-endian word of which bytes are missing counts as a
+    /// whole: its first bytes hold its highest bits.
     #[must_use]
     pub const fn len_bits(&self) -> u64 {
-        self.bytes.len() as u64 * 8
+        let word_bytes = match self.order {
+            WordOrder::Little => 1,
+            WordOrder::Big32 => 4,
+            WordOrder::Big64 => 8,
+        };
+        self.bytes.len().next_multiple_of(word_bytes) as u64 * 8
     }
 
     /// Bits `64 * index ..` as one word, bit 0 lowest; zero beyond the end.
     #[inline]
     #[must_use]
     pub fn word(&self, index: usize) -> u64 {
-        match self.bytes.get(index.saturating_mul(8)..).and_then(|rest| rest.first_chunk()) {
+        match self
+            .bytes
+            .get(index.saturating_mul(8)..)
+            .and_then(|rest| rest.first_chunk())
+        {
             Some(word) => self.decode(*word),
             None => self.last_word(index),
         }
@@ -106,8 +116,15 @@ impl<'a> Bitmap<'a> {
     #[must_use]
     pub fn count_ones(&self) -> u64 {
         let (words, rest) = self.bytes.as_chunks::<8>();
-        let whole: u64 = words.iter().map(|word| u64::from(u64::from_ne_bytes(*word).count_ones())).sum();
-        whole + rest.iter().map(|byte| u64::from(byte.count_ones())).sum::<u64>()
+        let whole: u64 = words
+            .iter()
+            .map(|word| u64::from(u64::from_ne_bytes(*word).count_ones()))
+            .sum();
+        whole
+            + rest
+                .iter()
+                .map(|byte| u64::from(byte.count_ones()))
+                .sum::<u64>()
     }
 
     /// The set bits in `range`, ascending.
@@ -177,7 +194,10 @@ impl RankIndex<(), ()> {
 #[inline]
 fn count_line(line: &[u8; 8 * BLOCK_WORDS]) -> u32 {
     let (words, _) = line.as_chunks::<8>();
-    words.iter().map(|word| u64::from_ne_bytes(*word).count_ones()).sum()
+    words
+        .iter()
+        .map(|word| u64::from_ne_bytes(*word).count_ones())
+        .sum()
 }
 
 impl<S: AsRef<[u64]>, B: AsRef<[u32]>> RankIndex<S, B> {
@@ -192,9 +212,10 @@ impl<S: AsRef<[u64]>, B: AsRef<[u32]>> RankIndex<S, B> {
     #[must_use]
     pub fn rank(&self, bitmap: &Bitmap<'_>, bit: u64) -> u64 {
         let block = to_index(bit / BLOCK_BITS);
-        let (Some(base), Some(before)) =
-            (self.supers.as_ref().get(block / SUPER_BLOCKS), self.blocks.as_ref().get(block))
-        else {
+        let (Some(base), Some(before)) = (
+            self.supers.as_ref().get(block / SUPER_BLOCKS),
+            self.blocks.as_ref().get(block),
+        ) else {
             return self.rank_beyond(bitmap);
         };
         let first = block * BLOCK_WORDS;
@@ -212,12 +233,16 @@ impl<S: AsRef<[u64]>, B: AsRef<[u32]>> RankIndex<S, B> {
     #[must_use]
     pub fn select(&self, bitmap: &Bitmap<'_>, rank: u64) -> Option<u64> {
         let supers = self.supers.as_ref();
-        let super_block = supers.partition_point(|base| *base <= rank).checked_sub(1)?;
+        let super_block = supers
+            .partition_point(|base| *base <= rank)
+            .checked_sub(1)?;
         let inside = u32::try_from(rank - supers.get(super_block)?).ok()?;
         let first = super_block * SUPER_BLOCKS;
         let blocks = self.blocks.as_ref().get(first..)?;
         let blocks = blocks.get(..SUPER_BLOCKS).unwrap_or(blocks);
-        let block = blocks.partition_point(|before| *before <= inside).checked_sub(1)?;
+        let block = blocks
+            .partition_point(|before| *before <= inside)
+            .checked_sub(1)?;
         let left = usize::try_from(inside - blocks.get(block)?).ok()?;
         let start = (first + block) as u64 * BLOCK_BITS;
         bitmap.ones(start..start + BLOCK_BITS).nth(left)

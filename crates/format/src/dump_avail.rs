@@ -62,18 +62,26 @@ impl NumberedRange {
         ranges: impl IntoIterator<Item = PhysRange>,
         out: &mut [Self],
     ) -> NumberedCount {
-        let mut count = NumberedCount { accepted: 0, refused: 0 };
+        let mut count = NumberedCount {
+            accepted: 0,
+            refused: 0,
+        };
         let mut next_bit = 0u64;
         let mut last_end = PhysAddr(0);
         for range in ranges {
             let slot = out.get_mut(count.accepted);
-            let (Some(slot), true) = (slot, range.start >= last_end && range.start < range.end) else {
+            let (Some(slot), true) = (slot, range.start >= last_end && range.start < range.end)
+            else {
                 count.refused += 1;
                 continue;
             };
             let first = page_size.pfn(range.start);
             let end = Pfn(page_size.pages(range.end.0));
-            *slot = Self { first, end, first_bit: next_bit };
+            *slot = Self {
+                first,
+                end,
+                first_bit: next_bit,
+            };
             // Pages are below 2^52 and ranges do not overlap by more than a page: no overflow.
             next_bit += end.0 - first.0;
             last_end = range.end;
@@ -85,7 +93,11 @@ impl NumberedRange {
     /// The one range of versions without `dump_avail`: `bits` pages from physical page 0.
     #[must_use]
     pub const fn linear(bits: u64) -> Self {
-        Self { first: Pfn(0), end: Pfn(bits), first_bit: 0 }
+        Self {
+            first: Pfn(0),
+            end: Pfn(bits),
+            first_bit: 0,
+        }
     }
 
     /// Pages in the range.
@@ -134,7 +146,9 @@ impl<'a> Numbering<'a> {
     /// Pages in all ranges: the first padding bit.
     #[must_use]
     pub fn total_pages(&self) -> u64 {
-        self.ranges.last().map_or(0, |range| range.first_bit + range.len_pages())
+        self.ranges
+            .last()
+            .map_or(0, |range| range.first_bit + range.len_pages())
     }
 
     /// The ranges.
@@ -143,3 +157,6 @@ impl<'a> Numbering<'a> {
         self.ranges
     }
 }
+
+#[cfg(test)]
+mod tests;

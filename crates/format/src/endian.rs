@@ -9,7 +9,11 @@
 
 /// Byte order of the kernel's integers (EI_DATA of its ELF file).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize), serde(rename_all = "lowercase"))]
+#[cfg_attr(
+    feature = "serde",
+    derive(serde::Serialize),
+    serde(rename_all = "lowercase")
+)]
 pub enum Endian {
     /// Least significant byte first.
     Little,

@@ -170,7 +170,9 @@ pub enum DumpHeaderError {
 #[must_use]
 pub fn parity(header: &[u8; HEADER_LEN]) -> u32 {
     let (words, _) = header.as_chunks::<4>();
-    words.iter().fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
+    words
+        .iter()
+        .fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
 }
 
 impl<'a> DumpHeader<'a> {
@@ -233,7 +235,10 @@ impl<'a> DumpHeader<'a> {
                 if version == 2 {
                     // The panic string runs on where version 4 has its new fields.
                     let panicstring = text(header.get(320..508).unwrap_or_default());
-                    return Ok(Self { panicstring, ..base });
+                    return Ok(Self {
+                        panicstring,
+                        ..base
+                    });
                 }
                 Ok(Self {
                     compression: compression(raw.compression),
@@ -327,7 +332,9 @@ const fn compression(raw: u8) -> Compression {
 fn view<T: FromBytes + KnownLayout + Immutable + Unaligned>(
     header: &[u8; HEADER_LEN],
 ) -> Result<&T, DumpHeaderError> {
-    T::ref_from_prefix(header).map(|(view, _)| view).map_err(|_| DumpHeaderError::Truncated)
+    T::ref_from_prefix(header)
+        .map(|(view, _)| view)
+        .map_err(|_| DumpHeaderError::Truncated)
 }
 
 /// A field's bytes up to its NUL.
@@ -335,5 +342,7 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+#[cfg(test)]
+mod encoded;
 #[cfg(test)]
 mod tests;

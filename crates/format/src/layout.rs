@@ -91,7 +91,13 @@ impl Layout {
             Some(size) => size,
             None => 0,
         };
-        Self { page_size, msgbufsize, dumpavailsize, bitmapsize, pmapsize }
+        Self {
+            page_size,
+            msgbufsize,
+            dumpavailsize,
+            bitmapsize,
+            pmapsize,
+        }
     }
 
     /// The layout of a dump with this header.
@@ -116,14 +122,24 @@ impl Layout {
         let tables = bitmap + self.stored(self.bitmapsize);
         let pages = tables + self.stored(self.pmapsize);
         let (offset, len) = match section {
-            Section::Header => return Extent { offset: FileOffset(0), len_bytes: page, stored_bytes: page },
+            Section::Header => {
+                return Extent {
+                    offset: FileOffset(0),
+                    len_bytes: page,
+                    stored_bytes: page,
+                };
+            }
             Section::MessageBuffer => (page, self.msgbufsize),
             Section::DumpAvail => (dump_avail, self.dumpavailsize),
             Section::Bitmap => (bitmap, self.bitmapsize),
             Section::PageTables => (tables, self.pmapsize),
             Section::Pages => (pages, 0),
         };
-        Extent { offset: FileOffset(offset), len_bytes: len as u64, stored_bytes: self.stored(len) }
+        Extent {
+            offset: FileOffset(offset),
+            len_bytes: len as u64,
+            stored_bytes: self.stored(len),
+        }
     }
 
     /// Where sparse page number `rank` (counted from 0) starts, or `None` beyond 2^64.
@@ -153,18 +169,35 @@ mod tests {
     use super::*;
 
     fn offsets(layout: &Layout) -> [u64; 4] {
-        [Section::DumpAvail, Section::Bitmap, Section::PageTables, Section::Pages]
-            .map(|section| layout.section(section).offset.0)
+        [
+            Section::DumpAvail,
+            Section::Bitmap,
+            Section::PageTables,
+            Section::Pages,
+        ]
+        .map(|section| layout.section(section).offset.0)
     }
 
     #[test]
     fn message_buffer_sizes_move_the_sections_behind_it() {
-        for (size, next) in
-            [(0, 0x1000), (1, 0x2000), (120, 0x2000), (4095, 0x2000), (4096, 0x2000), (4097, 0x3000), (98232, 0x19000)]
-        {
+        for (size, next) in [
+            (0, 0x1000),
+            (1, 0x2000),
+            (120, 0x2000),
+            (4095, 0x2000),
+            (4096, 0x2000),
+            (4097, 0x3000),
+            (98232, 0x19000),
+        ] {
             let layout = Layout::new(PageSize::SIZE_4K, size, Some(16), 8, 8);
-            assert_eq!(offsets(&layout), [next, next + 0x1000, next + 0x2000, next + 0x3000]);
-            assert_eq!(layout.section(Section::MessageBuffer).len_bytes, u64::from(size));
+            assert_eq!(
+                offsets(&layout),
+                [next, next + 0x1000, next + 0x2000, next + 0x3000]
+            );
+            assert_eq!(
+                layout.section(Section::MessageBuffer).len_bytes,
+                u64::from(size)
+            );
         }
     }
 
@@ -177,8 +210,71 @@ mod tests {
 
     #[test]
     fn the_largest_sizes_do_not_overflow() {
-        let layout = Layout::new(PageSize::SIZE_16K, u32::MAX, Some(u32::MAX), u32::MAX, u32::MAX);
-        assert_eq!(layout.section(Section::Pages).offset.0, 16384 + 4 * (1 << 32));
+        let layout = Layout::new(
+            PageSize::SIZE_16K,
+            u32::MAX,
+            Some(u32::MAX),
+            u32::MAX,
+            u32::MAX,
+        );
+        assert_eq!(
+            layout.section(Section::Pages).offset.0,
+            16384 + 4 * (1 << 32)
+        );
         assert_eq!(layout.end(u64::MAX / 16384), None);
+    }
+
+    /// The offsets of three dumps that FreeBSD wrote, as decoded by another reader.
+    #[test]
+    fn the_sections_of_real_dumps_lie_where_they_were_found() {
+        for (sizes, expected, set_bits, end) in [
+            (
+                [98232, 4096, 4096, 0x7f_f000],
+                [0x1_9000, 0x1_a000, 0x1_b000, 0x81_a000],
+                24144,
+                0x666_a000,
+            ),
+            (
+                [98248, 4096, 4096, 0xe_c000],
+                [0x1_9000, 0x1_a000, 0x1_b000, 0x10_7000],
+                18928,
+                0x4af_7000,
+            ),
+            (
+                [98232, 4096, 8192, 0x6a_e000],
+                [0x1_9000, 0x1_a000, 0x1_c000, 0x6c_a000],
+                19296,
+                0x522_a000,
+            ),
+        ] {
+            let [msgbufsize, dumpavailsize, bitmapsize, pmapsize] = sizes;
+            let layout = Layout::new(
+                PageSize::SIZE_4K,
+                msgbufsize,
+                Some(dumpavailsize),
+                bitmapsize,
+                pmapsize,
+            );
+            assert_eq!(offsets(&layout), expected);
+            assert_eq!(layout.end(set_bits), Some(FileOffset(end)));
+        }
+    }
+
+    #[test]
+    fn the_page_size_rounds_every_section_the_header_too() {
+        let layout = Layout::new(PageSize::SIZE_16K, 1, Some(16), 0x4001, 8);
+        assert_eq!(offsets(&layout), [0x8000, 0xc000, 0x1_4000, 0x1_8000]);
+        assert_eq!(layout.page_offset(3), Some(FileOffset(0x2_4000)));
+        let bitmap = layout.section(Section::Bitmap);
+        assert_eq!((bitmap.len_bytes, bitmap.stored_bytes), (0x4001, 0x8000));
+        assert_eq!(bitmap.end(), layout.section(Section::PageTables).offset);
+    }
+
+    #[test]
+    fn versions_without_ranges_have_no_section_for_them() {
+        let old = Layout::new(PageSize::SIZE_4K, 120, None, 0x1000, 0x2000);
+        let empty = Layout::new(PageSize::SIZE_4K, 120, Some(0), 0x1000, 0x2000);
+        assert_eq!(old, empty);
+        assert_eq!(offsets(&old), [0x2000, 0x2000, 0x3000, 0x5000]);
     }
 }

@@ -92,7 +92,10 @@ impl Msgbuf {
 #[must_use]
 pub fn in_order<'a>(ring: &'a [u8], msgbuf: Option<&Msgbuf>) -> (&'a [u8], &'a [u8]) {
     let write_at = msgbuf.map_or(0, |msgbuf| msgbuf.msg_wseq);
-    let write_at = usize::try_from(write_at).unwrap_or(0).checked_rem(ring.len()).unwrap_or(0);
+    let write_at = usize::try_from(write_at)
+        .unwrap_or(0)
+        .checked_rem(ring.len())
+        .unwrap_or(0);
     let (newest, oldest) = ring.split_at(write_at);
     (oldest, newest)
 }
@@ -126,7 +129,10 @@ mod tests {
                 put(w + 12, 3);
                 put(w + 16, 77);
                 let msgbuf = Msgbuf::parse(&raw, endian, word).unwrap();
-                assert_eq!((msgbuf.msg_size, msgbuf.msg_wseq, msgbuf.msg_rseq), (98232, 5, 3));
+                assert_eq!(
+                    (msgbuf.msg_size, msgbuf.msg_wseq, msgbuf.msg_rseq),
+                    (98232, 5, 3)
+                );
                 assert_eq!(msgbuf.msg_cksum, 77);
             }
         }
@@ -134,13 +140,25 @@ mod tests {
 
     #[test]
     fn wrong_magic_and_short_input_are_refused() {
-        assert_eq!(Msgbuf::parse(&[0; 72], Endian::Little, Width::W64), Err(MsgbufError::BadMagic(0)));
-        assert_eq!(Msgbuf::parse(&[0; 4], Endian::Little, Width::W64), Err(MsgbufError::Truncated));
+        assert_eq!(
+            Msgbuf::parse(&[0; 72], Endian::Little, Width::W64),
+            Err(MsgbufError::BadMagic(0))
+        );
+        assert_eq!(
+            Msgbuf::parse(&[0; 4], Endian::Little, Width::W64),
+            Err(MsgbufError::Truncated)
+        );
     }
 
     #[test]
     fn rings_of_every_fill_come_out_in_order() {
-        let state = |wseq| Msgbuf { msg_ptr: VirtAddr(0), msg_size: 8, msg_wseq: wseq, msg_rseq: 0, msg_cksum: 0 };
+        let state = |wseq| Msgbuf {
+            msg_ptr: VirtAddr(0),
+            msg_size: 8,
+            msg_wseq: wseq,
+            msg_rseq: 0,
+            msg_cksum: 0,
+        };
         let text = |ring: &[u8], wseq| {
             let (old, new) = in_order(ring, Some(&state(wseq)));
             let mut all = std::vec::Vec::from(old);

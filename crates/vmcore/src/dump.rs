@@ -45,7 +45,10 @@ pub struct OpenOptions {
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { access: Access::Auto, up_to: Section::PageTables }
+        Self {
+            access: Access::Auto,
+            up_to: Section::PageTables,
+        }
     }
 }
 
@@ -82,7 +85,9 @@ pub enum OpenError {
         how: &'static str,
     },
     /// A device header says that the dump behind it is encrypted, compressed or a textdump.
-    #[error("{path}: the dump behind its device header is {what}, which cannot be read in place yet")]
+    #[error(
+        "{path}: the dump behind its device header is {what}, which cannot be read in place yet"
+    )]
     Wrapped {
         /// The file.
         path: PathBuf,
@@ -152,6 +157,18 @@ pub enum DumpKind {
     Full(FullHeader),
 }
 
+impl DumpKind {
+    /// `minidump`, `full dump`, or `ELF core` for one with virtual addresses.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::Mini(_) => "minidump",
+            Self::Full(header) if header.virtual_segments.is_empty() => "full dump",
+            Self::Full(_) => "ELF core",
+        }
+    }
+}
+
 /// How much of the dump is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -192,7 +209,10 @@ impl Dump {
     /// Returns an error if the file cannot be read, is no dump of a known kind, or ends before its
     /// pages begin.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
-        let io_error = |source| OpenError::Io { path: path.to_owned(), source };
+        let io_error = |source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let source = Source::open(path, options.access).map_err(io_error)?;
         let (source, device_header) = detect::skip_device_header(path, source)?;
         let mut first = [0; 4096];
@@ -202,7 +222,13 @@ impl Dump {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => full::open(path, source, first)?,
         };
-        Ok(Self { path: path.to_owned(), kind, memory, warnings, device_header })
+        Ok(Self {
+            path: path.to_owned(),
+            kind,
+            memory,
+            warnings,
+            device_header,
+        })
     }
 
     /// The file.
@@ -266,12 +292,19 @@ impl Dump {
         let have = self.memory.source().len().saturating_sub(extent.offset.0);
         let len = usize::try_from(extent.stored_bytes.min(have)).unwrap_or(0);
         let mut bytes = vec![0; len];
-        match self.memory.source().read_positional(extent.offset.0, &mut bytes) {
+        match self
+            .memory
+            .source()
+            .read_positional(extent.offset.0, &mut bytes)
+        {
             Ok(read) => {
                 bytes.truncate(read);
                 Ok(Some(bytes))
             }
-            Err(error) => Err(Absence::Io { offset: extent.offset, kind: error.kind() }),
+            Err(error) => Err(Absence::Io {
+                offset: extent.offset,
+                kind: error.kind(),
+            }),
         }
     }
 
@@ -285,9 +318,12 @@ impl Dump {
         let (end, pages_at) = match (self.memory.sparse(), self.memory.segments()) {
             (Some(sparse), _) => {
                 let pages = sparse.layout().section(Section::Pages).offset;
-                for section in
-                    [Section::MessageBuffer, Section::DumpAvail, Section::Bitmap, Section::PageTables]
-                {
+                for section in [
+                    Section::MessageBuffer,
+                    Section::DumpAvail,
+                    Section::Bitmap,
+                    Section::PageTables,
+                ] {
                     let extent = sparse.layout().section(section);
                     if extent.offset.0 + extent.len_bytes > have {
                         let section = match section {
@@ -300,10 +336,19 @@ impl Dump {
                     }
                 }
                 let set_bits = sparse.set_bits(self.memory.source())?;
-                (sparse.layout().end(set_bits).unwrap_or(FileOffset(u64::MAX)), pages)
+                (
+                    sparse
+                        .layout()
+                        .end(set_bits)
+                        .unwrap_or(FileOffset(u64::MAX)),
+                    pages,
+                )
             }
             (_, Some(segments)) => {
-                let ends = segments.segments().iter().map(|segment| segment.offset.0 + segment.file_bytes);
+                let ends = segments
+                    .segments()
+                    .iter()
+                    .map(|segment| segment.offset.0 + segment.file_bytes);
                 (FileOffset(ends.max().unwrap_or(0)), FileOffset(0))
             }
             (None, None) => (FileOffset(0), FileOffset(0)),
@@ -311,9 +356,13 @@ impl Dump {
         Ok(match end.checked_sub(FileOffset(have)) {
             Some(missing_bytes) if missing_bytes > 0 => Completeness::Truncated {
                 missing_bytes,
-                missing_pages: page_size.pages(missing_bytes).min(page_size.pages(end.0 - pages_at.0)),
+                missing_pages: page_size
+                    .pages(missing_bytes)
+                    .min(page_size.pages(end.0 - pages_at.0)),
             },
-            _ => Completeness::Complete { trailing_bytes: have - end.0 },
+            _ => Completeness::Complete {
+                trailing_bytes: have - end.0,
+            },
         })
     }
 
@@ -330,11 +379,16 @@ impl Dump {
             let end = offset.saturating_add(len).min(source.len());
             let mut at = offset;
             while at < end {
-                let want = usize::try_from(end - at).unwrap_or(buf.len()).min(buf.len());
+                let want = usize::try_from(end - at)
+                    .unwrap_or(buf.len())
+                    .min(buf.len());
                 let part = buf.get_mut(..want).unwrap_or_default();
                 let read = source
                     .read_positional(at, part)
-                    .map_err(|error| Absence::Io { offset: FileOffset(at), kind: error.kind() })?;
+                    .map_err(|error| Absence::Io {
+                        offset: FileOffset(at),
+                        kind: error.kind(),
+                    })?;
                 if read == 0 {
                     break;
                 }

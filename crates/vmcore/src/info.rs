@@ -13,11 +13,12 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod facts;
+pub(crate) mod facts;
 
+pub(crate) use facts::Facts;
 pub use facts::{Known, utc};
 
-use crate::dump::{Completeness, Dump, DumpKind, Warning};
+use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
 use crate::log::{self, Log, LogSource};
 use crate::memory::Absence;
@@ -99,7 +100,7 @@ pub struct PageCounts {
     pub ram: u64,
     /// With an address in the kernel map; absent if that is not known.
     pub kernel_map: Option<u64>,
-    /// Page-table pages.
+    /// Page-table pages without an address in the kernel map.
     pub page_tables: Option<u64>,
     /// Reached only through the direct map.
     pub direct_map_only: Option<u64>,
@@ -130,17 +131,16 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
     let dump = session.dump();
     let log = log::read(session).ok();
     let facts = facts::gather(session, log.as_ref());
-    let (kind, version) = match dump.kind() {
-        DumpKind::Mini(header) => ("minidump", Some(header.version)),
-        DumpKind::Full(header) if header.virtual_segments.is_empty() => ("full dump", None),
-        DumpKind::Full(_) => ("ELF core", None),
-    };
+    let version = dump.minidump().map(|header| header.version);
     let predicted = dump.memory().sparse().map(|sparse| {
-        Ok(sparse.layout().end(sparse.set_bits(dump.memory().source())?).map(|end| end.0))
+        Ok(sparse
+            .layout()
+            .end(sparse.set_bits(dump.memory().source())?)
+            .map(|end| end.0))
     });
     Ok(Info {
         file: dump.path().display().to_string(),
-        kind,
+        kind: dump.kind().name(),
         arch: dump.arch(),
         version,
         state: dump.completeness()?,
@@ -176,17 +176,31 @@ fn log_info(log: &Log) -> LogInfo {
 }
 
 /// The RAM ranges, in bytes of whole pages.
-fn ram(dump: &Dump) -> Vec<PhysRange> {
+pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
     let size = dump.memory().page_size();
     if let Some(sparse) = dump.memory().sparse() {
-        let range = |range: &vmcore_format::dump_avail::NumberedRange| PhysRange {
-            start: size.base(range.first),
-            end: size.base(range.end),
+        let range = |range: &vmcore_format::dump_avail::NumberedRange| {
+            let (start, end) = (size.base(range.first), size.base(range.end));
+            // No address is behind a range up to the last one.
+            let end = if end < start { PhysAddr(u64::MAX) } else { end };
+            PhysRange { start, end }
         };
         return sparse.numbering().ranges().iter().map(range).collect();
     }
-    let segments = dump.memory().segments().map(|segments| segments.segments()).unwrap_or_default();
-    segments.iter().map(|segment| segment.range).collect()
+    let segments = dump
+        .memory()
+        .segments()
+        .map(|segments| segments.segments())
+        .unwrap_or_default();
+    // One range may be several segments.
+    let mut ram: Vec<PhysRange> = Vec::new();
+    for range in segments.iter().map(|segment| segment.range) {
+        match ram.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ram.push(range),
+        }
+    }
+    ram
 }
 
 fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
@@ -203,60 +217,26 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
         counts.zeros = Some(pages::count_zeros(memory)?);
     }
     // In a full dump nearly every page is mapped by the direct map: the counts say nothing.
-    let Ok(space) = session.space() else { return Ok(counts) };
+    let Ok(space) = session.space() else {
+        return Ok(counts);
+    };
     if memory.sparse().is_none() {
         return Ok(counts);
     }
     let map = PageMap::build(space)?;
-    let kernel_map = map.pages().filter(|page| page.mappings().next().is_some()).count() as u64;
-    let tables = table_pages(session, &map)?;
+    let (mut kernel_map, mut page_tables) = (0, 0);
+    for page in map.pages() {
+        if page.mappings().next().is_some() {
+            kernel_map += 1;
+        } else if page.is_table {
+            page_tables += 1;
+        }
+    }
     counts.kernel_map = Some(kernel_map);
-    counts.page_tables = Some(tables.unmapped);
-    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + tables.unmapped));
-    counts.mapped_but_absent = Some(tables.absent);
+    counts.page_tables = Some(page_tables);
+    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + page_tables));
+    counts.mapped_but_absent = Some(map.absent_pages());
     Ok(counts)
-}
-
-struct TablePages {
-    /// Page-table pages in the dump that have no address in the kernel map.
-    unmapped: u64,
-    /// Pages that the kernel map names and the dump does not have.
-    absent: u64,
-}
-
-fn table_pages(session: &Session, map: &PageMap<'_>) -> Result<TablePages, Absence> {
-    struct Count<'a> {
-        memory: &'a crate::memory::Memory,
-        map: &'a PageMap<'a>,
-        pages: TablePages,
-        failed: Result<(), Absence>,
-    }
-    impl pages::MappingVisitor for Count<'_> {
-        fn mapping(&mut self, mapping: pages::Mapping) -> std::ops::ControlFlow<()> {
-            let mut present = 0;
-            let runs = pages::present_runs(self.memory, mapping, |run| present += run.len_pages);
-            self.failed = self.failed.and(runs);
-            let all = self.memory.page_size().pages(mapping.len_bytes);
-            self.pages.absent += all.saturating_sub(present);
-            std::ops::ControlFlow::Continue(())
-        }
-        fn table(&mut self, pa: PhysAddr) {
-            if let Ok(offset) = self.memory.locate(pa)
-                && let Some(page) = self.map.page_at(offset)
-                && page.mappings().next().is_none()
-            {
-                self.pages.unmapped += 1;
-            }
-        }
-    }
-    let memory = session.dump().memory();
-    let mut count =
-        Count { memory, map, pages: TablePages { unmapped: 0, absent: 0 }, failed: Ok(()) };
-    if let Ok(space) = session.space() {
-        pages::visit_mappings(space, &mut count)?;
-    }
-    count.failed?;
-    Ok(count.pages)
 }
 
 /// The paging mode in words.
@@ -269,7 +249,9 @@ fn paging(session: &Session) -> String {
         _ => "pages",
     };
     if let Some(header) = dump.minidump() {
-        let is_la57 = header.direct_map.is_some_and(|map| map.base.0 >> 48 == 0xff01);
+        let is_la57 = header
+            .direct_map
+            .is_some_and(|map| map.base.0 >> 48 == 0xff01);
         return match arch {
             Arch::Amd64 if is_la57 => "5-level".to_owned(),
             Arch::Amd64 => "4-level (the dump holds the lower ones)".to_owned(),
@@ -281,8 +263,15 @@ fn paging(session: &Session) -> String {
     let Ok(space) = session.space() else {
         return "unknown: needs the kernel file".to_owned();
     };
-    match space.translation().windows().first().map(|window| &window.kind) {
-        Some(WindowKind::Radix { radix, .. }) => format!("{}-level, root {}", radix.level + 1, radix.top),
+    match space
+        .translation()
+        .windows()
+        .first()
+        .map(|window| &window.kind)
+    {
+        Some(WindowKind::Radix { radix, .. }) => {
+            format!("{}-level, root {}", radix.level + 1, radix.top)
+        }
         Some(WindowKind::Segments(segments)) => format!("by {} ELF segments", segments.len()),
         _ => "none".to_owned(),
     }

@@ -29,15 +29,19 @@
 pub mod dump;
 pub mod info;
 pub mod kernel;
+pub mod list;
 pub mod log;
+pub mod map;
 pub mod memory;
 pub mod pages;
 pub mod process;
 pub mod registers;
+pub mod search;
 pub mod session;
 pub mod source;
 pub mod space;
 pub mod translation;
+pub mod verify;
 
 pub use dump::{Dump, OpenError, OpenOptions};
 pub use session::{Session, SessionError};

@@ -86,8 +86,12 @@ impl Log {
     /// A log of a ring's bytes.
     fn new(source: LogSource, ring: &[u8], state: Option<&Msgbuf>) -> Self {
         let (oldest, newest) = msgbuf::in_order(ring, state);
-        let text: Vec<u8> =
-            oldest.iter().chain(newest).copied().filter(|byte| *byte != 0).collect();
+        let text: Vec<u8> = oldest
+            .iter()
+            .chain(newest)
+            .copied()
+            .filter(|byte| *byte != 0)
+            .collect();
         let order = match state {
             Some(_) => LogOrder::Msgbuf,
             None if text.len() < ring.len() => LogOrder::NotFull,
@@ -97,7 +101,13 @@ impl Log {
             Some(state) => msgbuf::has_wrapped(ring, Some(state)) && state.msg_wseq != 0,
             None => order == LogOrder::Unknown && !ring.is_empty(),
         };
-        Self { source, order, capacity_bytes: ring.len() as u64, wrapped, text }
+        Self {
+            source,
+            order,
+            capacity_bytes: ring.len() as u64,
+            wrapped,
+            text,
+        }
     }
 
     /// Bytes from oldest to newest.
@@ -128,8 +138,14 @@ impl<'a> Line<'a> {
             Some((digits.parse().ok()?, rest.get(end + 1..)?))
         });
         match marked {
-            Some((priority, text)) => Self { priority: Some(priority), text },
-            None => Self { priority: None, text: line },
+            Some((priority, text)) => Self {
+                priority: Some(priority),
+                text,
+            },
+            None => Self {
+                priority: None,
+                text: line,
+            },
         }
     }
 }
@@ -140,7 +156,9 @@ impl<'a> Line<'a> {
 /// Returns an error if a full dump has no matching kernel file, or the buffer is not in the dump.
 pub fn read(session: &Session) -> Result<Log, LogError> {
     let dump = session.dump();
-    let section = dump.section(Section::MessageBuffer).map_err(|absence| absent(&absence))?;
+    let section = dump
+        .section(Section::MessageBuffer)
+        .map_err(|absence| absent(&absence))?;
     let Some(section) = section else {
         return through_pointer(session);
     };
@@ -160,11 +178,13 @@ fn through_pointer(session: &Session) -> Result<Log, LogError> {
     let fault = |fault: crate::translation::Fault| LogError::Absent(fault.to_string());
     let at = space.read_pointer(symbol.address).map_err(fault)?;
     let mut raw = [0; 72];
-    let raw = raw.get_mut(..Msgbuf::len_bytes(space.word())).unwrap_or_default();
+    let raw = raw
+        .get_mut(..Msgbuf::len_bytes(space.word()))
+        .unwrap_or_default();
     space.read_exact(at, raw).map_err(fault)?;
     let state = Msgbuf::parse(raw, space.endian(), space.word()).map_err(LogError::NotMsgbuf)?;
     let size = u64::from(state.msg_size);
-    if size > MAX_RING {
+    if size > MAX_RING.min(session.dump().memory().source().len()) {
         return Err(LogError::Absent(format!("it claims to have {size} bytes")));
     }
     let mut ring = vec![0; usize::try_from(size).unwrap_or(0)];
@@ -184,9 +204,27 @@ mod tests {
     fn lines_lose_their_priority_marks_and_nothing_else() {
         let log = Log::new(LogSource::Section, b"one\n<118>two\n<x>three\n\0\0", None);
         let lines: Vec<_> = log.lines().collect();
-        assert_eq!(lines[0], Line { priority: None, text: b"one" });
-        assert_eq!(lines[1], Line { priority: Some(118), text: b"two" });
-        assert_eq!(lines[2], Line { priority: None, text: b"<x>three" });
+        assert_eq!(
+            lines[0],
+            Line {
+                priority: None,
+                text: b"one"
+            }
+        );
+        assert_eq!(
+            lines[1],
+            Line {
+                priority: Some(118),
+                text: b"two"
+            }
+        );
+        assert_eq!(
+            lines[2],
+            Line {
+                priority: None,
+                text: b"<x>three"
+            }
+        );
         assert_eq!(lines.len(), 3);
         assert_eq!((log.order, log.wrapped), (LogOrder::NotFull, false));
     }

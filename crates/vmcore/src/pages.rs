@@ -19,6 +19,7 @@
 mod present;
 
 pub use present::PresentRun;
+pub(crate) use present::{Census, census};
 
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
@@ -32,10 +33,16 @@ use vmcore_format::paging::{
     Riscv64, Visitor, WalkError,
 };
 
-/// Table loads that are always allowed, and how many there may be for each page of the dump: each
-/// real page table is named once, or a few times where address spaces share it.
-const TABLE_LOADS_BASE: u64 = 1 << 16;
+/// Table loads that are always allowed, and how many there may be for each page of the file: each
+/// real page table is named once, or a few times where address spaces share it. Tables that the
+/// file lacks are named, too: at most one for each so many pages of the dump.
+const TABLE_LOADS_BASE: u64 = 1 << 12;
 const TABLE_LOADS_PER_PAGE: u64 = 4;
+const PAGES_PER_ABSENT_TABLE: u64 = 64;
+/// Work on mappings that is always allowed, and for each page of RAM: see [`Census::work`]. A
+/// kernel maps its RAM once or twice.
+const MAPPING_WORK_BASE: u64 = 1 << 18;
+const MAPPING_WORK_PER_PAGE: u64 = 4;
 /// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
@@ -79,10 +86,9 @@ pub trait MappingVisitor {
     }
 }
 
-impl<F: FnMut(Mapping)> MappingVisitor for F {
+impl<F: FnMut(Mapping) -> ControlFlow<()>> MappingVisitor for F {
     fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
-        self(mapping);
-        ControlFlow::Continue(())
+        self(mapping)
     }
 }
 
@@ -97,54 +103,93 @@ pub fn visit_mappings(
 ) -> Result<VisitSummary, Absence> {
     let memory = space.memory();
     let mut summary = VisitSummary::default();
-    let budget = TABLE_LOADS_PER_PAGE * present::page_count(memory)? + TABLE_LOADS_BASE;
+    let pages = present::page_count(memory)?;
+    let in_file = pages.min(memory.page_size().pages(memory.source().len()));
+    let table_loads =
+        TABLE_LOADS_BASE + TABLE_LOADS_PER_PAGE * in_file + pages / PAGES_PER_ABSENT_TABLE;
+    let mut adapter = Adapter {
+        memory,
+        visitor,
+        summary: &mut summary,
+        work_left: MAPPING_WORK_BASE + MAPPING_WORK_PER_PAGE * present::described(memory)?,
+        failed: Ok(()),
+    };
     for window in space.translation().windows() {
-        match &window.kind {
-            WindowKind::Linear(_) => {}
-            WindowKind::Segments(segments) => {
-                for segment in segments {
-                    let prot = Prot {
-                        write: segment.p_flags & PF_W != 0,
-                        execute: segment.p_flags & PF_X != 0,
-                    };
-                    let mapping = Mapping {
-                        va: VirtAddr(segment.p_vaddr),
-                        pa: PhysAddr(segment.p_paddr),
-                        len_bytes: segment.p_memsz,
-                        prot,
-                    };
-                    if visitor.mapping(mapping).is_break() {
-                        return Ok(summary);
-                    }
-                }
-            }
+        let flow = match &window.kind {
+            WindowKind::Linear(_) => ControlFlow::Continue(()),
+            WindowKind::Segments(segments) => segments.iter().try_for_each(|segment| {
+                let prot = Prot {
+                    write: segment.p_flags & PF_W != 0,
+                    execute: segment.p_flags & PF_X != 0,
+                };
+                adapter.mapping(Mapping {
+                    va: VirtAddr(segment.p_vaddr),
+                    pa: PhysAddr(segment.p_paddr),
+                    len_bytes: segment.p_memsz,
+                    prot,
+                })
+            }),
             WindowKind::Radix { mode, radix } => {
-                let mut adapter = Adapter { visitor, summary: &mut summary };
-                let mut budget = Budget { table_loads: budget };
+                let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
                 let len = usize::try_from(page).unwrap_or(0) * MAX_LEVELS;
                 let mut buf = vec![0; len];
                 let flow = with_paging!(*mode, P => {
                     paging::visit::<P, _>(radix, memory, &mut buf, &mut budget, &mut adapter)
                 });
-                summary.budget_exhausted = flow.is_break() && budget.table_loads == 0;
+                adapter.summary.budget_exhausted |= flow.is_break() && budget.table_loads == 0;
+                flow
             }
+        };
+        adapter.failed?;
+        if flow.is_break() {
+            break;
         }
     }
     Ok(summary)
 }
 
-/// Passes what the descent finds on to a [`MappingVisitor`].
+/// Passes what the descent finds on to a [`MappingVisitor`], and stops where it is too much.
 struct Adapter<'a, V> {
+    memory: &'a Memory,
     visitor: &'a mut V,
     summary: &'a mut VisitSummary,
+    work_left: u64,
+    failed: Result<(), Absence>,
+}
+
+impl<V: MappingVisitor> Adapter<'_, V> {
+    #[inline]
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
+        let work = if mapping.len_bytes == self.memory.page_size().bytes() {
+            1
+        } else {
+            match census(self.memory, mapping) {
+                Ok(census) => census.work(),
+                Err(absence) => {
+                    self.failed = Err(absence);
+                    return ControlFlow::Break(());
+                }
+            }
+        };
+        let Some(left) = self.work_left.checked_sub(work) else {
+            self.summary.budget_exhausted = true;
+            return ControlFlow::Break(());
+        };
+        self.work_left = left;
+        self.visitor.mapping(mapping)
+    }
 }
 
 impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
     #[inline]
     fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
-        let len_bytes = leaf.len_bytes();
-        self.visitor.mapping(Mapping { va, pa: leaf.pa, len_bytes, prot: leaf.prot })
+        self.mapping(Mapping {
+            va,
+            pa: leaf.pa,
+            len_bytes: leaf.len_bytes(),
+            prot: leaf.prot,
+        })
     }
 
     fn table(&mut self, pa: PhysAddr, _level: u32) -> ControlFlow<()> {
@@ -159,7 +204,8 @@ impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
     }
 }
 
-/// The parts of a mapping that are in the dump, in ascending order.
+/// The parts of a mapping that are in the dump, in ascending order; of a full dump, those in its
+/// file.
 pub fn present_runs(
     memory: &Memory,
     mapping: Mapping,
@@ -176,13 +222,25 @@ pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
     present::page_count(memory)
 }
 
+/// Pages that have a number in [`PresentRun`] and [`Chunk`]: those of [`page_count`], but of a full
+/// dump only those in its file.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read.
+pub fn numbered_page_count(memory: &Memory) -> Result<u64, Absence> {
+    present::numbered(memory)
+}
+
 /// Pages of the file that hold nothing but zeros. Reads them all.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
 pub fn count_zeros(memory: &Memory) -> Result<u64, Absence> {
     let mut zeros = 0;
-    scan(memory, |_, page| zeros += u64::from(is_zero(page)))?;
+    scan(memory, |page| {
+        zeros += u64::from(is_zero(page.bytes));
+        ControlFlow::Continue(())
+    })?;
     Ok(zeros)
 }
 
@@ -194,35 +252,139 @@ pub fn is_zero(bytes: &[u8]) -> bool {
     chunks.iter().all(zero) && rest.iter().all(|byte| *byte == 0)
 }
 
-/// Reads the pages of the dump in the order of the file, in large pieces, and shows each with its
-/// offset. A truncated file's last page comes as far as it goes.
+/// A page as [`scan`] shows it.
+#[derive(Clone, Copy, Debug)]
+pub struct ScannedPage<'a> {
+    /// Where its first byte is in memory; `None` for a set bit that is no page of any RAM range.
+    pub pa: Option<PhysAddr>,
+    /// Where it starts in the file.
+    pub offset: FileOffset,
+    /// Its bytes; fewer than a page at the ends of a full dump's range, and at the end of a
+    /// truncated file.
+    pub bytes: &'a [u8],
+}
+
+/// Reads the pages of the dump in the order of the file, in large pieces, and shows each until
+/// `on_page` breaks off.
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
-pub fn scan(memory: &Memory, mut on_page: impl FnMut(FileOffset, &[u8])) -> Result<(), Absence> {
+pub fn scan(
+    memory: &Memory,
+    mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
+) -> Result<(), Absence> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
-    let mut buf = vec![0; SCAN_BYTES];
-    for (start, end) in present::extents(memory)? {
-        let mut at = start;
-        while at < end {
-            let want = usize::try_from(end.0 - at.0).unwrap_or(SCAN_BYTES).min(SCAN_BYTES);
-            let part = buf.get_mut(..want).unwrap_or_default();
-            let read = memory
-                .source()
-                .read_positional(at.0, part)
-                .map_err(|error| Absence::Io { offset: at, kind: error.kind() })?;
-            let mut offset = at;
-            for bytes in part.get(..read).unwrap_or_default().chunks(page) {
-                on_page(offset, bytes);
+    let mut buf = scan_buffer(memory);
+    for extent in present::extents(memory)? {
+        let mut pages = present::pages_of(memory, &extent);
+        let flow = chunks_of(memory, &extent, &mut buf, |chunk| {
+            let mut offset = chunk.offset;
+            for bytes in chunk.bytes.chunks(page) {
+                let pa = pages.next().and_then(|(pa, _)| pa);
+                on_page(ScannedPage { pa, offset, bytes })?;
                 offset.0 += bytes.len() as u64;
             }
-            if read < want {
-                break;
-            }
-            at.0 += read as u64;
+            ControlFlow::Continue(())
+        })?;
+        if flow.is_break() {
+            break;
         }
     }
     Ok(())
+}
+
+/// Pages that lie together in the file, as [`scan_chunks`] shows them.
+#[derive(Clone, Copy, Debug)]
+pub struct Chunk<'a> {
+    /// Number of the first page in the dump.
+    pub number: u64,
+    /// Where the first page starts in the file.
+    pub offset: FileOffset,
+    /// Their bytes, at most a MiB; the last page may be cut.
+    pub bytes: &'a [u8],
+}
+
+/// As [`scan`], but in the large pieces in which the file is read.
+///
+/// # Errors
+/// Returns an error if the file cannot be read.
+pub fn scan_chunks(
+    memory: &Memory,
+    mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
+) -> Result<(), Absence> {
+    let mut buf = scan_buffer(memory);
+    for extent in present::extents(memory)? {
+        if chunks_of(memory, &extent, &mut buf, &mut on_chunk)?.is_break() {
+            break;
+        }
+    }
+    Ok(())
+}
+
+/// Room for a chunk, or for all pages of a small dump.
+fn scan_buffer(memory: &Memory) -> Vec<u8> {
+    let page = memory.page_size();
+    let all = page.round_up(memory.source().len());
+    let len = all.and_then(|all| usize::try_from(all).ok());
+    vec![0; len.map_or(SCAN_BYTES, |len| len.min(SCAN_BYTES))]
+}
+
+/// Reads one extent, up to its end or the file's.
+fn chunks_of(
+    memory: &Memory,
+    extent: &present::Extent,
+    buf: &mut [u8],
+    mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
+) -> Result<ControlFlow<()>, Absence> {
+    let mut at = extent.start;
+    let mut number = extent.first_page;
+    while at < extent.end {
+        let want = usize::try_from(extent.end.0 - at.0)
+            .unwrap_or(buf.len())
+            .min(buf.len());
+        let part = buf.get_mut(..want).unwrap_or_default();
+        let read = memory
+            .source()
+            .read_positional(at.0, part)
+            .map_err(|error| Absence::Io {
+                offset: at,
+                kind: error.kind(),
+            })?;
+        let bytes = part.get(..read).unwrap_or_default();
+        if !bytes.is_empty() {
+            let chunk = Chunk {
+                number,
+                offset: at,
+                bytes,
+            };
+            if on_chunk(chunk).is_break() {
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        if read < want {
+            break;
+        }
+        at.0 += read as u64;
+        number += (read as u64) >> memory.page_size().shift();
+    }
+    Ok(ControlFlow::Continue(()))
+}
+
+/// Every numbered page and where it starts in the file, in the order of the file.
+pub fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
+    let size = memory.page_size();
+    let pages = present::extents(memory)
+        .unwrap_or_default()
+        .into_iter()
+        .flat_map(|extent| present::pages_of(memory, &extent));
+    pages.map(move |(pa, offset)| (pa.map(|pa| size.pfn(pa)), offset))
+}
+
+/// The page that holds file offset `offset`, which lies among the pages: where its first byte is in
+/// memory, and in the file.
+#[must_use]
+pub fn page_at(memory: &Memory, offset: FileOffset) -> Option<(Option<PhysAddr>, FileOffset)> {
+    present::at(memory, offset).map(|(_, pa, start)| (pa, start))
 }
 
 /// Every page of the dump with all its known virtual addresses.
@@ -233,8 +395,11 @@ pub struct PageMap<'a> {
     /// The first and the last mapping of each page, by its number in the file.
     heads: Vec<(u32, u32)>,
     nodes: Vec<Node>,
+    /// One bit for each page: it holds page-table entries.
+    tables: Vec<u64>,
     summary: VisitSummary,
-    dropped_mappings: u64,
+    absent_pages: u64,
+    is_cut_short: bool,
 }
 
 /// A mapping of one page.
@@ -256,6 +421,8 @@ pub struct Page<'m> {
     pub offset: FileOffset,
     /// Its address in the direct map, if there is one and it reaches the page.
     pub direct_map: Option<VirtAddr>,
+    /// Whether it holds page-table entries.
+    pub is_table: bool,
     first: u32,
 }
 
@@ -266,37 +433,51 @@ impl<'a> PageMap<'a> {
     /// Returns an error if the bitmap cannot be read.
     pub fn build(space: AddressSpace<'a>) -> Result<Self, Absence> {
         let memory = space.memory();
-        let pages = present::page_count(memory)?;
-        let direct_map = space.translation().windows().iter().find_map(|window| match window.kind {
-            WindowKind::Linear(map) => Some(map),
-            _ => None,
-        });
-        let mut map = Self {
+        let pages = present::numbered(memory)?;
+        let direct_map =
+            space
+                .translation()
+                .windows()
+                .iter()
+                .find_map(|window| match window.kind {
+                    WindowKind::Linear(map) => Some(map),
+                    _ => None,
+                });
+        let len = usize::try_from(pages).unwrap_or(0);
+        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
+        let map = Self {
             memory,
             direct_map,
-            heads: vec![(NONE, NONE); usize::try_from(pages).unwrap_or(0)],
+            heads: vec![(NONE, NONE); len],
             nodes: Vec::new(),
+            tables: vec![0; len.div_ceil(64)],
             summary: VisitSummary::default(),
-            dropped_mappings: 0,
+            absent_pages: 0,
+            is_cut_short: false,
         };
-        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
-        let mut failed = Ok(());
-        let summary = visit_mappings(space, &mut |mapping: Mapping| {
-            let result = present::runs(memory, mapping, |run| map.add(run, mapping, limit));
-            failed = failed.and(result);
-        })?;
-        failed?;
-        map.summary = summary;
-        Ok(map)
+        let mut builder = Builder {
+            map,
+            limit,
+            failed: Ok(()),
+        };
+        let summary = visit_mappings(space, &mut builder)?;
+        builder.failed?;
+        let is_cut_short = builder.map.is_cut_short || summary.budget_exhausted;
+        Ok(Self {
+            summary,
+            is_cut_short,
+            ..builder.map
+        })
     }
 
-    /// Adds a mapping of pages that lie together in the file.
-    fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) {
+    /// Adds a mapping of pages that lie together in the file; breaks off at the limit.
+    fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) -> ControlFlow<()> {
         let size = self.memory.page_size();
+        let first_va = run.va.0.wrapping_sub(run.skipped_bytes);
         for page in 0..run.len_pages {
             if self.nodes.len() as u64 >= limit {
-                self.dropped_mappings += 1;
-                continue;
+                self.is_cut_short = true;
+                return ControlFlow::Break(());
             }
             let Some((first, last)) = usize::try_from(run.number + page)
                 .ok()
@@ -308,13 +489,21 @@ impl<'a> PageMap<'a> {
             let node = u32::try_from(self.nodes.len()).unwrap_or(NONE);
             if *first == NONE {
                 *first = node;
-            } else if let Some(last) = usize::try_from(*last).ok().and_then(|last| self.nodes.get_mut(last)) {
+            } else if let Some(last) = usize::try_from(*last)
+                .ok()
+                .and_then(|last| self.nodes.get_mut(last))
+            {
                 last.next = node;
             }
             *last = node;
-            let va = run.va.0.wrapping_add(page << size.shift());
-            self.nodes.push(Node { va, prot: mapping.prot, next: NONE });
+            let va = first_va.wrapping_add(page << size.shift());
+            self.nodes.push(Node {
+                va,
+                prot: mapping.prot,
+                next: NONE,
+            });
         }
+        ControlFlow::Continue(())
     }
 
     /// What the visit of the page tables met.
@@ -323,13 +512,19 @@ impl<'a> PageMap<'a> {
         &self.summary
     }
 
-    /// Mappings that were not kept, because the tables hold more than a sound kernel would.
+    /// Pages that the kernel map names and the dump does not have: device memory, no-dump memory.
     #[must_use]
-    pub const fn dropped_mappings(&self) -> u64 {
-        self.dropped_mappings
+    pub const fn absent_pages(&self) -> u64 {
+        self.absent_pages
     }
 
-    /// How many pages the dump has by its headers and bitmap.
+    /// Whether mappings are missing here, because the tables hold more than a sound kernel would.
+    #[must_use]
+    pub const fn is_cut_short(&self) -> bool {
+        self.is_cut_short
+    }
+
+    /// How many pages there are: see [`numbered_page_count`].
     #[must_use]
     pub fn len(&self) -> usize {
         self.heads.len()
@@ -343,25 +538,74 @@ impl<'a> PageMap<'a> {
 
     /// Every page, in the order of the file.
     pub fn pages(&self) -> impl Iterator<Item = Page<'_>> {
-        present::all(self.memory).zip(&self.heads).map(|((pfn, offset), (first, _))| Page {
-            map: self,
-            pfn,
-            offset,
-            direct_map: self.direct_of(pfn),
-            first: *first,
-        })
+        (0..)
+            .zip(all(self.memory))
+            .map_while(|(number, (pfn, offset))| self.page(number, pfn, offset))
     }
 
     /// The page that holds file offset `offset`, which lies among the pages.
     #[must_use]
     pub fn page_at(&self, offset: FileOffset) -> Option<Page<'_>> {
-        let (number, pfn, start) = present::at(self.memory, offset)?;
-        let (first, _) = *self.heads.get(usize::try_from(number).ok()?)?;
-        Some(Page { map: self, pfn, offset: start, direct_map: self.direct_of(pfn), first })
+        let (number, pa, start) = present::at(self.memory, offset)?;
+        let pfn = pa.map(|pa| self.memory.page_size().pfn(pa));
+        self.page(usize::try_from(number).ok()?, pfn, start)
+    }
+
+    fn page(&self, number: usize, pfn: Option<Pfn>, offset: FileOffset) -> Option<Page<'_>> {
+        let (first, _) = *self.heads.get(number)?;
+        let is_table = self
+            .tables
+            .get(number / 64)
+            .is_some_and(|word| word >> (number % 64) & 1 == 1);
+        Some(Page {
+            map: self,
+            pfn,
+            offset,
+            direct_map: self.direct_of(pfn),
+            is_table,
+            first,
+        })
     }
 
     fn direct_of(&self, pfn: Option<Pfn>) -> Option<VirtAddr> {
         self.direct_map?.virt_of(self.memory.page_size().base(pfn?))
+    }
+}
+
+/// Fills a [`PageMap`] from what the visit finds.
+struct Builder<'a> {
+    map: PageMap<'a>,
+    limit: u64,
+    failed: Result<(), Absence>,
+}
+
+impl MappingVisitor for Builder<'_> {
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
+        let Self { map, limit, failed } = self;
+        let (mut present, mut flow) = (0, ControlFlow::Continue(()));
+        let result = present::runs(map.memory, mapping, |run| {
+            present += run.len_pages;
+            if flow.is_continue() {
+                flow = map.add(run, mapping, *limit);
+            }
+        });
+        let named = map.memory.page_size().pages(mapping.len_bytes);
+        map.absent_pages = map
+            .absent_pages
+            .saturating_add(named.saturating_sub(present));
+        *failed = failed.and(result);
+        flow
+    }
+
+    fn table(&mut self, pa: PhysAddr) {
+        let map = &mut self.map;
+        let number =
+            present::number_of(map.memory, pa).and_then(|number| usize::try_from(number).ok());
+        if let Some(number) = number
+            && let Some(word) = map.tables.get_mut(number / 64)
+        {
+            *word |= 1 << (number % 64);
+        }
     }
 }
 

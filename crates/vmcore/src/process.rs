@@ -34,7 +34,9 @@ use vmcore_format::addr::VirtAddr;
 /// `MAXCOMLEN` + 1: bytes of `p_comm` and `td_name`.
 const NAME_LEN: usize = 20;
 /// The most processes, and threads in all, that are listed.
-const MAX_ITEMS: usize = 1_000_000;
+const MAX_ITEMS: u64 = 1_000_000;
+/// No `struct proc` or `struct thread` is smaller: a dump has fewer of them than so many bytes.
+const MIN_ITEM_BYTES: u64 = 256;
 /// Below this `__FreeBSD_version` zombies have a list of their own.
 const ZOMBPROC_GONE: i32 = 1_300_042;
 /// The most slots of the pid hash that are looked at.
@@ -111,13 +113,21 @@ impl Process {
 pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
     let space = session.space()?;
     let constants = Constants::read(session)?;
+    let dump_bytes = session.dump().memory().source().len();
     let mut walk = Walk {
         space,
+        max_items: usize::try_from((dump_bytes / MIN_ITEM_BYTES).min(MAX_ITEMS)).unwrap_or(0),
+        hash_slots: (dump_bytes / space.word().bytes()).min(MAX_HASH_SLOTS),
         constants,
         pcbs: PcbFinder::new(session, &constants)?,
         seen: HashSet::new(),
+        chained: HashSet::new(),
         threads: 0,
-        list: ProcessList { processes: Vec::new(), crashed_tid: constants.dumptid, problems: Vec::new() },
+        list: ProcessList {
+            processes: Vec::new(),
+            crashed_tid: constants.dumptid,
+            problems: Vec::new(),
+        },
     };
     let address = |name: &str| session.symbol(name).map(|symbol| symbol.address);
     match space.read_pointer(address("allproc")?) {
@@ -125,7 +135,10 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
         Ok(first) => walk.processes(first, constants.p_list, false),
         Err(fault) => walk.problem("allproc", &fault),
     }
-    if let (Ok(zombproc), true) = (address("zombproc"), constants.osreldate < Some(ZOMBPROC_GONE)) {
+    if let (Ok(zombproc), true) = (
+        address("zombproc"),
+        constants.osreldate < Some(ZOMBPROC_GONE),
+    ) {
         match space.read_pointer(zombproc) {
             Ok(first) => walk.processes(first, constants.p_list, true),
             Err(fault) => walk.problem("zombproc", &fault),
@@ -138,10 +151,14 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
 
 struct Walk<'a> {
     space: AddressSpace<'a>,
+    max_items: usize,
+    hash_slots: u64,
     constants: Constants,
     pcbs: PcbFinder<'a>,
     /// Processes and threads that were listed.
     seen: HashSet<VirtAddr>,
+    /// Processes that were found by the pid hash: each is in one chain.
+    chained: HashSet<VirtAddr>,
     threads: usize,
     list: ProcessList,
 }
@@ -159,7 +176,7 @@ impl Walk<'_> {
     /// Follows a list of processes from `first` by the link at `link`.
     fn processes(&mut self, first: VirtAddr, link: u64, zombie: bool) {
         let mut next = first;
-        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && self.seen.insert(next) {
+        while next.0 != 0 && self.list.processes.len() < self.max_items && self.seen.insert(next) {
             if let Err(fault) = self.process(next, zombie) {
                 self.problem(&format!("process list at {next}"), &fault);
                 return;
@@ -173,9 +190,19 @@ impl Walk<'_> {
 
     fn process(&mut self, address: VirtAddr, zombie: bool) -> Result<(), Fault> {
         let constants = self.constants;
-        let pid = self.space.read_i32(Self::member(address, constants.p_pid))?;
-        let comm = self.space.read_string(Self::member(address, constants.p_comm), NAME_LEN)?;
-        let mut process = Process { address, pid, comm, zombie, threads: Vec::new() };
+        let pid = self
+            .space
+            .read_i32(Self::member(address, constants.p_pid))?;
+        let comm = self
+            .space
+            .read_string(Self::member(address, constants.p_comm), NAME_LEN)?;
+        let mut process = Process {
+            address,
+            pid,
+            comm,
+            zombie,
+            threads: Vec::new(),
+        };
         if let Err(fault) = self.threads(&mut process) {
             self.problem(&format!("threads of process {pid}"), &fault);
         }
@@ -185,26 +212,45 @@ impl Walk<'_> {
 
     fn threads(&mut self, process: &mut Process) -> Result<(), Fault> {
         let constants = self.constants;
-        let mut next = self.space.read_pointer(Self::member(process.address, constants.p_threads))?;
-        while next.0 != 0 && self.threads < MAX_ITEMS && self.seen.insert(next) {
+        let mut next = self
+            .space
+            .read_pointer(Self::member(process.address, constants.p_threads))?;
+        while next.0 != 0 && self.threads < self.max_items && self.seen.insert(next) {
             self.threads += 1;
             let thread = self.thread(next)?;
             process.threads.push(thread);
-            next = self.space.read_pointer(Self::member(next, constants.td_plist))?;
+            next = self
+                .space
+                .read_pointer(Self::member(next, constants.td_plist))?;
         }
         Ok(())
     }
 
     fn thread(&mut self, address: VirtAddr) -> Result<Thread, Fault> {
         let constants = self.constants;
-        let tid = self.space.read_i32(Self::member(address, constants.td_tid))?;
-        let name = self.space.read_string(Self::member(address, constants.td_name), NAME_LEN)?;
-        let oncpu = self.space.read_i32(Self::member(address, constants.td_oncpu)).unwrap_or(-1);
+        let tid = self
+            .space
+            .read_i32(Self::member(address, constants.td_tid))?;
+        let name = self
+            .space
+            .read_string(Self::member(address, constants.td_name), NAME_LEN)?;
+        let oncpu = self
+            .space
+            .read_i32(Self::member(address, constants.td_oncpu))
+            .unwrap_or(-1);
         let crashed = constants.dumptid == Some(tid);
         let cpu = self.pcbs.cpu_of(address, oncpu);
         let pcb = self.pcbs.find(address, cpu, crashed);
         let registers = pcb.and_then(|pcb| self.pcbs.registers(pcb));
-        Ok(Thread { address, tid, name, cpu, crashed, pcb, registers })
+        Ok(Thread {
+            address,
+            tid,
+            name,
+            cpu,
+            crashed,
+            pcb,
+            registers,
+        })
     }
 
     /// Every process is in the pid hash, the dead too: those not seen yet are zombies, unless the
@@ -219,7 +265,7 @@ impl Walk<'_> {
             (Err(fault), _) | (_, Err(fault)) => return self.problem("pidhashtbl", &fault),
         };
         let zombies = self.list.problems.is_empty();
-        for slot in 0..=mask.min(MAX_HASH_SLOTS) {
+        for slot in 0..=mask.min(self.hash_slots) {
             match self.space.read_pointer(Self::member(table, slot * word)) {
                 // A chain through the living goes on behind them.
                 Ok(first) => self.hash_chain(first, link, zombies),
@@ -230,8 +276,8 @@ impl Walk<'_> {
 
     fn hash_chain(&mut self, first: VirtAddr, link: u64, zombies: bool) {
         let mut next = first;
-        let mut chain = HashSet::new();
-        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && chain.insert(next) {
+        while next.0 != 0 && self.list.processes.len() < self.max_items && self.chained.insert(next)
+        {
             if self.seen.insert(next)
                 && let Err(fault) = self.process(next, zombies)
             {

@@ -42,8 +42,14 @@ const AMD64: &[(&str, usize)] = &[
     ("rbx", 48),
     ("rip", 56),
 ];
-const I386: &[(&str, usize)] =
-    &[("edi", 0), ("esi", 4), ("ebp", 8), ("esp", 12), ("ebx", 16), ("eip", 20)];
+const I386: &[(&str, usize)] = &[
+    ("edi", 0),
+    ("esi", 4),
+    ("ebp", 8),
+    ("esp", 12),
+    ("ebx", 16),
+    ("eip", 20),
+];
 /// From osreldate 1400084 on.
 const ARM64: &[(&str, usize)] = &[
     ("x19", 0),
@@ -120,14 +126,24 @@ impl PcbLayout {
             Arch::Arm64 => (ARM64, "pc", "sp", "fp"),
             Arch::Riscv64 => (RISCV64, "pc", "sp", "fp"),
         };
-        Self { fields, word: arch.word(), pc, sp, fp }
+        Self {
+            fields,
+            word: arch.word(),
+            pc,
+            sp,
+            fp,
+        }
     }
 
     /// Bytes of a `struct pcb` that hold registers.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         let word = if self.word == Width::W32 { 4 } else { 8 };
-        self.fields.iter().map(|(_, offset)| offset + word).max().unwrap_or(0)
+        self.fields
+            .iter()
+            .map(|(_, offset)| offset + word)
+            .max()
+            .unwrap_or(0)
     }
 }
 
@@ -143,14 +159,22 @@ impl Registers {
     #[must_use]
     pub fn from_pcb(layout: &PcbLayout, pcb: &[u8]) -> Self {
         let value = |offset: usize| layout.word.item(Endian::Little, pcb.get(offset..)?, 0);
-        let values = layout.fields.iter().filter_map(|(name, at)| Some((*name, value(*at)?)));
-        Self { values: values.collect() }
+        let values = layout
+            .fields
+            .iter()
+            .filter_map(|(name, at)| Some((*name, value(*at)?)));
+        Self {
+            values: values.collect(),
+        }
     }
 
     /// A register by its name; `None` if it was not saved.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {
-        self.values.iter().find(|(known, _)| *known == name).map(|(_, value)| *value)
+        self.values
+            .iter()
+            .find(|(known, _)| *known == name)
+            .map(|(_, value)| *value)
     }
 
     /// Every register that was saved.

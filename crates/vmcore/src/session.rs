@@ -111,7 +111,7 @@ pub enum SessionError {
         /// The file.
         kernel: PathBuf,
         /// What differs.
-        how: KernelMatch,
+        how: Box<KernelMatch>,
     },
     /// The kernel file lacks a symbol.
     #[error("{} has no symbol {name}", kernel.display())]
@@ -163,7 +163,10 @@ impl Session {
             KernelChoice::None => {}
             KernelChoice::Given(path) => session.kernel = Some(KernelFile::open(path)?),
             KernelChoice::Find(places) => {
-                let ids = session.build_ids().map(|ids| ids.ids.clone()).unwrap_or_default();
+                let ids = session
+                    .build_ids()
+                    .map(|ids| ids.ids.clone())
+                    .unwrap_or_default();
                 let search = kernel::search(&ids, core, places);
                 session.tried = search.tried;
                 session.kernel = search.found;
@@ -206,9 +209,11 @@ impl Session {
     /// Returns an error for a full dump without a kernel file that leads to its page tables.
     pub fn space(&self) -> Result<AddressSpace<'_>, SessionError> {
         match &self.translation {
-            Ok(translation) => {
-                Ok(AddressSpace::new(self.dump.memory(), self.dump.arch(), translation))
-            }
+            Ok(translation) => Ok(AddressSpace::new(
+                self.dump.memory(),
+                self.dump.arch(),
+                translation,
+            )),
             Err(RootError::NeedsKernel) => Err(self.no_kernel()),
             Err(error) => Err(SessionError::Root(*error)),
         }
@@ -224,7 +229,7 @@ impl Session {
             Some(how) if how.is_mismatch() && !self.force => Err(SessionError::Mismatch {
                 dump: self.dump.path().to_owned(),
                 kernel: kernel.path().to_owned(),
-                how: how.clone(),
+                how: Box::new(how.clone()),
             }),
             _ => Ok(kernel),
         }
@@ -236,10 +241,13 @@ impl Session {
     /// Returns an error if there is no matching kernel file, or it lacks the symbol.
     pub fn symbol(&self, name: &str) -> Result<Symbol<'_>, SessionError> {
         let kernel = self.matching_kernel()?;
-        kernel.symbols().find(name).ok_or_else(|| SessionError::NoSymbol {
-            name: name.to_owned(),
-            kernel: kernel.path().to_owned(),
-        })
+        kernel
+            .symbols()
+            .find(name)
+            .ok_or_else(|| SessionError::NoSymbol {
+                name: name.to_owned(),
+                kernel: kernel.path().to_owned(),
+            })
     }
 
     /// The build ids in the dump; `None` if there are none. Small dumps are searched for notes if
@@ -269,7 +277,10 @@ impl Session {
 
     fn compare(&self, kernel: &KernelFile) -> KernelMatch {
         if kernel.arch() != self.dump.arch() {
-            return KernelMatch::OtherArch { dump: self.dump.arch(), file: kernel.arch() };
+            return KernelMatch::OtherArch {
+                dump: self.dump.arch(),
+                file: kernel.arch(),
+            };
         }
         if let (Some(ids), Some(file)) = (self.build_ids(), kernel.build_id()) {
             if ids.ids.contains(&file) {
@@ -315,7 +326,11 @@ fn version_in_file(kernel: &KernelFile) -> Option<String> {
 /// The symbols that lead to the root of a full dump's page tables.
 fn root_symbols(kernel: &KernelFile) -> RootSymbols {
     let symbols = kernel.symbols();
-    let address = |name| symbols.find(name).map(|symbol: Symbol<'_>| VirtAddr(symbol.address.0));
+    let address = |name| {
+        symbols
+            .find(name)
+            .map(|symbol: Symbol<'_>| VirtAddr(symbol.address.0))
+    };
     RootSymbols {
         kernbase: address("kernbase"),
         KPML4phys: address("KPML4phys"),

@@ -57,7 +57,11 @@ impl<'a> AddressSpace<'a> {
     /// The address space that `translation` describes over `memory`.
     #[must_use]
     pub const fn new(memory: &'a Memory, arch: Arch, translation: &'a Translation) -> Self {
-        Self { memory, translation, arch }
+        Self {
+            memory,
+            translation,
+            arch,
+        }
     }
 
     /// The physical memory behind it.
@@ -104,7 +108,14 @@ impl<'a> AddressSpace<'a> {
         let mut done = 0;
         while done < buf.len() {
             let Some(at) = va.checked_add(done as u64) else {
-                return pending.finish(self, va, buf, Some(Fault::NoWindow { va: VirtAddr(u64::MAX) }));
+                return pending.finish(
+                    self,
+                    va,
+                    buf,
+                    Some(Fault::NoWindow {
+                        va: VirtAddr(u64::MAX),
+                    }),
+                );
             };
             match self.locate(at) {
                 Ok((found, offset)) => {
@@ -114,7 +125,11 @@ impl<'a> AddressSpace<'a> {
                         if let Err(part) = pending.read(self, va, buf) {
                             return part;
                         }
-                        pending = Run { offset, start: done, len };
+                        pending = Run {
+                            offset,
+                            start: done,
+                            len,
+                        };
                     }
                     done += len;
                 }
@@ -130,7 +145,8 @@ impl<'a> AddressSpace<'a> {
     /// Returns why the first missing byte is missing; `buf` may have been changed before it.
     #[inline]
     pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), Fault> {
-        if self.left_in_page(va, buf.len()) == buf.len() {
+        // Nothing can be read from anywhere.
+        if !buf.is_empty() && self.left_in_page(va, buf.len()) == buf.len() {
             let (found, offset) = self.locate(va)?;
             let pa = found.leaf.pa;
             if self.memory.contiguous(pa, buf.len()) == buf.len() {
@@ -153,7 +169,10 @@ impl<'a> AddressSpace<'a> {
             let at = VirtAddr(va.0.wrapping_add(done as u64));
             let part = match buf.get_mut(done..) {
                 Some(rest) if at >= va => self.read(at, rest),
-                _ => PartialRead { len: 0, fault: Some(Fault::NoWindow { va: at }) },
+                _ => PartialRead {
+                    len: 0,
+                    fault: Some(Fault::NoWindow { va: at }),
+                },
             };
             done += part.len;
             let Some(fault) = part.fault else { break };
@@ -269,7 +288,12 @@ impl Run {
     }
 
     /// Reads the run into its place.
-    fn read(self, space: &AddressSpace<'_>, va: VirtAddr, buf: &mut [u8]) -> Result<(), PartialRead> {
+    fn read(
+        self,
+        space: &AddressSpace<'_>,
+        va: VirtAddr,
+        buf: &mut [u8],
+    ) -> Result<(), PartialRead> {
         let Some(part) = buf.get_mut(self.start..self.start + self.len) else {
             return Ok(());
         };
@@ -282,16 +306,31 @@ impl Run {
         }
         let at = VirtAddr(va.0.wrapping_add((self.start + got) as u64));
         let offset = FileOffset(self.offset.0 + got as u64);
-        let pa = space.translation.lookup(space.memory, at).map(|found| found.leaf.pa).unwrap_or_default();
+        let pa = space
+            .translation
+            .lookup(space.memory, at)
+            .map(|found| found.leaf.pa)
+            .unwrap_or_default();
         let absence = match kind {
             Some(kind) => Absence::Io { offset, kind },
             None => {
                 let file_len = FileOffset(space.memory.source.len());
-                Absence::Truncated { pa, offset, file_len }
+                Absence::Truncated {
+                    pa,
+                    offset,
+                    file_len,
+                }
             }
         };
-        let fault = Fault::PageAbsent { va: at, pa, absence };
-        Err(PartialRead { len: self.start + got, fault: Some(fault) })
+        let fault = Fault::PageAbsent {
+            va: at,
+            pa,
+            absence,
+        };
+        Err(PartialRead {
+            len: self.start + got,
+            fault: Some(fault),
+        })
     }
 
     /// Reads what is pending and ends the read with `fault`.
@@ -303,7 +342,10 @@ impl Run {
         fault: Option<Fault>,
     ) -> PartialRead {
         match self.read(space, va, buf) {
-            Ok(()) => PartialRead { len: self.start + self.len, fault },
+            Ok(()) => PartialRead {
+                len: self.start + self.len,
+                fault,
+            },
             Err(part) => part,
         }
     }

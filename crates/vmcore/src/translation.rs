@@ -29,8 +29,8 @@ use vmcore_format::arch::Arch;
 use vmcore_format::elf::Segment;
 use vmcore_format::header::{DirectMap, Header};
 use vmcore_format::paging::{
-    self, Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Leaf, Paging, Prot, Radix, Riscv64,
-    Step, TableRef, WalkError,
+    self, Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Leaf, Paging, Prot, Radix,
+    Riscv64, Step, TableRef, WalkError,
 };
 
 /// Which architecture's page-table entries.
@@ -55,12 +55,30 @@ pub enum PagingMode {
 macro_rules! with_paging {
     ($mode:expr, $P:ident => $body:expr) => {
         match $mode {
-            PagingMode::Amd64 => { type $P = Amd64; $body }
-            PagingMode::Arm64Granule4K => { type $P = Arm64Granule4K; $body }
-            PagingMode::Arm64Granule16K => { type $P = Arm64Granule16K; $body }
-            PagingMode::I386 => { type $P = I386; $body }
-            PagingMode::I386Pae => { type $P = I386Pae; $body }
-            PagingMode::Riscv64 => { type $P = Riscv64; $body }
+            PagingMode::Amd64 => {
+                type $P = Amd64;
+                $body
+            }
+            PagingMode::Arm64Granule4K => {
+                type $P = Arm64Granule4K;
+                $body
+            }
+            PagingMode::Arm64Granule16K => {
+                type $P = Arm64Granule16K;
+                $body
+            }
+            PagingMode::I386 => {
+                type $P = I386;
+                $body
+            }
+            PagingMode::I386Pae => {
+                type $P = I386Pae;
+                $body
+            }
+            PagingMode::Riscv64 => {
+                type $P = Riscv64;
+                $body
+            }
         }
     };
 }
@@ -71,7 +89,11 @@ impl PagingMode {
     #[must_use]
     pub fn entry_name(self, level: u32) -> &'static str {
         let names = with_paging!(self, P => P::ENTRY_NAMES);
-        usize::try_from(level).ok().and_then(|level| names.get(level)).copied().unwrap_or("entry")
+        usize::try_from(level)
+            .ok()
+            .and_then(|level| names.get(level))
+            .copied()
+            .unwrap_or("entry")
     }
 }
 
@@ -135,7 +157,9 @@ pub enum Via {
 #[non_exhaustive]
 pub enum Fault {
     /// In no window: a user address, or a part of the kernel's space that dumps do not describe.
-    #[error("{va} is in no part of the address space that this dump describes (user space, or not kernel memory)")]
+    #[error(
+        "{va} is in no part of the address space that this dump describes (user space, or not kernel memory)"
+    )]
     NoWindow {
         /// The address.
         va: VirtAddr,
@@ -192,8 +216,13 @@ impl Fault {
     pub const fn is_truncation(&self) -> bool {
         matches!(
             self,
-            Self::TableAbsent { absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. }, .. }
-                | Self::PageAbsent { absence: Absence::Truncated { .. }, .. }
+            Self::TableAbsent {
+                absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. },
+                ..
+            } | Self::PageAbsent {
+                absence: Absence::Truncated { .. },
+                ..
+            }
         )
     }
 }
@@ -212,7 +241,9 @@ impl Translation {
                     last: VirtAddr(u64::MAX),
                     kind: WindowKind::Segments(header.virtual_segments.clone()),
                 };
-                Ok(Self { windows: vec![window] })
+                Ok(Self {
+                    windows: vec![window],
+                })
             }
             DumpKind::Full(header) => {
                 let symbols = symbols.ok_or(RootError::NeedsKernel)?;
@@ -222,7 +253,9 @@ impl Translation {
                     last: VirtAddr(header.arch.va_max()),
                     kind: WindowKind::Radix { mode, radix },
                 };
-                Ok(Self { windows: vec![window] })
+                Ok(Self {
+                    windows: vec![window],
+                })
             }
         }
     }
@@ -241,22 +274,37 @@ impl Translation {
             (Arch::I386, _) => (PagingMode::I386, section(0, 4)),
             (Arch::Riscv64, _) => (PagingMode::Riscv64, section(0, 8)),
         };
+        // Entries behind the last address of a 32-bit kernel map nothing.
+        let last = VirtAddr(header.arch.va_max());
+        let shift = with_paging!(mode, P => P::shift(radix.level));
+        let reachable = last
+            .checked_sub(header.kernbase)
+            .map_or(0, |bytes| (bytes >> shift) + 1);
+        let radix = Radix {
+            entries: radix.entries.min(reachable),
+            ..radix
+        };
         let tables = Window {
             first: header.kernbase,
-            last: VirtAddr(header.arch.va_max()),
+            last,
             kind: WindowKind::Radix { mode, radix },
         };
-        let direct = header.direct_map.filter(|map| map.base < map.end).map(|map| Window {
-            first: map.base,
-            last: VirtAddr(map.end.0 - 1),
-            kind: WindowKind::Linear(map),
-        });
+        let direct = header
+            .direct_map
+            .filter(|map| map.base < map.end)
+            .map(|map| Window {
+                first: map.base,
+                last: VirtAddr(map.end.0 - 1),
+                kind: WindowKind::Linear(map),
+            });
         // The direct map of arm64 and riscv64 lies above kernbase and is tried first.
         let windows = match header.arch {
             Arch::Amd64 | Arch::I386 => [Some(tables), direct],
             Arch::Arm64 | Arch::Riscv64 => [direct, Some(tables)],
         };
-        Self { windows: windows.into_iter().flatten().collect() }
+        Self {
+            windows: windows.into_iter().flatten().collect(),
+        }
     }
 
     /// The windows, in the order in which they are tried.
@@ -271,14 +319,17 @@ impl Translation {
     /// Returns why it leads nowhere.
     #[inline]
     pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-        let Some(window) = self.window_of(va) else {
+        let Some(window) = self.window(va) else {
             return Err(Fault::NoWindow { va });
         };
         match &window.kind {
             WindowKind::Linear(map) => linear(map, memory, va),
             WindowKind::Radix { mode, radix } => {
                 with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
-                    .map(|leaf| Found { leaf, via: Via::PageTables })
+                    .map(|leaf| Found {
+                        leaf,
+                        via: Via::PageTables,
+                    })
                     .map_err(|error| fault(*mode, va, error))
             }
             WindowKind::Segments(segments) => in_segments(segments, memory, va),
@@ -295,7 +346,7 @@ impl Translation {
         va: VirtAddr,
         mut on_step: impl FnMut(PagingMode, Step),
     ) -> Result<Found, Fault> {
-        match self.window_of(va).map(|window| &window.kind) {
+        match self.window(va).map(|window| &window.kind) {
             Some(WindowKind::Radix { mode, radix }) => {
                 with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
                     .map(|leaf| Found { leaf, via: Via::PageTables })
@@ -305,9 +356,13 @@ impl Translation {
         }
     }
 
+    /// The window that translates `va`: the first one that covers it.
     #[inline]
-    fn window_of(&self, va: VirtAddr) -> Option<&Window> {
-        self.windows.iter().find(|window| window.first <= va && va <= window.last)
+    #[must_use]
+    pub fn window(&self, va: VirtAddr) -> Option<&Window> {
+        self.windows
+            .iter()
+            .find(|window| window.first <= va && va <= window.last)
     }
 }
 
@@ -318,9 +373,15 @@ fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Found, Fault
     let leaf = Leaf {
         pa,
         size_shift: memory.page_size().shift(),
-        prot: Prot { write: true, execute: false },
+        prot: Prot {
+            write: true,
+            execute: false,
+        },
     };
-    Ok(Found { leaf, via: Via::DirectMap })
+    Ok(Found {
+        leaf,
+        via: Via::DirectMap,
+    })
 }
 
 /// The last segment that starts at or before `va`.
@@ -331,12 +392,24 @@ fn in_segments(segments: &[Segment], memory: &Memory, va: VirtAddr) -> Result<Fo
         .and_then(|segment| Some((segment, va.0.checked_sub(segment.p_vaddr)?)))
         .filter(|(segment, inside)| *inside < segment.p_memsz)
         .ok_or(Fault::NoWindow { va })?;
-    let pa = PhysAddr(segment.p_paddr.checked_add(inside).ok_or(Fault::NoWindow { va })?);
+    let pa = PhysAddr(
+        segment
+            .p_paddr
+            .checked_add(inside)
+            .ok_or(Fault::NoWindow { va })?,
+    );
     let prot = Prot {
         write: segment.p_flags & vmcore_format::elf::PF_W != 0,
         execute: segment.p_flags & vmcore_format::elf::PF_X != 0,
     };
-    Ok(Found { leaf: Leaf { pa, size_shift: memory.page_size().shift(), prot }, via: Via::Segment })
+    Ok(Found {
+        leaf: Leaf {
+            pa,
+            size_shift: memory.page_size().shift(),
+            prot,
+        },
+        via: Via::Segment,
+    })
 }
 
 /// Attaches the address and the level's name to a failed walk.
@@ -344,11 +417,28 @@ fn in_segments(segments: &[Segment], memory: &Memory, va: VirtAddr) -> Result<Fo
 fn fault(mode: PagingMode, va: VirtAddr, error: WalkError<Absence>) -> Fault {
     match error {
         WalkError::Outside => Fault::Outside { va },
-        WalkError::Absent { level, table, index, raw } => {
-            Fault::NotMapped { va, entry: mode.entry_name(level), level, table, index, raw }
-        }
-        WalkError::Table { level, table, source } => {
-            Fault::TableAbsent { va, entry: mode.entry_name(level), table, absence: source }
-        }
+        WalkError::Absent {
+            level,
+            table,
+            index,
+            raw,
+        } => Fault::NotMapped {
+            va,
+            entry: mode.entry_name(level),
+            level,
+            table,
+            index,
+            raw,
+        },
+        WalkError::Table {
+            level,
+            table,
+            source,
+        } => Fault::TableAbsent {
+            va,
+            entry: mode.entry_name(level),
+            table,
+            absence: source,
+        },
     }
 }

@@ -46,7 +46,11 @@ const FLAG_PS_16K: u32 = 1;
 pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
     let version = check_version(Arch::Arm64, raw.version.get())?;
-    let flags = if version >= 3 { raw.flags.get() & FLAG_PS_MASK } else { FLAG_PS_4K };
+    let flags = if version >= 3 {
+        raw.flags.get() & FLAG_PS_MASK
+    } else {
+        FLAG_PS_4K
+    };
     let page_size = match flags {
         FLAG_PS_4K => PageSize::SIZE_4K,
         FLAG_PS_16K => PageSize::SIZE_16K,
@@ -72,7 +76,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 }
 
 pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
-    let direct_map = header.direct_map.ok_or(HeaderError::Unwritable("no direct map"))?;
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
     let flags = match header.page_size {
         PageSize::SIZE_4K => FLAG_PS_4K,
         PageSize::SIZE_16K if header.version >= 3 => FLAG_PS_16K,

@@ -25,6 +25,7 @@ use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::bitmap::WordOrder;
 use crate::endian::Endian;
+use core::fmt;
 use thiserror::Error;
 
 /// The first bytes of every minidump.
@@ -113,8 +114,8 @@ pub enum HeaderError {
     #[error("not a minidump: it does not start with \"minidump\"")]
     NotMinidump,
     /// The magic field has no terminating NUL, or names nothing known.
-    #[error("a minidump with an unknown magic: no architecture we know")]
-    UnknownMagic,
+    #[error("a minidump with the unknown magic \"{}\"", printable(.0))]
+    UnknownMagic([u8; MAGIC_LEN]),
     /// A minidump of a system that is known but not read.
     #[error("a dump with the magic \"{0}\", which is not supported yet")]
     UnsupportedArch(&'static str),
@@ -137,7 +138,9 @@ pub enum HeaderError {
         newest: u32,
     },
     /// The version makes sense only in the other byte order.
-    #[error("{arch} minidump version {version} in the other byte order: not a {arch} kernel's dump")]
+    #[error(
+        "{arch} minidump version {version} in the other byte order: not a {arch} kernel's dump"
+    )]
     OtherEndian {
         /// Name of the architecture.
         arch: &'static str,
@@ -235,22 +238,35 @@ fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
     if !bytes.starts_with(MINIDUMP_PREFIX) {
         return Err(HeaderError::NotMinidump);
     }
-    let field = bytes.get(..MAGIC_LEN).ok_or(HeaderError::Truncated {
+    let field: &[u8; MAGIC_LEN] = bytes.first_chunk().ok_or(HeaderError::Truncated {
         have: bytes.len(),
         need: MAGIC_LEN,
     })?;
     // powerpc64's field is longer than the others and has its NUL behind them.
-    let wide = bytes.get(..32).unwrap_or(field);
-    let Some(text) = wide.split(|byte| *byte == 0).next() else {
-        return Err(HeaderError::UnknownMagic);
-    };
-    if let Some(arch) = Arch::ALL.into_iter().find(|arch| magic(*arch).as_bytes() == text) {
+    let text = until_nul(bytes.get(..32).unwrap_or(field));
+    if let Some(arch) = Arch::ALL
+        .into_iter()
+        .find(|arch| magic(*arch).as_bytes() == text)
+    {
         return Ok(arch);
     }
-    match KNOWN_UNREAD.into_iter().find(|known| known.as_bytes() == text) {
+    match KNOWN_UNREAD
+        .into_iter()
+        .find(|known| known.as_bytes() == text)
+    {
         Some(known) => Err(HeaderError::UnsupportedArch(known)),
-        None => Err(HeaderError::UnknownMagic),
+        None => Err(HeaderError::UnknownMagic(*field)),
     }
+}
+
+/// The bytes in front of the first NUL.
+fn until_nul(text: &[u8]) -> &[u8] {
+    text.split(|byte| *byte == 0).next().unwrap_or_default()
+}
+
+/// A magic for people: a file may hold anything there.
+fn printable(magic: &[u8]) -> impl fmt::Display + '_ {
+    until_nul(magic).escape_ascii()
 }
 
 /// Checks a version against the newest one, recognising a swapped one.
@@ -261,9 +277,16 @@ fn check_version(arch: Arch, version: u32) -> Result<u32, HeaderError> {
     }
     let swapped = version.swap_bytes();
     if (1..=newest).contains(&swapped) {
-        return Err(HeaderError::OtherEndian { arch: arch.name(), version: swapped });
+        return Err(HeaderError::OtherEndian {
+            arch: arch.name(),
+            version: swapped,
+        });
     }
-    Err(HeaderError::BadVersion { arch: arch.name(), version, newest })
+    Err(HeaderError::BadVersion {
+        arch: arch.name(),
+        version,
+        newest,
+    })
 }
 
 /// The structure at the start of `bytes`.
@@ -271,10 +294,12 @@ fn read<T>(bytes: &[u8]) -> Result<&T, HeaderError>
 where
     T: zerocopy::FromBytes + zerocopy::KnownLayout + zerocopy::Immutable + zerocopy::Unaligned,
 {
-    T::ref_from_prefix(bytes).map(|(header, _)| header).map_err(|_| HeaderError::Truncated {
-        have: bytes.len(),
-        need: size_of::<T>(),
-    })
+    T::ref_from_prefix(bytes)
+        .map(|(header, _)| header)
+        .map_err(|_| HeaderError::Truncated {
+            have: bytes.len(),
+            need: size_of::<T>(),
+        })
 }
 
 /// The magic of an architecture, padded with NULs.
@@ -292,7 +317,11 @@ where
     T: zerocopy::IntoBytes + zerocopy::Immutable,
 {
     let have = page.len();
-    raw.write_to_prefix(page).map_err(|_| HeaderError::Truncated { have, need: size_of::<T>() })
+    raw.write_to_prefix(page)
+        .map_err(|_| HeaderError::Truncated {
+            have,
+            need: size_of::<T>(),
+        })
 }
 
 #[cfg(test)]

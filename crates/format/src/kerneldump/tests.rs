@@ -1,102 +1,320 @@
-use super::*;
-use sha2::{Digest, Sha256};
-use std::vec::Vec;
-use std::{format, vec};
+//! Dump headers of all four versions, written at the offsets of the specification.
 
-/// The specification's worked example.
-fn example() -> DumpHeader<'static> {
+use super::*;
+use proptest::prelude::*;
+use std::vec;
+
+/// A header under construction.
+struct Raw([u8; HEADER_LEN]);
+
+impl Raw {
+    /// Magic, architecture, version and the two numbers that all versions share.
+    fn new(magic: &[u8], version: u32) -> Self {
+        let mut raw = Self([0; HEADER_LEN]);
+        raw.bytes(0, magic)
+            .bytes(20, b"amd64")
+            .u32(32, version)
+            .u32(36, 2)
+            .u64(40, 0x1234_5000);
+        raw
+    }
+
+    fn bytes(&mut self, offset: usize, bytes: &[u8]) -> &mut Self {
+        self.0[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self
+    }
+
+    fn u32(&mut self, offset: usize, value: u32) -> &mut Self {
+        self.bytes(offset, &value.to_be_bytes())
+    }
+
+    fn u64(&mut self, offset: usize, value: u64) -> &mut Self {
+        self.bytes(offset, &value.to_be_bytes())
+    }
+
+    /// The parity word: the XOR of all others.
+    fn seal(&mut self) -> [u8; HEADER_LEN] {
+        self.u32(508, 0);
+        let sum = self.0.chunks(4).fold([0; 4], |sum, word| {
+            [
+                sum[0] ^ word[0],
+                sum[1] ^ word[1],
+                sum[2] ^ word[2],
+                sum[3] ^ word[3],
+            ]
+        });
+        self.bytes(508, &sum);
+        self.0
+    }
+}
+
+const HOST: &[u8] = b"testhost";
+const VERSION: &[u8] = b"FreeBSD 15.0-RELEASE GENERIC\n";
+const PANIC: &[u8] = b"page fault";
+
+/// What every version says of the same dump.
+fn expected(version: u32) -> DumpHeader<'static> {
     DumpHeader {
         kind: Kind::Kernel,
         architecture: b"amd64",
-        version: 4,
+        version,
         architectureversion: 2,
         dumplength: 0x1234_5000,
         dumptime: 1_700_000_000,
         dumpkeysize: 0,
         blocksize: 512,
-        hostname: b"testhost",
-        versionstring: b"FreeBSD 15.0-RELEASE #0: Thu Jan  1 00:00:00 UTC 1970\n    \
-                         root@builder:/usr/obj/usr/src/amd64.amd64/sys/GENERIC\n",
-        panicstring: b"page fault",
+        hostname: HOST,
+        versionstring: VERSION,
+        panicstring: PANIC,
         compression: Compression::None,
         dumpextent: 0x1234_5000,
     }
 }
 
-fn sha256(bytes: &[u8]) -> std::string::String {
-    Sha256::digest(bytes)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect()
+fn v4(magic: &[u8]) -> Raw {
+    let mut raw = Raw::new(magic, 4);
+    raw.u64(48, 1_700_000_000)
+        .u32(56, 4096)
+        .u32(60, 4096)
+        .bytes(64, HOST)
+        .bytes(128, VERSION)
+        .bytes(320, PANIC)
+        .u64(496, 0x2000_0000);
+    raw.0[495] = 2;
+    raw
 }
 
 #[test]
-fn the_worked_examples_come_out_byte_for_byte() {
-    let plain = example().encode();
-    assert_eq!(plain[508..], [0x36, 0x23, 0xe6, 0x34]);
-    assert_eq!(
-        sha256(&plain),
-        "9971e33dad2e58aeed4af31429718123935aadbdd8fecfe03c646b3bcb6284fe"
-    );
-    let encrypted = DumpHeader {
-        dumplength: 1_234_567,
+fn version_1_lies_where_it_lay_until_freebsd_11() {
+    let header = Raw::new(MAGIC, 1)
+        .u64(48, 1_700_000_000)
+        .u32(56, 512)
+        .bytes(60, HOST)
+        .bytes(124, VERSION)
+        .bytes(316, PANIC)
+        .seal();
+    assert_eq!(DumpHeader::parse(&header), Ok(expected(1)));
+}
+
+#[test]
+fn version_2_has_a_key_size_and_a_longer_panic_string() {
+    let long = [b'p'; 187];
+    let header = Raw::new(MAGIC, 2)
+        .u64(48, 1_700_000_000)
+        .u32(56, 4096)
+        .u32(60, 512)
+        .bytes(64, HOST)
+        .bytes(128, VERSION)
+        .bytes(320, &long)
+        .seal();
+    let expected = DumpHeader {
+        dumpkeysize: 4096,
+        panicstring: &long,
+        ..expected(2)
+    };
+    assert_eq!(DumpHeader::parse(&header), Ok(expected));
+}
+
+#[test]
+fn version_3_is_packed_oddly() {
+    let mut raw = Raw::new(MAGIC, 3);
+    raw.u64(48, 0x2000_0000)
+        .u64(56, 1_700_000_000)
+        .u32(64, 4096)
+        .u32(68, 512)
+        .bytes(73, HOST)
+        .bytes(137, VERSION)
+        .bytes(329, PANIC);
+    raw.0[72] = 1;
+    let expected = DumpHeader {
+        dumpextent: 0x2000_0000,
+        dumpkeysize: 4096,
+        compression: Compression::Gzip,
+        ..expected(3)
+    };
+    assert_eq!(DumpHeader::parse(&raw.seal()), Ok(expected));
+}
+
+#[test]
+fn version_4_has_compression_and_extent_at_its_end() {
+    let expected = DumpHeader {
+        dumpextent: 0x2000_0000,
         dumpkeysize: 4096,
         blocksize: 4096,
         compression: Compression::Zstd,
-        ..example()
+        ..expected(4)
     };
-    let encrypted = encrypted.encode();
-    assert_eq!(encrypted[508..], [0x24, 0x05, 0x62, 0xb1]);
+    assert_eq!(DumpHeader::parse(&v4(MAGIC).seal()), Ok(expected));
+    for (byte, compression) in [
+        (0, Compression::None),
+        (1, Compression::Gzip),
+        (2, Compression::Zstd),
+        (7, Compression::Unknown(7)),
+    ] {
+        let mut raw = v4(MAGIC);
+        raw.0[495] = byte;
+        assert_eq!(
+            DumpHeader::parse(&raw.seal()).unwrap().compression,
+            compression
+        );
+    }
+}
+
+/// The header of the specification's first test vector: its parity bytes are known.
+#[test]
+fn parity_is_that_of_the_test_vector() {
+    let mut raw = Raw::new(MAGIC, 4);
+    raw.u64(48, 1_700_000_000)
+        .u32(60, 512)
+        .bytes(64, HOST)
+        .bytes(
+            128,
+            b"FreeBSD 15.0-RELEASE #0: Thu Jan  1 00:00:00 UTC 1970\n    \
+              root@builder:/usr/obj/usr/src/amd64.amd64/sys/GENERIC\n",
+        )
+        .bytes(320, PANIC)
+        .u64(496, 0x1234_5000);
+    let mut header = raw.seal();
+    assert_eq!(header[508..], [0x36, 0x23, 0xe6, 0x34]);
+    assert_eq!(parity(&header), 0);
+    // Cleared by savecore, which changes the magic alone.
+    header[..20].copy_from_slice(b"Cleared Kernel Dump\0");
+    assert_eq!(parity(&header), 0x3528_2004);
     assert_eq!(
-        sha256(&encrypted),
-        "cdee871168f4660e1783ae239cbb2e5da98362c43471f48a07aeb1936e3e1a4b"
+        DumpHeader::parse(&header).map(|header| header.kind),
+        Ok(Kind::Cleared)
     );
 }
 
 #[test]
-fn what_is_written_is_read_back() {
-    let bytes = example().encode();
-    assert_eq!(DumpHeader::parse(&bytes), Ok(example()));
+fn the_second_test_vector_is_compressed_and_encrypted() {
+    let mut raw = Raw::new(MAGIC, 4);
+    raw.u64(40, 1_234_567)
+        .u64(48, 1_700_000_000)
+        .u32(56, 4096)
+        .u32(60, 4096)
+        .bytes(64, HOST)
+        .bytes(
+            128,
+            b"FreeBSD 15.0-RELEASE #0: Thu Jan  1 00:00:00 UTC 1970\n    \
+              root@builder:/usr/obj/usr/src/amd64.amd64/sys/GENERIC\n",
+        )
+        .bytes(320, PANIC)
+        .u64(496, 0x1234_5000);
+    raw.0[495] = 2;
+    let header = raw.seal();
+    assert_eq!(header[508..], [0x24, 0x05, 0x62, 0xb1]);
+    let parsed = DumpHeader::parse(&header).unwrap();
+    assert_eq!(
+        (parsed.dumplength, parsed.dumpextent),
+        (1_234_567, 0x1234_5000)
+    );
+    assert_eq!(
+        (parsed.compression, parsed.dumpkeysize),
+        (Compression::Zstd, 4096)
+    );
+}
+
+#[test]
+fn the_magic_tells_what_stands_behind() {
+    for (magic, kind) in [
+        (MAGIC, Kind::Kernel),
+        (MAGIC_TEXT, Kind::Text),
+        (MAGIC_CLEARED, Kind::Cleared),
+    ] {
+        let header = v4(magic).seal();
+        assert_eq!(
+            DumpHeader::parse(&header).map(|header| header.kind),
+            Ok(kind)
+        );
+    }
+    for magic in [
+        &b""[..],
+        b"FreeBSD Kernel Dumps",
+        b"FreeBSD Kernel Dum",
+        b"freebsd kernel dump",
+    ] {
+        assert_eq!(
+            DumpHeader::parse(&v4(magic).seal()),
+            Err(DumpHeaderError::BadMagic)
+        );
+    }
+    // Text up to the NUL counts, the byte behind it does not.
+    let mut raw = v4(MAGIC_TEXT);
+    raw.0[19] = b'x';
+    assert!(DumpHeader::parse(&raw.seal()).is_ok());
+}
+
+#[test]
+fn any_flipped_bit_is_noticed() {
+    let sealed = v4(MAGIC).seal();
     for bit in 20 * 8..HEADER_LEN * 8 {
-        let mut damaged = bytes;
-        damaged[bit / 8] ^= 1 << (bit % 8);
-        assert!(DumpHeader::parse(&damaged).is_err(), "bit {bit}");
+        let mut header = sealed;
+        header[bit / 8] ^= 1 << (bit % 8);
+        assert!(
+            matches!(DumpHeader::parse(&header), Err(DumpHeaderError::BadParity(sum)) if sum != 0),
+            "bit {bit}"
+        );
     }
 }
 
 #[test]
-fn a_cleared_header_has_the_parity_that_gives_it_away() {
-    let mut bytes = example().encode();
-    bytes[..20].copy_from_slice(&field::<20>(MAGIC_CLEARED));
-    assert_eq!(parity(&bytes), 0x3528_2004);
+fn other_versions_and_shorter_headers_are_refused() {
+    for version in [0, 5, 0x0400_0000, u32::MAX] {
+        let header = Raw::new(MAGIC, version).seal();
+        assert_eq!(
+            DumpHeader::parse(&header),
+            Err(DumpHeaderError::BadVersion(version))
+        );
+    }
+    let header = v4(MAGIC).seal();
+    for len in [0, 1, 20, 511] {
+        assert_eq!(
+            DumpHeader::parse(&header[..len]),
+            Err(DumpHeaderError::Truncated)
+        );
+    }
+    let mut block = vec![0xff; 4096];
+    block[..HEADER_LEN].copy_from_slice(&header);
+    assert!(DumpHeader::parse(&block).is_ok());
 }
 
 #[test]
-fn long_strings_are_cut_where_the_kernel_cuts_them() {
-    let long: Vec<u8> = vec![b'x'; 300];
-    let header = DumpHeader {
-        versionstring: &long,
-        panicstring: &long,
-        hostname: &long,
-        ..example()
-    };
-    let bytes = header.encode();
-    let read = DumpHeader::parse(&bytes).unwrap();
-    assert_eq!(
-        (read.versionstring.len(), read.versionstring[190]),
-        (191, b'\n')
-    );
-    assert_eq!(
-        (read.panicstring.len(), bytes[494], bytes[495]),
-        (174, 0, 0)
-    );
-    assert_eq!(read.hostname.len(), 63);
-    let fits = DumpHeader {
-        versionstring: &long[..191],
-        ..example()
-    };
-    assert_eq!(
-        DumpHeader::parse(&fits.encode()).unwrap().versionstring,
-        &long[..191]
-    );
+fn strings_without_nul_end_with_their_field() {
+    let header = v4(MAGIC)
+        .bytes(20, &[b'a'; 12])
+        .bytes(64, &[b'h'; 64])
+        .bytes(128, &[b'v'; 192])
+        .bytes(320, &[b'p'; 175])
+        .seal();
+    let parsed = DumpHeader::parse(&header).unwrap();
+    let lengths = [
+        parsed.architecture.len(),
+        parsed.hostname.len(),
+        parsed.versionstring.len(),
+        parsed.panicstring.len(),
+    ];
+    assert_eq!(lengths, [12, 64, 192, 175]);
+    assert_eq!(parsed.compression, Compression::Zstd);
+}
+
+proptest! {
+    #[test]
+    fn any_512_bytes_decode_or_are_refused(
+        bytes in prop::collection::vec(any::<u8>(), HEADER_LEN),
+        magic in prop::sample::select(&[MAGIC, MAGIC_TEXT, MAGIC_CLEARED][..]),
+        version in 0u32..6,
+    ) {
+        let mut raw = Raw([0; HEADER_LEN]);
+        raw.bytes(0, &bytes).bytes(0, &[0; 20]).bytes(0, magic).u32(32, version);
+        let header = raw.seal();
+        prop_assert_eq!(parity(&header), 0);
+        match DumpHeader::parse(&header) {
+            Ok(parsed) => {
+                prop_assert!((1..=4).contains(&parsed.version));
+                prop_assert!(!parsed.panicstring.contains(&0));
+            }
+            Err(error) => prop_assert_eq!(error, DumpHeaderError::BadVersion(version)),
+        }
+    }
 }

@@ -43,7 +43,10 @@ impl Paging for Amd64 {
         Entry::Leaf(Leaf {
             pa: PhysAddr(frame),
             size_shift,
-            prot: Prot { write: raw & PG_RW != 0, execute: raw & PG_NX == 0 },
+            prot: Prot {
+                write: raw & PG_RW != 0,
+                execute: raw & PG_NX == 0,
+            },
         })
     }
 

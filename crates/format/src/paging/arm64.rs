@@ -42,7 +42,10 @@ fn decode(level: u32, raw: u64, size_shift: u32, page_shift: u32, highest_block:
     Entry::Leaf(Leaf {
         pa: PhysAddr(raw & OUTPUT_ADDRESS & (u64::MAX << size_shift)),
         size_shift,
-        prot: Prot { write: raw & AP_READ_ONLY == 0, execute: raw & (UXN | PXN) == 0 },
+        prot: Prot {
+            write: raw & AP_READ_ONLY == 0,
+            execute: raw & (UXN | PXN) == 0,
+        },
     })
 }
 

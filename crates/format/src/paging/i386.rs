@@ -41,7 +41,10 @@ impl Paging for I386 {
         Entry::Leaf(Leaf {
             pa: PhysAddr(raw & FRAME & (u64::MAX << size_shift)),
             size_shift,
-            prot: Prot { write: raw & PG_RW != 0, execute: true },
+            prot: Prot {
+                write: raw & PG_RW != 0,
+                execute: true,
+            },
         })
     }
 
@@ -71,7 +74,10 @@ impl Paging for I386Pae {
         Entry::Leaf(Leaf {
             pa: PhysAddr(raw & PAE_FRAME & (u64::MAX << size_shift)),
             size_shift,
-            prot: Prot { write: raw & PG_RW != 0, execute: raw & PG_NX == 0 },
+            prot: Prot {
+                write: raw & PG_RW != 0,
+                execute: raw & PG_NX == 0,
+            },
         })
     }
 

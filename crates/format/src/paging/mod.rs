@@ -158,7 +158,8 @@ pub trait Tables {
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Self::Error>;
 
     /// Entries `first .. first + count` of `table` as raw bytes, borrowed from the memory itself or
-    /// read into `buf`, which has room for them.
+    /// read into `buf`, which has room for them. A table that ends early gives what it has;
+    /// [`Tables::entry`] says why there is no more.
     ///
     /// # Errors
     /// Returns an error if the memory of the table is not there.
@@ -192,7 +193,13 @@ impl Radix {
     /// A page-table section whose entry 0 maps `first_va`.
     #[must_use]
     pub const fn section(level: u32, first_va: VirtAddr, entries: u64) -> Self {
-        Self { top: TableRef::Section, level, first_va, entries, va_bits: 64 }
+        Self {
+            top: TableRef::Section,
+            level,
+            first_va,
+            entries,
+            va_bits: 64,
+        }
     }
 
     /// The root page of a whole tree of tables, for canonical addresses.
@@ -227,7 +234,11 @@ impl Radix {
 
     fn sign_extend(&self, low: u64) -> u64 {
         let negative = low >> (self.va_bits - 1) & 1 == 1;
-        if negative { low | u64::MAX << self.va_bits } else { low }
+        if negative {
+            low | u64::MAX << self.va_bits
+        } else {
+            low
+        }
     }
 }
 
@@ -308,14 +319,27 @@ pub fn lookup_with<P: Paging, T: Tables>(
     loop {
         let raw = tables
             .entry(table, index, P::ENTRY)
-            .map_err(|source| WalkError::Table { level, table, source })?;
+            .map_err(|source| WalkError::Table {
+                level,
+                table,
+                source,
+            })?;
         let entry = P::decode(level, raw);
-        on_step(Step { level, table, index, raw, entry });
+        on_step(Step {
+            level,
+            table,
+            index,
+            raw,
+            entry,
+        });
         match entry {
             Entry::Leaf(leaf) => {
                 let inside = offset & (leaf.len_bytes() - 1);
                 // A frame is aligned to its size, so this never carries.
-                return Ok(Leaf { pa: PhysAddr(leaf.pa.0 | inside), ..leaf });
+                return Ok(Leaf {
+                    pa: PhysAddr(leaf.pa.0 | inside),
+                    ..leaf
+                });
             }
             Entry::Table(next) if level > 0 => {
                 level -= 1;
@@ -323,7 +347,12 @@ pub fn lookup_with<P: Paging, T: Tables>(
                 index = (offset >> P::shift(level)) & ((1 << P::INDEX_BITS) - 1);
             }
             Entry::Table(_) | Entry::Absent => {
-                return Err(WalkError::Absent { level, table, index, raw });
+                return Err(WalkError::Absent {
+                    level,
+                    table,
+                    index,
+                    raw,
+                });
             }
         }
     }
@@ -366,7 +395,11 @@ pub fn table_for<P: Paging, T: Tables>(
     loop {
         let raw = tables
             .entry(table, index, P::ENTRY)
-            .map_err(|source| WalkError::Table { level: at, table, source })?;
+            .map_err(|source| WalkError::Table {
+                level: at,
+                table,
+                source,
+            })?;
         match P::decode(at, raw) {
             Entry::Absent => return Ok(Covering::Absent),
             Entry::Leaf(_) => return Ok(Covering::Leaf { level: at, raw }),

@@ -30,13 +30,20 @@ impl Paging for Riscv64 {
         }
         let frame = (raw & PPN) >> 10 << 12;
         if raw & PTE_RWX == 0 {
-            return if level == 0 { Entry::Absent } else { Entry::Table(PhysAddr(frame)) };
+            return if level == 0 {
+                Entry::Absent
+            } else {
+                Entry::Table(PhysAddr(frame))
+            };
         }
         let size_shift = Self::shift(level);
         Entry::Leaf(Leaf {
             pa: PhysAddr(frame & (u64::MAX << size_shift)),
             size_shift,
-            prot: Prot { write: raw & PTE_W != 0, execute: raw & PTE_X != 0 },
+            prot: Prot {
+                write: raw & PTE_W != 0,
+                execute: raw & PTE_X != 0,
+            },
         })
     }
 

@@ -42,22 +42,32 @@ pub(super) fn skip_device_header(
     let mut first = [0; kerneldump::HEADER_LEN];
     let len = source
         .read_positional(0, &mut first)
-        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        .map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
     let first = first.get(..len).unwrap_or_default();
     if first.is_empty() {
-        return Err(OpenError::Empty { path: path.to_owned() });
+        return Err(OpenError::Empty {
+            path: path.to_owned(),
+        });
     }
     let Ok(header) = DumpHeader::parse(first) else {
         return Ok((source, None));
     };
     let wrapped = match (header.kind, header.compression, header.dumpkeysize) {
         (Kind::Text, ..) => Some("a textdump"),
-        (_, Compression::Gzip | Compression::Zstd | Compression::Unknown(_), _) => Some("compressed"),
+        (_, Compression::Gzip | Compression::Zstd | Compression::Unknown(_), _) => {
+            Some("compressed")
+        }
         (_, _, 1..) => Some("encrypted"),
         _ => None,
     };
     if let Some(what) = wrapped {
-        return Err(OpenError::Wrapped { path: path.to_owned(), what });
+        return Err(OpenError::Wrapped {
+            path: path.to_owned(),
+            what,
+        });
     }
     let device_header = DeviceHeader {
         version: header.version,
@@ -82,15 +92,23 @@ pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
         return Ok(Format::Minidump);
     }
     if first.starts_with(ELF_MAGIC) {
-        let header = FileHeader::parse(first).map_err(|source| OpenError::Elf { path: path(), source })?;
+        let header = FileHeader::parse(first).map_err(|source| OpenError::Elf {
+            path: path(),
+            source,
+        })?;
         if header.e_type == ET_CORE {
             return Ok(Format::Elf);
         }
-        let arch = Arch::from_elf_machine(header.e_machine)
-            .map_or_else(|| format!("machine {}", header.e_machine), |arch| arch.to_string());
+        let arch = Arch::from_elf_machine(header.e_machine).map_or_else(
+            || format!("machine {}", header.e_machine),
+            |arch| arch.to_string(),
+        );
         return Err(OpenError::KernelFile { path: path(), arch });
     }
-    for (magic, how) in [(&[0x28, 0xb5, 0x2f, 0xfd][..], "zstd"), (&[0x1f, 0x8b][..], "gzip")] {
+    for (magic, how) in [
+        (&[0x28, 0xb5, 0x2f, 0xfd][..], "zstd"),
+        (&[0x1f, 0x8b][..], "gzip"),
+    ] {
         if first.starts_with(magic) {
             return Err(OpenError::Compressed { path: path(), how });
         }

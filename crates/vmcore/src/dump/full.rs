@@ -7,6 +7,7 @@ use std::path::Path;
 use vmcore_format::addr::{PageSize, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
+use vmcore_format::endian::Endian;
 
 /// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct FullHeader {
     pub elf: FileHeader,
     /// Where the kernel was loaded, if the dump says.
     pub delta: Option<KernelDelta>,
-    /// Segments whose virtual address is not their physical one: a core that was made for
-    /// debuggers, whose kernel memory is translated by its segments.
+    /// The segments of a core that was made for debuggers: their virtual addresses are not the
+    /// physical ones, and translate the kernel's memory. Empty in FreeBSD's full dumps.
     pub virtual_segments: Vec<Segment>,
 }
 
@@ -38,29 +39,51 @@ pub(super) fn open(
     source: Source,
     first: &[u8],
 ) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
-    let elf = FileHeader::parse(first)
-        .map_err(|source| OpenError::Elf { path: path.to_owned(), source })?;
-    let bad = |reason: String| OpenError::BadCore { path: path.to_owned(), reason };
-    let arch = Arch::from_elf_machine(elf.e_machine)
-        .ok_or_else(|| bad(format!("machine {} is not one that is read here", elf.e_machine)))?;
+    let elf = FileHeader::parse(first).map_err(|source| OpenError::Elf {
+        path: path.to_owned(),
+        source,
+    })?;
+    let bad = |reason: String| OpenError::BadCore {
+        path: path.to_owned(),
+        reason,
+    };
+    let arch = Arch::from_elf_machine(elf.e_machine).ok_or_else(|| {
+        bad(format!(
+            "machine {} is not one that is read here",
+            elf.e_machine
+        ))
+    })?;
     if elf.class != arch.word() {
         return Err(bad(format!("its ELF class is not that of {arch}")));
     }
+    // All architectures here are little-endian.
+    if elf.endian != Endian::Little {
+        return Err(bad(format!("its byte order is not that of {arch}")));
+    }
     let segments = program_headers(path, &source, &elf)?;
-    let (memory, refused) = SegmentMemory::new(&segments);
+    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K, source.len());
     if memory.segments().is_empty() {
         return Err(bad("it has no memory: no PT_LOAD program header".to_owned()));
     }
-    let delta = segments.iter().find(|segment| segment.p_type == PT_DUMP_DELTA).map(|segment| {
-        KernelDelta {
+    let delta = segments
+        .iter()
+        .find(|segment| segment.p_type == PT_DUMP_DELTA)
+        .map(|segment| KernelDelta {
             vaddr: VirtAddr(segment.p_vaddr),
             paddr: PhysAddr(segment.p_paddr),
             hole: segment.p_align,
-        }
-    });
+        });
+    // FreeBSD's full dumps have only physical addresses; i386 maps its image at those.
     let is_virtual =
-        |segment: &&Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
-    let mut virtual_segments: Vec<Segment> = segments.iter().filter(is_virtual).copied().collect();
+        |segment: &Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
+    let mut virtual_segments: Vec<Segment> = match segments.iter().any(is_virtual) {
+        true => segments
+            .iter()
+            .filter(|segment| segment.p_type == PT_LOAD)
+            .copied()
+            .collect(),
+        false => Vec::new(),
+    };
     virtual_segments.sort_by_key(|segment| segment.p_vaddr);
     let warnings = match refused {
         0 => Vec::new(),
@@ -72,7 +95,16 @@ pub(super) fn open(
         page_size: PageSize::SIZE_4K,
         endian: elf.endian,
     };
-    Ok((DumpKind::Full(FullHeader { arch, elf, delta, virtual_segments }), memory, warnings))
+    Ok((
+        DumpKind::Full(FullHeader {
+            arch,
+            elf,
+            delta,
+            virtual_segments,
+        }),
+        memory,
+        warnings,
+    ))
 }
 
 /// All program headers; their number is checked against the file before anything is read.
@@ -81,23 +113,37 @@ fn program_headers(
     source: &Source,
     elf: &FileHeader,
 ) -> Result<Vec<Segment>, OpenError> {
-    let bad = |reason: &str| OpenError::BadCore { path: path.to_owned(), reason: reason.to_owned() };
+    let bad = |reason: &str| OpenError::BadCore {
+        path: path.to_owned(),
+        reason: reason.to_owned(),
+    };
     let read = |offset: u64, len: usize| -> Result<Vec<u8>, OpenError> {
         let mut bytes = vec![0; len];
         let read = source
             .read_positional(offset, &mut bytes)
-            .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+            .map_err(|source| OpenError::Io {
+                path: path.to_owned(),
+                source,
+            })?;
         bytes.truncate(read);
         Ok(bytes)
     };
     let mut count = u64::from(elf.e_phnum);
+    if elf.e_phnum == PN_XNUM && elf.e_shoff == 0 {
+        return Err(bad(
+            "it has more program headers than its header can say, and no section to say how many",
+        ));
+    }
     if elf.e_phnum == PN_XNUM {
         let section = read(elf.e_shoff, FileHeader::MAX_LEN)?;
         count = u64::from(elf.section_info(&section).unwrap_or(0));
     }
     let size = elf.phdr_len();
     if count > 0 && usize::from(elf.e_phentsize) != size {
-        return Err(bad(&format!("its program headers have {} bytes, not {size}", elf.e_phentsize)));
+        return Err(bad(&format!(
+            "its program headers have {} bytes, not {size}",
+            elf.e_phentsize
+        )));
     }
     let len = count.saturating_mul(size as u64);
     match elf.e_phoff.checked_add(len) {
@@ -110,6 +156,12 @@ fn program_headers(
             )));
         }
     }
-    let bytes = read(elf.e_phoff, usize::try_from(len).map_err(|_| bad("it is too large"))?)?;
-    Ok(bytes.chunks_exact(size).filter_map(|header| elf.segment(header)).collect())
+    let bytes = read(
+        elf.e_phoff,
+        usize::try_from(len).map_err(|_| bad("it is too large"))?,
+    )?;
+    Ok(bytes
+        .chunks_exact(size)
+        .filter_map(|header| elf.segment(header))
+        .collect())
 }

@@ -29,7 +29,9 @@ pub enum Warning {
     #[error("dump_avail has no terminator; its end was taken as one")]
     NoTerminator,
     /// The bitmap has fewer bits than the ranges have pages.
-    #[error("the bitmap has {bits} bits for {pages} pages of RAM; the pages beyond are not in the dump")]
+    #[error(
+        "the bitmap has {bits} bits for {pages} pages of RAM; the pages beyond are not in the dump"
+    )]
     BitmapShort {
         /// Bits of the bitmap.
         bits: u64,
@@ -48,7 +50,9 @@ pub enum Warning {
     #[error("the bitmap has no bytes: no page is in the dump")]
     NoBitmap,
     /// Program headers were left out.
-    #[error("{count} program headers overflow or lie outside the file, and were left out")]
+    #[error(
+        "{count} program headers overflow, or claim the same bytes over and over, and were left out"
+    )]
     SegmentsRefused {
         /// How many.
         count: usize,
@@ -61,8 +65,10 @@ pub(super) fn open(
     first: &[u8],
     options: &OpenOptions,
 ) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
-    let header = Header::parse(first)
-        .map_err(|source| OpenError::Header { path: path.to_owned(), source })?;
+    let header = Header::parse(first).map_err(|source| OpenError::Header {
+        path: path.to_owned(),
+        source,
+    })?;
     let layout = Layout::of(&header);
     check_length(path, &source, &layout, options.up_to)?;
     let mut warnings = Vec::new();
@@ -75,7 +81,10 @@ pub(super) fn open(
         warnings.push(Warning::BitmapShort { bits, pages });
     }
     if let Some(map) = header.direct_map.filter(|map| map.end < map.base) {
-        warnings.push(Warning::DirectMapReversed { base: map.base, end: map.end });
+        warnings.push(Warning::DirectMapReversed {
+            base: map.base,
+            end: map.end,
+        });
     }
     let sparse = SparseMemory::new(layout, header.bitmap_order(), ranges, header.page_size);
     let memory = Memory {
@@ -125,18 +134,24 @@ fn ranges(
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<NumberedRange>, OpenError> {
     let Some(_) = header.dumpavailsize else {
-        return Ok(vec![NumberedRange::linear(u64::from(header.bitmapsize) * 8)]);
+        return Ok(vec![NumberedRange::linear(
+            u64::from(header.bitmapsize) * 8,
+        )]);
     };
     let extent = layout.section(Section::DumpAvail);
     let len = extent.len_bytes.min(DUMP_AVAIL_LIMIT).min(source.len());
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = source
         .read_positional(extent.offset.0, &mut bytes)
-        .map_err(|source| OpenError::Io { path: path.to_owned(), source })?;
+        .map_err(|source| OpenError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
     bytes.truncate(read);
     let pairs = dump_avail::decode(&bytes, header.endian).count();
     if pairs == 0 {
-        if header.bitmapsize == 0 || read < bytes.len() {
+        let is_cut = extent.offset.0 + extent.len_bytes > source.len();
+        if header.bitmapsize == 0 || is_cut {
             return Ok(Vec::new());
         }
         return Err(OpenError::BadRanges {
@@ -155,7 +170,9 @@ fn ranges(
     );
     ranges.truncate(count.accepted);
     if count.refused > 0 {
-        warnings.push(Warning::RangesRefused { count: count.refused });
+        warnings.push(Warning::RangesRefused {
+            count: count.refused,
+        });
     }
     Ok(ranges)
 }

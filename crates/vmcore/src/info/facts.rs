@@ -21,54 +21,79 @@ pub struct Known {
 
 /// Facts that have several sources.
 #[derive(Debug, Default)]
-pub(super) struct Facts {
-    pub(super) panic: Option<Known>,
-    pub(super) version: Option<Known>,
-    pub(super) host: Option<Known>,
-    pub(super) crashed: Option<Known>,
-    pub(super) uptime: Option<Known>,
+pub(crate) struct Facts {
+    pub(crate) panic: Option<Known>,
+    pub(crate) version: Option<Known>,
+    pub(crate) host: Option<Known>,
+    pub(crate) crashed: Option<Known>,
+    pub(crate) uptime: Option<Known>,
 }
 
 /// Adds a source's word: the first one is the value, those that agree are named with it.
 fn add(fact: &mut Option<Known>, source: &str, value: Option<String>) {
-    let Some(value) = value.map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
+    let Some(value) = value
+        .map(|value| value.trim().to_owned())
+        .filter(|value| !value.is_empty())
     else {
         return;
     };
     match fact {
-        None => *fact = Some(Known { value, sources: vec![source.to_owned()] }),
+        None => {
+            *fact = Some(Known {
+                value,
+                sources: vec![source.to_owned()],
+            })
+        }
         Some(known) if known.value == value => known.sources.push(source.to_owned()),
         Some(_) => {}
     }
 }
 
-pub(super) fn gather(session: &Session, log: Option<&Log>) -> Facts {
+pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
     let mut facts = Facts::default();
     let dump = session.dump();
     if let Some(header) = dump.device_header() {
         let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
         let source = "dump header";
         add(&mut facts.panic, source, text(&header.panicstring));
-        add(&mut facts.version, source, text(&header.versionstring).map(first_line));
+        add(
+            &mut facts.version,
+            source,
+            text(&header.versionstring).map(first_line),
+        );
         add(&mut facts.host, source, text(&header.hostname));
         add(&mut facts.crashed, source, Some(utc(header.dumptime)));
     }
-    if let Some((name, info)) = info_file(dump.path()) {
-        let field = |label: &str| {
-            let prefix = format!("{label}: ");
-            let line = info.lines().find_map(|line| line.trim_start().strip_prefix(&prefix));
-            line.map(str::to_owned)
-        };
-        add(&mut facts.panic, &name, field("Panic String"));
-        add(&mut facts.version, &name, field("Version String"));
-        add(&mut facts.host, &name, field("Hostname"));
-        add(&mut facts.crashed, &name, field("Dumptime"));
-    }
+    from_info_file(&mut facts, dump.path());
     if let Some(log) = log {
         from_log(&mut facts, log);
     }
     from_memory(&mut facts, session);
     facts
+}
+
+/// What `info.N` says of a dump that cannot be opened itself.
+pub(crate) fn beside(dump: &Path) -> Facts {
+    let mut facts = Facts::default();
+    from_info_file(&mut facts, dump);
+    facts
+}
+
+fn from_info_file(facts: &mut Facts, dump: &Path) {
+    let Some((name, info)) = info_file(dump) else {
+        return;
+    };
+    let field = |label: &str| {
+        let prefix = format!("{label}: ");
+        let line = info
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix(&prefix));
+        line.map(str::to_owned)
+    };
+    add(&mut facts.panic, &name, field("Panic String"));
+    add(&mut facts.version, &name, field("Version String"));
+    add(&mut facts.host, &name, field("Hostname"));
+    add(&mut facts.crashed, &name, field("Dumptime"));
 }
 
 fn first_line(text: String) -> String {
@@ -78,7 +103,9 @@ fn first_line(text: String) -> String {
 /// The newest lines of the log that tell: an old boot's may stand before them.
 fn from_log(facts: &mut Facts, log: &Log) {
     let last = |wanted: fn(&str) -> Option<String>| {
-        log.lines().rev().find_map(|line| wanted(&String::from_utf8_lossy(line.text)))
+        log.lines()
+            .rev()
+            .find_map(|line| wanted(&String::from_utf8_lossy(line.text)))
     };
     let panic = last(|line| line.strip_prefix("panic: ").map(str::to_owned));
     let has_panicked = panic.is_some();
@@ -88,13 +115,23 @@ fn from_log(facts: &mut Facts, log: &Log) {
         "log",
         last(|line| {
             let release = line.strip_prefix("FreeBSD ")?;
-            release.starts_with(|first: char| first.is_ascii_digit()).then(|| line.to_owned())
+            release
+                .starts_with(|first: char| first.is_ascii_digit())
+                .then(|| line.to_owned())
         }),
     );
     if has_panicked {
         let time = last(|line| line.strip_prefix("time = ").map(str::to_owned));
-        add(&mut facts.crashed, "log", time.and_then(|time| time.trim().parse().ok()).map(utc));
-        add(&mut facts.uptime, "log", last(|line| line.strip_prefix("Uptime: ").map(str::to_owned)));
+        add(
+            &mut facts.crashed,
+            "log",
+            time.and_then(|time| time.trim().parse().ok()).map(utc),
+        );
+        add(
+            &mut facts.uptime,
+            "log",
+            last(|line| line.strip_prefix("Uptime: ").map(str::to_owned)),
+        );
     }
 }
 
@@ -114,15 +151,27 @@ fn from_memory(facts: &mut Facts, session: &Session) {
         (value != 0).then_some(value)
     };
     let panicstr = address("panicstr").and_then(|va| space.read_pointer(va).ok());
-    add(&mut facts.panic, source, panicstr.filter(|va| va.0 != 0).and_then(string));
-    add(&mut facts.version, source, address("version").and_then(string).map(first_line));
+    add(
+        &mut facts.panic,
+        source,
+        panicstr.filter(|va| va.0 != 0).and_then(string),
+    );
+    add(
+        &mut facts.version,
+        source,
+        address("version").and_then(string).map(first_line),
+    );
     add(&mut facts.crashed, source, seconds("time_second").map(utc));
-    add(&mut facts.uptime, source, seconds("time_uptime").map(duration));
+    add(
+        &mut facts.uptime,
+        source,
+        seconds("time_uptime").map(duration),
+    );
 }
 
 /// `info.N` beside `vmcore.N`.
 fn info_file(dump: &Path) -> Option<(String, String)> {
-    let number = dump.file_name()?.to_str()?.strip_prefix("vmcore.")?.split('.').next()?;
+    let number = crate::list::number(dump)?;
     let name = format!("info.{number}");
     let path: PathBuf = dump.with_file_name(&name);
     if std::fs::metadata(&path).ok()?.len() > INFO_MAX {
@@ -144,7 +193,11 @@ pub fn utc(seconds: u64) -> String {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
     let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
     format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")

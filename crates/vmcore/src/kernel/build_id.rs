@@ -42,7 +42,10 @@ impl BuildId {
     pub fn new(id: &[u8]) -> Option<Self> {
         let mut bytes = [0; 32];
         bytes.get_mut(..id.len())?.copy_from_slice(id);
-        (!id.is_empty()).then_some(Self { bytes, len: id.len() })
+        (!id.is_empty()).then_some(Self {
+            bytes,
+            len: id.len(),
+        })
     }
 
     /// Its bytes.
@@ -64,7 +67,9 @@ impl BuildId {
 
 impl fmt::Display for BuildId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.as_bytes().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        self.as_bytes()
+            .iter()
+            .try_for_each(|byte| write!(f, "{byte:02x}"))
     }
 }
 
@@ -121,15 +126,22 @@ impl DumpBuildIds {
             // Without the kernel file a full dump has only physical addresses.
             (None, DumpKind::Full(header)) => {
                 let image = VirtAddr(AMD64_IMAGE);
-                let start = header.delta.map_or(PhysAddr(AMD64_IMAGE_PHYS), |delta| delta.paddr);
+                let start = header
+                    .delta
+                    .map_or(PhysAddr(AMD64_IMAGE_PHYS), |delta| delta.paddr);
                 from_image(image, |va, buf| {
-                    let pa = va.checked_sub(image).and_then(|offset| start.checked_add(offset));
+                    let pa = va
+                        .checked_sub(image)
+                        .and_then(|offset| start.checked_add(offset));
                     pa.is_some_and(|pa| dump.memory().read(pa, buf).1.is_none())
                 })
             }
             (None, DumpKind::Mini(_)) => None,
         }?;
-        Some(Self { evidence: Evidence::ElfHeader, ids: vec![id] })
+        Some(Self {
+            evidence: Evidence::ElfHeader,
+            ids: vec![id],
+        })
     }
 
     /// Every build id of a note in the dump's pages: reads the whole file once.
@@ -139,13 +151,17 @@ impl DumpBuildIds {
             _ => 0,
         };
         let mut ids: Vec<BuildId> = Vec::new();
-        let mut chunk = vec![0; SEARCH_CHUNK];
+        let len = usize::try_from(memory.source().len()).unwrap_or(SEARCH_CHUNK);
+        let mut chunk = vec![0; len.clamp(4096, SEARCH_CHUNK)];
         let mut offset = pages_at;
         loop {
             let read = memory
                 .source()
                 .read_positional(offset, &mut chunk)
-                .map_err(|error| Absence::Io { offset: FileOffset(offset), kind: error.kind() })?;
+                .map_err(|error| Absence::Io {
+                    offset: FileOffset(offset),
+                    kind: error.kind(),
+                })?;
             let bytes = chunk.get(..read).unwrap_or_default();
             for at in memchr::memmem::find_iter(bytes, NOTE_TAIL) {
                 if let Some(id) = note_around(bytes, at, memory.endian())
@@ -157,7 +173,10 @@ impl DumpBuildIds {
             }
             if read < chunk.len() {
                 ids.sort_unstable();
-                return Ok(Self { evidence: Evidence::NoteSearch, ids });
+                return Ok(Self {
+                    evidence: Evidence::NoteSearch,
+                    ids,
+                });
             }
             // Notes do not cross pages, and chunks are made of whole pages.
             offset += read as u64;
@@ -171,22 +190,34 @@ const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    let kernbase = dump.minidump().map_or(VirtAddr(0), |header| header.kernbase);
+    let kernbase = dump.minidump().map(|header| header.kernbase);
     match dump.arch() {
         Arch::Amd64 => vec![VirtAddr(AMD64_IMAGE)],
-        Arch::Arm64 | Arch::Riscv64 => vec![kernbase],
-        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD.
-        Arch::I386 => [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000]
-            .into_iter()
-            .filter_map(|offset| kernbase.checked_add(offset))
-            .collect(),
+        Arch::Arm64 | Arch::Riscv64 => kernbase.into_iter().collect(),
+        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full
+        // dump does not say which.
+        Arch::I386 => {
+            let bases = kernbase.map_or(vec![0, 0xc000_0000], |kernbase| vec![kernbase.0]);
+            let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
+            bases
+                .iter()
+                .flat_map(|base| {
+                    offsets
+                        .iter()
+                        .filter_map(|offset| base.checked_add(*offset))
+                })
+                .map(VirtAddr)
+                .collect()
+        }
     }
 }
 
 /// The build id of the image whose ELF header is at `start`.
 fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Option<BuildId> {
     let mut header = [0; FileHeader::MAX_LEN];
-    let header = read(start, &mut header).then(|| FileHeader::parse(&header).ok()).flatten()?;
+    let header = read(start, &mut header)
+        .then(|| FileHeader::parse(&header).ok())
+        .flatten()?;
     let count = header.e_phnum.min(MAX_PROGRAM_HEADERS);
     let table = start.checked_add(header.e_phoff)?;
     (0..u64::from(count)).find_map(|index| {
@@ -201,9 +232,13 @@ fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Op
         if !read(VirtAddr(segment.p_vaddr), &mut notes) {
             return None;
         }
-        memchr::memmem::find_iter(&notes, NOTE_TAIL)
-            .find_map(|at| note_around(&notes, at, header.endian))
+        in_notes(&notes, header.endian)
     })
+}
+
+/// The build id in the contents of a notes section.
+pub(super) fn in_notes(notes: &[u8], endian: Endian) -> Option<BuildId> {
+    memchr::memmem::find_iter(notes, NOTE_TAIL).find_map(|at| note_around(notes, at, endian))
 }
 
 /// The id of the note whose type and owner stand at `at`.
@@ -212,7 +247,9 @@ fn note_around(bytes: &[u8], at: usize, endian: Endian) -> Option<BuildId> {
     let namesz = endian.u32_at(bytes, start)?;
     let descsz = endian.u32_at(bytes, start + 4)?;
     let kind = endian.u32_at(bytes, start + 8)?;
-    let len = usize::try_from(descsz).ok().filter(|len| (8..=32).contains(len))?;
+    let len = usize::try_from(descsz)
+        .ok()
+        .filter(|len| (8..=32).contains(len))?;
     if namesz != 4 || kind != NT_GNU_BUILD_ID {
         return None;
     }

@@ -46,7 +46,10 @@ pub fn search(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> KernelSear
             Err(error) => error.to_string(),
             Ok(kernel) => match kernel.build_id() {
                 Some(id) if ids.contains(&id) => {
-                    search.tried.push(Tried { path: candidate, outcome: "matches".to_owned() });
+                    search.tried.push(Tried {
+                        path: candidate,
+                        outcome: "matches".to_owned(),
+                    });
                     search.found = Some(kernel);
                     return search;
                 }
@@ -54,7 +57,10 @@ pub fn search(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> KernelSear
                 None => "has no build id".to_owned(),
             },
         };
-        search.tried.push(Tried { path: candidate, outcome });
+        search.tried.push(Tried {
+            path: candidate,
+            outcome,
+        });
     }
     search
 }
@@ -74,7 +80,7 @@ fn candidates(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> Vec<PathBu
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if let Some(number) = dump_number(dump) {
+    if let Some(number) = crate::list::number(dump) {
         files.push(parent.join(format!("kernel.{number}")));
         files.push(parent.join(format!("kernel.{number}/kernel")));
     }
@@ -90,7 +96,9 @@ fn candidates(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> Vec<PathBu
 fn by_build_id(files: &mut Vec<PathBuf>, dir: &Path, ids: &[BuildId]) {
     for id in ids {
         let name = id.to_string();
-        let Some((first, rest)) = name.split_at_checked(2) else { continue };
+        let Some((first, rest)) = name.split_at_checked(2) else {
+            continue;
+        };
         let base = dir.join(".build-id").join(first);
         files.push(base.join(format!("{rest}.debug")));
         files.push(base.join(rest));
@@ -114,12 +122,11 @@ fn kernels_in(files: &mut Vec<PathBuf>, dir: &Path) {
         }
     }
     // Debug files know more than the kernel beside them.
-    found.sort_by_key(|path| (path.extension().is_none_or(|ending| ending != "debug"), path.clone()));
+    found.sort_by_key(|path| {
+        (
+            path.extension().is_none_or(|ending| ending != "debug"),
+            path.clone(),
+        )
+    });
     files.extend(found);
-}
-
-/// The number in `vmcore.N`.
-fn dump_number(dump: &Path) -> Option<u64> {
-    let name = dump.file_name()?.to_str()?;
-    name.strip_prefix("vmcore.")?.split('.').next()?.parse().ok()
 }

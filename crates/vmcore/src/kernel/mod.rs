@@ -23,7 +23,7 @@ pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable};
 
 use crate::source::{Access, Source};
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, SectionKind};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -31,6 +31,7 @@ use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
+use vmcore_format::endian::Endian;
 
 /// Why a file cannot serve as a kernel.
 #[derive(Debug, Error)]
@@ -91,23 +92,34 @@ impl KernelFile {
     /// # Errors
     /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
-        let io_error = |source| KernelError::Io { path: path.to_owned(), source };
+        let io_error = |source| KernelError::Io {
+            path: path.to_owned(),
+            source,
+        };
         let source = Source::open(path, Access::Mapped).map_err(io_error)?;
         let mut first = [0; FileHeader::MAX_LEN];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let first = first.get(..len).unwrap_or_default();
         if !first.starts_with(ELF_MAGIC) {
-            return Err(KernelError::NotElf { path: path.to_owned() });
+            return Err(KernelError::NotElf {
+                path: path.to_owned(),
+            });
         }
-        let damaged = |reason: String| KernelError::Damaged { path: path.to_owned(), reason };
+        let damaged = |reason: String| KernelError::Damaged {
+            path: path.to_owned(),
+            reason,
+        };
         let header = FileHeader::parse(first).map_err(|error| damaged(error.to_string()))?;
         if header.e_type == ET_CORE {
-            return Err(KernelError::Core { path: path.to_owned() });
+            return Err(KernelError::Core {
+                path: path.to_owned(),
+            });
         }
-        let arch = Arch::from_elf_machine(header.e_machine).ok_or_else(|| KernelError::Machine {
-            path: path.to_owned(),
-            machine: header.e_machine,
-        })?;
+        let arch =
+            Arch::from_elf_machine(header.e_machine).ok_or_else(|| KernelError::Machine {
+                path: path.to_owned(),
+                machine: header.e_machine,
+            })?;
         let copy = match source.mapped(0..source.len()) {
             Some(_) => None,
             None => {
@@ -117,8 +129,13 @@ impl KernelFile {
                 Some(copy)
             }
         };
-        let kernel =
-            Self { path: path.to_owned(), source, copy, arch, symbols: OnceLock::new() };
+        let kernel = Self {
+            path: path.to_owned(),
+            source,
+            copy,
+            arch,
+            symbols: OnceLock::new(),
+        };
         object::File::parse(kernel.data()).map_err(|error| damaged(error.to_string()))?;
         Ok(kernel)
     }
@@ -145,14 +162,25 @@ impl KernelFile {
     /// The symbols.
     pub fn symbols(&self) -> SymbolsOf<'_> {
         let table = self.symbols.get_or_init(|| SymbolTable::new(self.data()));
-        SymbolsOf { table, data: self.data() }
+        SymbolsOf {
+            table,
+            data: self.data(),
+        }
     }
 
     /// The GNU build id in the file.
     #[must_use]
     pub fn build_id(&self) -> Option<BuildId> {
         let file = object::File::parse(self.data()).ok()?;
-        file.build_id().ok().flatten().and_then(BuildId::new)
+        // Sections may lie over each other: no more is searched than the file has.
+        let mut bytes_left = self.data().len();
+        file.sections()
+            .filter(|section| section.kind() == SectionKind::Note)
+            .find_map(|section| {
+                let notes = section.data().ok()?;
+                bytes_left = bytes_left.checked_sub(notes.len())?;
+                build_id::in_notes(notes, Endian::Little)
+            })
     }
 
     /// What the file itself holds at `va`, such as constants in `.rodata`; `None` if no section

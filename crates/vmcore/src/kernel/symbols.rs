@@ -4,6 +4,9 @@ use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use vmcore_format::addr::VirtAddr;
 
+/// In how many names a byte of the file may be, on average.
+const MAX_NAME_SHARES: usize = 4;
+
 /// A symbol of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'a> {
@@ -63,9 +66,17 @@ impl SymbolTable {
     /// Indexes the symbols of an ELF file; a damaged table gives no symbols.
     pub(super) fn new(data: &[u8]) -> Self {
         let mut by_address = Vec::new();
+        // Linkers let names that end alike overlap, but a thousand names in one are no kernel's.
+        let mut name_bytes_left = data.len().saturating_mul(MAX_NAME_SHARES);
         if let Ok(file) = object::File::parse(data) {
             for symbol in file.symbols() {
-                let Ok(name) = symbol.name_bytes() else { continue };
+                let Ok(name) = symbol.name_bytes() else {
+                    continue;
+                };
+                let Some(left) = name_bytes_left.checked_sub(name.len()) else {
+                    break;
+                };
+                name_bytes_left = left;
                 let unwanted = matches!(symbol.kind(), SymbolKind::File | SymbolKind::Section);
                 if unwanted || name.is_empty() || symbol.is_undefined() || is_mapping_symbol(name) {
                     continue;
@@ -82,7 +93,10 @@ impl SymbolTable {
             }
         }
         by_address.sort_by_key(|entry| (entry.address, entry.size > 0, entry.is_global));
-        let mut table = Self { by_address, by_name: Vec::new() };
+        let mut table = Self {
+            by_address,
+            by_name: Vec::new(),
+        };
         table.by_name = (0..)
             .zip(&table.by_address)
             .map(|(position, entry)| (hash(entry.name(data)), position))
@@ -98,7 +112,11 @@ impl SymbolTable {
     pub(super) fn find<'a>(&self, data: &'a [u8], name: &str) -> Option<Symbol<'a>> {
         let wanted = hash(name.as_bytes());
         let first = self.by_name.partition_point(|(hash, _)| *hash < wanted);
-        let same = self.by_name.get(first..)?.iter().take_while(|(hash, _)| *hash == wanted);
+        let same = self
+            .by_name
+            .get(first..)?
+            .iter()
+            .take_while(|(hash, _)| *hash == wanted);
         same.filter_map(|(_, position)| self.by_address.get(*position))
             .filter(|entry| entry.name(data) == name.as_bytes())
             .max_by_key(|entry| entry.is_global)
@@ -106,14 +124,23 @@ impl SymbolTable {
     }
 
     pub(super) fn nearest<'a>(&self, data: &'a [u8], va: VirtAddr) -> Option<Nearest<'a>> {
-        let after = self.by_address.partition_point(|entry| entry.address <= va.0);
+        let after = self
+            .by_address
+            .partition_point(|entry| entry.address <= va.0);
         let entry = self.by_address.get(after.checked_sub(1)?)?;
         let offset = va.0 - entry.address;
-        Some(Nearest { symbol: entry.symbol(data), offset, inside: offset < entry.size })
+        Some(Nearest {
+            symbol: entry.symbol(data),
+            offset,
+            inside: offset < entry.size,
+        })
     }
 
     pub(super) fn iter<'a>(&self, data: &'a [u8]) -> impl Iterator<Item = Symbol<'a>> + use<'a> {
-        self.by_address.clone().into_iter().map(move |entry| entry.symbol(data))
+        self.by_address
+            .clone()
+            .into_iter()
+            .map(move |entry| entry.symbol(data))
     }
 }
 
@@ -124,6 +151,10 @@ impl Entry {
     }
 
     fn symbol<'a>(&self, data: &'a [u8]) -> Symbol<'a> {
-        Symbol { name: self.name(data), address: VirtAddr(self.address), size: self.size }
+        Symbol {
+            name: self.name(data),
+            address: VirtAddr(self.address),
+            size: self.size,
+        }
     }
 }

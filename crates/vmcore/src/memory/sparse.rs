@@ -79,19 +79,27 @@ impl SparseMemory {
 
     #[inline]
     fn index(&self, source: &Source) -> Result<&Index, Absence> {
-        self.index.get_or_init(|| self.build(source)).as_ref().map_err(|absence| *absence)
+        self.index
+            .get_or_init(|| self.build(source))
+            .as_ref()
+            .map_err(|absence| *absence)
     }
 
     #[cold]
     fn build(&self, source: &Source) -> Result<Index, Absence> {
         let extent = self.layout.section(Section::Bitmap);
         let range = extent.offset.0..extent.offset.0 + extent.len_bytes;
-        let truncated = Absence::SectionTruncated { section: Section::Bitmap };
+        let truncated = Absence::SectionTruncated {
+            section: Section::Bitmap,
+        };
         if range.end > source.len() {
             return Err(truncated);
         }
-        let mapped =
-            if extent.len_bytes > READ_BITMAP_UP_TO { source.mapped(range.clone()) } else { None };
+        let mapped = if extent.len_bytes > READ_BITMAP_UP_TO {
+            source.mapped(range.clone())
+        } else {
+            None
+        };
         let copy = match mapped {
             Some(_) => {
                 source.expect_mapped_reads(range.clone());
@@ -103,7 +111,10 @@ impl SparseMemory {
                     Ok(read) if read == copy.len() => Some(copy),
                     Ok(_) => return Err(truncated),
                     Err(error) => {
-                        return Err(Absence::Io { offset: extent.offset, kind: error.kind() });
+                        return Err(Absence::Io {
+                            offset: extent.offset,
+                            kind: error.kind(),
+                        });
                     }
                 }
             }
@@ -113,7 +124,11 @@ impl SparseMemory {
         let mut supers = vec![0; supers].into_boxed_slice();
         let mut blocks = vec![0; blocks].into_boxed_slice();
         let set_bits = RankIndex::fill(&bitmap, &mut supers, &mut blocks);
-        Ok(Index { copy, rank: RankIndex::new(supers, blocks), set_bits })
+        Ok(Index {
+            copy,
+            rank: RankIndex::new(supers, blocks),
+            set_bits,
+        })
     }
 
     #[inline]
@@ -162,7 +177,12 @@ impl SparseMemory {
     /// Pages before bit `bit`.
     pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, Absence> {
         let index = self.index(source)?;
-        Ok(index.rank.rank(&self.bitmap_of(source, index), bit))
+        let bitmap = self.bitmap_of(source, index);
+        // Ranges may go on behind the bitmap: nothing is counted for each of them.
+        if bit >= bitmap.len_bits() {
+            return Ok(index.set_bits);
+        }
+        Ok(index.rank.rank(&bitmap, bit))
     }
 
     /// The bit of sparse page `rank`; `None` if there are not so many, or the bitmap is unreadable.
@@ -186,7 +206,10 @@ impl SparseMemory {
         for range in &self.ranges {
             let before = self.rank(source, range.first_bit)?;
             let after = self.rank(source, range.first_bit + range.len_pages())?;
-            summary.push(RangeSummary { range: *range, dumped_pages: after - before });
+            summary.push(RangeSummary {
+                range: *range,
+                dumped_pages: after - before,
+            });
         }
         Ok(summary)
     }

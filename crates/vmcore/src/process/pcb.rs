@@ -81,7 +81,9 @@ impl<'a> PcbFinder<'a> {
             }
         });
         let address = |name: &str| symbols.find(name).map(|symbol| symbol.address);
-        let cpus = constants.mp_maxid.map_or(MAX_CPUS, |max| max.saturating_add(1).min(MAX_CPUS));
+        let cpus = constants
+            .mp_maxid
+            .map_or(MAX_CPUS, |max| max.saturating_add(1).min(MAX_CPUS));
         let current =
             address("cpuid_to_pcpu").and_then(|table| current_threads(space, table, cpus));
         Ok(Self {
@@ -121,7 +123,10 @@ impl<'a> PcbFinder<'a> {
         }
         let at = VirtAddr(thread.0.wrapping_add(self.td_pcb));
         let address = self.space.read_pointer(at).ok().filter(|pcb| pcb.0 != 0)?;
-        Some(PcbSource::TdPcb { address, stale: cpu.is_some() })
+        Some(PcbSource::TdPcb {
+            address,
+            stale: cpu.is_some(),
+        })
     }
 
     /// Whether a CPU has stopped; kernels whose set is not known are taken at their word.
@@ -132,7 +137,9 @@ impl<'a> PcbFinder<'a> {
         let word = self.space.word().bytes();
         let bits = 8 * word;
         let at = VirtAddr(set.0.wrapping_add(u64::from(cpu) / bits * word));
-        self.space.read_word(at).is_ok_and(|set| set >> (u64::from(cpu) % bits) & 1 == 1)
+        self.space
+            .read_word(at)
+            .is_ok_and(|set| set >> (u64::from(cpu) % bits) & 1 == 1)
     }
 
     /// The registers saved there; `None` if they are not in the dump or were never saved.
@@ -155,7 +162,9 @@ fn current_threads(
     let mut current = HashMap::new();
     for cpu in 0..cpus {
         let slot = VirtAddr(table.0.wrapping_add(u64::from(cpu) * word));
-        let Ok(pcpu) = space.read_pointer(slot) else { break };
+        let Ok(pcpu) = space.read_pointer(slot) else {
+            break;
+        };
         if pcpu.0 == 0 {
             continue;
         }

@@ -35,7 +35,9 @@ impl Mapping {
             && end <= self.0.len()
         {
             // Only speed depends on it; kernels before 5.14 refuse.
-            let _ = self.0.advise_range(memmap2::Advice::PopulateRead, start, end - start);
+            let _ = self
+                .0
+                .advise_range(memmap2::Advice::PopulateRead, start, end - start);
         }
         #[cfg(not(target_os = "linux"))]
         let _ = range;

@@ -30,8 +30,8 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{Arc, OnceLock};
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -93,7 +93,10 @@ impl Source {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
         if metadata.is_dir() {
-            return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
         }
         let file = PositionalFile::new(file);
         let (len, access) = if metadata.is_file() {
@@ -111,14 +114,26 @@ impl Source {
         };
         // Zeroed by the allocator: no page of it is touched until used.
         let touches = zerocopy::FromZeros::new_vec_zeroed(regions).unwrap_or_default();
-        Self { file, start, len, access, mapping: OnceLock::new(), touches }
+        Self {
+            file,
+            start,
+            len,
+            access,
+            mapping: OnceLock::new(),
+            touches,
+        }
     }
 
     /// The same file from `offset` on, as when a device's dump header stands in front.
     #[must_use]
     pub fn starting_at(self, offset: u64) -> Self {
         let offset = offset.min(self.len);
-        Self::new(self.file, self.start + offset, self.len - offset, self.access)
+        Self::new(
+            self.file,
+            self.start + offset,
+            self.len - offset,
+            self.access,
+        )
     }
 
     /// Bytes there are.
@@ -159,7 +174,8 @@ impl Source {
             return Ok(0);
         };
         let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
-        self.file.read_at(self.start + offset, buf.get_mut(..len).unwrap_or_default())
+        self.file
+            .read_at(self.start + offset, buf.get_mut(..len).unwrap_or_default())
     }
 
     /// Bytes `range`, borrowed from the mapping if there is one, or `None` beyond the end.
@@ -227,7 +243,11 @@ impl Source {
     fn make_mapping(&self) -> Option<&Mapping> {
         let wanted = self.access != Access::Positional;
         self.mapping
-            .get_or_init(|| wanted.then(|| Mapping::new(self.file.as_file(), self.start, self.len)).flatten())
+            .get_or_init(|| {
+                wanted
+                    .then(|| Mapping::new(self.file.as_file(), self.start, self.len))
+                    .flatten()
+            })
             .as_ref()
     }
 }
@@ -245,7 +265,9 @@ mod tests {
 
     #[test]
     fn every_access_reads_the_same_bytes_before_and_after_it_is_warm() {
-        let contents: Vec<u8> = (0..200_000u32).map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1]).collect();
+        let contents: Vec<u8> = (0..200_000u32)
+            .map(|i| i.to_le_bytes()[0] ^ i.to_le_bytes()[1])
+            .collect();
         let (_dir, path) = file(&contents);
         for access in [Access::Auto, Access::Positional, Access::Mapped] {
             let source = Source::open(&path, access).unwrap().starting_at(512);
@@ -255,7 +277,11 @@ mod tests {
                     let len = source.read_at(offset, &mut buf).unwrap();
                     let start = usize::try_from(offset).unwrap() + 512;
                     let expected = &contents[start..contents.len().min(start + 16)];
-                    assert_eq!(&buf[..len], expected, "{access:?} round {round} offset {offset}");
+                    assert_eq!(
+                        &buf[..len],
+                        expected,
+                        "{access:?} round {round} offset {offset}"
+                    );
                 }
             }
             assert_eq!(source.read_at(source.len(), &mut [0; 4]).unwrap(), 0);

@@ -9,13 +9,19 @@ use std::sync::Mutex;
 pub(super) struct PositionalFile {
     file: File,
     /// Elsewhere than on Unix a read moves the file's position.
-    #[cfg_attr(unix, expect(dead_code, reason = "used where there is no positional read"))]
+    #[cfg_attr(
+        unix,
+        expect(dead_code, reason = "used where there is no positional read")
+    )]
     position: Mutex<()>,
 }
 
 impl PositionalFile {
     pub(super) fn new(file: File) -> Self {
-        Self { file, position: Mutex::new(()) }
+        Self {
+            file,
+            position: Mutex::new(()),
+        }
     }
 
     pub(super) fn as_file(&self) -> &File {
@@ -48,7 +54,10 @@ impl PositionalFile {
 
     #[cfg(not(unix))]
     fn read_some(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let _guard = self.position.lock().map_err(|_| io::Error::other("poisoned"))?;
+        let _guard = self
+            .position
+            .lock()
+            .map_err(|_| io::Error::other("poisoned"))?;
         (&self.file).seek(SeekFrom::Start(offset))?;
         io::Read::read(&mut &self.file, buf)
     }

@@ -48,7 +48,9 @@ pub struct RootSymbols {
 #[non_exhaustive]
 pub enum RootError {
     /// No kernel file.
-    #[error("a full dump needs its kernel file to translate virtual addresses (physical ones can be read without)")]
+    #[error(
+        "a full dump needs its kernel file to translate virtual addresses (physical ones can be read without)"
+    )]
     NeedsKernel,
     /// The kernel file lacks a symbol.
     #[error("the kernel file has no symbol {0}, which leads to the page tables")]
@@ -88,10 +90,19 @@ pub(super) fn find(
     }
 }
 
-fn read(memory: &Memory, symbol: &'static str, pa: PhysAddr, width: Width) -> Result<u64, RootError> {
+fn read(
+    memory: &Memory,
+    symbol: &'static str,
+    pa: PhysAddr,
+    width: Width,
+) -> Result<u64, RootError> {
     memory
         .entry(TableRef::At(pa), 0, width)
-        .map_err(|absence| RootError::Unreadable { symbol, pa, absence })
+        .map_err(|absence| RootError::Unreadable {
+            symbol,
+            pa,
+            absence,
+        })
 }
 
 fn amd64(
@@ -101,8 +112,12 @@ fn amd64(
 ) -> Result<(PagingMode, Radix), RootError> {
     let kernbase = symbols.kernbase.ok_or(RootError::NoSymbol("kernbase"))?;
     let root4 = symbols.KPML4phys.ok_or(RootError::NoSymbol("KPML4phys"))?;
-    let offset = root4.checked_sub(kernbase).ok_or(RootError::NoSymbol("KPML4phys"))?;
-    let from_header = header.delta.map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
+    let offset = root4
+        .checked_sub(kernbase)
+        .ok_or(RootError::NoSymbol("KPML4phys"))?;
+    let from_header = header
+        .delta
+        .map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
     let deltas = match from_header {
         Some(delta) => delta..=delta,
         None => 0..=RELOCATION_STEPS * AMD64_IMAGE_HOLE,
@@ -127,11 +142,13 @@ fn amd64_root_at(memory: &Memory, pa: PhysAddr, kernbase: VirtAddr) -> Result<Ra
     let symbol = "KPML4phys";
     let root = PhysAddr(read(memory, symbol, pa, Width::W64)?);
     let implausible = RootError::Implausible { symbol, root };
-    if root.0 == 0 || root.0 % 4096 != 0 {
+    if root.0 == 0 || !root.0.is_multiple_of(4096) {
         return Err(implausible);
     }
     // The last entry maps the kernel's image and is always valid.
-    let last = memory.entry(TableRef::At(root), 511, Width::W64).map_err(|_| implausible)?;
+    let last = memory
+        .entry(TableRef::At(root), 511, Width::W64)
+        .map_err(|_| implausible)?;
     if !matches!(Amd64::decode(3, last), Entry::Table(_)) {
         return Err(implausible);
     }
@@ -154,7 +171,12 @@ fn five_levels(
     let Some(offset) = symbols.KPML5phys.and_then(|va| va.checked_sub(kernbase)) else {
         return Ok(None);
     };
-    let root = read(memory, "KPML5phys", PhysAddr(offset.wrapping_add(delta)), Width::W64)?;
+    let root = read(
+        memory,
+        "KPML5phys",
+        PhysAddr(offset.wrapping_add(delta)),
+        Width::W64,
+    )?;
     Ok((root != 0).then(|| Radix::root::<Amd64>(PhysAddr(root), 4)))
 }
 
@@ -173,11 +195,23 @@ fn i386(memory: &Memory, symbols: &RootSymbols) -> Result<(PagingMode, Radix), R
         None => symbols.IdlePDPT.is_some(),
     };
     let (mode, symbol, root) = if pae {
-        (PagingMode::I386Pae, "IdlePDPT", variable("IdlePDPT", symbols.IdlePDPT)?)
+        (
+            PagingMode::I386Pae,
+            "IdlePDPT",
+            variable("IdlePDPT", symbols.IdlePDPT)?,
+        )
     } else if symbols.IdlePTD_nopae.is_some() {
-        (PagingMode::I386, "IdlePTD_nopae", variable("IdlePTD_nopae", symbols.IdlePTD_nopae)?)
+        (
+            PagingMode::I386,
+            "IdlePTD_nopae",
+            variable("IdlePTD_nopae", symbols.IdlePTD_nopae)?,
+        )
     } else {
-        (PagingMode::I386, "IdlePTD", variable("IdlePTD", symbols.IdlePTD)?)
+        (
+            PagingMode::I386,
+            "IdlePTD",
+            variable("IdlePTD", symbols.IdlePTD)?,
+        )
     };
     let (level, entries) = match mode {
         PagingMode::I386Pae => (2, PAE_POINTERS),
@@ -186,7 +220,12 @@ fn i386(memory: &Memory, symbols: &RootSymbols) -> Result<(PagingMode, Radix), R
     if root.0 == 0 || memory.locate(root).is_err() {
         return Err(RootError::Implausible { symbol, root });
     }
-    let radix =
-        Radix { top: TableRef::At(root), level, first_va: VirtAddr(0), entries, va_bits: 64 };
+    let radix = Radix {
+        top: TableRef::At(root),
+        level,
+        first_va: VirtAddr(0),
+        entries,
+        va_bits: 64,
+    };
     Ok((mode, radix))
 }

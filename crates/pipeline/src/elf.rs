@@ -1,0 +1,235 @@
+//! A dump as an ELF core: for gdb, drgn, and everything else that reads ELF.
+//!
+//! Every run of pages that lie together virtually, physically and in the file, with the same
+//! protection, becomes a `PT_LOAD` with its virtual and its physical address: the kernel map by the
+//! page tables, and the direct map, over the same bytes of the file. So every page is in the core
+//! once, and pages that only the direct map reaches are in it too. A note holds the registers of
+//! the thread that crashed. More segments than a 16-bit count can tell are counted in section 0,
+//! as the ABI says.
+//!
+//! The core carries the OS ABI 0 and Linux' style of notes, which stock gdb accepts; tell it `set
+//! osabi GNU/Linux` before `file kernel`, because the kernel file says FreeBSD.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session};
+//! use vmcore_pipeline::elf;
+//! let session = Session::open("vmcore.0".as_ref(), KernelChoice::Find(&[]), &OpenOptions::default())?;
+//! let done = elf::convert(&session, "vmcore.elf".as_ref(), false, |_, _| {})?;
+//! println!("{} segments, {} bytes", done.segments, done.len_bytes);
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod copy;
+mod encode;
+mod loads;
+
+use crate::output::{OutputError, OutputFile};
+use encode::{Encoder, Head};
+use loads::Loads;
+use serde::Serialize;
+use std::io::{BufWriter, Write as _};
+use std::path::{Path, PathBuf};
+use thiserror::Error;
+use vmcore::memory::Absence;
+use vmcore::session::{Session, SessionError};
+use vmcore::{pages, process};
+use vmcore_format::arch::Arch;
+use vmcore_format::endian::Width;
+use vmcore_format::prstatus::{self, NT_PRSTATUS, Prstatus};
+
+/// Signal of the thread that crashed: `SIGABRT`.
+const SIGNAL: i16 = 6;
+/// Owner of our own note, with its NUL.
+const OWN_OWNER: &[u8] = b"vmcore\0";
+/// Type of our own note: text that says where the core comes from. Not a number that readelf takes
+/// for one of its own.
+const NT_VMCORE_ORIGIN: u32 = 0x766d_0001;
+
+/// What became of a conversion.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Converted {
+    /// The core.
+    pub path: PathBuf,
+    /// Bytes of the core.
+    pub len_bytes: u64,
+    /// `PT_LOAD` segments.
+    pub segments: u64,
+    /// Pages of the dump.
+    pub pages: u64,
+    /// Pages that the dump should have, but its file ends before.
+    pub truncated_pages: u64,
+    /// Pages of the file in no segment, because no virtual address leads to them.
+    pub unreachable_pages: u64,
+    /// The thread whose registers the core has: the one that crashed, if it is known.
+    pub thread: Option<i32>,
+}
+
+/// Why a dump cannot be converted.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ConvertError {
+    /// The virtual addresses are not known.
+    #[error(transparent)]
+    Session(#[from] SessionError),
+    /// The dump cannot be read.
+    #[error(transparent)]
+    Absent(#[from] Absence),
+    /// The core cannot be written.
+    #[error(transparent)]
+    Output(#[from] OutputError),
+    /// A 32-bit core cannot be that large.
+    #[error("the core would have {len_bytes} bytes, more than a 32-bit ELF file can have")]
+    TooLarge {
+        /// Bytes that it would have.
+        len_bytes: u64,
+    },
+    /// The dump changed between two passes.
+    #[error("the dump changed while it was converted")]
+    Changed,
+}
+
+/// Writes the dump of `session` as an ELF core to `path`. `on_progress` is told the bytes that are
+/// written, and how many there will be.
+///
+/// # Errors
+/// Returns an error if a full dump has no matching kernel file, the dump cannot be read, or the
+/// core cannot be written. Then there is no file at `path`.
+pub fn convert(
+    session: &Session,
+    path: &Path,
+    overwrite: bool,
+    on_progress: impl FnMut(u64, u64),
+) -> Result<Converted, ConvertError> {
+    let space = session.space()?;
+    let memory = session.dump().memory();
+    let arch = session.dump().arch();
+    let pages = pages::page_count(memory)?;
+    let thread = crashed_thread(session);
+    let notes = notes(session, arch, thread.as_ref())?;
+
+    let numbered_pages = pages::numbered_page_count(memory)?;
+    let loads = Loads::new(space, numbered_pages);
+    let (segments, reached_pages) = loads.count()?;
+    let encoder = Encoder::new(arch);
+    let head = Head {
+        loads: segments,
+        notes_len_bytes: notes.len() as u64,
+        page_size: memory.page_size(),
+    };
+    let data = encoder.data_offset(&head);
+    let len_bytes = data.saturating_add(numbered_pages.saturating_mul(memory.page_size().bytes()));
+    if arch.word() == Width::W32 && len_bytes > u64::from(u32::MAX) {
+        return Err(ConvertError::TooLarge { len_bytes });
+    }
+
+    let mut output = OutputFile::create(path, overwrite)?;
+    let mut writer = BufWriter::with_capacity(1 << 20, output.file());
+    let written = write_headers(&mut writer, &encoder, &head, &loads, &notes);
+    drop(writer);
+    written.map_err(|error| match error {
+        Failure::Convert(error) => error,
+        Failure::Write(source) => output.error(source).into(),
+    })?;
+    let copied = copy::pages(memory, &mut output, data, on_progress)?;
+    output.commit()?;
+    Ok(Converted {
+        path: path.to_owned(),
+        len_bytes: copied.end,
+        segments,
+        pages,
+        truncated_pages: pages.saturating_sub(copied.pages),
+        unreachable_pages: copied.pages.saturating_sub(reached_pages),
+        thread: thread.map(|thread| thread.tid),
+    })
+}
+
+/// Why the headers could not be written.
+enum Failure {
+    Convert(ConvertError),
+    Write(std::io::Error),
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error)
+    }
+}
+
+/// Everything in front of the pages.
+fn write_headers(
+    writer: &mut BufWriter<&mut std::fs::File>,
+    encoder: &Encoder,
+    head: &Head,
+    loads: &Loads<'_>,
+    notes: &[u8],
+) -> Result<(), Failure> {
+    let data = encoder.data_offset(head);
+    encoder.file_header(head, writer)?;
+    encoder.note_segment(head, writer)?;
+    let (mut written, mut result) = (0, Ok(()));
+    let visited = loads.each(|load| {
+        if result.is_ok() && written < head.loads {
+            result = encoder.load_segment(&load, data, head.page_size, writer);
+            written += 1;
+        }
+    });
+    result?;
+    visited.map_err(|absence| Failure::Convert(absence.into()))?;
+    if written != head.loads {
+        return Err(Failure::Convert(ConvertError::Changed));
+    }
+    writer.write_all(notes)?;
+    let end = encoder.notes_offset(head) + notes.len() as u64;
+    writer.write_all(&vec![0; usize::try_from(data - end).unwrap_or(0)])?;
+    writer.flush()?;
+    Ok(())
+}
+
+/// The thread that crashed, with its registers; `None` if there is no kernel file to find it.
+fn crashed_thread(session: &Session) -> Option<process::Thread> {
+    let list = process::list(session).ok()?;
+    let mut threads = list
+        .processes
+        .into_iter()
+        .flat_map(|process| process.threads);
+    threads.find(|thread| thread.crashed && thread.registers.is_some())
+}
+
+fn notes(
+    session: &Session,
+    arch: Arch,
+    thread: Option<&process::Thread>,
+) -> Result<Vec<u8>, ConvertError> {
+    let mut notes = Vec::new();
+    if let Some(thread) = thread
+        && let Some(registers) = &thread.registers
+    {
+        let mut buf = [0; Prstatus::MAX_LEN];
+        let layout = Prstatus::of(arch);
+        let contents = layout.encode(&mut buf, thread.tid, SIGNAL, |name| registers.get(name));
+        encode::note(&mut notes, prstatus::OWNER, NT_PRSTATUS, contents);
+    }
+    let origin = origin(session)?;
+    encode::note(&mut notes, OWN_OWNER, NT_VMCORE_ORIGIN, origin.as_bytes());
+    Ok(notes)
+}
+
+/// Where the core comes from, as lines of `name=value`.
+fn origin(session: &Session) -> Result<String, ConvertError> {
+    let dump = session.dump();
+    let mut text = format!(
+        "dump_id={}\nsource={} {}",
+        dump.id()?,
+        dump.arch(),
+        dump.kind().name()
+    );
+    if let Some(header) = dump.minidump() {
+        text += &format!(" v{}", header.version);
+    }
+    if let Some(id) = session.build_ids().and_then(|ids| ids.certain()) {
+        text += &format!("\nbuild_id={id}");
+    }
+    text.push('\n');
+    Ok(text)
+}

@@ -1,0 +1,611 @@
+//! Page tables: whole trees in physical pages, and what a dumping kernel writes of them.
+//!
+//! A [`Tree`] is what the kernel ran on: full dumps hold it as it is. [`Tree::section`] makes the
+//! page-table section of a minidump from it as the kernels do: last-level tables copied, large
+//! pages expanded into fabricated entries, zeros for what is not mapped. Levels count from the
+//! bottom: level 0 is the table of smallest pages.
+//!
+//! ```
+//! use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
+//! let mut tree = Tree::new(Paging::Riscv64, Frames::new(&[(0x8030_0000, 0x8031_0000)], 4096));
+//! tree.map(&Mapping::page(0xffff_ffc0_0000_1000, 0x8020_5000, 4096));
+//! assert_eq!(tree.translate(0xffff_ffc0_0000_1234), Some(0x8020_5234));
+//! let section = tree.section(2, 0xffff_ffc0_0000_0000, 0xffff_ffc0_0020_0000);
+//! assert_eq!(section.len(), 4096);
+//! assert_eq!(section[8..16], (0x8020_5000_u64 >> 2 | 0xe7).to_le_bytes());
+//! ```
+
+use crate::bytes::{index, put_word, word};
+use std::collections::BTreeMap;
+
+/// Kinds of page tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Paging {
+    /// amd64, 4 levels.
+    Amd64,
+    /// amd64, 5 levels.
+    Amd64La57,
+    /// arm64, 4 KiB pages.
+    Arm64Page4K,
+    /// arm64, 16 KiB pages.
+    Arm64Page16K,
+    /// i386 without PAE.
+    I386,
+    /// i386 with PAE.
+    I386Pae,
+    /// riscv64, Sv39.
+    Riscv64,
+}
+
+/// A page of the kernel's address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mapping {
+    /// Virtual address.
+    pub va: u64,
+    /// Physical address.
+    pub pa: u64,
+    /// Bytes of the page: one of the sizes that the architecture has.
+    pub size: u64,
+    /// Whether the kernel may write to it.
+    pub write: bool,
+    /// Whether the kernel may execute it.
+    pub execute: bool,
+}
+
+impl Mapping {
+    /// A page of data.
+    #[must_use]
+    pub const fn page(va: u64, pa: u64, size: u64) -> Self {
+        Self {
+            va,
+            pa,
+            size,
+            write: true,
+            execute: false,
+        }
+    }
+
+    /// A page of instructions.
+    #[must_use]
+    pub const fn code(va: u64, pa: u64, size: u64) -> Self {
+        Self {
+            va,
+            pa,
+            size,
+            write: false,
+            execute: true,
+        }
+    }
+}
+
+/// Free physical pages, handed out from the lowest one up.
+#[derive(Clone, Debug)]
+pub struct Frames {
+    ranges: Vec<(u64, u64)>,
+    page_size: u64,
+}
+
+impl Frames {
+    /// The pages in these ranges, which start and end at pages.
+    #[must_use]
+    pub fn new(ranges: &[(u64, u64)], page_size: u64) -> Self {
+        let mut ranges = ranges.to_vec();
+        ranges.reverse();
+        Self { ranges, page_size }
+    }
+
+    /// The next page.
+    ///
+    /// # Panics
+    /// Panics if none is left: the machine was given too little memory.
+    #[must_use]
+    pub fn take(&mut self) -> u64 {
+        while self.ranges.last().is_some_and(|range| range.0 >= range.1) {
+            self.ranges.pop();
+        }
+        let range = self.ranges.last_mut();
+        assert!(range.is_some(), "no physical page is left");
+        let page = range.as_ref().map_or(0, |range| range.0);
+        if let Some(range) = range {
+            range.0 += self.page_size;
+        }
+        page
+    }
+}
+
+/// A page of a [`Tree`].
+#[derive(Clone, Debug)]
+pub struct Table {
+    /// Its level.
+    pub level: u32,
+    /// First address that it maps.
+    pub first_va: u64,
+    /// Its entries.
+    pub bytes: Vec<u8>,
+}
+
+/// The kernel's page tables.
+#[derive(Clone, Debug)]
+pub struct Tree {
+    /// Kind.
+    pub paging: Paging,
+    /// Physical address of the root table.
+    pub root: u64,
+    /// Every table by its physical address.
+    pub tables: BTreeMap<u64, Table>,
+    frames: Frames,
+}
+
+/// What stands for an address in the tables.
+enum Found {
+    Absent,
+    Table(u64),
+    Leaf { level: u32, raw: u64 },
+}
+
+/// amd64 and i386: valid, writable, accessed, dirty, large page.
+const X86_V: u64 = 0x1;
+const X86_RW: u64 = 0x2;
+const X86_A: u64 = 0x20;
+const X86_M: u64 = 0x40;
+const X86_PS: u64 = 0x80;
+const X86_NX: u64 = 1 << 63;
+/// What kernels put into fabricated entries and into entries for tables.
+const X86_RWAM: u64 = X86_V | X86_RW | X86_A | X86_M;
+/// arm64: accessed, inner shareable, read-only, no execution.
+const ARM64_AF: u64 = 0x400;
+const ARM64_SH: u64 = 0x300;
+const ARM64_RO: u64 = 0x80;
+const ARM64_XN: u64 = 3 << 53;
+/// riscv: valid, readable, writable, executable, global, accessed, dirty.
+const RISCV_V: u64 = 0x1;
+const RISCV_R: u64 = 0x2;
+const RISCV_W: u64 = 0x4;
+const RISCV_X: u64 = 0x8;
+const RISCV_GAD: u64 = 0xe0;
+
+impl Paging {
+    /// Number of levels.
+    #[must_use]
+    pub const fn levels(self) -> u32 {
+        match self {
+            Self::I386 => 2,
+            Self::I386Pae | Self::Riscv64 => 3,
+            Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 4,
+            Self::Amd64La57 => 5,
+        }
+    }
+
+    /// log2 of the smallest page.
+    const fn page_shift(self) -> u32 {
+        if matches!(self, Self::Arm64Page16K) {
+            14
+        } else {
+            12
+        }
+    }
+
+    /// log2 of the entries of a table.
+    const fn index_bits(self) -> u32 {
+        match self {
+            Self::Arm64Page16K => 11,
+            Self::I386 => 10,
+            _ => 9,
+        }
+    }
+
+    /// Bits of an address that are translated.
+    const fn va_bits(self) -> u32 {
+        match self {
+            Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 48,
+            Self::Amd64La57 => 57,
+            Self::I386 | Self::I386Pae => 32,
+            Self::Riscv64 => 39,
+        }
+    }
+
+    /// Bytes of an entry.
+    #[must_use]
+    pub const fn entry_bytes(self) -> u64 {
+        if matches!(self, Self::I386) { 4 } else { 8 }
+    }
+
+    /// Bytes that an entry at `level` covers.
+    #[must_use]
+    pub const fn span(self, level: u32) -> u64 {
+        1 << (self.page_shift() + level * self.index_bits())
+    }
+
+    /// Number of the entry for `va` in a table at `level`.
+    const fn entry_index(self, va: u64, level: u32) -> u64 {
+        let translated = va & ((1 << self.va_bits()) - 1);
+        (translated / self.span(level)) & ((1 << self.index_bits()) - 1)
+    }
+
+    /// The entry that leads to the next table, in a table at `level`.
+    fn table_entry(self, level: u32, pa: u64) -> u64 {
+        match self {
+            Self::I386Pae if level == 2 => pa | X86_V,
+            Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => pa | X86_RWAM,
+            Self::Arm64Page4K | Self::Arm64Page16K => pa | 3,
+            Self::Riscv64 => pa >> 2 | RISCV_V,
+        }
+    }
+
+    /// The entry of a page, in a table at `level`.
+    #[must_use]
+    pub fn leaf_entry(self, level: u32, mapping: &Mapping) -> u64 {
+        let Mapping {
+            pa, write, execute, ..
+        } = *mapping;
+        let if_set = |condition: bool, bits: u64| if condition { bits } else { 0 };
+        match self {
+            Self::Amd64 | Self::Amd64La57 | Self::I386Pae | Self::I386 => {
+                let has_nx = self != Self::I386;
+                pa | X86_V
+                    | X86_A
+                    | if_set(write, X86_RW | X86_M)
+                    | if_set(level > 0, X86_PS)
+                    | if_set(has_nx && !execute, X86_NX)
+            }
+            Self::Arm64Page4K | Self::Arm64Page16K => {
+                let descriptor = if level == 0 { 3 } else { 1 };
+                pa | descriptor
+                    | ARM64_AF
+                    | ARM64_SH
+                    | if_set(!write, ARM64_RO)
+                    | if_set(!execute, ARM64_XN)
+            }
+            Self::Riscv64 => {
+                pa >> 2
+                    | RISCV_V
+                    | RISCV_R
+                    | RISCV_GAD
+                    | if_set(write, RISCV_W)
+                    | if_set(execute, RISCV_X)
+            }
+        }
+    }
+
+    /// What an entry at `level` says.
+    fn decode(self, level: u32, raw: u64) -> Found {
+        let is_valid = raw & 1 == 1;
+        let is_leaf = level == 0
+            || match self {
+                Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => raw & X86_PS != 0,
+                Self::Arm64Page4K | Self::Arm64Page16K => raw & 3 == 1,
+                Self::Riscv64 => raw & (RISCV_R | RISCV_W | RISCV_X) != 0,
+            };
+        match (is_valid, is_leaf) {
+            (false, _) => Found::Absent,
+            (true, false) => Found::Table(self.frame(0, raw)),
+            (true, true) => Found::Leaf { level, raw },
+        }
+    }
+
+    /// Physical address in an entry at `level`.
+    fn frame(self, level: u32, raw: u64) -> u64 {
+        let bits = match self {
+            Self::Riscv64 => (raw & 0x003f_ffff_ffff_fc00) << 2,
+            Self::I386 => raw & 0xffff_f000,
+            Self::Amd64 | Self::Amd64La57 | Self::I386Pae => raw & 0x000f_ffff_ffff_f000,
+            Self::Arm64Page4K | Self::Arm64Page16K => raw & 0x0000_ffff_ffff_f000,
+        };
+        bits / self.span(level) * self.span(level)
+    }
+
+    /// Level of the entries in a minidump's page-table section.
+    #[must_use]
+    pub const fn section_level(self, version: u32) -> u32 {
+        match self {
+            Self::Amd64 | Self::Amd64La57 if version >= 2 => 1,
+            _ => 0,
+        }
+    }
+
+    /// Entry `k` of a page of the section, made from the large page `raw` at `level`, whose part
+    /// `inside` bytes from its start the section's page covers.
+    fn fabricated(self, level: u32, raw: u64, section_level: u32, inside: u64, k: u64) -> u64 {
+        let distance = inside + k * self.span(section_level);
+        let frame = self.frame(level, raw) + distance;
+        match self {
+            Self::Amd64 | Self::Amd64La57 if section_level == 1 => raw + distance,
+            Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => frame | X86_RWAM,
+            Self::Arm64Page4K | Self::Arm64Page16K => frame | ARM64_AF | ARM64_SH | 3,
+            Self::Riscv64 => raw | distance >> 2,
+        }
+    }
+}
+
+impl Tree {
+    /// Tables that map nothing; pages for them are taken from `frames`.
+    #[must_use]
+    pub fn new(paging: Paging, mut frames: Frames) -> Self {
+        let root = frames.take();
+        let mut tree = Self {
+            paging,
+            root,
+            tables: BTreeMap::new(),
+            frames,
+        };
+        tree.add_table(root, paging.levels() - 1, 0);
+        tree
+    }
+
+    fn add_table(&mut self, pa: u64, level: u32, first_va: u64) {
+        let bytes = vec![0; index(self.paging.span(0))];
+        self.tables.insert(
+            pa,
+            Table {
+                level,
+                first_va,
+                bytes,
+            },
+        );
+    }
+
+    fn entry(&self, table: u64, va: u64, level: u32) -> u64 {
+        let width = self.paging.entry_bytes();
+        let at = self.paging.entry_index(va, level) * width;
+        self.tables
+            .get(&table)
+            .map_or(0, |table| word(&table.bytes, at, width))
+    }
+
+    fn put_entry(&mut self, table: u64, va: u64, level: u32, raw: u64) {
+        let width = self.paging.entry_bytes();
+        let at = self.paging.entry_index(va, level) * width;
+        if let Some(table) = self.tables.get_mut(&table) {
+            put_word(&mut table.bytes, at, width, raw);
+        }
+    }
+
+    /// Follows `va` to the table or page that its entry at `down_to` or above names.
+    fn descend(&self, va: u64, down_to: u32) -> Found {
+        let mut table = self.root;
+        for level in (down_to..self.paging.levels()).rev() {
+            match self.paging.decode(level, self.entry(table, va, level)) {
+                Found::Table(next) => table = next,
+                other => return other,
+            }
+        }
+        Found::Table(table)
+    }
+
+    /// Maps a page.
+    pub fn map(&mut self, mapping: &Mapping) {
+        let paging = self.paging;
+        let sizes = (0..paging.levels()).map(|level| (level, paging.span(level)));
+        let found = sizes.clone().find(|(_, span)| *span == mapping.size);
+        assert!(
+            found.is_some(),
+            "{paging:?} has no pages of {:#x} bytes",
+            mapping.size
+        );
+        let level = found.map_or(0, |(level, _)| level);
+        self.set_entry(mapping.va, level, paging.leaf_entry(level, mapping));
+    }
+
+    /// Puts a raw entry for `va` into its table at `level`; tables above are made.
+    pub fn set_entry(&mut self, va: u64, level: u32, raw: u64) {
+        let mut table = self.root;
+        for above in (level + 1..self.paging.levels()).rev() {
+            table = match self.paging.decode(above, self.entry(table, va, above)) {
+                Found::Table(next) => next,
+                _ => {
+                    let next = self.frames.take();
+                    let span = self.paging.span(above);
+                    self.add_table(next, above - 1, va / span * span);
+                    self.put_entry(table, va, above, self.paging.table_entry(above, next));
+                    next
+                }
+            };
+        }
+        self.put_entry(table, va, level, raw);
+    }
+
+    /// Lets entry 256 of an amd64 root lead to the root itself, as the kernel does.
+    pub fn add_recursive_slot(&mut self) {
+        let level = self.paging.levels() - 1;
+        let va = 256 * self.paging.span(level);
+        let raw = self.paging.table_entry(level, self.root);
+        self.put_entry(self.root, va, level, raw);
+    }
+
+    /// Physical address of the table at `level` that maps `va`.
+    #[must_use]
+    pub fn table_of(&self, va: u64, level: u32) -> Option<u64> {
+        match self.descend(va, level + 1) {
+            Found::Table(pa) => Some(pa),
+            Found::Absent | Found::Leaf { .. } => None,
+        }
+    }
+
+    /// Physical address of the byte at `va`.
+    #[must_use]
+    pub fn translate(&self, va: u64) -> Option<u64> {
+        match self.descend(va, 0) {
+            Found::Leaf { level, raw } => {
+                Some(self.paging.frame(level, raw) + va % self.paging.span(level))
+            }
+            Found::Absent | Found::Table(_) => None,
+        }
+    }
+
+    /// The page-table section of a minidump for the addresses from `first` up to `end`:
+    /// one page for each table of the section's level. `u64::MAX` is the end of all addresses.
+    #[must_use]
+    pub fn section(&self, version: u32, first: u64, end: u64) -> Vec<u8> {
+        let (paging, level) = (self.paging, self.paging.section_level(version));
+        let page_len = index(paging.span(0));
+        let width = paging.entry_bytes();
+        let span = paging.span(level + 1);
+        let mut section = Vec::new();
+        for number in 0..(end - first).div_ceil(span) {
+            let va = first + number * span;
+            match self.descend(va, level + 1) {
+                Found::Absent => section.resize(section.len() + page_len, 0),
+                Found::Table(pa) => {
+                    let table = self.tables.get(&pa).map(|table| table.bytes.as_slice());
+                    section.extend_from_slice(table.unwrap_or_default());
+                }
+                Found::Leaf {
+                    level: leaf_level,
+                    raw,
+                } => {
+                    let inside = va % paging.span(leaf_level);
+                    let mut page = vec![0; page_len];
+                    for k in 0..page_len as u64 / width {
+                        let entry = paging.fabricated(leaf_level, raw, level, inside, k);
+                        put_word(&mut page, k * width, width, entry);
+                    }
+                    section.extend(page);
+                }
+            }
+        }
+        section
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tree(paging: Paging) -> Tree {
+        Tree::new(
+            paging,
+            Frames::new(&[(0x10_0000, 0x20_0000)], paging.span(0)),
+        )
+    }
+
+    fn entry(section: &[u8], number: u64, width: u64) -> u64 {
+        word(section, number * width, width)
+    }
+
+    #[test]
+    fn every_kind_translates_what_it_maps() {
+        let cases = [
+            (Paging::Amd64, 0xffff_fe00_0000_0000, 1 << 30),
+            (Paging::Amd64La57, 0xff01_0000_4000_0000, 1 << 30),
+            (Paging::Arm64Page4K, 0xffff_0000_4000_0000, 1 << 30),
+            (Paging::Arm64Page16K, 0xffff_0000_4000_0000, 32 << 20),
+            (Paging::I386, 0xc040_0000, 4 << 20),
+            (Paging::I386Pae, 0xc020_0000, 2 << 20),
+            (Paging::Riscv64, 0xffff_ffc0_0020_0000, 2 << 20),
+        ];
+        for (paging, va, large) in cases {
+            let mut tree = tree(paging);
+            let small = paging.span(0);
+            tree.map(&Mapping::page(va, 0x4000_0000, large));
+            tree.map(&Mapping::code(va + large, 0x8_8000, small));
+            assert_eq!(
+                tree.translate(va + large - 1),
+                Some(0x4000_0000 + large - 1),
+                "{paging:?}"
+            );
+            assert_eq!(tree.translate(va + large + 5), Some(0x8_8005), "{paging:?}");
+            assert_eq!(tree.translate(va + large + small), None, "{paging:?}");
+        }
+    }
+
+    #[test]
+    fn amd64_version_1_has_an_entry_for_each_small_page() {
+        let kernbase = 0xffff_ffff_8000_0000;
+        let mut tree = tree(Paging::Amd64);
+        tree.map(&Mapping::page(kernbase + 0x3000, 0x23_4000, 4096));
+        tree.map(&Mapping::code(kernbase + 0x20_0000, 0x40_0000, 2 << 20));
+        let section = tree.section(1, kernbase, kernbase + 0x60_0000);
+        assert_eq!(section.len(), 3 * 4096);
+        assert_eq!(entry(&section, 3, 8), 0x8000_0000_0023_4063);
+        assert_eq!(entry(&section, 512, 8), 0x40_0063);
+        assert_eq!(entry(&section, 1023, 8), 0x5f_f063);
+        assert_eq!(entry(&section, 1024, 8), 0);
+    }
+
+    #[test]
+    fn amd64_version_2_has_an_entry_for_each_2_mib() {
+        let kernbase = 0xffff_ffff_8000_0000;
+        let mut tree = tree(Paging::Amd64);
+        tree.map(&Mapping::page(kernbase + 0x3000, 0x23_4000, 4096));
+        tree.map(&Mapping::page(kernbase + 0x20_0000, 0x40_0000, 2 << 20));
+        tree.map(&Mapping::page(kernbase + (1 << 30), 0x4000_0000, 1 << 30));
+        let section = tree.section(2, kernbase, u64::MAX);
+        assert_eq!(section.len(), 2 * 4096);
+        let table = tree.table_of(kernbase, 0).unwrap();
+        assert_eq!(entry(&section, 0, 8), table | 0x63);
+        assert_eq!(entry(&section, 1, 8), 0x8000_0000_0040_00e3);
+        assert_eq!(entry(&section, 2, 8), 0);
+        // The 1 GiB page: entry k is the first one + k * 2 MiB.
+        assert_eq!(entry(&section, 512, 8), 0x8000_0000_4000_00e3);
+        assert_eq!(entry(&section, 515, 8), 0x8000_0000_4060_00e3);
+        assert_eq!(entry(&section, 1023, 8), 0x8000_0000_7fe0_00e3);
+    }
+
+    #[test]
+    fn i386_expands_4_mib_and_with_pae_2_mib() {
+        let kernbase = 0x0080_0000;
+        let mut plain = tree(Paging::I386);
+        plain.map(&Mapping::code(kernbase, 0x0080_0000, 4 << 20));
+        plain.map(&Mapping::page(kernbase + 0x40_5000, 0x12_3000, 4096));
+        let section = plain.section(2, kernbase, kernbase + 0x80_0000);
+        assert_eq!(section.len(), 2 * 4096);
+        assert_eq!(entry(&section, 1, 4), 0x0080_1063);
+        assert_eq!(entry(&section, 1024 + 5, 4), 0x0012_3063);
+        let mut pae = tree(Paging::I386Pae);
+        pae.map(&Mapping::code(kernbase, 0x0080_0000, 2 << 20));
+        let section = pae.section(2, kernbase, kernbase + 0x40_0000);
+        assert_eq!(section.len(), 2 * 4096);
+        assert_eq!(entry(&section, 511, 8), 0x009f_f063);
+        // The first of the four pointers has no bit but "valid".
+        assert_eq!(entry(&pae.tables[&pae.root].bytes, 0, 8) & 0xfff, 1);
+    }
+
+    #[test]
+    fn arm64_fabricates_from_blocks_of_both_sizes() {
+        let kernbase = 0xffff_0000_0000_0000;
+        let mut tree = tree(Paging::Arm64Page4K);
+        tree.map(&Mapping::code(kernbase, 0x4420_0000, 2 << 20));
+        tree.map(&Mapping::page(kernbase + (1 << 30), 0x8000_0000, 1 << 30));
+        let section = tree.section(3, kernbase, kernbase + (2 << 30));
+        assert_eq!(section.len(), 1024 * 4096);
+        assert_eq!(entry(&section, 6, 8), 0x4420_6703);
+        assert_eq!(entry(&section, 512, 8), 0);
+        assert_eq!(entry(&section, 512 * 512, 8), 0x8000_0703);
+        assert_eq!(entry(&section, 513 * 512 + 1, 8), 0x8020_1703);
+    }
+
+    #[test]
+    fn arm64_with_16_kib_pages_has_2048_entries_to_a_table() {
+        let kernbase = 0xffff_0000_0000_0000;
+        let mut tree = tree(Paging::Arm64Page16K);
+        tree.map(&Mapping::code(kernbase, 0x4200_0000, 32 << 20));
+        tree.map(&Mapping::page(
+            kernbase + (32 << 20) + 0x4000,
+            0x4010_8000,
+            16384,
+        ));
+        let section = tree.section(3, kernbase, kernbase + (64 << 20));
+        assert_eq!(section.len(), 2 * 16384);
+        assert_eq!(entry(&section, 2047, 8), 0x43ff_c703);
+        assert_eq!(entry(&section, 2049, 8), 0x0060_0000_4010_8703);
+    }
+
+    #[test]
+    fn riscv_keeps_the_flags_of_a_superpage() {
+        let kernbase = 0xffff_ffc0_0000_0000;
+        let mut tree = tree(Paging::Riscv64);
+        tree.map(&Mapping::code(kernbase, 0x8020_0000, 2 << 20));
+        let section = tree.section(2, kernbase, kernbase + 0x20_0000);
+        assert_eq!(entry(&section, 5, 8), 0x8020_5000 >> 2 | 0xeb);
+    }
+
+    #[test]
+    fn the_recursive_slot_leads_to_the_root() {
+        let mut tree = tree(Paging::Amd64La57);
+        tree.add_recursive_slot();
+        assert_eq!(
+            entry(&tree.tables[&tree.root].bytes, 256, 8),
+            tree.root | 0x63
+        );
+    }
+}

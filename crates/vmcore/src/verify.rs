@@ -1,0 +1,223 @@
+//! Reads everything and checks everything that can be checked without knowing the kernel.
+//!
+//! Each [`Check`] says what was looked at and what came out: sound, odd (the dump can be used, but
+//! somebody should know), or bad (something is missing or damaged). The checks are those of the
+//! format: lengths against the bitmap, ranges against the bitmap's size, padding, the message
+//! buffer's checksum, every page-table entry, every page of the file, the kernel's image where it
+//! should be, and the kernel file if there is one.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session, verify};
+//! let session = Session::open("vmcore.0".as_ref(), KernelChoice::Find(&[]), &OpenOptions::default())?;
+//! for check in verify::verify(&session, |_| {})?.checks {
+//!     println!("{:?} {}: {}", check.verdict, check.name, check.detail);
+//! }
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod headers;
+mod tables;
+
+use crate::dump::Completeness;
+use crate::memory::Absence;
+use crate::pages;
+use crate::session::{KernelMatch, Session};
+use serde::Serialize;
+use std::ops::ControlFlow;
+
+/// What came out of a check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Sound,
+    /// Could not be checked, and why.
+    Skipped,
+    /// Unusual; the dump can be used.
+    Odd,
+    /// Something is missing or damaged.
+    Bad,
+}
+
+/// One thing that was checked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// What: a few words.
+    pub name: &'static str,
+    /// What came out.
+    pub verdict: Verdict,
+    /// The numbers behind it, in one line.
+    pub detail: String,
+}
+
+impl Check {
+    fn new(name: &'static str, verdict: Verdict, detail: impl Into<String>) -> Self {
+        Self {
+            name,
+            verdict,
+            detail: detail.into(),
+        }
+    }
+
+    /// Sound if `good`, else `otherwise`.
+    fn of(name: &'static str, good: bool, otherwise: Verdict, detail: impl Into<String>) -> Self {
+        let verdict = if good { Verdict::Sound } else { otherwise };
+        Self::new(name, verdict, detail)
+    }
+}
+
+/// All checks of a dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// In the order of the file.
+    pub checks: Vec<Check>,
+    /// Pages that were read.
+    pub pages_read: u64,
+    /// Of them, those that hold only zeros.
+    pub zero_pages: u64,
+}
+
+impl Verification {
+    /// The worst verdict.
+    #[must_use]
+    pub fn worst(&self) -> Verdict {
+        self.checks
+            .iter()
+            .map(|check| check.verdict)
+            .max()
+            .unwrap_or(Verdict::Sound)
+    }
+}
+
+/// Checks a dump. `on_page` is told, now and then, how many pages have been read.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read; a page that cannot be read is a bad check.
+pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verification, Absence> {
+    let dump = session.dump();
+    let mut checks = vec![length(session)?];
+    checks.extend(headers::checks(dump)?);
+    checks.extend(
+        dump.warnings()
+            .iter()
+            .map(|warning| Check::new("header", Verdict::Odd, warning.to_string())),
+    );
+    checks.push(headers::message_buffer(dump)?);
+    checks.extend(tables::checks(session)?);
+    checks.push(kernel_file(session));
+    let (pages, read) = read_pages(session, on_page);
+    checks.push(pages);
+    Ok(Verification {
+        checks,
+        pages_read: read.pages,
+        zero_pages: read.zeros,
+    })
+}
+
+/// The file's length against what the headers and the bitmap predict.
+fn length(session: &Session) -> Result<Check, Absence> {
+    let have = session.dump().memory().source().len();
+    let check = |verdict, detail| Check::new("length", verdict, detail);
+    Ok(match session.dump().completeness()? {
+        Completeness::Complete { trailing_bytes: 0 } => check(
+            Verdict::Sound,
+            format!("{have} bytes, as the headers predict"),
+        ),
+        Completeness::Complete { trailing_bytes } => check(
+            Verdict::Odd,
+            format!(
+                "{trailing_bytes} bytes behind the last page: a dump of a running system ends with \
+                 its header; whole pages may mean that pages are shifted"
+            ),
+        ),
+        Completeness::Truncated {
+            missing_bytes,
+            missing_pages,
+        } => check(
+            Verdict::Bad,
+            format!(
+                "the file ends {missing_bytes} bytes early: {missing_pages} pages are missing or cut"
+            ),
+        ),
+        Completeness::TruncatedSection { section } => {
+            check(Verdict::Bad, format!("the file ends inside its {section}"))
+        }
+    })
+}
+
+/// What reading every page gave.
+#[derive(Clone, Copy, Default)]
+struct PagesRead {
+    pages: u64,
+    zeros: u64,
+}
+
+/// Pages between two reports of progress.
+const REPORT_EVERY: u64 = 4096;
+
+fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Check, PagesRead) {
+    let mut read = PagesRead::default();
+    let result = pages::scan(session.dump().memory(), |page| {
+        read.pages += 1;
+        read.zeros += u64::from(pages::is_zero(page.bytes));
+        if read.pages.is_multiple_of(REPORT_EVERY) {
+            on_page(read.pages);
+        }
+        ControlFlow::Continue(())
+    });
+    let PagesRead { pages, zeros } = read;
+    let check = match result {
+        Ok(()) => Check::new(
+            "pages",
+            Verdict::Sound,
+            format!("{pages} pages read, {zeros} of them all zeros; this format has no checksums"),
+        ),
+        Err(absence) => Check::new(
+            "pages",
+            Verdict::Bad,
+            format!("reading stopped after {pages} pages: {absence}"),
+        ),
+    };
+    (check, read)
+}
+
+fn kernel_file(session: &Session) -> Check {
+    let check = |verdict, detail| Check::new("kernel file", verdict, detail);
+    let Some(kernel) = session.kernel() else {
+        return check(Verdict::Skipped, "none was given or found".to_owned());
+    };
+    let file = kernel.path().display();
+    match session.kernel_match() {
+        Some(KernelMatch::BuildId) => check(
+            Verdict::Sound,
+            format!("{file}: its build id is the dump's"),
+        ),
+        Some(KernelMatch::Version) => {
+            check(Verdict::Sound, format!("{file}: its version is the dump's"))
+        }
+        Some(KernelMatch::OtherBuildId { dump, file: id }) => check(
+            Verdict::Bad,
+            format!("{file} is another kernel: the dump has build id {dump}, the file {id}"),
+        ),
+        Some(KernelMatch::OtherVersion {
+            dump,
+            file: version,
+        }) => check(
+            Verdict::Bad,
+            format!(
+                "{file} is another kernel: the dump says {:?}, the file {:?}",
+                dump.trim_end(),
+                version.trim_end()
+            ),
+        ),
+        Some(KernelMatch::OtherArch { dump, file: arch }) => check(
+            Verdict::Bad,
+            format!("{file} is for {arch}, the dump is of {dump}"),
+        ),
+        Some(KernelMatch::Unproven) | None => check(
+            Verdict::Odd,
+            format!("{file}: neither has a build id or version to compare, so nothing proves it"),
+        ),
+    }
+}

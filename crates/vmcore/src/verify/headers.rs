@@ -1,0 +1,158 @@
+//! Checks of the sections in front of the pages.
+
+use super::{Check, Verdict};
+use crate::dump::Dump;
+use crate::memory::{Absence, SparseMemory};
+use vmcore_format::arch::Arch;
+use vmcore_format::header::Header;
+use vmcore_format::layout::Section;
+use vmcore_format::msgbuf::Msgbuf;
+
+/// Bytes of the header page that a header may use: powerpc64's, the longest.
+const HEADER_USED: usize = 144;
+/// Every kernel starts its page-table section at a multiple of what one top entry covers; the
+/// smallest such unit, 4 MiB of a page directory, holds for all.
+const KERNBASE_UNIT: u64 = 4 << 20;
+
+/// The header, the ranges and the bitmap of a minidump; nothing for a full dump.
+pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
+    let (Some(header), Some(sparse)) = (dump.minidump(), dump.memory().sparse()) else {
+        return Ok(Vec::new());
+    };
+    let mut checks = vec![header_page(dump)?, table_section(header)];
+    if header.dumpavailsize.is_some() {
+        checks.push(bitmap_size(header, sparse));
+    }
+    checks.push(padding_bits(dump, sparse)?);
+    Ok(checks)
+}
+
+/// The header page is zero behind the header.
+fn header_page(dump: &Dump) -> Result<Check, Absence> {
+    let page = dump.section(Section::Header)?.unwrap_or_default();
+    let rest = page.get(HEADER_USED..).unwrap_or_default();
+    let used = rest.iter().filter(|byte| **byte != 0).count();
+    Ok(Check::of(
+        "header page",
+        used == 0,
+        Verdict::Odd,
+        match used {
+            0 => "zero behind the header, as kernels leave it".to_owned(),
+            used => format!("{used} bytes behind the header are not zero"),
+        },
+    ))
+}
+
+/// The page-table section is whole pages, and starts where tables do.
+fn table_section(header: &Header) -> Check {
+    let whole = u64::from(header.pmapsize).is_multiple_of(header.page_size.bytes());
+    let aligned = header.kernbase.0.is_multiple_of(KERNBASE_UNIT);
+    Check::of(
+        "page tables",
+        whole && aligned && header.pmapsize > 0,
+        Verdict::Odd,
+        format!(
+            "{} bytes from {} on{}{}",
+            header.pmapsize,
+            header.kernbase,
+            if whole { "" } else { ", not whole pages" },
+            if aligned { "" } else { ", an odd start" },
+        ),
+    )
+}
+
+/// The bitmap has the size that the ranges of RAM ask for, rounded up to pages by the kernel.
+fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
+    let pages = sparse.numbering().total_pages();
+    let word_bits = match header.arch {
+        Arch::I386 => 32,
+        Arch::Amd64 | Arch::Arm64 | Arch::Riscv64 => 64,
+    };
+    let bytes = pages.div_ceil(word_bits) * (word_bits / 8);
+    let expected = header.page_size.round_up(bytes);
+    Check::of(
+        "bitmap size",
+        expected == Some(u64::from(header.bitmapsize)),
+        Verdict::Odd,
+        format!(
+            "{} bytes for {pages} pages in {} ranges of RAM{}",
+            header.bitmapsize,
+            sparse.numbering().ranges().len(),
+            match expected {
+                Some(size) if size != u64::from(header.bitmapsize) => format!("; {size} expected"),
+                _ => String::new(),
+            },
+        ),
+    )
+}
+
+/// No bit behind the last page is set.
+fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, Absence> {
+    let source = dump.memory().source();
+    let bitmap = sparse.bitmap(source)?;
+    let total = sparse.numbering().total_pages();
+    let padding = bitmap
+        .ones(total.min(bitmap.len_bits())..bitmap.len_bits())
+        .count();
+    let set = sparse.set_bits(source)?;
+    Ok(Check::of(
+        "bitmap",
+        padding == 0,
+        Verdict::Bad,
+        match padding {
+            0 => format!("{set} pages of {total}"),
+            count => format!("{set} pages, {count} of them behind the last page of RAM"),
+        },
+    ))
+}
+
+/// The message buffer's structure, which follows it in memory, and its checksum.
+pub(super) fn message_buffer(dump: &Dump) -> Result<Check, Absence> {
+    let check = |verdict, detail: String| Check::new("message buffer", verdict, detail);
+    let (Some(header), Some(section)) = (dump.minidump(), dump.section(Section::MessageBuffer)?)
+    else {
+        return Ok(check(
+            Verdict::Skipped,
+            "a full dump has none of its own".to_owned(),
+        ));
+    };
+    let len = usize::try_from(header.msgbufsize).unwrap_or(usize::MAX);
+    let Some((ring, slack)) = section.split_at_checked(len) else {
+        return Ok(check(Verdict::Bad, "cut by the end of the file".to_owned()));
+    };
+    if ring.iter().all(|byte| *byte == 0) {
+        return Ok(check(
+            Verdict::Odd,
+            format!("{len} bytes, all zeros: empty, or not in the dump"),
+        ));
+    }
+    Ok(
+        match Msgbuf::parse(slack, header.endian, header.arch.word()) {
+            Err(error) => check(
+                Verdict::Skipped,
+                format!("{len} bytes; its structure does not follow it: {error}"),
+            ),
+            Ok(state) if state.msg_size != header.msgbufsize => check(
+                Verdict::Odd,
+                format!("{len} bytes, but its structure says {}", state.msg_size),
+            ),
+            Ok(state) => {
+                let sum = ring
+                    .iter()
+                    .fold(0u32, |sum, byte| sum.wrapping_add(u32::from(*byte)));
+                Check::of(
+                    "message buffer",
+                    sum == state.msg_cksum,
+                    Verdict::Odd,
+                    match sum == state.msg_cksum {
+                        true => format!("{len} bytes, checksum {sum:#x} matches"),
+                        false => format!(
+                            "{len} bytes sum up to {sum:#x}, its structure says {:#x}",
+                            state.msg_cksum
+                        ),
+                    },
+                )
+            }
+        },
+    )
+}
