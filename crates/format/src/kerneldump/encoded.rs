@@ -69,7 +69,7 @@ fn what_is_written_is_read_back() {
 #[test]
 fn a_cleared_header_has_the_parity_that_gives_it_away() {
     let mut bytes = example().encode();
-    bytes[..20].copy_from_slice(&field::<20>(MAGIC_CLEARED));
+    put_text(&mut bytes[..20], MAGIC_CLEARED);
     assert_eq!(parity(&bytes), 0x3528_2004);
 }
 

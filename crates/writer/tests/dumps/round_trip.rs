@@ -20,6 +20,8 @@ use vmcore_writer::DumpError;
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::error::PlanError;
 use vmcore_writer::machine::KernelImage;
+use vmcore_writer::settings::Settings;
+use vmcore_writer::sink::SinkError;
 use vmcore_writer::writer::DumpKind;
 
 /// Compares a minidump with the golden one, reads it with both readers, and checks its extension.
@@ -211,14 +213,31 @@ fn versions_that_nobody_writes_are_refused_before_the_first_byte() {
 
 #[test]
 fn version_1_refuses_a_kernel_map_whose_size_does_not_fit_its_field() {
-    let wide = Model {
-        kernbase: 0xffff_fe00_0000_0000,
-        kernend: 0xffff_ffff_ffe0_0000,
-        ..kinds::AMD64
+    let minidump = Settings {
+        fall_back_to_full: false,
+        ..settings(Some(1))
     };
-    let sim = Sim::<Amd64>::new(wide, &small_ram(&wide), 100);
-    let (summary, _) = dump(&sim, settings(Some(1))); // one slot less than 2^20: it just fits
-    assert!(summary.len_bytes > 0);
+    let result = |slots: u64| {
+        let wide = narrow(kinds::AMD64, slots << 21);
+        let wide = Model {
+            kernbase: wide.kernbase - (1 << 40),
+            kernend: wide.kernend - (1 << 40),
+            ..wide
+        };
+        let sim = Sim::<Amd64>::new(wide, &small_ram(&wide), 100);
+        let (result, state) = onto_disk(&sim, minidump, crate::disk::Disk::new(1 << 20, 512));
+        assert!(state.writes.borrow().is_empty());
+        result
+    };
+    let section_bytes = 1 << 32;
+    let too_large = DumpError::Plan(PlanError::SpanTooLarge { section_bytes });
+    assert_eq!(result(1 << 20), Err(too_large));
+    // One 2 MiB less is a plan, for which there is no room.
+    let no_room = result((1 << 20) - 1);
+    assert!(
+        matches!(no_room, Err(DumpError::Sink(SinkError::NoRoom { need_bytes, .. })) if need_bytes > section_bytes),
+        "{no_room:?}"
+    );
 }
 
 #[test]
