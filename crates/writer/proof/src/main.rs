@@ -152,8 +152,9 @@ extern "C" fn main() -> i32 {
         memory: [0; 32 << 10],
         ram: Ram::EMPTY,
     };
+    let statics = &raw mut STATICS;
     // SAFETY: `main` is called once, by one thread, and nothing else names the static.
-    let statics = unsafe { &mut *(&raw mut STATICS) };
+    let statics = unsafe { &mut *statics };
     let mut out = Out;
     let passed = [
         worst::<Amd64>(statics, "amd64", &mut out),

@@ -14,8 +14,9 @@ static mut STACK: Stack = Stack([0; LEN / 8]);
 /// Calls `body` on a stack of its own, and returns how many bytes of it were written.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn used(body: &mut dyn FnMut()) -> usize {
+    let stack = &raw mut STACK;
     // SAFETY: `used` does not call itself, and there is one thread: nothing else has the stack.
-    let stack = unsafe { &mut *(&raw mut STACK) };
+    let stack = unsafe { &mut *stack };
     stack.0.fill(PAINT);
     let mut body = body;
     let argument = &raw mut body;

@@ -218,12 +218,14 @@ fn version_1_refuses_a_kernel_map_whose_size_does_not_fit_its_field() {
         ..settings(Some(1))
     };
     let result = |slots: u64| {
-        let wide = narrow(kinds::AMD64, slots << 21);
-        let wide = Model {
-            kernbase: wide.kernbase - (1 << 40),
-            kernend: wide.kernend - (1 << 40),
-            ..wide
-        };
+        let kernbase = kinds::AMD64.kernbase - (1 << 40);
+        let wide = narrow(
+            Model {
+                kernbase,
+                ..kinds::AMD64
+            },
+            slots << 21,
+        );
         let sim = Sim::<Amd64>::new(wide, &small_ram(&wide), 100);
         let (result, state) = onto_disk(&sim, minidump, crate::disk::Disk::new(1 << 20, 512));
         assert!(state.writes.borrow().is_empty());
