@@ -4,6 +4,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use std::fmt::{self, Debug, Write as _};
+use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::path::Path;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
@@ -54,47 +56,61 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// All that a dump says; `None` for a file that is no dump.
-fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<String>> {
+/// What a dump says, as a hash for each question; `None` for a file that is no dump.
+fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<(&'static str, u64)>> {
     let session = Session::open(path, KernelChoice::None, options).ok()?;
     let memory = session.dump().memory();
-    let mut answers = Vec::new();
-    answers.push(format!("{:?}", info::info(&session)));
-    answers.push(format!("{:?}", verify::verify(&session, |_| {})));
-    answers.push(format!("{:?}", map::map(&session, 16)));
-    answers.push(format!(
-        "{:?}",
-        log::read(&session).map(|log| log.text().to_vec())
-    ));
-    answers.push(format!("{:?}", session.dump().id()));
     let first = memory
         .sparse()
         .map_or(0, |sparse| sparse.layout().section(Section::Pages).offset.0);
     let mut needle = [0; 8];
     let read = memory.source().read_at(first, &mut needle).unwrap_or(0);
     let bytes = Pattern::Bytes(needle[..read.min(3)].to_vec());
-    answers.push(format!("{:?}", search(&session, &bytes, LIMIT)));
     let word = session.dump().arch().word();
-    if let Some(value) = word.item(memory.endian(), &needle, 0).map(VirtAddr)
-        && let Ok(found) = search(&session, &Pattern::Pointer(value), LIMIT)
-    {
-        answers.push(format!("{found:?}"));
-        if memory.sparse().is_some() {
-            let places: Vec<_> = found.matches.iter().map(|found| found.offset).collect();
-            assert_eq!(places, words(memory, word, value, LIMIT));
-        }
-    }
-    if let Some(sparse) = memory.sparse() {
-        answers.push(format!("{:?}", sparse.summary(memory.source())));
+    let value = VirtAddr(word.item(memory.endian(), &needle, 0).unwrap_or(0));
+    let pointer = search(&session, &Pattern::Pointer(value), LIMIT);
+    let answers = vec![
+        ("id", hash(&session.dump().id())),
+        ("info", hash(&info::info(&session))),
+        ("log", hash(&log::read(&session))),
+        ("map", hash(&map::map(&session, 16))),
+        ("verify", hash(&verify::verify(&session, |_| {}))),
+        ("bytes", hash(&search(&session, &bytes, LIMIT))),
+        ("pointer", hash(&pointer)),
+        (
+            "summary",
+            hash(
+                &memory
+                    .sparse()
+                    .map(|sparse| sparse.summary(memory.source())),
+            ),
+        ),
+    ];
+    if let (Ok(found), Some(_)) = (pointer, memory.sparse()) {
+        let places: Vec<_> = found.matches.iter().map(|found| found.offset).collect();
+        assert_eq!(places, words(memory, word, value, LIMIT));
     }
     one_by_one(memory);
-    if let Ok(space) = session.space() {
-        let Ok(map) = PageMap::build(space) else {
-            return Some(answers);
-        };
+    if let Ok(space) = session.space()
+        && let Ok(map) = PageMap::build(space)
+    {
         mapped_pages(&session, &map);
     }
     Some(answers)
+}
+
+/// A hash of all that a value shows of itself, which may be long.
+fn hash(value: &impl Debug) -> u64 {
+    struct Hash(DefaultHasher);
+    impl fmt::Write for Hash {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            self.0.write(text.as_bytes());
+            Ok(())
+        }
+    }
+    let mut hash = Hash(DefaultHasher::new());
+    write!(hash, "{value:?}").expect("a hash takes all");
+    hash.0.finish()
 }
 
 /// The pages in the order of the file: each lies where its address leads.

@@ -79,9 +79,12 @@ pub(crate) enum Command {
     Sym(commands::sym::Sym),
     Search(commands::search::Search),
     Ps(commands::ps::Ps),
+    Bt(commands::bt::Bt),
+    Print(commands::print::Print),
     Map(commands::map::Map),
     Verify(commands::verify::Verify),
     Convert(commands::convert::Convert),
+    Save(commands::save::Save),
 }
 
 impl Command {
@@ -96,9 +99,12 @@ impl Command {
             Self::Sym(_) => "sym",
             Self::Search(_) => "search",
             Self::Ps(_) => "ps",
+            Self::Bt(_) => "bt",
+            Self::Print(_) => "print",
             Self::Map(_) => "map",
             Self::Verify(_) => "verify",
             Self::Convert(_) => "convert",
+            Self::Save(_) => "save",
         }
     }
 }

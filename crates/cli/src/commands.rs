@@ -1,14 +1,33 @@
 //! The commands, one file each: arguments, printing, exit status.
 
+pub(crate) mod bt;
 pub(crate) mod convert;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod log;
 pub(crate) mod map;
 mod map_svg;
+pub(crate) mod print;
 pub(crate) mod ps;
 pub(crate) mod read;
+pub(crate) mod save;
+pub(crate) mod savecore;
 pub(crate) mod search;
 pub(crate) mod sym;
 pub(crate) mod translate;
 pub(crate) mod verify;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::process::ExitCode;
+
+/// The tool of FreeBSD's that the command is called by the name of: it has its own options and exit
+/// statuses.
+pub(crate) fn by_name(program: Option<OsString>) -> Option<fn() -> ExitCode> {
+    let program = program?;
+    let name = Path::new(&program).file_stem()?;
+    match name.to_str()? {
+        "savecore" => Some(savecore::main),
+        _ => None,
+    }
+}

@@ -13,6 +13,7 @@ use vmcore::session::KernelMatch;
 use vmcore::translation::{Fault, RootError};
 use vmcore::{Session, SessionError};
 use vmcore_pipeline::output::OutputError;
+use vmcore_pipeline::save::SaveError;
 
 /// Exit status of a failure.
 const FAILED: u8 = 1;
@@ -105,6 +106,9 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
         }
         if let Some(absence) = cause.downcast_ref::<Absence>() {
             return absent(absence, context);
+        }
+        if let Some(error) = cause.downcast_ref::<SaveError>() {
+            return not_saved(error);
         }
         if let Some(error) = cause.downcast_ref::<OutputError>() {
             return output(error);
@@ -290,6 +294,53 @@ fn output(error: &OutputError) -> Failure {
         ))
         .next(format!("df -h {}", directory(path))),
         error => Failure::new(error.to_string()),
+    }
+}
+
+/// Why a dump stays on its device.
+fn not_saved(error: &SaveError) -> Failure {
+    let save =
+        |device: &Path, rest: &str| format!("vmcore save {} {rest}", text::shell_word(device));
+    match error {
+        SaveError::Device {
+            device,
+            what,
+            source,
+        } => {
+            let failure = Failure::new(format!(
+                "{what} {} failed: {}",
+                device.display(),
+                text::os_error(source)
+            ));
+            if source.kind() == std::io::ErrorKind::PermissionDenied {
+                return failure.next(format!("sudo {}", save(device, "DIR")));
+            }
+            failure.next("vmcore save DEVICE DIR, with the partition that the kernel dumps to")
+        }
+        SaveError::Read { device, source, .. } => Failure::new(error.to_string())
+            .line(text::os_error(source))
+            .next("copy what can be read with ddrescue, then vmcore save COPY DIR")
+            .line(format!("{} is as it was", device.display())),
+        SaveError::Unsound { device, .. } => Failure::new(error.to_string())
+            .next(save(device, "DIR --force"))
+            .line("(what is saved may be damaged; its info file says so)"),
+        SaveError::Impossible { .. } => Failure::new(error.to_string())
+            .next("vmcore save DEVICE DIR, with the partition that the kernel dumped to"),
+        SaveError::Directory { path, source } => {
+            let sentence = format!("{}: {}", path.display(), text::os_error(source));
+            let failure = Failure::new(sentence).line("the dump is still on its device");
+            failure.next("vmcore save DEVICE DIR, with a directory that can be written")
+        }
+        SaveError::Busy { .. } => {
+            Failure::new(error.to_string()).next("the same again, when that one is done")
+        }
+        SaveError::NoRoom { directory, .. } => Failure::new(error.to_string())
+            .line("the dump is still on its device")
+            .next(format!(
+                "df -h {}; vmcore save DEVICE DIR",
+                text::shell_word(directory)
+            )),
+        error => Failure::new(error.to_string()).next("vmcore save DEVICE DIR"),
     }
 }
 

@@ -14,17 +14,20 @@ What happened?
   info        what the dump is: panic, version, host, time, what is missing
   log         the kernel's last words (also: dmesg)
   ps          who was running, and which thread crashed
+  bt          where threads were: functions, files and lines
 
 Memory
   read        bytes at an address or symbol
   translate   the page walk of an address, to its place in the file (also: vtop)
   sym         symbol to address, address to symbol
   search      where bytes, a string or a pointer stand
+  print       kernel structures by their types
 
 The file
   map         which memory is in the dump: a table or a picture
   verify      reads everything, checks everything
   convert     to an ELF core, for gdb and everything else that reads ELF
+  save        from the dump device, or an image of it, to vmcore.N and info.N
 
 Examples
   vmcore info vmcore.0
@@ -33,6 +36,7 @@ Examples
   vmcore read vmcore.0 hz
   vmcore read vmcore.0 0xfffff80003374000 256
   vmcore convert vmcore.0 core.elf --to elf
+  vmcore save /dev/ada0p3 /var/crash
 
 Options of every command
   -k FILE    the kernel file [else found by the dump's build id]

@@ -35,6 +35,9 @@ pub(crate) enum Status {
 }
 
 fn main() -> ExitCode {
+    if let Some(main) = commands::by_name(std::env::args_os().next()) {
+        return main();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
@@ -82,9 +85,12 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Sym(args) => commands::sym::run(context, args),
         Command::Search(args) => commands::search::run(context, args),
         Command::Ps(args) => commands::ps::run(context, args),
+        Command::Bt(args) => commands::bt::run(context, args),
+        Command::Print(args) => commands::print::run(context, args),
         Command::Map(args) => commands::map::run(context, args),
         Command::Verify(args) => commands::verify::run(context, args),
         Command::Convert(args) => commands::convert::run(context, args),
+        Command::Save(args) => commands::save::run(context, args),
     }
 }
 

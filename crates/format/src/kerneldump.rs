@@ -16,6 +16,10 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the structure in every version.
 pub const HEADER_LEN: usize = 512;
+/// Bytes of the field that holds the magic.
+const MAGIC_LEN: usize = 20;
+/// The newest version, which FreeBSD has written since 12.0.
+pub const NEWEST_VERSION: u32 = 4;
 /// Magic of a kernel dump, full or mini, compressed or encrypted.
 pub const MAGIC: &[u8] = b"FreeBSD Kernel Dump";
 /// Magic of a textdump.
@@ -27,7 +31,7 @@ pub const MAGIC_CLEARED: &[u8] = b"Cleared Kernel Dump";
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Common {
-    magic: [u8; 20],
+    magic: [u8; MAGIC_LEN],
     architecture: [u8; 12],
     version: U32,
     architectureversion: U32,
@@ -175,6 +179,32 @@ pub fn parity(header: &[u8; HEADER_LEN]) -> u32 {
         .fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
 }
 
+/// Marks a header as saved, as savecore does: the magic changes, the parity does not.
+pub fn clear(header: &mut [u8; HEADER_LEN]) {
+    set_magic(header, MAGIC_CLEARED);
+}
+
+/// Gives a cleared header its magic back: the one for which its parity is right, else that of a
+/// kernel dump. Any other header stays as it is.
+pub fn revive(header: &mut [u8; HEADER_LEN]) {
+    let is_cleared = header
+        .first_chunk::<MAGIC_LEN>()
+        .is_some_and(|magic| text(magic) == MAGIC_CLEARED);
+    if is_cleared {
+        set_magic(header, MAGIC_TEXT);
+        if parity(header) != 0 {
+            set_magic(header, MAGIC);
+        }
+    }
+}
+
+fn set_magic(header: &mut [u8; HEADER_LEN], magic: &[u8]) {
+    let padded = magic.iter().copied().chain(core::iter::repeat(0));
+    for (to, from) in header.iter_mut().take(MAGIC_LEN).zip(padded) {
+        *to = from;
+    }
+}
+
 impl<'a> DumpHeader<'a> {
     /// Decodes the header at the start of `bytes`. A cleared header keeps the parity of before, so
     /// parity is not checked there.
@@ -182,6 +212,23 @@ impl<'a> DumpHeader<'a> {
     /// # Errors
     /// Returns an error if bytes, magic, version or parity are wrong.
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DumpHeaderError> {
+        let decoded = Self::parse_damaged(bytes)?;
+        let parity = bytes.first_chunk().map_or(0, parity);
+        if parity != 0 && decoded.kind != Kind::Cleared {
+            return Err(DumpHeaderError::BadParity(parity));
+        }
+        if !(1..=NEWEST_VERSION).contains(&decoded.version) {
+            return Err(DumpHeaderError::BadVersion(decoded.version));
+        }
+        Ok(decoded)
+    }
+
+    /// Decodes what stands in the fields of a header that may be damaged: the parity is not
+    /// checked, and a version without a known layout is read like the newest.
+    ///
+    /// # Errors
+    /// Returns an error if there are fewer than 512 bytes, or the magic is wrong.
+    pub fn parse_damaged(bytes: &'a [u8]) -> Result<Self, DumpHeaderError> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DumpHeaderError::Truncated)?;
         let common: &Common = view(header)?;
         let kind = match text(&common.magic) {
@@ -190,10 +237,6 @@ impl<'a> DumpHeader<'a> {
             magic if magic == MAGIC_CLEARED => Kind::Cleared,
             _ => return Err(DumpHeaderError::BadMagic),
         };
-        let parity = parity(header);
-        if parity != 0 && kind != Kind::Cleared {
-            return Err(DumpHeaderError::BadParity(parity));
-        }
         let base = Self {
             kind,
             architecture: text(&common.architecture),
@@ -221,28 +264,16 @@ impl<'a> DumpHeader<'a> {
                     ..base
                 })
             }
-            version @ (2 | 4) => {
+            2 => {
                 let raw: &V4 = view(header)?;
-                let base = Self {
+                Ok(Self {
                     dumptime: raw.dumptime.get(),
                     dumpkeysize: raw.dumpkeysize.get(),
                     blocksize: raw.blocksize.get(),
                     hostname: text(&raw.hostname),
                     versionstring: text(&raw.versionstring),
-                    panicstring: text(&raw.panicstring),
-                    ..base
-                };
-                if version == 2 {
-                    // The panic string runs on where version 4 has its new fields.
-                    let panicstring = text(header.get(320..508).unwrap_or_default());
-                    return Ok(Self {
-                        panicstring,
-                        ..base
-                    });
-                }
-                Ok(Self {
-                    compression: compression(raw.compression),
-                    dumpextent: raw.dumpextent.get(),
+                    // It runs on where version 4 has its new fields.
+                    panicstring: text(header.get(320..508).unwrap_or_default()),
                     ..base
                 })
             }
@@ -260,7 +291,20 @@ impl<'a> DumpHeader<'a> {
                     ..base
                 })
             }
-            other => Err(DumpHeaderError::BadVersion(other)),
+            _ => {
+                let raw: &V4 = view(header)?;
+                Ok(Self {
+                    dumptime: raw.dumptime.get(),
+                    dumpkeysize: raw.dumpkeysize.get(),
+                    blocksize: raw.blocksize.get(),
+                    hostname: text(&raw.hostname),
+                    versionstring: text(&raw.versionstring),
+                    panicstring: text(&raw.panicstring),
+                    compression: compression(raw.compression),
+                    dumpextent: raw.dumpextent.get(),
+                    ..base
+                })
+            }
         }
     }
 

@@ -46,6 +46,11 @@ const OWN_OWNER: &[u8] = b"vmcore\0";
 /// for one of its own.
 const NT_VMCORE_ORIGIN: u32 = 0x766d_0001;
 
+/// Segments that a core may have in any case, and for each page of the dump: page tables that map
+/// more are damaged, and would fill the disk.
+const SEGMENTS_BASE: u64 = 1 << 17;
+const SEGMENTS_PER_PAGE: u64 = 8;
+
 /// What became of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Converted {
@@ -84,6 +89,16 @@ pub enum ConvertError {
         /// Bytes that it would have.
         len_bytes: u64,
     },
+    /// Damaged page tables.
+    #[error(
+        "the core would have {segments} segments for {pages} pages: the page tables are damaged"
+    )]
+    TooManySegments {
+        /// Segments that it would have.
+        segments: u64,
+        /// Pages of the dump in its file.
+        pages: u64,
+    },
     /// The dump changed between two passes.
     #[error("the dump changed while it was converted")]
     Changed,
@@ -111,6 +126,13 @@ pub fn convert(
     let numbered_pages = pages::numbered_page_count(memory)?;
     let loads = Loads::new(space, numbered_pages);
     let (segments, reached_pages) = loads.count()?;
+    let in_file = numbered_pages.min(memory.page_size().pages(memory.source().len()));
+    if segments > SEGMENTS_BASE + SEGMENTS_PER_PAGE * in_file {
+        return Err(ConvertError::TooManySegments {
+            segments,
+            pages: in_file,
+        });
+    }
     let encoder = Encoder::new(arch);
     let head = Head {
         loads: segments,

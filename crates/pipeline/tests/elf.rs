@@ -240,6 +240,23 @@ fn more_segments_than_a_16_bit_count_can_tell_are_all_found() {
 }
 
 #[test]
+fn tables_that_map_more_than_the_dump_has_fill_no_disk() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dump, core) = (dir.path().join("vmcore.0"), dir.path().join("core"));
+    std::fs::write(&dump, one_page_mapped(200_000).build()).unwrap();
+    let session = open(&dump, KernelChoice::None);
+    let refused = elf::convert(&session, &core, false, |_, _| {});
+    assert!(matches!(
+        refused,
+        Err(ConvertError::TooManySegments {
+            segments: 200_002,
+            ..
+        })
+    ));
+    assert!(!core.exists());
+}
+
+#[test]
 fn neighbours_are_merged_and_zeros_are_holes() {
     let dir = tempfile::tempdir().unwrap();
     let (dump, core) = (dir.path().join("vmcore.0"), dir.path().join("core"));

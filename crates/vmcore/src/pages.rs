@@ -39,10 +39,12 @@ use vmcore_format::paging::{
 const TABLE_LOADS_BASE: u64 = 1 << 12;
 const TABLE_LOADS_PER_PAGE: u64 = 4;
 const PAGES_PER_ABSENT_TABLE: u64 = 64;
-/// Work on mappings that is always allowed, and for each page of RAM: see [`Census::work`]. A
-/// kernel maps its RAM once or twice.
+/// Work on mappings that is always allowed: see [`Census::work`].
 const MAPPING_WORK_BASE: u64 = 1 << 18;
-const MAPPING_WORK_PER_PAGE: u64 = 4;
+/// Each mapping has an entry in the file, of four bytes at least: so many may share one.
+const MAPPINGS_PER_ENTRY: u64 = 2;
+/// Pages in large ones cost 1/16 each, and all RAM may be mapped by large ones four times.
+const PAGES_PER_WORK: u64 = 4;
 /// Mappings that a [`PageMap`] keeps at least, and for each page of the file.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
@@ -111,7 +113,9 @@ pub fn visit_mappings(
         memory,
         visitor,
         summary: &mut summary,
-        work_left: MAPPING_WORK_BASE + MAPPING_WORK_PER_PAGE * present::described(memory)?,
+        work_left: MAPPING_WORK_BASE
+            + MAPPINGS_PER_ENTRY * (memory.source().len() / 4)
+            + present::described(memory)? / PAGES_PER_WORK,
         failed: Ok(()),
     };
     for window in space.translation().windows() {

@@ -298,6 +298,45 @@ fn strings_without_nul_end_with_their_field() {
     assert_eq!(parsed.compression, Compression::Zstd);
 }
 
+#[test]
+fn a_cleared_header_comes_back_as_what_it_was() {
+    for (magic, kind) in [(MAGIC, Kind::Kernel), (MAGIC_TEXT, Kind::Text)] {
+        let sealed = v4(magic).seal();
+        let mut header = sealed;
+        clear(&mut header);
+        assert_eq!(header[..20], *b"Cleared Kernel Dump\0");
+        assert_eq!(header[20..], sealed[20..]);
+        revive(&mut header);
+        assert_eq!(header, sealed, "{kind:?}");
+        revive(&mut header);
+        assert_eq!(header, sealed, "{kind:?} was not cleared");
+    }
+    // Damaged as well: a kernel dump is the better guess, and its parity stays wrong.
+    let mut header = v4(MAGIC_TEXT).seal();
+    header[100] ^= 1;
+    clear(&mut header);
+    revive(&mut header);
+    let damaged = DumpHeader::parse_damaged(&header).unwrap();
+    assert_eq!(damaged.kind, Kind::Kernel);
+    assert!(matches!(
+        DumpHeader::parse(&header),
+        Err(DumpHeaderError::BadParity(_))
+    ));
+}
+
+#[test]
+fn a_damaged_header_still_tells_its_fields() {
+    let mut header = v4(MAGIC).u32(32, 9).seal();
+    header[508] ^= 0x80;
+    let damaged = DumpHeader::parse_damaged(&header).unwrap();
+    assert_eq!((damaged.version, damaged.dumpextent), (9, 0x2000_0000));
+    assert_eq!(damaged.panicstring, PANIC);
+    assert!(matches!(
+        DumpHeader::parse(&header),
+        Err(DumpHeaderError::BadParity(_))
+    ));
+}
+
 proptest! {
     #[test]
     fn any_512_bytes_decode_or_are_refused(

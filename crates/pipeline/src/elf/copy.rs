@@ -2,8 +2,7 @@
 
 use super::ConvertError;
 use crate::output::OutputFile;
-use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom, Write as _};
+use crate::sparse::SparseWriter;
 use std::ops::ControlFlow;
 use vmcore::memory::Memory;
 use vmcore::pages::{self, Chunk};
@@ -29,11 +28,8 @@ pub(super) fn pages(
         end: data,
         pages: 0,
     };
-    let mut writer = SparseWriter {
-        file: output.file(),
-        position: None,
-        page: usize::try_from(size.bytes()).unwrap_or(4096),
-    };
+    let page = usize::try_from(size.bytes()).unwrap_or(4096);
+    let mut writer = SparseWriter::new(output.file(), page);
     let mut result = Ok(());
     pages::scan_chunks(memory, |chunk: Chunk<'_>| {
         let at = data + (chunk.number << size.shift());
@@ -50,50 +46,4 @@ pub(super) fn pages(
         .and_then(|()| output.file().set_len(copied.end))
         .map_err(|source| output.error(source))?;
     Ok(copied)
-}
-
-/// Writes what is not zero.
-struct SparseWriter<'f> {
-    file: &'f mut File,
-    /// Where the file stands, if that is known.
-    position: Option<u64>,
-    page: usize,
-}
-
-impl SparseWriter<'_> {
-    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
-        let mut rest = bytes;
-        let mut at = at;
-        while !rest.is_empty() {
-            let zeros = self.leading(rest, true);
-            let (_, behind) = rest.split_at(zeros);
-            let filled = self.leading(behind, false);
-            let (run, behind) = behind.split_at(filled);
-            self.put(at + zeros as u64, run)?;
-            at += (zeros + filled) as u64;
-            rest = behind;
-        }
-        Ok(())
-    }
-
-    /// Bytes of the pages in front that are all zeros, or all are not.
-    fn leading(&self, bytes: &[u8], zero: bool) -> usize {
-        bytes
-            .chunks(self.page)
-            .take_while(|page| pages::is_zero(page) == zero)
-            .map(<[u8]>::len)
-            .sum()
-    }
-
-    fn put(&mut self, at: u64, run: &[u8]) -> io::Result<()> {
-        if run.is_empty() {
-            return Ok(());
-        }
-        if self.position != Some(at) {
-            self.file.seek(SeekFrom::Start(at))?;
-        }
-        self.file.write_all(run)?;
-        self.position = Some(at + run.len() as u64);
-        Ok(())
-    }
 }

@@ -152,7 +152,10 @@ impl KernelFile {
         self.arch
     }
 
-    fn data(&self) -> &[u8] {
+    /// The whole file: for those who read more of it than symbols and constants, such as its debug
+    /// sections.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
         match &self.copy {
             Some(copy) => copy,
             None => self.source.mapped(0..self.source.len()).unwrap_or_default(),

@@ -59,7 +59,10 @@ pub(crate) fn onto_disk<P: KernelPaging>(
 
 /// A dump of `sim` as a file.
 pub(crate) fn dump<P: KernelPaging>(sim: &Sim<P>, settings: Settings) -> (Summary, Vec<u8>) {
-    let (result, state) = onto_disk(sim, settings, Disk::new(16 << 20, 512));
+    // Room for all RAM, and for the largest page-table section of the tests.
+    let ram: u64 = sim.ranges.iter().map(|range| range.len_bytes()).sum();
+    let media = (12 << 20) + ix(ram.next_multiple_of(1 << 20));
+    let (result, state) = onto_disk(sim, settings, Disk::new(media, 512));
     let summary = result.unwrap();
     assert!(
         state.cached.borrow().is_empty(),

@@ -1,0 +1,308 @@
+//! `vmcore bt`: the stacks of threads.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::output::{self, Out, Style};
+use crate::text::{self, counted};
+use clap::Args;
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use vmcore::OpenOptions;
+use vmcore::process::{self, PcbSource, Process, ProcessList, Thread};
+use vmcore_debug::stack::{NamedFrame, Stack};
+use vmcore_debug::unwind::{Doubt, End, How, Machine};
+use vmcore_debug::{DebugFiles, Target};
+
+/// Where threads were: functions, files and lines
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore bt [FILE] [TID] [OPTIONS]",
+    after_help = help::with_files("\
+Needs the kernel file. Without TID: the thread that crashed. The last column says how a frame was
+found: pcb (saved registers), cfi (call frame information), fp (frame pointer), trap (trap frame).")
+)]
+pub(crate) struct Bt {
+    /// The dump, and its kernel file; then a thread id
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// Every thread
+    #[arg(long, conflicts_with_all = ["cpus", "unique"])]
+    all: bool,
+    /// The threads that were on a CPU
+    #[arg(long, conflicts_with = "unique")]
+    cpus: bool,
+    /// Every stack once, with the threads that have it
+    #[arg(long)]
+    unique: bool,
+    /// The registers of each thread too
+    #[arg(long)]
+    regs: bool,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    threads: Vec<Walked<'a>>,
+    problems: &'a [String],
+}
+
+/// A thread and its stack.
+#[derive(Serialize)]
+struct Walked<'a> {
+    pid: i32,
+    tid: i32,
+    name: String,
+    cpu: Option<u32>,
+    crashed: bool,
+    pcb: Option<PcbSource>,
+    registers: Option<&'a vmcore::registers::Registers>,
+    #[serde(flatten)]
+    stack: Stack,
+}
+
+pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 0..=1, "TID")?;
+    let tid = words.first().map(parse_tid).transpose()?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let list = process::list(&session)?;
+    let files = DebugFiles::of(&session)?;
+    let target = Target::new(&session, &files)?;
+    let chosen = choose(args, &list, tid)?;
+    let threads: Vec<Walked<'_>> = chosen
+        .into_iter()
+        .map(|(process, thread)| walked(&target, process, thread, args.regs))
+        .collect();
+    let incomplete = !list.problems.is_empty()
+        || threads.iter().any(|thread| {
+            matches!(thread.stack.end, Some(End::Unreadable { .. }))
+                || thread.stack.frames.is_empty()
+        });
+    let status = if incomplete {
+        Status::Incomplete
+    } else {
+        Status::Done
+    };
+    if context.common().json {
+        let problems = &list.problems;
+        let answer = Answer { threads, problems };
+        output::json(context, Some(session.dump()), answer)?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    if args.unique {
+        print_unique(&mut out, &threads)?;
+    } else {
+        for (position, thread) in threads.iter().enumerate() {
+            if position > 0 {
+                writeln!(out)?;
+            }
+            print_thread(&mut out, &target, thread, args.regs)?;
+        }
+    }
+    out.finish()?;
+    Ok(status)
+}
+
+fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
+    let parsed = word.to_str().and_then(|word| word.parse().ok());
+    Ok(parsed.ok_or_else(|| {
+        let word = text::escape(word.as_encoded_bytes());
+        Failure::usage(format!("{word} is no thread id"))
+    })?)
+}
+
+/// The threads that were asked for.
+fn choose<'a>(
+    args: &Bt,
+    list: &'a ProcessList,
+    tid: Option<i32>,
+) -> anyhow::Result<Vec<(&'a Process, &'a Thread)>> {
+    let all = list
+        .processes
+        .iter()
+        .flat_map(|process| process.threads.iter().map(move |thread| (process, thread)));
+    let wanted = |thread: &Thread| match tid {
+        Some(tid) => thread.tid == tid,
+        None if args.all || args.unique => true,
+        None if args.cpus => thread.cpu.is_some(),
+        None => thread.crashed,
+    };
+    let mut chosen: Vec<_> = all.filter(|(_, thread)| wanted(thread)).collect();
+    chosen.sort_by_key(|(process, thread)| {
+        (
+            !thread.crashed,
+            thread.cpu.is_none(),
+            thread.cpu,
+            process.pid,
+            thread.tid,
+        )
+    });
+    if chosen.is_empty() {
+        anyhow::bail!(match tid {
+            Some(tid) => format!("there is no thread {tid}"),
+            None => "no thread ran the dump code: name one, or use --all".to_owned(),
+        });
+    }
+    Ok(chosen)
+}
+
+fn walked<'a>(
+    target: &Target<'_>,
+    process: &Process,
+    thread: &'a Thread,
+    regs: bool,
+) -> Walked<'a> {
+    Walked {
+        pid: process.pid,
+        tid: thread.tid,
+        name: String::from_utf8_lossy(&process.thread_name(thread)).into_owned(),
+        cpu: thread.cpu,
+        crashed: thread.crashed,
+        pcb: thread.pcb,
+        registers: thread.registers.as_ref().filter(|_| regs),
+        stack: target.stack(thread),
+    }
+}
+
+fn print_thread(
+    out: &mut Out,
+    target: &Target<'_>,
+    thread: &Walked<'_>,
+    regs: bool,
+) -> io::Result<()> {
+    let cpu = thread
+        .cpu
+        .map_or_else(String::new, |cpu| format!(", CPU {cpu}"));
+    let crashed = if thread.crashed { ", crashed" } else { "" };
+    let heading = format!(
+        "thread {}, process {} ({}){cpu}{crashed}",
+        thread.tid,
+        thread.pid,
+        text::escape(thread.name.as_bytes())
+    );
+    let style = if thread.crashed {
+        Style::Bad
+    } else {
+        Style::Strong
+    };
+    writeln!(out, "{}", out.paint(style, &heading))?;
+    if thread.stack.stale {
+        let words = "stale: its CPU did not stop; this is from when it was last switched out";
+        writeln!(out, "  {}", out.paint(Style::Warning, words))?;
+    }
+    if let (Some(registers), true) = (thread.registers, regs) {
+        for (name, value) in registers.iter() {
+            writeln!(out, "  {name:<5} {value:#018x}")?;
+        }
+    }
+    print_frames(out, &thread.stack)?;
+    let trap = thread
+        .stack
+        .frames
+        .iter()
+        .find_map(|frame| frame.frame.trap.as_ref());
+    if let (Some(trap), true) = (trap, regs) {
+        writeln!(out, "  trap frame at {}", trap.address)?;
+        for (name, value) in trap.named(&Machine::of(target.arch())) {
+            writeln!(out, "  {name:<5} {value:#018x}")?;
+        }
+    }
+    Ok(())
+}
+
+fn print_frames(out: &mut Out, stack: &Stack) -> io::Result<()> {
+    for (number, frame) in stack.frames.iter().enumerate() {
+        let inlined = frame.places.iter().filter(|place| place.inlined);
+        for place in inlined {
+            let name = text::escape(place.function.as_bytes());
+            writeln!(out, "  #{number:<2} {name:<34} {} inlined", source(place))?;
+        }
+        writeln!(out, "  #{number:<2} {}", line_of(frame))?;
+    }
+    let end = match &stack.end {
+        None | Some(End::ThreadStart | End::FramePointerZero) => return Ok(()),
+        Some(End::UserMode) => "user mode".to_owned(),
+        Some(End::NoRegisters) if stack.frames.is_empty() => {
+            "its registers are not in the dump".to_owned()
+        }
+        Some(End::NoRegisters) => "nothing is known of the caller".to_owned(),
+        Some(End::Unreadable { reason, .. }) => reason.clone(),
+        Some(End::Zeros { at }) => format!("zeros at {at}: a page without contents, or the end"),
+        Some(End::BadFramePointer { fp }) => format!("{fp} is no frame pointer here"),
+        Some(End::Loop) => "the stack runs in circles".to_owned(),
+        Some(End::TooLong) => "too many frames".to_owned(),
+    };
+    let end = format!("-- {}", text::escape(end.as_bytes()));
+    writeln!(out, "  {}", out.paint(Style::Faint, &end))
+}
+
+fn source(place: &vmcore_debug::lines::Place) -> String {
+    match (&place.file, place.line) {
+        (Some(file), Some(line)) => format!("{}:{line}", text::escape(file.as_bytes())),
+        (Some(file), None) => text::escape(file.as_bytes()),
+        _ => String::new(),
+    }
+}
+
+fn line_of(frame: &NamedFrame) -> String {
+    let how = match frame.frame.how {
+        How::Pcb => "pcb",
+        How::Cfi => "cfi",
+        How::FramePointer => "fp",
+        How::TrapFrame => "trap",
+        How::Prologue => "prologue",
+        How::StackTop => "stack",
+    };
+    let doubt = match frame.frame.doubt {
+        Some(Doubt::NotCode) => ", not code",
+        Some(Doubt::OtherStack) => ", on another stack",
+        None => "",
+    };
+    let address = frame.frame.pc.to_string();
+    let name = frame.frame.name.as_deref().unwrap_or("?");
+    let outermost = frame.places.iter().find(|place| !place.inlined);
+    let source = outermost.map(source).unwrap_or_default();
+    format!(
+        "{address} {:<34} {source} {how}{doubt}",
+        text::escape(name.as_bytes())
+    )
+}
+
+/// Stacks that are equal in every function and address, the most frequent first.
+fn print_unique(out: &mut Out, threads: &[Walked<'_>]) -> io::Result<()> {
+    let mut groups: BTreeMap<Vec<u64>, Vec<&Walked<'_>>> = BTreeMap::new();
+    for thread in threads {
+        let key = thread.stack.frames.iter().map(|frame| frame.frame.pc.0);
+        groups.entry(key.collect()).or_default().push(thread);
+    }
+    let mut groups: Vec<Vec<&Walked<'_>>> = groups.into_values().collect();
+    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
+    for group in &groups {
+        let tids: Vec<String> = group
+            .iter()
+            .take(8)
+            .map(|thread| thread.tid.to_string())
+            .collect();
+        let more = if group.len() > 8 { " …" } else { "" };
+        let heading = format!(
+            "{}: {}{more}",
+            counted(group.len() as u64, "thread", "threads"),
+            tids.join(" ")
+        );
+        writeln!(out, "{}", out.paint(Style::Strong, &heading))?;
+        if let Some(first) = group.first() {
+            print_frames(out, &first.stack)?;
+        }
+        writeln!(out)?;
+    }
+    let total = format!(
+        "{} in {}",
+        counted(groups.len() as u64, "different stack", "different stacks"),
+        counted(threads.len() as u64, "thread", "threads")
+    );
+    writeln!(out, "{}", out.paint(Style::Faint, &total))
+}

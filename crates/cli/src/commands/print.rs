@@ -1,0 +1,125 @@
+//! `vmcore print`: kernel structures by their types.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::output;
+use crate::text;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use vmcore::OpenOptions;
+use vmcore_debug::show::{ListEnd, Options, Shown};
+use vmcore_debug::{DebugFiles, Target};
+
+/// Kernel variables and structures, by their types
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore print [FILE] EXPR [OPTIONS]",
+    after_help = help::with_files("\
+Needs the kernel file with its debug information, or with CTF. EXPR is as in C: allproc,
+'*(struct proc *)0xfffff80002f13528', 'allproc.lh_first->p_comm', 'sizeof(struct thread)'.
+--list p_list.le_next prints every element of a list.")
+)]
+pub(crate) struct Print {
+    /// The dump, and its kernel file; then an expression
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// Follow a list by this member
+    #[arg(long, value_name = "MEMBER")]
+    list: Option<String>,
+    /// Elements of a list [default: 1000]
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1000,
+        hide_default_value = true
+    )]
+    limit: usize,
+    /// Structures in structures [default: 4]
+    #[arg(long, value_name = "N", default_value_t = 4, hide_default_value = true)]
+    depth: usize,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    expression: &'a str,
+    types: Option<&'static str>,
+    /// One, or the elements of the list.
+    values: Vec<Shown>,
+    #[serde(flatten)]
+    end: Option<ListEnd>,
+}
+
+pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "EXPR")?;
+    let word = words.first().and_then(|word| word.to_str());
+    let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let files = DebugFiles::of(&session)?;
+    let target = Target::new(&session, &files)?;
+    if target.types().is_empty() {
+        let kernel = text::path(files.kernel_path());
+        anyhow::bail!("{kernel} has no types: neither debug information nor CTF");
+    }
+    let options = Options {
+        depth: args.depth,
+        ..Options::default()
+    };
+    let value = target.evaluate(expression)?;
+    let (values, end) = match &args.list {
+        None => (vec![value], None),
+        Some(link) => {
+            let walked = target.walk(&value, link, args.limit)?;
+            (walked.elements, Some(walked.end))
+        }
+    };
+    let shown: Vec<Shown> = values
+        .iter()
+        .map(|value| target.print(value, &options))
+        .collect();
+    let status = match end {
+        Some(ListEnd::Loop { .. } | ListEnd::Unreadable { .. }) => Status::Incomplete,
+        _ => Status::Done,
+    };
+    if context.common().json {
+        let answer = Answer {
+            expression,
+            types: target.types().origin(),
+            values: shown,
+            end,
+        };
+        output::json(context, Some(session.dump()), answer)?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    for value in &shown {
+        let address = value
+            .address
+            .filter(|_| args.list.is_some())
+            .map_or_else(String::new, |address| format!("{address}: "));
+        let text = format!("{address}({}) {value}", value.type_);
+        for line in text.lines() {
+            writeln!(out, "{}", text::escape(line.as_bytes()))?;
+        }
+    }
+    out.finish()?;
+    match end {
+        Some(ListEnd::Limit) => context.note(&format!(
+            "vmcore: the list goes on after {} elements (--limit)",
+            shown.len()
+        )),
+        Some(ListEnd::Loop { at }) => context.note(&format!(
+            "vmcore: the list is damaged: it comes back to {at}, which is not its first element"
+        )),
+        Some(ListEnd::Unreadable { reason }) => context.note(&format!(
+            "vmcore: the list breaks off: {}",
+            text::escape(reason.as_bytes())
+        )),
+        Some(ListEnd::Complete) | None => {}
+    }
+    Ok(status)
+}

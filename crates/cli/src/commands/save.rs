@@ -1,0 +1,322 @@
+//! `vmcore save`: the dump on a device becomes `vmcore.N` and `info.N`.
+
+use crate::Status;
+use crate::context::Context;
+use crate::explain::Failure;
+use crate::output::{self, Style};
+use crate::progress::Progress;
+use crate::text;
+use clap::Args;
+use serde::Serialize;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use vmcore::dump::Completeness;
+use vmcore_pipeline::save::{
+    self, Clear, Clearing, Device, Event, Found, Header, Options, Problem, Saved,
+};
+
+/// The dump on a device, or in an image of one, as files: vmcore.N and info.N
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore save DEVICE [DIR] [OPTIONS]",
+    after_help = "\
+DEVICE is the partition that the kernel dumped to, or a file that is an image of it. The dump is
+copied, with holes for zeros, and made durable; then it is marked on the device as saved. A file
+is evidence: it is marked only with --clear. DIR/bounds holds the next number, DIR/minfree the KiB
+that must stay free.
+
+A compressed or encrypted dump stays as it is: vmcore.N.gz, vmcore.N.zst, or vmcore_encrypted.N
+with key.N. A textdump becomes textdump.tar.N. A run that was stopped is finished by the next one.
+
+--force saves a dump whose headers are damaged, or that was saved before.
+
+By the name savecore the command takes FreeBSD's options: savecore [-fkv] [-m N] [DIR [DEVICE...]],
+savecore -c|-C [-v] [DEVICE...]. There DIR comes first."
+)]
+pub(crate) struct Save {
+    /// The device, or a file that is an image of it
+    device: PathBuf,
+    /// The directory [else this one]
+    #[arg(value_name = "DIR", conflicts_with = "directory")]
+    place: Option<PathBuf>,
+    /// Only look: exit status 0 if a dump waits to be saved, else 1
+    #[arg(long, conflicts_with_all = ["clear", "keep", "discard", "max"])]
+    check: bool,
+    /// Mark the dump as saved in a file, too
+    #[arg(long, conflicts_with = "keep")]
+    clear: bool,
+    /// Do not mark the dump as saved
+    #[arg(long)]
+    keep: bool,
+    /// Mark the dump as saved, and do not save it
+    #[arg(long, conflicts_with_all = ["clear", "keep", "max"])]
+    discard: bool,
+    /// Numbers start again at 0 when they reach N; the old dump of the number goes
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    max: Option<u64>,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    device: String,
+    dumps: Vec<Entry<'a>>,
+}
+
+/// The dump on the device.
+#[derive(Serialize)]
+struct Entry<'a> {
+    /// `waiting`, `saved`, `saved_before` or `discarded`.
+    state: &'static str,
+    problems: &'a [Problem],
+    #[serde(flatten)]
+    header: Option<&'a Header>,
+    #[serde(flatten)]
+    saved: Option<&'a Saved>,
+}
+
+impl<'a> Entry<'a> {
+    fn new(state: &'static str, found: &'a Found) -> Self {
+        Self {
+            state,
+            problems: found.problems(),
+            header: Some(found.header()),
+            saved: None,
+        }
+    }
+
+    fn saved(found: &'a Found, saved: &'a Saved) -> Self {
+        Self {
+            state: "saved",
+            problems: found.problems(),
+            // It is part of what is known of the saved dump.
+            header: None,
+            saved: Some(saved),
+        }
+    }
+}
+
+pub(crate) fn run(context: &Context, args: &Save) -> anyhow::Result<Status> {
+    let device = Device::open(&args.device)?;
+    let Some(found) = save::find(&device)? else {
+        return nothing(context, args, &device);
+    };
+    let force = context.common().force;
+    if found.is_cleared() && !force {
+        return saved_before(context, args, &device, &found);
+    }
+    if args.discard {
+        save::clear(&device, &found)?;
+        return answer(
+            context,
+            &device,
+            Some(Entry::new("discarded", &found)),
+            || print(context, &device, &found, "marked as saved, and not saved"),
+        );
+    }
+    if args.check {
+        let problems = found.problems();
+        if !problems.is_empty() && !force {
+            let problems = problems.to_vec();
+            let device = args.device.clone();
+            return Err(save::SaveError::Unsound { device, problems }.into());
+        }
+        return answer(
+            context,
+            &device,
+            Some(Entry::new("waiting", &found)),
+            || print(context, &device, &found, "waits to be saved"),
+        );
+    }
+    let common = context.common().directory.as_deref();
+    let directory = args.place.as_deref().or(common).unwrap_or(Path::new("."));
+    let options = Options {
+        force,
+        clear: match (args.clear, args.keep) {
+            (true, _) => Clear::Always,
+            (_, true) => Clear::Never,
+            _ => Clear::Device,
+        },
+        maxdumps: args.max,
+    };
+    let mut progress = Progress::new(context, "saving");
+    let saved = save::save(
+        &device,
+        &found,
+        directory,
+        &options,
+        &mut |event| match event {
+            Event::Copied {
+                done_bytes,
+                total_bytes,
+            } => progress.at(done_bytes, total_bytes),
+            Event::Warning(words) => note(context, "warning: ", words),
+            Event::Remark(words) if context.common().verbose => note(context, "", words),
+            _ => {}
+        },
+    )?;
+    drop(progress);
+    if let Some(contents) = &saved.info.contents
+        && !matches!(contents.completeness, Some(Completeness::Complete { .. }))
+    {
+        let file = text::shell_word(&saved.core_file);
+        let words = "the kernel wrote less than the dump should have; try: vmcore verify";
+        note(context, "warning: ", &format!("{words} {file}"));
+    }
+    answer(context, &device, Some(Entry::saved(&found, &saved)), || {
+        print_saved(context, &device, &saved)
+    })
+}
+
+fn note(context: &Context, kind: &str, words: &str) {
+    context.note(&format!("vmcore: {kind}{}", text::escape(words.as_bytes())));
+}
+
+/// Gives the answer in the form that was asked for.
+fn answer(
+    context: &Context,
+    device: &Device,
+    entry: Option<Entry<'_>>,
+    print: impl FnOnce() -> anyhow::Result<()>,
+) -> anyhow::Result<Status> {
+    if context.common().json {
+        let device = device.path().display().to_string();
+        let dumps = entry.into_iter().collect();
+        output::json(context, None, Answer { device, dumps })?;
+    } else {
+        print()?;
+    }
+    Ok(Status::Done)
+}
+
+/// There is no header of a dump.
+fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<Status> {
+    let mut failure = Failure::new(format!("no dump on {}", args.device.display()));
+    if device.has_partition_table() {
+        failure = failure.line("it is a whole disk: the dump is at the end of its swap partition");
+    }
+    absent(context, args, device, None, failure)
+}
+
+/// The dump was taken off the device before.
+fn saved_before(
+    context: &Context,
+    args: &Save,
+    device: &Device,
+    found: &Found,
+) -> anyhow::Result<Status> {
+    let failure = Failure::new(format!(
+        "the dump on {} was saved before",
+        args.device.display()
+    ))
+    .next(again(args, "--force"));
+    absent(
+        context,
+        args,
+        device,
+        Some(Entry::new("saved_before", found)),
+        failure,
+    )
+}
+
+/// Nothing waits, which is a failure only for who asked for it.
+fn absent(
+    context: &Context,
+    args: &Save,
+    device: &Device,
+    entry: Option<Entry<'_>>,
+    failure: Failure,
+) -> anyhow::Result<Status> {
+    if args.check {
+        return Err(failure.into());
+    }
+    answer(context, device, entry, || {
+        let sentence = text::escape(failure.sentence().as_bytes());
+        context.note(&format!("vmcore: {sentence}"));
+        for line in failure.more() {
+            context.note(&format!("  {}", text::escape(line.as_bytes())));
+        }
+        Ok(())
+    })
+}
+
+/// This command line once more, with another option.
+fn again(args: &Save, option: &str) -> String {
+    let mut line = format!("vmcore save {}", text::shell_word(&args.device));
+    if let Some(place) = &args.place {
+        line = format!("{line} {}", text::shell_word(place));
+    }
+    format!("{line} {option}")
+}
+
+/// What the header says of a dump that is not saved now.
+fn print(context: &Context, device: &Device, found: &Found, state: &str) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let path = out.paint(Style::Strong, &text::path(device.path()));
+    writeln!(
+        out,
+        "{path}: a dump of {}, {state}",
+        text::size(found.header().dump_length_bytes)
+    )?;
+    print_header(&mut out, found.header())?;
+    for problem in found.problems() {
+        print_line(&mut out, "problem", &problem.to_string())?;
+    }
+    Ok(out.finish()?)
+}
+
+fn print_saved(context: &Context, device: &Device, saved: &Saved) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let info = &saved.info;
+    let path = out.paint(Style::Strong, &text::path(&saved.core_file));
+    let mut what = text::size(info.header.dump_length_bytes);
+    if let Some(contents) = &info.contents {
+        let completeness = match contents.completeness {
+            Some(Completeness::Complete { .. }) => ", complete",
+            Some(_) => ", not complete",
+            None => "",
+        };
+        what = format!("{}{completeness}, {what}", contents.dump_kind);
+    }
+    if saved.was_there {
+        what += ", was there already";
+    }
+    writeln!(out, "{path}: {what}")?;
+    print_header(&mut out, &info.header)?;
+    if info.dump_status == save::Status::Bad {
+        print_line(&mut out, "status", "bad: its headers are damaged")?;
+    }
+    let device = text::path(device.path());
+    let state = match &saved.clearing {
+        Clearing::Cleared => format!("{device}, marked as saved"),
+        Clearing::Kept => format!("{device}, not marked as saved"),
+        Clearing::Image => format!("{device}, not changed (--clear marks it as saved)"),
+        Clearing::Failed { .. } => format!("{device}, not marked as saved: that failed"),
+    };
+    print_line(&mut out, "from", &state)?;
+    if saved.key_file.is_none() {
+        let next = format!("vmcore info {}", text::shell_word(&saved.core_file));
+        writeln!(out, "  {}", out.paint(Style::Faint, &next))?;
+    }
+    Ok(out.finish()?)
+}
+
+fn print_header(out: &mut output::Out, header: &Header) -> anyhow::Result<()> {
+    print_line(out, "panic", &header.panic_string)?;
+    print_line(
+        out,
+        "version",
+        header.version_string.lines().next().unwrap_or_default(),
+    )?;
+    print_line(out, "host", &header.hostname)?;
+    print_line(out, "crashed", &header.dumptime)
+}
+
+fn print_line(out: &mut output::Out, label: &str, value: &str) -> anyhow::Result<()> {
+    let value = value.trim_end();
+    if !value.is_empty() {
+        let label = out.paint(Style::Label, &format!("{label:<9}"));
+        writeln!(out, "  {label} {}", text::escape(value.as_bytes()))?;
+    }
+    Ok(())
+}

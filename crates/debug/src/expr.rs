@@ -1,0 +1,77 @@
+//! Expressions over kernel memory, in the words of C: `allproc.lh_first->p_pid`,
+//! `*(struct proc *)0xfffff80002f13528`, `sizeof(struct thread)`, `cc_cpu[3].cc_lock`.
+//!
+//! Variables come from the symbols and their types, enumerators are numbers. A dot and an arrow
+//! both reach through pointers. There are no assignments and no calls: nothing is changed.
+//!
+//! ```no_run
+//! use vmcore_debug::Target;
+//! # fn show(target: &Target<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! let value = target.evaluate("allproc.lh_first->p_pid")?;
+//! println!("{}", target.print(&value, &Default::default()));
+//! # Ok(())
+//! # }
+//! ```
+
+mod eval;
+mod parse;
+
+pub use eval::{Evaluator, Location, SymbolSource, Value};
+pub use parse::{Expr, TypeName, parse};
+
+use crate::types::TypeError;
+use thiserror::Error;
+use vmcore::translation::Fault;
+
+/// Why an expression has no value.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum EvalError {
+    /// It is not an expression.
+    #[error("at character {}: {reason}", at + 1)]
+    Syntax {
+        /// Bytes from the start.
+        at: usize,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name that nothing has.
+    #[error("there is no {what} {name}")]
+    Unknown {
+        /// What was looked for.
+        what: &'static str,
+        /// Its name.
+        name: String,
+    },
+    /// A variable whose type is not known.
+    #[error("the type of {name} is not known: cast its address, such as *(int *)&{name}")]
+    Untyped {
+        /// The variable.
+        name: String,
+    },
+    /// No such member.
+    #[error("{type_} has no member {member}")]
+    NoMember {
+        /// The type.
+        type_: String,
+        /// The name.
+        member: String,
+    },
+    /// An operation that the type does not have.
+    #[error("{type_} {reason}")]
+    Unfit {
+        /// The type.
+        type_: String,
+        /// What cannot be done with it.
+        reason: &'static str,
+    },
+    /// Division by zero.
+    #[error("division by zero")]
+    DivisionByZero,
+    /// Memory that is not there.
+    #[error(transparent)]
+    Fault(#[from] Fault),
+    /// Debug information that is damaged or lacks something.
+    #[error(transparent)]
+    Type(#[from] TypeError),
+}

@@ -1,0 +1,482 @@
+//! From the tree of an expression to its value.
+
+use super::{EvalError, Expr, TypeName, parse};
+use crate::types::{Kind, Tag, TypeRef, Types};
+use std::sync::Arc;
+use vmcore::space::AddressSpace;
+use vmcore_format::addr::VirtAddr;
+
+/// Names for the spellings that compilers give to basic types.
+const SPELLINGS: [(&str, &[&str]); 8] = [
+    ("unsigned int", &["unsigned int", "uint32_t"]),
+    ("unsigned long", &["unsigned long", "long unsigned int"]),
+    ("long", &["long", "long int"]),
+    ("unsigned short", &["unsigned short", "short unsigned int"]),
+    ("short", &["short", "short int"]),
+    ("long long", &["long long", "long long int"]),
+    (
+        "unsigned long long",
+        &["unsigned long long", "long long unsigned int"],
+    ),
+    ("bool", &["_Bool", "bool"]),
+];
+
+/// A typed value: in memory, or computed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Value {
+    /// Its type.
+    pub type_: TypeRef,
+    /// Where it is.
+    pub location: Location,
+}
+
+/// Where a value is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// In memory.
+    Memory(VirtAddr),
+    /// In a few bits of memory.
+    Bits {
+        /// Start of the structure.
+        base: VirtAddr,
+        /// First bit behind it.
+        bit_offset: u64,
+        /// How many, up to 64.
+        bits: u32,
+    },
+    /// Nowhere: it was computed.
+    Number(i128),
+}
+
+/// Where variables get their addresses from.
+pub trait SymbolSource {
+    /// The address of a symbol.
+    fn symbol(&self, name: &str) -> Option<VirtAddr>;
+}
+
+/// Evaluates expressions over the memory of a dump.
+#[derive(Clone, Copy)]
+pub struct Evaluator<'a, 't> {
+    /// The memory.
+    pub space: AddressSpace<'a>,
+    /// The types.
+    pub types: &'a Types<'t>,
+    /// The symbols.
+    pub symbols: &'a dyn SymbolSource,
+}
+
+impl std::fmt::Debug for Evaluator<'_, '_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Evaluator").finish_non_exhaustive()
+    }
+}
+
+impl Evaluator<'_, '_> {
+    /// The value of an expression.
+    ///
+    /// # Errors
+    /// Returns an error if it is no expression, or a name, a type or memory is missing.
+    pub fn evaluate(&self, text: &str) -> Result<Value, EvalError> {
+        let is_type = |name: &str| self.types.find(Tag::Plain, name).is_some();
+        self.eval(&parse(text, &is_type)?)
+    }
+
+    fn eval(&self, expr: &Expr) -> Result<Value, EvalError> {
+        match expr {
+            Expr::Number(value) => Ok(number(i128::from(*value))),
+            Expr::Name(name) => self.variable(name),
+            Expr::Member(of, name) => {
+                let of = self.eval(of)?;
+                self.member(&of, name)
+            }
+            Expr::Index(of, index) => {
+                let (of, index) = (self.eval(of)?, self.eval(index)?);
+                let index = self.load(&index)?;
+                self.element(&of, index)
+            }
+            Expr::Deref(of) => {
+                let of = self.eval(of)?;
+                self.element(&of, 0)
+            }
+            Expr::AddressOf(of) => self.address_of(of),
+            Expr::Unary(operator, of) => {
+                let of = self.eval(of)?;
+                let value = self.load(&of)?;
+                Ok(match operator {
+                    '-' => number(value.wrapping_neg()),
+                    '~' => number(!value),
+                    _ => number(i128::from(value == 0)),
+                })
+            }
+            Expr::Binary(operator, left, right) => {
+                let (left, right) = (self.eval(left)?, self.eval(right)?);
+                self.binary(operator, &left, &right)
+            }
+            Expr::Cast(type_, of) => {
+                let type_ = self.type_named(type_)?;
+                self.cast(type_, self.eval(of)?)
+            }
+            Expr::SizeOfType(type_) => {
+                let type_ = self.type_named(type_)?;
+                Ok(number(i128::from(self.types.size_of(&type_)?)))
+            }
+            Expr::SizeOf(of) => {
+                let of = self.eval(of)?;
+                Ok(number(i128::from(self.types.size_of(&of.type_)?)))
+            }
+        }
+    }
+
+    fn variable(&self, name: &str) -> Result<Value, EvalError> {
+        let symbol = self.symbols.symbol(name);
+        if let Some(variable) = self.types.variable(name, symbol)
+            && let Some(address) = symbol.or(variable.address)
+        {
+            return Ok(Value {
+                type_: variable.type_,
+                location: Location::Memory(address),
+            });
+        }
+        if let Some(value) = self.types.enumerator(name) {
+            return Ok(number(i128::from(value)));
+        }
+        let name = name.to_owned();
+        Err(match symbol {
+            Some(_) => EvalError::Untyped { name },
+            None => EvalError::Unknown {
+                what: "variable",
+                name,
+            },
+        })
+    }
+
+    /// `&x` works for a symbol without a type too.
+    fn address_of(&self, of: &Expr) -> Result<Value, EvalError> {
+        let value = match (self.eval(of), of) {
+            (Ok(value), _) => value,
+            (Err(EvalError::Untyped { .. }), Expr::Name(name)) => Value {
+                type_: TypeRef::Void,
+                location: Location::Memory(self.symbols.symbol(name).unwrap_or_default()),
+            },
+            (Err(error), _) => return Err(error),
+        };
+        match value.location {
+            Location::Memory(address) => Ok(Value {
+                type_: value.type_.pointer(),
+                location: Location::Number(i128::from(address.0)),
+            }),
+            _ => Err(self.unfit(&value.type_, "has no address here")),
+        }
+    }
+
+    fn unfit(&self, type_: &TypeRef, reason: &'static str) -> EvalError {
+        EvalError::Unfit {
+            type_: self.types.name_of(type_),
+            reason,
+        }
+    }
+
+    /// The type that a name in an expression stands for.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such type.
+    pub fn type_named(&self, wanted: &TypeName) -> Result<TypeRef, EvalError> {
+        let mut found = self.base_type(wanted)?;
+        for _ in 0..wanted.pointers.min(16) {
+            found = found.pointer();
+        }
+        for len in wanted.dimensions.iter().rev() {
+            found = TypeRef::Array(Arc::new(found), *len);
+        }
+        Ok(found)
+    }
+
+    fn base_type(&self, wanted: &TypeName) -> Result<TypeRef, EvalError> {
+        if wanted.tag == Tag::Plain && wanted.name == "void" {
+            return Ok(TypeRef::Void);
+        }
+        if let Some(found) = self.types.find(wanted.tag, &wanted.name) {
+            return Ok(found);
+        }
+        let spelling = SPELLINGS.iter().find(|(name, _)| *name == wanted.name);
+        if let (Tag::Plain, Some((_, names))) = (wanted.tag, spelling) {
+            let mut names = names.iter();
+            if let Some(found) = names.find_map(|name| self.types.find(Tag::Plain, name)) {
+                return Ok(found);
+            }
+        }
+        let bytes = match wanted
+            .name
+            .trim_start_matches("unsigned ")
+            .trim_start_matches("signed ")
+        {
+            "char" => Some(1),
+            "short" => Some(2),
+            "int" => Some(4),
+            "long" => u8::try_from(self.space.word().bytes()).ok(),
+            "long long" => Some(8),
+            _ => None,
+        };
+        if let (Tag::Plain, Some(bytes)) = (wanted.tag, bytes) {
+            let signed = !wanted.name.starts_with("unsigned");
+            return Ok(TypeRef::Int { bytes, signed });
+        }
+        let what = match wanted.tag {
+            Tag::Struct => "struct",
+            Tag::Union => "union",
+            Tag::Enum => "enum",
+            Tag::Plain => "type",
+        };
+        Err(EvalError::Unknown {
+            what,
+            name: wanted.name.clone(),
+        })
+    }
+
+    /// A member of a structure, or of the structure that a pointer points to.
+    ///
+    /// # Errors
+    /// Returns an error if there is no such member, or the pointer cannot be read.
+    pub fn member(&self, of: &Value, name: &str) -> Result<Value, EvalError> {
+        let (_, type_) = self.types.resolve(&of.type_)?;
+        let (structure, base) = match (&type_.kind, &of.location) {
+            (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
+            (Kind::Struct(_) | Kind::Union(_), Location::Memory(base)) => (of.type_.clone(), *base),
+            _ => return Err(self.unfit(&of.type_, "has no members")),
+        };
+        let Some(place) = self.types.member(&structure, name)? else {
+            return Err(EvalError::NoMember {
+                type_: self.types.name_of(&structure),
+                member: name.to_owned(),
+            });
+        };
+        let location = match place.bits {
+            Some(bits) => Location::Bits {
+                base,
+                bit_offset: place.bit_offset,
+                bits: bits.min(64),
+            },
+            None => Location::Memory(VirtAddr(base.0.wrapping_add(place.offset_bytes()))),
+        };
+        Ok(Value {
+            type_: place.type_,
+            location,
+        })
+    }
+
+    /// Element `index` of an array, or of what a pointer points to.
+    ///
+    /// # Errors
+    /// Returns an error if it is neither, or the pointer cannot be read.
+    pub fn element(&self, of: &Value, index: i128) -> Result<Value, EvalError> {
+        let (_, type_) = self.types.resolve(&of.type_)?;
+        let (element, base) = match (&type_.kind, &of.location) {
+            (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
+            (Kind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
+            _ => return Err(self.unfit(&of.type_, "is no pointer and no array")),
+        };
+        let is_void = |kind: &Kind| matches!(kind, Kind::Void);
+        if matches!(self.types.resolve(&element), Ok((_, to)) if is_void(&to.kind)) {
+            return Err(self.unfit(&of.type_, "points to nothing known: cast it first"));
+        }
+        let mut address = base.0;
+        if index != 0 {
+            let size = i128::from(self.types.size_of(&element)?);
+            address = low64(i128::from(base.0).wrapping_add(size.wrapping_mul(index)));
+        }
+        Ok(Value {
+            type_: element,
+            location: Location::Memory(VirtAddr(address)),
+        })
+    }
+
+    fn pointer(&self, of: &Value) -> Result<VirtAddr, EvalError> {
+        Ok(VirtAddr(low64(self.load(of)?)))
+    }
+
+    /// A scalar as a number; an array as its address.
+    ///
+    /// # Errors
+    /// Returns an error for a structure, and if memory is missing.
+    pub fn load(&self, value: &Value) -> Result<i128, EvalError> {
+        let (_, type_) = self.types.resolve(&value.type_)?;
+        let signed = match &type_.kind {
+            Kind::Int { signed } | Kind::Char { signed } => *signed,
+            Kind::Enum(values) => values.iter().any(|(_, value)| *value < 0),
+            Kind::Bool | Kind::Pointer(_) | Kind::Float => false,
+            Kind::Array(..) | Kind::Function => {
+                return match value.location {
+                    Location::Memory(address) => Ok(i128::from(address.0)),
+                    _ => Err(self.unfit(&value.type_, "has no address here")),
+                };
+            }
+            _ => return Err(self.unfit(&value.type_, "is not a number")),
+        };
+        let (raw, bits) = match value.location {
+            Location::Number(number) => return Ok(number),
+            Location::Memory(address) => {
+                let size = type_.size.unwrap_or(0);
+                (self.raw(address, size)?, size.min(8) * 8)
+            }
+            Location::Bits {
+                base,
+                bit_offset,
+                bits,
+            } => {
+                let first = VirtAddr(base.0.wrapping_add(bit_offset / 8));
+                let shift = bit_offset % 8;
+                let len = (shift + u64::from(bits)).div_ceil(8);
+                let raw = self.raw_wide(first, len)? >> shift;
+                (
+                    u64::try_from(raw & mask(bits)).unwrap_or(0),
+                    u64::from(bits),
+                )
+            }
+        };
+        Ok(extend(raw, bits, signed))
+    }
+
+    fn raw(&self, address: VirtAddr, size: u64) -> Result<u64, EvalError> {
+        Ok(u64::try_from(self.raw_wide(address, size.min(8))?).unwrap_or(0))
+    }
+
+    /// Up to 16 bytes, the first one lowest.
+    fn raw_wide(&self, address: VirtAddr, len: u64) -> Result<u128, EvalError> {
+        let mut bytes = [0; 16];
+        let len = usize::try_from(len).unwrap_or(16).min(16);
+        if let Some(wanted) = bytes.get_mut(..len) {
+            self.space.read_exact(address, wanted)?;
+        }
+        Ok(u128::from_le_bytes(bytes))
+    }
+
+    fn cast(&self, type_: TypeRef, of: Value) -> Result<Value, EvalError> {
+        let (_, to) = self.types.resolve(&type_)?;
+        if matches!(to.kind, Kind::Struct(_) | Kind::Union(_) | Kind::Array(..)) {
+            // As debuggers do: the bytes of a variable, seen as something else.
+            return match of.location {
+                Location::Memory(_) => Ok(Value { type_, ..of }),
+                _ => Err(self.unfit(&type_, "cannot be made of a number: cast to a pointer")),
+            };
+        }
+        let value = self.load(&of)?;
+        let bits = to.size.unwrap_or(8).min(8) * 8;
+        let signed = matches!(
+            to.kind,
+            Kind::Int { signed: true } | Kind::Char { signed: true } | Kind::Enum(_)
+        );
+        let value = extend(low64(value), bits, signed);
+        Ok(Value {
+            type_,
+            location: Location::Number(value),
+        })
+    }
+
+    fn binary(&self, operator: &str, left: &Value, right: &Value) -> Result<Value, EvalError> {
+        let (a, b) = (self.load(left)?, self.load(right)?);
+        if let ("+" | "-", Some(element)) = (operator, self.pointed_to(left)?) {
+            let size = i128::from(self.types.size_of(&element).unwrap_or(1).max(1));
+            if let ("-", Some(_)) = (operator, self.pointed_to(right)?) {
+                return Ok(number(a.wrapping_sub(b) / size));
+            }
+            let step = size.wrapping_mul(b);
+            let sum = if operator == "+" {
+                a.wrapping_add(step)
+            } else {
+                a.wrapping_sub(step)
+            };
+            return Ok(Value {
+                type_: element.pointer(),
+                location: Location::Number(i128::from(low64(sum))),
+            });
+        }
+        let shift = u32::try_from(b).unwrap_or(127).min(127);
+        let truth = |is: bool| i128::from(is);
+        Ok(number(match operator {
+            "+" => a.wrapping_add(b),
+            "-" => a.wrapping_sub(b),
+            "*" => a.wrapping_mul(b),
+            "/" | "%" if b == 0 => return Err(EvalError::DivisionByZero),
+            "/" => a.wrapping_div(b),
+            "%" => a.wrapping_rem(b),
+            "<<" => a.checked_shl(shift).unwrap_or(0),
+            ">>" => a >> shift,
+            "&" => a & b,
+            "|" => a | b,
+            "^" => a ^ b,
+            "==" => truth(a == b),
+            "!=" => truth(a != b),
+            "<" => truth(a < b),
+            ">" => truth(a > b),
+            "<=" => truth(a <= b),
+            ">=" => truth(a >= b),
+            "&&" => truth(a != 0 && b != 0),
+            _ => truth(a != 0 || b != 0),
+        }))
+    }
+
+    /// What a pointer or an array consists of.
+    fn pointed_to(&self, value: &Value) -> Result<Option<TypeRef>, EvalError> {
+        let (_, type_) = self.types.resolve(&value.type_)?;
+        Ok(match &type_.kind {
+            Kind::Pointer(to) | Kind::Array(to, _) => Some(to.clone()),
+            _ => None,
+        })
+    }
+}
+
+/// A number of an expression: 64 bits wide, as all that can be written.
+fn number(value: i128) -> Value {
+    let fits = i64::try_from(value).is_ok();
+    let kept = if fits {
+        value
+    } else {
+        i128::from(low64(value))
+    };
+    Value {
+        type_: TypeRef::Int {
+            bytes: 8,
+            signed: fits,
+        },
+        location: Location::Number(kept),
+    }
+}
+
+/// The low 64 bits.
+const fn low64(value: i128) -> u64 {
+    let bytes = value.to_le_bytes();
+    let [a, b, c, d, e, f, g, h, ..] = bytes;
+    u64::from_le_bytes([a, b, c, d, e, f, g, h])
+}
+
+const fn mask(bits: u32) -> u128 {
+    match 1_u128.checked_shl(bits) {
+        Some(above) => above - 1,
+        None => u128::MAX,
+    }
+}
+
+/// A number of so many bits, with its sign if it has one.
+fn extend(raw: u64, bits: u64, signed: bool) -> i128 {
+    let bits = u32::try_from(bits).unwrap_or(64).min(64);
+    let value = u128::from(raw) & mask(bits);
+    let negative = signed && bits > 0 && value >> (bits - 1) & 1 == 1;
+    let above = if negative { !mask(bits) } else { 0 };
+    (value | above).cast_signed()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_keep_their_sign_at_every_width() {
+        assert_eq!(extend(0xff, 8, true), -1);
+        assert_eq!(extend(0xff, 8, false), 255);
+        assert_eq!(extend(0x1ff, 8, false), 255);
+        assert_eq!(extend(u64::MAX, 64, true), -1);
+        assert_eq!(extend(u64::MAX, 64, false), i128::from(u64::MAX));
+        assert_eq!(extend(5, 0, true), 0);
+        assert_eq!(low64(-1), u64::MAX);
+    }
+}

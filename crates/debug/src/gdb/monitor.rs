@@ -1,0 +1,111 @@
+//! The commands behind `monitor`.
+
+use crate::details::Details;
+use crate::locks;
+use crate::target::Target;
+use std::fmt::Write as _;
+use vmcore::log;
+use vmcore::process::ProcessList;
+
+/// The answer to a command; commands that are not known are explained.
+pub(super) fn answer(target: &Target<'_>, list: &ProcessList, command: &str) -> String {
+    match command.trim() {
+        "log" | "dmesg" => message_buffer(target),
+        "ps" => processes(target, list),
+        "locks" => waits(target, list),
+        "info" => about(target),
+        _ => "commands: log, ps, locks, info\n".to_owned(),
+    }
+}
+
+/// Text for a terminal: control characters of a dump do not get through.
+fn plain(text: &[u8]) -> String {
+    String::from_utf8_lossy(text)
+        .chars()
+        .map(|c| {
+            if c.is_control() && c != '\t' {
+                '\u{fffd}'
+            } else {
+                c
+            }
+        })
+        .collect()
+}
+
+fn message_buffer(target: &Target<'_>) -> String {
+    match log::read(target.session()) {
+        Ok(log) if log.is_empty() => "the message buffer is empty, or not in the dump\n".to_owned(),
+        Ok(log) => log.lines().fold(String::new(), |mut text, line| {
+            text += &plain(line.text);
+            text.push('\n');
+            text
+        }),
+        Err(error) => format!("{error}\n"),
+    }
+}
+
+fn processes(target: &Target<'_>, list: &ProcessList) -> String {
+    let details = Details::of(target);
+    let mut text = String::from("  PID    TID  CPU S WAIT             NAME\n");
+    for process in &list.processes {
+        for thread in &process.threads {
+            let known = details.thread(thread);
+            let cpu = thread.cpu.map_or_else(|| "-".into(), |cpu| cpu.to_string());
+            let wait = known.lock_name.or(known.wait_message).unwrap_or_default();
+            let crashed = if thread.crashed { " (crashed)" } else { "" };
+            let _ = writeln!(
+                text,
+                "{:>5} {:>6} {cpu:>4} {} {:<16} {}{crashed}",
+                process.pid,
+                thread.tid,
+                known.state.unwrap_or('?'),
+                plain(wait.as_bytes()),
+                plain(&process.thread_name(thread)),
+            );
+        }
+    }
+    text
+}
+
+fn waits(target: &Target<'_>, list: &ProcessList) -> String {
+    let found = locks::find(target, list);
+    let mut text = String::new();
+    for wait in &found.waits {
+        let lock = found.locks.iter().find(|lock| lock.address == wait.lock);
+        let Some(lock) = lock else { continue };
+        let holder = match lock.holder {
+            locks::Holder::By { tid: Some(tid), .. } => format!("held by {tid}"),
+            locks::Holder::By { thread, .. } => format!("held by the thread at {thread}"),
+            locks::Holder::Shared { count } => format!("held by {count} readers"),
+            locks::Holder::Free => "free".to_owned(),
+            locks::Holder::Unknown => "held by somebody".to_owned(),
+        };
+        let name = plain(lock.name.as_bytes());
+        let _ = writeln!(
+            text,
+            "{} waits for {} \"{name}\", {holder}",
+            wait.tid, lock.class
+        );
+    }
+    for cycle in &found.cycles {
+        let _ = writeln!(text, "deadlock: {cycle:?}");
+    }
+    for problem in &found.problems {
+        let _ = writeln!(text, "{problem}");
+    }
+    if text.is_empty() {
+        text += "no thread waits for a lock\n";
+    }
+    text
+}
+
+fn about(target: &Target<'_>) -> String {
+    let dump = target.session().dump();
+    let types = target.types().origin().unwrap_or("none");
+    format!(
+        "dump    {}\nmachine {}\nkernel  {}\ntypes   {types}\n",
+        dump.path().display(),
+        dump.arch(),
+        target.files().kernel_path().display(),
+    )
+}

@@ -1,0 +1,31 @@
+//! A kernel crash dump as a kernel.
+//!
+//! The crate `vmcore` makes memory of a dump; this one finds the kernel in it. From the bottom up:
+//!
+//! - [`object_file`]: files with debug information: the kernel, its `.debug` file, modules;
+//! - [`types`]: structures and variables, from DWARF or CTF;
+//! - [`expr`] and [`show`]: expressions over them, and their values for people and machines;
+//! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
+//! - [`modules`]: kernel modules and their files;
+//! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
+//! - [`details`] and [`locks`]: states of threads, and who waits for whom; [`whatis`]: what an address is;
+//! - [`gdb`]: a remote stub, so that gdb and lldb open the dump.
+//!
+//! Everything returns values that print themselves and serialise; nothing here prints.
+#![forbid(unsafe_code)]
+
+pub mod details;
+pub mod expr;
+pub mod gdb;
+pub mod lines;
+pub mod locks;
+pub mod modules;
+pub mod object_file;
+pub mod show;
+pub mod stack;
+pub mod target;
+pub mod types;
+pub mod unwind;
+pub mod whatis;
+
+pub use target::{DebugFiles, Target};

@@ -1,0 +1,286 @@
+//! An ELF file with debug information: a kernel, its `.debug` file, or a module.
+//!
+//! The file stays mapped; its debug sections are looked at when asked for. Those that are stored
+//! compressed, or whose addresses are open (`ET_REL`: the modules of amd64), are copied once, with
+//! the addresses filled in that the module was loaded at.
+//!
+//! ```no_run
+//! use vmcore_debug::object_file::ObjectFile;
+//! let kernel = ObjectFile::open("kernel.debug".as_ref())?;
+//! println!("{} bytes of types", kernel.section(".debug_info").len());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use object::{
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionFlags,
+    SectionIndex, elf,
+};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::path::Path;
+use std::sync::OnceLock;
+use vmcore::kernel::{KernelError, KernelFile};
+use vmcore_format::arch::Arch;
+
+/// The sections that are read here.
+const NAMES: [&str; 16] = [
+    ".debug_abbrev",
+    ".debug_addr",
+    ".debug_aranges",
+    ".debug_info",
+    ".debug_line",
+    ".debug_line_str",
+    ".debug_loc",
+    ".debug_loclists",
+    ".debug_ranges",
+    ".debug_rnglists",
+    ".debug_str",
+    ".debug_str_offsets",
+    ".debug_types",
+    ".debug_frame",
+    ".eh_frame",
+    ".SUNW_ctf",
+];
+/// Deflate makes at most 1,032 bytes of one: what claims more is no compressed section.
+const MAX_RATIO: u64 = 1100;
+/// The most bytes of a section after decompression.
+const MAX_SECTION: u64 = 4 << 30;
+
+/// An open file with debug information.
+#[derive(Debug)]
+pub struct ObjectFile {
+    bytes: Bytes,
+    arch: Arch,
+    /// Where the sections were loaded, by their index; empty for a file at its own addresses.
+    addresses: HashMap<usize, u64>,
+    /// What to add to an address of the file.
+    bias: u64,
+    /// Sections that had to be copied, in the order of [`NAMES`].
+    copies: [OnceLock<Option<Vec<u8>>>; NAMES.len()],
+}
+
+#[derive(Debug)]
+enum Bytes {
+    File(KernelFile),
+    Memory(Vec<u8>),
+}
+
+impl ObjectFile {
+    /// Opens a file that was loaded at its own addresses: a kernel.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
+    pub fn open(path: &Path) -> Result<Self, KernelError> {
+        let file = KernelFile::open(path)?;
+        let arch = file.arch();
+        Ok(Self::new(Bytes::File(file), arch))
+    }
+
+    /// A file that is in memory already.
+    #[must_use]
+    pub fn from_bytes(bytes: Vec<u8>, arch: Arch) -> Self {
+        Self::new(Bytes::Memory(bytes), arch)
+    }
+
+    fn new(bytes: Bytes, arch: Arch) -> Self {
+        Self {
+            bytes,
+            arch,
+            addresses: HashMap::new(),
+            bias: 0,
+            copies: [const { OnceLock::new() }; NAMES.len()],
+        }
+    }
+
+    /// Says where each section was loaded, by its index (`ET_REL`).
+    #[must_use]
+    pub fn at_addresses(mut self, addresses: HashMap<usize, u64>) -> Self {
+        self.addresses = addresses;
+        self
+    }
+
+    /// Says what to add to the file's addresses (`ET_DYN`).
+    #[must_use]
+    pub const fn with_bias(mut self, bias: u64) -> Self {
+        self.bias = bias;
+        self
+    }
+
+    /// What to add to an address of the file to get one in memory.
+    #[must_use]
+    pub const fn bias(&self) -> u64 {
+        self.bias
+    }
+
+    /// Its architecture.
+    #[must_use]
+    pub const fn arch(&self) -> Arch {
+        self.arch
+    }
+
+    /// The whole file.
+    #[must_use]
+    pub fn data(&self) -> &[u8] {
+        match &self.bytes {
+            Bytes::File(file) => file.data(),
+            Bytes::Memory(bytes) => bytes,
+        }
+    }
+
+    /// The file, parsed; cheap. `None` if it is damaged.
+    pub(crate) fn elf(&self) -> Option<object::File<'_>> {
+        object::File::parse(self.data()).ok()
+    }
+
+    /// A debug section, ready to be read; empty if there is none, or it is damaged.
+    #[must_use]
+    pub fn section(&self, name: &str) -> &[u8] {
+        let Some(position) = NAMES.iter().position(|known| *known == name) else {
+            return &[];
+        };
+        let copy = self
+            .copies
+            .get(position)
+            .and_then(|copy| copy.get_or_init(|| self.copy_of(name)).as_deref());
+        match copy {
+            Some(copy) => copy,
+            None => self.stored(name).unwrap_or_default(),
+        }
+    }
+
+    /// The section as it lies in the file.
+    fn stored(&self, name: &str) -> Option<&[u8]> {
+        let elf = self.elf()?;
+        let (offset, len) = elf.section_by_name(name)?.file_range()?;
+        let start = usize::try_from(offset).ok()?;
+        let end = start.checked_add(usize::try_from(len).ok()?)?;
+        self.data().get(start..end)
+    }
+
+    /// The section decompressed and relocated, if it needs either.
+    fn copy_of(&self, name: &str) -> Option<Vec<u8>> {
+        let elf = self.elf()?;
+        let section = elf.section_by_name(name)?;
+        let compressed = section.compressed_data().ok()?;
+        let packed = compressed.format != object::CompressionFormat::None;
+        let relocated = self.addresses_are_open(&elf) && section.relocations().next().is_some();
+        if !packed && !relocated {
+            return None;
+        }
+        let limit = (compressed.data.len() as u64).saturating_mul(MAX_RATIO);
+        if compressed.uncompressed_size > limit.min(MAX_SECTION) {
+            return Some(Vec::new());
+        }
+        let mut bytes = match compressed.decompress() {
+            Ok(bytes) => bytes.into_owned(),
+            Err(_) => return Some(Vec::new()),
+        };
+        if relocated {
+            self.relocate(&elf, &section, &mut bytes);
+        }
+        Some(bytes)
+    }
+
+    fn addresses_are_open(&self, elf: &object::File<'_>) -> bool {
+        matches!(elf.kind(), object::ObjectKind::Relocatable)
+    }
+
+    /// Fills in absolute addresses; other relocations do not occur in debug sections.
+    fn relocate(
+        &self,
+        elf: &object::File<'_>,
+        section: &object::Section<'_, '_>,
+        bytes: &mut [u8],
+    ) {
+        for (offset, relocation) in section.relocations() {
+            let base = match relocation.target() {
+                RelocationTarget::Symbol(index) => match elf.symbol_by_index(index) {
+                    Ok(symbol) => {
+                        let section = symbol.section_index().map_or(0, |at| self.address(at));
+                        symbol.address().wrapping_add(section)
+                    }
+                    Err(_) => continue,
+                },
+                RelocationTarget::Section(index) => self.address(index),
+                _ => continue,
+            };
+            let len = usize::from(relocation.size() / 8);
+            let Ok(at) = usize::try_from(offset) else {
+                continue;
+            };
+            let Some(place) = at.checked_add(len).and_then(|end| bytes.get_mut(at..end)) else {
+                continue;
+            };
+            let mut value = base.wrapping_add(relocation.addend().cast_unsigned());
+            if relocation.has_implicit_addend() {
+                let mut raw = [0; 8];
+                if let Some(raw) = raw.get_mut(..len) {
+                    raw.copy_from_slice(place);
+                }
+                value = value.wrapping_add(u64::from_le_bytes(raw));
+            }
+            if let Some(value) = value.to_le_bytes().get(..len) {
+                place.copy_from_slice(value);
+            }
+        }
+    }
+
+    fn address(&self, section: SectionIndex) -> u64 {
+        self.addresses.get(&section.0).copied().unwrap_or(0)
+    }
+
+    /// Where a section lies in memory.
+    pub(crate) fn loaded_at(&self, section: &object::Section<'_, '_>) -> u64 {
+        match self.addresses.get(&section.index().0) {
+            Some(address) => *address,
+            None => section.address().wrapping_add(self.bias),
+        }
+    }
+
+    /// The ranges of memory that hold its instructions.
+    #[must_use]
+    pub fn text(&self) -> Vec<Range<u64>> {
+        self.allocated(|flags| flags & elf::SHF_EXECINSTR.0 != 0)
+    }
+
+    /// From the first to the last byte that it has in memory.
+    #[must_use]
+    pub fn extent(&self) -> Option<Range<u64>> {
+        let ranges = self.allocated(|_| true);
+        let start = ranges.iter().map(|range| range.start).min()?;
+        let end = ranges.iter().map(|range| range.end).max()?;
+        Some(start..end)
+    }
+
+    fn allocated(&self, wanted: impl Fn(u64) -> bool) -> Vec<Range<u64>> {
+        let Some(elf) = self.elf() else {
+            return Vec::new();
+        };
+        let mut ranges = Vec::new();
+        for section in elf.sections() {
+            let SectionFlags::Elf { sh_flags, .. } = section.flags() else {
+                continue;
+            };
+            let start = self.loaded_at(&section);
+            if sh_flags.0 & elf::SHF_ALLOC.0 != 0 && start != 0 && wanted(sh_flags.0) {
+                ranges.push(start..start.saturating_add(section.size()));
+            }
+        }
+        ranges.sort_by_key(|range| range.start);
+        ranges
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_elf_file_has_no_sections() {
+        let file = ObjectFile::from_bytes(b"not an ELF file".to_vec(), Arch::Amd64);
+        assert_eq!(file.section(".debug_info"), b"");
+        assert_eq!(file.section(".text"), b"");
+        assert!(file.text().is_empty());
+        assert_eq!(file.extent(), None);
+    }
+}

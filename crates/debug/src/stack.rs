@@ -1,0 +1,203 @@
+//! The backtraces of a dump's threads, with functions and lines.
+//!
+//! ```no_run
+//! use vmcore_debug::{DebugFiles, Target};
+//! # fn show(target: &Target<'_>) -> Result<(), Box<dyn std::error::Error>> {
+//! for process in vmcore::process::list(target.session())?.processes {
+//!     for thread in &process.threads {
+//!         println!("{}: {} frames", thread.tid, target.stack(thread).frames.len());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+use crate::lines::{Lines, Place, demangled};
+use crate::target::Target;
+use crate::unwind::{
+    Backtrace, CallFrames, Code, End, Frame, Machine, NearSymbol, Start, Unwinder,
+};
+use serde::Serialize;
+use std::ops::Range;
+use vmcore::process::{PcbSource, Thread};
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// A symbol without a size reaches at most so far.
+const MAX_REACH: u64 = 1 << 16;
+/// `__FreeBSD_version` since which arm64 has a longer trap frame.
+const ARM64_NEW_TRAP_FRAME: i32 = 1_400_084;
+/// `sizeof(struct pcb)` of arm64 kernels before that.
+const ARM64_OLD_PCB: u64 = 0x560;
+
+/// A frame with the functions at its address.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct NamedFrame {
+    /// The frame.
+    #[serde(flatten)]
+    pub frame: Frame,
+    /// The functions there, the innermost inlined one first; empty without line tables.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub places: Vec<Place>,
+}
+
+impl NamedFrame {
+    /// The function that the frame belongs to: by the symbols, without the offset.
+    #[must_use]
+    pub fn function(&self) -> Option<&str> {
+        let name = self.frame.name.as_deref()?;
+        Some(name.rsplit_once("+0x").map_or(name, |(name, _)| name))
+    }
+}
+
+/// A thread's stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Stack {
+    /// From the innermost frame out.
+    pub frames: Vec<NamedFrame>,
+    /// Why there are no more; nothing for a thread without registers.
+    #[serde(flatten)]
+    pub end: Option<End>,
+    /// The thread was running on a CPU that did not stop: what is here is from long before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub stale: bool,
+}
+
+impl Code for Target<'_> {
+    fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
+        if let Some(module) = self.loaded(address).and_then(|loaded| loaded.module) {
+            return module.symbol(address);
+        }
+        let nearest = self.symbols.nearest(address)?;
+        let in_text = self.text.iter().any(|range| range.contains(&address.0));
+        let near = nearest.inside || in_text && nearest.offset < MAX_REACH;
+        near.then(|| NearSymbol {
+            name: demangled(&String::from_utf8_lossy(nearest.symbol.name)),
+            start: nearest.symbol.address,
+        })
+    }
+
+    fn text(&self) -> &[Range<u64>] {
+        &self.text
+    }
+
+    fn call_frames(&self, address: VirtAddr) -> Option<&CallFrames<'_>> {
+        let loaded = self.loaded(address)?;
+        let frames = loaded
+            .call_frames
+            .get_or_init(|| CallFrames::new(loaded.object));
+        Some(frames)
+    }
+
+    fn instructions(&self, address: VirtAddr, bytes: &mut [u8]) -> usize {
+        let part = self.space.read(address, bytes).len;
+        if part > 0 {
+            return part;
+        }
+        let kernel = self.session.kernel();
+        let stored = kernel.and_then(|file| file.contents(address, bytes.len() as u64));
+        match stored {
+            Some(stored) if stored.len() == bytes.len() => {
+                bytes.copy_from_slice(stored);
+                bytes.len()
+            }
+            _ => 0,
+        }
+    }
+}
+
+impl Target<'_> {
+    /// Walks stacks of this kernel.
+    #[must_use]
+    pub fn unwinder(&self) -> Unwinder<'_> {
+        let number = |name: &str| {
+            let symbol = self.symbols.find(name)?;
+            self.space.read_word(symbol.address).ok()
+        };
+        let displacement = match self.arch() {
+            Arch::I386 => number("setidt_disp"),
+            _ => None,
+        };
+        Unwinder::new(self.arch(), self.space, self)
+            .with_displacement(displacement)
+            .with_old_arm64_trap_frames(self.has_old_arm64_trap_frames())
+    }
+
+    fn has_old_arm64_trap_frames(&self) -> bool {
+        if self.arch() != Arch::Arm64 {
+            return false;
+        }
+        if let Some(size) = self.types.offset_of("trapframe", "tf_x") {
+            return size == 32;
+        }
+        let value = |name: &str| {
+            let symbol = self.symbols.find(name)?;
+            self.space.read_i32(symbol.address).ok()
+        };
+        match value("osreldate") {
+            Some(date) => date < ARM64_NEW_TRAP_FRAME,
+            None => {
+                value("pcb_size").is_some_and(|size| i64::from(size) == ARM64_OLD_PCB.cast_signed())
+            }
+        }
+    }
+
+    /// Where a thread's stack starts; `None` if its registers are not in the dump.
+    #[must_use]
+    pub fn start_of(&self, thread: &Thread) -> Option<Start> {
+        let saved = thread.registers.as_ref()?;
+        let machine = Machine::of(self.arch());
+        let registers = machine.from_pcb(saved);
+        let pc = VirtAddr(registers.get(machine.pc)?);
+        let switched_out = matches!(thread.pcb, Some(PcbSource::TdPcb { .. }));
+        let trampoline = self.symbols.find("fork_trampoline");
+        let never_ran = switched_out && trampoline.is_some_and(|symbol| symbol.address == pc);
+        Some(Start {
+            registers,
+            never_ran,
+        })
+    }
+
+    /// The backtrace of a thread, without lines; empty if its registers are not in the dump.
+    #[must_use]
+    pub fn backtrace(&self, thread: &Thread) -> Backtrace {
+        match self.start_of(thread) {
+            Some(start) => self.unwinder().walk(&start),
+            None => Backtrace {
+                frames: Vec::new(),
+                end: End::NoRegisters,
+            },
+        }
+    }
+
+    /// The functions at an address, the innermost inlined one first.
+    #[must_use]
+    pub fn places(&self, address: VirtAddr) -> Vec<Place> {
+        let Some(loaded) = self.loaded(address) else {
+            return Vec::new();
+        };
+        loaded
+            .lines
+            .get_or_init(|| Lines::of(loaded.object))
+            .at(address)
+    }
+
+    /// The stack of a thread, with functions and lines.
+    #[must_use]
+    pub fn stack(&self, thread: &Thread) -> Stack {
+        let backtrace = self.backtrace(thread);
+        let named = |frame: Frame| NamedFrame {
+            places: if frame.name.is_some() {
+                self.places(frame.lookup())
+            } else {
+                Vec::new()
+            },
+            frame,
+        };
+        Stack {
+            frames: backtrace.frames.into_iter().map(named).collect(),
+            end: Some(backtrace.end),
+            stale: matches!(thread.pcb, Some(PcbSource::TdPcb { stale: true, .. })),
+        }
+    }
+}

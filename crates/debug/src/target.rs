@@ -1,0 +1,305 @@
+//! A dump with its debug information: where questions about the kernel are asked.
+//!
+//! [`DebugFiles`] owns the files, [`Target`] looks into them; both borrow from nothing else than
+//! the session. A target without debug information still names symbols and walks stacks.
+//!
+//! ```no_run
+//! use vmcore::session::KernelChoice;
+//! use vmcore::{OpenOptions, Session};
+//! use vmcore_debug::{DebugFiles, Target};
+//! let kernel = KernelChoice::Given("kernel".as_ref());
+//! let session = Session::open("vmcore.0".as_ref(), kernel, &OpenOptions::default())?;
+//! let files = DebugFiles::of(&session)?;
+//! let target = Target::new(&session, &files)?;
+//! println!("{}", target.print(&target.evaluate("hz")?, &Default::default()));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
+use crate::lines::Lines;
+use crate::modules::{self, ModuleFile, Search};
+use crate::object_file::ObjectFile;
+use crate::show::{self, Options, Shown, Walked};
+use crate::types::Types;
+use crate::unwind::CallFrames;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use vmcore::Session;
+use vmcore::kernel::SymbolsOf;
+use vmcore::session::SessionError;
+use vmcore::space::AddressSpace;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// Longest panic message.
+const PANIC_MAX: usize = 1024;
+
+/// The files with debug information that belong to a dump.
+#[derive(Debug)]
+pub struct DebugFiles {
+    kernel: ObjectFile,
+    kernel_path: PathBuf,
+    modules: Vec<ModuleFile>,
+}
+
+impl DebugFiles {
+    /// Opens the debug information of a session's kernel: in the kernel file itself, or in the
+    /// `.debug` file beside it or below `/usr/lib/debug`.
+    ///
+    /// # Errors
+    /// Returns an error without a matching kernel file.
+    pub fn of(session: &Session) -> Result<Self, SessionError> {
+        let kernel = session.matching_kernel()?;
+        let opened = ObjectFile::open(kernel.path())?;
+        let has_types = |file: &ObjectFile| !file.section(".debug_info").is_empty();
+        if !has_types(&opened) {
+            for path in beside(kernel.path()) {
+                if let Ok(file) = ObjectFile::open(&path)
+                    && file.arch() == opened.arch()
+                    && has_types(&file)
+                    && build_id(&file) == build_id(&opened)
+                {
+                    return Ok(Self {
+                        kernel: file,
+                        kernel_path: path,
+                        modules: Vec::new(),
+                    });
+                }
+            }
+        }
+        Ok(Self {
+            kernel: opened,
+            kernel_path: kernel.path().to_owned(),
+            modules: Vec::new(),
+        })
+    }
+
+    /// Adds the modules, with the files that are found for them.
+    ///
+    /// # Errors
+    /// Returns an error without a matching kernel file, or if it has no list of modules.
+    pub fn with_modules(
+        mut self,
+        session: &Session,
+        search: &Search,
+    ) -> Result<Self, SessionError> {
+        let list = modules::list(session)?;
+        for module in &list.modules {
+            self.modules.push(modules::find(session, module, search)?);
+        }
+        Ok(self)
+    }
+
+    /// The modules that were added.
+    #[must_use]
+    pub fn modules(&self) -> &[ModuleFile] {
+        &self.modules
+    }
+
+    /// The file with the kernel's debug information.
+    #[must_use]
+    pub const fn kernel(&self) -> &ObjectFile {
+        &self.kernel
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn kernel_path(&self) -> &Path {
+        &self.kernel_path
+    }
+}
+
+fn build_id(file: &ObjectFile) -> Option<Vec<u8>> {
+    use object::Object as _;
+    let elf = file.elf()?;
+    elf.build_id().ok().flatten().map(<[u8]>::to_vec)
+}
+
+/// Where the debug file of a kernel may be.
+fn beside(kernel: &Path) -> Vec<PathBuf> {
+    let mut paths = Vec::new();
+    if let Some(name) = kernel.file_name() {
+        let mut name = name.to_owned();
+        name.push(".debug");
+        paths.push(kernel.with_file_name(&name));
+        let below = Path::new("/usr/lib/debug");
+        if let Some(parent) = kernel
+            .parent()
+            .and_then(|parent| parent.strip_prefix("/").ok())
+        {
+            paths.push(below.join(parent).join(&name));
+        }
+        paths.push(below.join("boot/kernel").join(&name));
+    }
+    paths
+}
+
+/// A dump, its memory, its symbols and its types.
+#[derive(Debug)]
+pub struct Target<'a> {
+    pub(crate) session: &'a Session,
+    pub(crate) files: &'a DebugFiles,
+    pub(crate) space: AddressSpace<'a>,
+    pub(crate) symbols: SymbolsOf<'a>,
+    pub(crate) types: Types<'a>,
+    pub(crate) text: Vec<Range<u64>>,
+    /// The kernel first, then the modules that have a file.
+    pub(crate) objects: Vec<Loaded<'a>>,
+}
+
+/// A file in memory, and what is read of it when somebody asks.
+#[derive(Debug)]
+pub(crate) struct Loaded<'a> {
+    pub(crate) object: &'a ObjectFile,
+    pub(crate) module: Option<&'a ModuleFile>,
+    pub(crate) call_frames: OnceLock<CallFrames<'a>>,
+    pub(crate) lines: OnceLock<Lines<'a>>,
+}
+
+impl<'a> Loaded<'a> {
+    const fn new(object: &'a ObjectFile, module: Option<&'a ModuleFile>) -> Self {
+        Self {
+            object,
+            module,
+            call_frames: OnceLock::new(),
+            lines: OnceLock::new(),
+        }
+    }
+}
+
+impl SymbolSource for Target<'_> {
+    fn symbol(&self, name: &str) -> Option<VirtAddr> {
+        if let Some(symbol) = self.symbols.find(name) {
+            return Some(symbol.address);
+        }
+        let mut modules = self.files.modules.iter();
+        modules.find_map(|module| module.symbol_named(name))
+    }
+}
+
+impl<'a> Target<'a> {
+    /// Looks at a session through its debug files.
+    ///
+    /// # Errors
+    /// Returns an error without a matching kernel file, or without its page tables.
+    pub fn new(session: &'a Session, files: &'a DebugFiles) -> Result<Self, SessionError> {
+        let mut objects = vec![Loaded::new(&files.kernel, None)];
+        let found = files.modules.iter();
+        objects
+            .extend(found.filter_map(|module| Some(Loaded::new(module.object()?, Some(module)))));
+        let all: Vec<&ObjectFile> = objects.iter().map(|loaded| loaded.object).collect();
+        Ok(Self {
+            session,
+            files,
+            space: session.space()?,
+            symbols: session.matching_kernel()?.symbols(),
+            types: Types::of(&all),
+            text: all.iter().flat_map(|object| object.text()).collect(),
+            objects,
+        })
+    }
+
+    /// The file that is loaded at an address: the kernel, where no module is.
+    pub(crate) fn loaded(&self, address: VirtAddr) -> Option<&Loaded<'a>> {
+        let module = self.objects.iter().find(|loaded| {
+            let range = loaded.module.map(ModuleFile::range);
+            range.is_some_and(|range| range.contains(&address.0))
+        });
+        module.or(self.objects.first())
+    }
+
+    /// The dump and its kernel.
+    #[must_use]
+    pub const fn session(&self) -> &'a Session {
+        self.session
+    }
+
+    /// The kernel's memory.
+    #[must_use]
+    pub const fn space(&self) -> AddressSpace<'a> {
+        self.space
+    }
+
+    /// The files with debug information.
+    #[must_use]
+    pub const fn files(&self) -> &'a DebugFiles {
+        self.files
+    }
+
+    /// The types.
+    #[must_use]
+    pub const fn types(&self) -> &Types<'a> {
+        &self.types
+    }
+
+    /// Architecture of the dump.
+    #[must_use]
+    pub fn arch(&self) -> Arch {
+        self.session.dump().arch()
+    }
+
+    /// Evaluates expressions.
+    #[must_use]
+    pub fn evaluator(&self) -> Evaluator<'_, 'a> {
+        Evaluator {
+            space: self.space,
+            types: &self.types,
+            symbols: self,
+        }
+    }
+
+    /// The value of an expression.
+    ///
+    /// # Errors
+    /// Returns an error if it is no expression, or a name, a type or memory is missing.
+    pub fn evaluate(&self, expression: &str) -> Result<Value, EvalError> {
+        self.evaluator().evaluate(expression)
+    }
+
+    /// Reads a value, to be printed or serialised.
+    #[must_use]
+    pub fn print(&self, value: &Value, options: &Options) -> Shown {
+        let name_at = |address: VirtAddr| self.name_at(address);
+        show::show(&self.evaluator(), value, options, &name_at)
+    }
+
+    /// Follows a list; see [`show::walk`].
+    ///
+    /// # Errors
+    /// Returns an error if the value starts no list with such a link.
+    pub fn walk(&self, start: &Value, link: &str, limit: usize) -> Result<Walked, EvalError> {
+        show::walk(&self.evaluator(), start, link, limit)
+    }
+
+    /// The panic message in the kernel's memory; nothing if it did not panic.
+    #[must_use]
+    pub fn panic_message(&self) -> Option<String> {
+        let symbol = self.symbols.find("panicstr")?;
+        let at = self.space.read_pointer(symbol.address).ok()?;
+        let text = self.space.read_string(at, PANIC_MAX).ok()?;
+        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+    }
+
+    /// The symbol at an address, with the distance from it: `name+0x10`. Nothing for an address
+    /// outside of all symbols.
+    #[must_use]
+    pub fn name_at(&self, address: VirtAddr) -> Option<String> {
+        let in_module = self.loaded(address).and_then(|loaded| loaded.module);
+        let (name, offset) = match in_module {
+            Some(module) => {
+                let near = module.symbol(address)?;
+                (near.name, address.0 - near.start.0)
+            }
+            None => {
+                let nearest = self.symbols.nearest(address).filter(|found| found.inside)?;
+                let name = String::from_utf8_lossy(nearest.symbol.name).into_owned();
+                (name, nearest.offset)
+            }
+        };
+        Some(match offset {
+            0 => name,
+            offset => format!("{name}+{offset:#x}"),
+        })
+    }
+}

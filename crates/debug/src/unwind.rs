@@ -1,0 +1,505 @@
+//! Stacks: from the registers that a thread saved to the bottom of its stack.
+//!
+//! Each step goes from a frame to its caller, by the first of these that applies: the trap frame
+//! that an exception entry left on the stack, call frame information, what the instructions of a
+//! function's beginning imply, the frame pointer. A frame says how it was found. The walk trusts
+//! nothing: frames are bounded in number, a frame that was there before ends it, and so does one
+//! that lies on the wrong side of its callee on the same stack.
+//!
+//! ```no_run
+//! use vmcore_debug::{DebugFiles, Target};
+//! # fn show(target: &Target<'_>, thread: &vmcore::process::Thread) {
+//! for frame in target.backtrace(thread).frames {
+//!     println!("{} {:?}", frame.pc, frame.name);
+//! }
+//! # }
+//! ```
+
+mod cfi;
+mod prologue;
+mod registers;
+mod trap;
+
+pub use cfi::CallFrames;
+pub use registers::{Machine, Registers};
+pub use trap::TrapFrame;
+pub(crate) use trap::{AMD64_FIELDS, AMD64_LEN};
+
+use serde::Serialize;
+use std::collections::HashSet;
+use std::ops::Range;
+use vmcore::space::AddressSpace;
+use vmcore::translation::Fault;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// The most frames of a stack: a kernel stack that overflowed holds several hundred.
+const MAX_FRAMES: usize = 1000;
+/// How far apart two frames of one stack can be, in bytes. A frame further away is on another one.
+const MAX_STACK: u64 = 256 << 10;
+/// How often a walk may change to another stack.
+const MAX_STACKS: usize = 16;
+
+/// How a frame was found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum How {
+    /// By the registers that the thread saved.
+    Pcb,
+    /// By call frame information of the function it called.
+    Cfi,
+    /// By the frame pointer.
+    FramePointer,
+    /// By the trap frame that the exception entry saved.
+    TrapFrame,
+    /// By the instructions at the beginning or end of the function it called.
+    Prologue,
+    /// By the word on top of the stack: the function it called is no code.
+    StackTop,
+}
+
+/// Why a walk ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "end")]
+pub enum End {
+    /// At the start of a kernel thread: its trap frame leads nowhere.
+    ThreadStart,
+    /// At the way into the kernel from user mode; minidumps have no user memory.
+    UserMode,
+    /// At a frame pointer of zero: the bottom of a stack.
+    FramePointerZero,
+    /// Nothing is known of the caller.
+    NoRegisters,
+    /// At memory that cannot be read.
+    Unreadable {
+        /// The address.
+        at: VirtAddr,
+        /// Why.
+        reason: String,
+    },
+    /// At two zero words where the frame pointer leads: a page without contents, or the bottom.
+    Zeros {
+        /// The frame pointer.
+        at: VirtAddr,
+    },
+    /// At a frame pointer that cannot be one.
+    BadFramePointer {
+        /// It.
+        fp: VirtAddr,
+    },
+    /// At a frame that was there before.
+    Loop,
+    /// At the most frames that are read.
+    TooLong,
+}
+
+/// A frame of a stack.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Frame {
+    /// The program counter: the return address, or where the function was interrupted.
+    pub pc: VirtAddr,
+    /// The stack pointer; as it was saved, in the first frame.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub sp: Option<VirtAddr>,
+    /// The frame pointer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fp: Option<VirtAddr>,
+    /// How it was found.
+    pub how: How,
+    /// Whether the function was interrupted there; if not, `pc` is a return address, and the call
+    /// stands before it.
+    pub exact: bool,
+    /// The nearest symbol: `name+0x10`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// What makes it doubtful.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub doubt: Option<Doubt>,
+    /// The trap frame that this frame, an exception entry, left on the stack.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub trap: Option<TrapFrame>,
+    /// The registers, as far as they are known.
+    #[serde(skip)]
+    pub registers: Registers,
+}
+
+/// What makes a frame doubtful.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Doubt {
+    /// Its program counter is outside of all code.
+    NotCode,
+    /// It lies on another stack, and no trap frame says why.
+    OtherStack,
+}
+
+impl Frame {
+    /// The address that says in which function the frame is: of the call, not behind it.
+    #[must_use]
+    pub const fn lookup(&self) -> VirtAddr {
+        if self.exact {
+            self.pc
+        } else {
+            VirtAddr(self.pc.0.wrapping_sub(1))
+        }
+    }
+}
+
+/// A stack, walked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Backtrace {
+    /// From the innermost frame out.
+    pub frames: Vec<Frame>,
+    /// Why there are no more.
+    #[serde(flatten)]
+    pub end: End,
+}
+
+/// A symbol and the distance from it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NearSymbol {
+    /// Its name.
+    pub name: String,
+    /// Address of the symbol.
+    pub start: VirtAddr,
+}
+
+/// What a walk needs to know of the code.
+pub trait Code {
+    /// The nearest symbol at or before an address: labels too.
+    fn symbol(&self, address: VirtAddr) -> Option<NearSymbol>;
+
+    /// Where the instructions are; empty if that is not known.
+    fn text(&self) -> &[Range<u64>];
+
+    /// Call frame information for an address.
+    fn call_frames(&self, address: VirtAddr) -> Option<&CallFrames<'_>>;
+
+    /// Instructions, from the dump or the file: as many as there are.
+    fn instructions(&self, address: VirtAddr, bytes: &mut [u8]) -> usize;
+}
+
+/// Walks stacks.
+#[derive(Clone, Copy)]
+pub struct Unwinder<'a> {
+    space: AddressSpace<'a>,
+    machine: Machine,
+    code: &'a dyn Code,
+    /// i386: how far the entry code runs from where it was linked.
+    displacement: Option<u64>,
+    /// arm64: bytes of a trap frame.
+    arm64_trap_len: u64,
+}
+
+impl std::fmt::Debug for Unwinder<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Unwinder")
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of a caller.
+struct Caller {
+    registers: Registers,
+    how: How,
+    exact: bool,
+}
+
+/// The start of a walk.
+#[derive(Clone, Debug)]
+pub struct Start {
+    /// The registers as they were saved.
+    pub registers: Registers,
+    /// Whether the thread never ran: its program counter is the first instruction of a function
+    /// that nobody called.
+    pub never_ran: bool,
+}
+
+impl<'a> Unwinder<'a> {
+    /// Walks stacks of kernels of this architecture.
+    #[must_use]
+    pub fn new(arch: Arch, space: AddressSpace<'a>, code: &'a dyn Code) -> Self {
+        Self {
+            space,
+            machine: Machine::of(arch),
+            code,
+            displacement: None,
+            arm64_trap_len: trap::ARM64_LEN,
+        }
+    }
+
+    /// i386: the entry code runs from a copy so far away from where it was linked (`setidt_disp`).
+    #[must_use]
+    pub const fn with_displacement(mut self, displacement: Option<u64>) -> Self {
+        self.displacement = displacement;
+        self
+    }
+
+    /// arm64: kernels before osreldate 1400084 have a shorter trap frame.
+    #[must_use]
+    pub const fn with_old_arm64_trap_frames(mut self, old: bool) -> Self {
+        if old {
+            self.arm64_trap_len = trap::ARM64_OLD_LEN;
+        }
+        self
+    }
+
+    /// Where an address of the running kernel stands in the kernel file.
+    fn linked(&self, address: VirtAddr) -> VirtAddr {
+        match self.displacement {
+            Some(displacement) if trap::in_trampoline(self.machine.arch, address) => {
+                VirtAddr(address.0.wrapping_sub(displacement) & self.machine.arch.va_max())
+            }
+            _ => address,
+        }
+    }
+
+    fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
+        self.code.symbol(self.linked(address))
+    }
+
+    fn is_code(&self, address: VirtAddr) -> bool {
+        let address = self.linked(address);
+        let text = self.code.text();
+        text.is_empty() || text.iter().any(|range| range.contains(&address.0))
+    }
+
+    fn frame(&self, registers: Registers, how: How, exact: bool) -> Option<Frame> {
+        let pc = VirtAddr(registers.get(self.machine.pc)?);
+        let mut frame = Frame {
+            pc,
+            sp: registers.get(self.machine.sp).map(VirtAddr),
+            fp: registers.get(self.machine.fp).map(VirtAddr),
+            how,
+            exact,
+            name: None,
+            doubt: None,
+            trap: None,
+            registers,
+        };
+        let symbol = self.symbol(frame.lookup());
+        frame.name = symbol.map(|symbol| {
+            let offset = self.linked(pc).0.wrapping_sub(symbol.start.0);
+            match offset {
+                0 => symbol.name,
+                _ => format!("{}+{offset:#x}", symbol.name),
+            }
+        });
+        if !self.is_code(frame.lookup()) {
+            frame.doubt = Some(Doubt::NotCode);
+        }
+        Some(frame)
+    }
+
+    /// Walks a stack.
+    #[must_use]
+    pub fn walk(&self, start: &Start) -> Backtrace {
+        let mut frames: Vec<Frame> = Vec::new();
+        let mut seen = HashSet::new();
+        let mut stacks = 0;
+        let mut next = self.frame(start.registers.clone(), How::Pcb, start.never_ran);
+        let mut end = End::NoRegisters;
+        while let Some(mut frame) = next.take() {
+            if !seen.insert((frame.pc, frame.fp, frame.sp)) {
+                end = End::Loop;
+                break;
+            }
+            if frames.len() >= MAX_FRAMES {
+                end = End::TooLong;
+                break;
+            }
+            if let Some(callee) = frames.last()
+                && let Err(stop) = self.order(callee, &mut frame, &mut stacks)
+            {
+                end = stop;
+                break;
+            }
+            let callee_trap = frames.last().and_then(|callee| callee.trap.as_ref());
+            if callee_trap.is_some_and(|trap| trap.user) {
+                (frame.name, frame.doubt) = (None, None);
+                frames.push(frame);
+                end = End::UserMode;
+                break;
+            }
+            let is_first = frames.is_empty();
+            match self.caller(&mut frame, start, is_first) {
+                Ok(caller) => next = self.frame(caller.registers, caller.how, caller.exact),
+                Err(stop) => end = stop,
+            }
+            frames.push(frame);
+        }
+        Backtrace { frames, end }
+    }
+
+    /// Whether a frame can be the caller of `callee`: on one stack callers lie above.
+    fn order(&self, callee: &Frame, frame: &mut Frame, stacks: &mut usize) -> Result<(), End> {
+        if callee.trap.is_some() {
+            return Ok(());
+        }
+        let (Some(old), Some(new)) = (callee.fp, frame.fp) else {
+            return Ok(());
+        };
+        if new.0 == 0 || new > old && new.0 - old.0 <= MAX_STACK || frame.how == How::Prologue {
+            return Ok(());
+        }
+        if new == old && matches!(frame.how, How::Cfi | How::StackTop) {
+            return Ok(());
+        }
+        let bad = Err(End::BadFramePointer { fp: new });
+        if old.0.abs_diff(new.0) <= MAX_STACK && frame.how == How::FramePointer {
+            return bad;
+        }
+        if trap::is_user(self.machine.arch, new) {
+            // The user's frame pointer, left alone by the way into the kernel.
+            return Ok(());
+        }
+        *stacks += 1;
+        if *stacks > MAX_STACKS {
+            return bad;
+        }
+        if frame.how == How::FramePointer && frame.doubt.is_none() {
+            frame.doubt = Some(Doubt::OtherStack);
+        }
+        Ok(())
+    }
+
+    /// The registers of a frame's caller.
+    fn caller(&self, frame: &mut Frame, start: &Start, is_first: bool) -> Result<Caller, End> {
+        let mut registers = frame.registers.clone();
+        let never_ran = is_first && start.never_ran;
+        if is_first && self.machine.pushes_return_address() {
+            // The saved stack pointer still points at the return address.
+            let sp = registers.get(self.machine.sp);
+            registers.set(
+                self.machine.sp,
+                sp.map(|sp| sp.wrapping_add(self.machine.word_bytes())),
+            );
+        }
+        if let Some(found) = self.through_trap(frame, &registers, never_ran) {
+            return found;
+        }
+        if never_ran {
+            return Err(End::ThreadStart);
+        }
+        if let Some(caller) = self.by_cfi(frame, &registers) {
+            return Ok(caller);
+        }
+        if frame.exact
+            && let Some(caller) = self.by_instructions(frame, &registers)
+        {
+            return Ok(caller);
+        }
+        self.by_frame_pointer(&registers)
+    }
+
+    fn through_trap(
+        &self,
+        frame: &mut Frame,
+        registers: &Registers,
+        never_ran: bool,
+    ) -> Option<Result<Caller, End>> {
+        let symbol = self.symbol(frame.lookup())?;
+        let found = match self.trap_frame(&symbol.name, registers, never_ran)? {
+            Ok(found) => found,
+            // Without its trap frame an entry is walked like any function.
+            Err(_) => return None,
+        };
+        let end = (found.pc.0 == 0).then_some(End::ThreadStart);
+        let caller = Caller {
+            registers: found.registers.clone(),
+            how: How::TrapFrame,
+            exact: true,
+        };
+        frame.trap = Some(found);
+        Some(end.map_or(Ok(caller), Err))
+    }
+
+    fn by_cfi(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {
+        let lookup = self.linked(frame.lookup());
+        let frames = self.code.call_frames(lookup)?;
+        let (mut found, signal) = frames.unwind(&self.machine, self.space, lookup, registers)?;
+        let pc = found.get(self.machine.pc)?;
+        found.set(self.machine.pc, Some(self.machine.strip(pc)));
+        (pc != 0).then_some(Caller {
+            registers: found,
+            how: How::Cfi,
+            exact: signal,
+        })
+    }
+
+    /// Where an interrupted function has no frame of its own yet, or no longer.
+    fn by_instructions(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {
+        let sp = registers.get(self.machine.sp)?;
+        let (distance, how) = if self.is_code(frame.pc) {
+            let mut code = [0; prologue::LEN];
+            let len = self.code.instructions(self.linked(frame.pc), &mut code);
+            let at_start = self
+                .symbol(frame.pc)
+                .is_some_and(|symbol| symbol.start == self.linked(frame.pc));
+            let code = code.get(..len)?;
+            let distance = prologue::return_address(self.machine.arch, code, at_start)?;
+            (distance, How::Prologue)
+        } else {
+            (0, How::StackTop)
+        };
+        let mut found = registers.callee_saved(&self.machine);
+        let pc = if self.machine.pushes_return_address() {
+            let slot = VirtAddr(sp.checked_add(distance)?);
+            let above = slot.0.checked_add(self.machine.word_bytes())?;
+            found.set(self.machine.sp, Some(above));
+            self.space.read_word(slot).ok()?
+        } else {
+            registers.get(self.machine.lr?)?
+        };
+        let pc = self.machine.strip(pc);
+        found.set(self.machine.pc, Some(pc));
+        (pc != 0 && self.is_code(VirtAddr(pc.wrapping_sub(1)))).then_some(Caller {
+            registers: found,
+            how,
+            exact: false,
+        })
+    }
+
+    fn by_frame_pointer(&self, registers: &Registers) -> Result<Caller, End> {
+        let machine = &self.machine;
+        let fp = registers.get(machine.fp).ok_or(End::NoRegisters)?;
+        if fp == 0 {
+            return Err(End::FramePointerZero);
+        }
+        let word = machine.word_bytes();
+        let bad = End::BadFramePointer { fp: VirtAddr(fp) };
+        if trap::is_user(machine.arch, VirtAddr(fp)) {
+            return Err(End::UserMode);
+        }
+        if fp % word != 0 {
+            return Err(bad);
+        }
+        let (record, sp) = match machine.arch {
+            // The record lies below the frame pointer.
+            Arch::Riscv64 => (fp.wrapping_sub(2 * word), fp),
+            _ => (fp, fp.wrapping_add(2 * word)),
+        };
+        let unreadable = |fault: Fault| End::Unreadable {
+            at: VirtAddr(record),
+            reason: fault.to_string(),
+        };
+        let saved = self.space.read_word(VirtAddr(record)).map_err(unreadable)?;
+        let pc = self
+            .space
+            .read_word(VirtAddr(record.wrapping_add(word)))
+            .map_err(unreadable)?;
+        if saved == 0 && pc == 0 {
+            return Err(End::Zeros { at: VirtAddr(fp) });
+        }
+        let mut found = Registers::default();
+        found.set(machine.fp, Some(saved));
+        found.set(machine.sp, Some(sp));
+        found.set(machine.pc, Some(machine.strip(pc)));
+        Ok(Caller {
+            registers: found,
+            how: How::FramePointer,
+            exact: false,
+        })
+    }
+}

@@ -1,0 +1,169 @@
+/* A kernel that never runs: its variables are the memory of a test dump. */
+
+typedef int pid_t;
+typedef unsigned char u_char;
+typedef _Bool boolean;
+enum td_states { TDS_INACTIVE, TDS_INHIBITED, TDS_CAN_RUN, TDS_RUNQ, TDS_RUNNING };
+enum p_states { PRS_NEW = 0, PRS_NORMAL, PRS_ZOMBIE };
+
+struct lock_object {
+	const char *lo_name;
+	unsigned int lo_flags;
+	unsigned int lo_data;
+	void *lo_witness;
+};
+struct lock_class { const char *lc_name; unsigned int lc_flags; };
+struct mtx { struct lock_object lock_object; volatile unsigned long mtx_lock; };
+struct sx { struct lock_object lock_object; volatile unsigned long sx_lock; };
+
+struct proc;
+struct turnstile {
+	struct lock_object *ts_lockobj;
+	struct thread *ts_owner;
+};
+struct thread {
+	struct mtx *volatile td_lock;
+	struct proc *td_proc;
+	struct { struct thread *tqe_next; struct thread **tqe_prev; } td_plist;
+	pid_t td_tid;
+	int td_flags;
+	int td_inhibitors;
+	const char *td_wmesg;
+	const void *td_wchan;
+	const char *td_lockname;
+	struct turnstile *td_blocked;
+	char td_name[20];
+	int td_oncpu;
+	enum td_states td_state;
+	struct pcb *td_pcb;
+	char *td_kstack;
+	int td_kstack_pages;
+	unsigned td_low : 3, td_mid : 7;
+	signed td_sign : 5;
+	union { long u_long; char u_bytes[8]; };
+};
+struct ucred { unsigned cr_ref; unsigned cr_uid; };
+struct proc {
+	struct { struct proc *le_next; struct proc **le_prev; } p_list;
+	struct { struct thread *tqh_first; struct thread **tqh_last; } p_threads;
+	struct ucred *p_ucred;
+	int p_flag;
+	enum p_states p_state;
+	pid_t p_pid;
+	struct { struct proc *le_next; struct proc **le_prev; } p_hash;
+	struct proc *p_pptr;
+	char p_comm[20];
+	struct sx p_lock;
+	unsigned short p_matrix[2][3];
+};
+struct pcb {
+	unsigned long r15, r14, r13, r12, rbp, rsp, rbx, rip;
+	unsigned long rest[32];
+};
+
+struct lock_class lock_class_sleep = { "sleep mutex", 1 }, lock_class_sx = { "sx", 2 };
+struct lock_class *lock_classes[16] = { [1] = &lock_class_sleep, [3] = &lock_class_sx };
+extern struct thread idle_thread, init_thread, shell_thread;
+struct mtx flow_mtx = { { "flow", 1 << 24 }, (unsigned long)&init_thread + 1 };
+struct sx tree_sx = { { "tree", 3 << 24 }, (unsigned long)&shell_thread };
+struct turnstile flow_ts = { &flow_mtx.lock_object, &init_thread };
+struct ucred root_cred = { 1, 0 }, user_cred = { 1, 1001 };
+char stacks[3][16384] __attribute__((aligned(4096)));
+struct pcb pcbs[3];
+struct proc proc0, init, shell;
+struct thread idle_thread = {
+	.td_proc = &proc0, .td_tid = 100000, .td_name = "swapper", .td_oncpu = -1,
+	.td_state = TDS_RUNNING, .td_pcb = &pcbs[0], .td_kstack = stacks[0], .td_kstack_pages = 4,
+	.td_low = 5, .td_mid = 100, .td_sign = -3, .u_long = 0x4142434445464748,
+};
+struct thread init_thread = {
+	.td_proc = &init, .td_tid = 100002, .td_name = "init", .td_oncpu = -1,
+	.td_state = TDS_INHIBITED, .td_inhibitors = 2, .td_wmesg = "tree", .td_wchan = &tree_sx,
+	.td_pcb = &pcbs[1], .td_kstack = stacks[1], .td_kstack_pages = 4,
+};
+struct thread shell_thread = {
+	.td_proc = &shell, .td_tid = 100077, .td_name = "worker", .td_oncpu = -1,
+	.td_state = TDS_INHIBITED, .td_inhibitors = 8, .td_lockname = "flow",
+	.td_blocked = &flow_ts, .td_pcb = &pcbs[2], .td_kstack = stacks[2], .td_kstack_pages = 4,
+};
+struct proc shell = {
+	.p_list = { &init }, .p_threads = { &shell_thread }, .p_ucred = &user_cred,
+	.p_state = PRS_NORMAL, .p_pid = 77, .p_pptr = &init, .p_comm = "sh",
+	.p_matrix = { { 1, 2, 3 }, { 4, 5, 6 } },
+};
+struct proc init = {
+	.p_list = { &proc0 }, .p_threads = { &init_thread }, .p_ucred = &root_cred,
+	.p_state = PRS_NORMAL, .p_pid = 1, .p_pptr = &proc0, .p_comm = "init",
+};
+struct proc proc0 = {
+	.p_threads = { &idle_thread }, .p_ucred = &root_cred, .p_flag = 0x200,
+	.p_state = PRS_NORMAL, .p_comm = "kernel",
+};
+struct { struct proc *lh_first; } allproc = { &shell };
+
+const int proc_off_p_pid = __builtin_offsetof(struct proc, p_pid);
+const int proc_off_p_comm = __builtin_offsetof(struct proc, p_comm);
+const int proc_off_p_list = __builtin_offsetof(struct proc, p_list);
+const int proc_off_p_threads = __builtin_offsetof(struct proc, p_threads);
+const int thread_off_td_tid = __builtin_offsetof(struct thread, td_tid);
+const int thread_off_td_name = __builtin_offsetof(struct thread, td_name);
+const int thread_off_td_oncpu = __builtin_offsetof(struct thread, td_oncpu);
+const int thread_off_td_pcb = __builtin_offsetof(struct thread, td_pcb);
+const int thread_off_td_plist = __builtin_offsetof(struct thread, td_plist);
+const int pcb_size = sizeof(struct pcb);
+int dumptid = 100077;
+struct pcb dumppcb;
+
+/* Kernel modules, as far as the list of them goes. */
+struct linker_file {
+	void *ops;
+	int refs, userrefs, flags;
+	struct { struct linker_file *tqe_next; struct linker_file **tqe_prev; } link;
+	char *filename, *pathname;
+	int id;
+	char *address;
+	unsigned long size;
+};
+const int kld_off_address = __builtin_offsetof(struct linker_file, address);
+const int kld_off_filename = __builtin_offsetof(struct linker_file, filename);
+const int kld_off_pathname = __builtin_offsetof(struct linker_file, pathname);
+const int kld_off_next = __builtin_offsetof(struct linker_file, link);
+struct linker_file module_entry = { .filename = "flow.ko", .pathname = "/boot/modules/flow.ko" };
+struct linker_file kernel_entry = {
+	.link = { &module_entry }, .filename = "kernel", .pathname = "/boot/kernel/kernel",
+};
+struct { struct linker_file *tqh_first; } linker_files = { &kernel_entry };
+struct linker_file *linker_kernel_file = &kernel_entry;
+char linker_path[64] = "/boot/kernel;/boot/extra";
+
+int hz = 100;
+const char *panicstr = "page fault";
+const char version[] = "TestBSD 1.0\n";
+const char *panic_message = "page fault";
+boolean booted = 1;
+u_char letter = 'v';
+double load_average = 0.25;
+int untouched[1000] = { [999] = 7 };
+void (*hook)(int);
+struct loop { struct loop *next; int value; } loop_b, loop_a = { &loop_b, 1 }, loop_b = { &loop_a, 2 };
+struct loop lasso = { &loop_a, 0 }, broken = { (struct loop *)0xffffffffc0000000, 9 };
+
+static inline __attribute__((always_inline)) int deepest(int depth)
+{
+	return panic_message[depth] + hz;
+}
+__attribute__((noinline)) int callee(int depth)
+{
+	int result = deepest(depth);
+	__asm__ volatile("" : "+r"(result));
+	return result;
+}
+__attribute__((noinline)) int caller(int depth)
+{
+	int sum = callee(depth);
+	return sum + callee(depth + 1);
+}
+int kernel_main(void)
+{
+	return caller(1) + (int)load_average + booted;
+}

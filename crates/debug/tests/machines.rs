@@ -1,0 +1,264 @@
+//! Stacks of arm64 and riscv64, laid out word by word: trap frames, signed return addresses,
+//! threads that never ran.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on shall stop"
+)]
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+use vmcore::space::AddressSpace;
+use vmcore::translation::Translation;
+use vmcore::{Dump, OpenOptions};
+use vmcore_debug::unwind::{
+    Backtrace, CallFrames, Code, End, How, Machine, NearSymbol, Registers, Start, Unwinder,
+};
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+use vmcore_synth::minidump::Minidump;
+use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
+
+/// Bytes that the page tables of the test dumps map.
+const MAPPED: u64 = 0x20_0000;
+/// RAM starts here on these machines.
+const RAM: u64 = 0x8000_0000;
+
+/// Memory and symbols of a kernel.
+struct Kernel {
+    arch: Arch,
+    base: u64,
+    bytes: BTreeMap<u64, u64>,
+    symbols: BTreeMap<u64, &'static str>,
+}
+
+impl Kernel {
+    fn new(arch: Arch) -> Self {
+        let base = match arch {
+            Arch::Arm64 => 0xffff_0000_0000_0000,
+            _ => 0xffff_ffc0_0000_0000,
+        };
+        Self {
+            arch,
+            base,
+            bytes: BTreeMap::new(),
+            symbols: BTreeMap::new(),
+        }
+    }
+
+    /// Declares a function; gives an address inside of it.
+    fn function(&mut self, name: &'static str) -> u64 {
+        let start = self.base + 0x10_0000 + 0x100 * self.symbols.len() as u64;
+        self.symbols.insert(start, name);
+        start + 0x20
+    }
+
+    fn words(&mut self, at: u64, words: &[u64]) {
+        for (at, word) in (at..).step_by(8).zip(words) {
+            self.bytes.insert(at, *word);
+        }
+    }
+
+    /// Writes the memory into a dump and walks a stack in it.
+    fn walk(&self, old: bool, start: &Start) -> Backtrace {
+        let (synth, paging, version) = match self.arch {
+            Arch::Arm64 => (vmcore_synth::Arch::Arm64, Paging::Arm64Page4K, 3),
+            _ => (vmcore_synth::Arch::Riscv64, Paging::Riscv64, 2),
+        };
+        let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
+        for (at, word) in &self.bytes {
+            let page = pages.entry(at & !0xfff).or_insert_with(|| vec![0; 4096]);
+            let offset = usize::try_from(at & 0xfff).unwrap();
+            page[offset..offset + 8].copy_from_slice(&word.to_le_bytes());
+        }
+        let mut dump = Minidump::new(synth, version);
+        dump.kernbase = self.base;
+        dump.dump_avail = vec![(RAM, RAM + 0x100_0000)];
+        let mut tree = Tree::new(paging, Frames::new(&[(RAM, RAM + 0x10_0000)], 4096));
+        for (pa, (va, content)) in (RAM + 0x10_0000..).step_by(4096).zip(pages) {
+            tree.map(&Mapping::page(va, pa, 4096));
+            dump.pages.insert(pa, content);
+        }
+        dump.page_tables = tree.section(version, self.base, self.base + MAPPED);
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("vmcore.0");
+        std::fs::write(&path, dump.build()).unwrap();
+        let dump = Dump::open(&path, &OpenOptions::default()).unwrap();
+        let translation = Translation::of(&dump, None).unwrap();
+        let space = AddressSpace::new(dump.memory(), self.arch, &translation);
+        Unwinder::new(self.arch, space, self)
+            .with_old_arm64_trap_frames(old)
+            .walk(start)
+    }
+}
+
+impl Code for Kernel {
+    fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
+        let (start, name) = self.symbols.range(..=address.0).next_back()?;
+        Some(NearSymbol {
+            name: (*name).to_owned(),
+            start: VirtAddr(*start),
+        })
+    }
+    fn text(&self) -> &[Range<u64>] {
+        &[]
+    }
+    fn call_frames(&self, _: VirtAddr) -> Option<&CallFrames<'_>> {
+        None
+    }
+    fn instructions(&self, _: VirtAddr, _: &mut [u8]) -> usize {
+        0
+    }
+}
+
+fn start(arch: Arch, pc: u64, sp: u64, fp: u64, never_ran: bool) -> Start {
+    let machine = Machine::of(arch);
+    let mut registers = Registers::default();
+    registers.set(machine.pc, Some(pc));
+    registers.set(machine.sp, Some(sp));
+    registers.set(machine.fp, Some(fp));
+    Start {
+        registers,
+        never_ran,
+    }
+}
+
+fn functions(backtrace: &Backtrace) -> Vec<(String, How)> {
+    backtrace
+        .frames
+        .iter()
+        .map(|frame| {
+            let name = frame.name.clone().unwrap();
+            (name.split('+').next().unwrap().to_owned(), frame.how)
+        })
+        .collect()
+}
+
+#[test]
+fn arm64_stacks_go_through_trap_frames_and_signed_addresses() {
+    for (old, trap_len, first_register, spsr) in [(false, 288, 48, 0x5_u64), (true, 272, 32, 0x5)] {
+        let mut kernel = Kernel::new(Arch::Arm64);
+        let stop = kernel.function("ipi_stop");
+        let entry = kernel.function("handle_el1h_irq");
+        let idle = kernel.function("cpu_idle");
+        let fork_exit = kernel.function("fork_exit");
+        let trampoline = kernel.function("fork_trampoline");
+        let stack = kernel.base + 0x1000;
+        // A signature in the top bits; bit 55 says what they were.
+        let signed = |address: u64| address & 0x00ff_ffff_ffff_ffff | 0xb3 << 56;
+        let (stop_record, entry_record) = (stack + 0x100, stack + 0x400);
+        let (idle_record, last_record) = (stack + 0x800, stack + 0x840);
+        kernel.words(stop_record, &[entry_record, signed(entry)]);
+        kernel.words(entry_record, &[0xbad, 0xbad]);
+        let trap = entry_record - trap_len;
+        kernel.words(
+            trap,
+            &[
+                stack + 0x7f0,
+                0x1b,
+                idle,
+                spsr | if old { 7 << 32 } else { 0 },
+            ],
+        );
+        if !old {
+            kernel.words(trap + 32, &[0x96 << 24, 0xdead]);
+        }
+        kernel.words(trap + first_register + 29 * 8, &[idle_record]);
+        kernel.words(trap + first_register + 19 * 8, &[0x1919]);
+        kernel.words(idle_record, &[last_record, signed(fork_exit)]);
+        kernel.words(last_record, &[0, signed(trampoline)]);
+        let begin = start(Arch::Arm64, stop, stop_record, stop_record, false);
+        let backtrace = kernel.walk(old, &begin);
+        let expected = [
+            ("ipi_stop", How::Pcb),
+            ("handle_el1h_irq", How::FramePointer),
+            ("cpu_idle", How::TrapFrame),
+            ("fork_exit", How::FramePointer),
+            ("fork_trampoline", How::FramePointer),
+        ];
+        assert_eq!(
+            functions(&backtrace),
+            expected.map(|(name, how)| (name.to_owned(), how))
+        );
+        assert_eq!(backtrace.end, End::FramePointerZero);
+        let trapped = backtrace.frames[1].trap.as_ref().unwrap();
+        assert_eq!(trapped.address, VirtAddr(trap));
+        assert!(!trapped.user);
+        assert_eq!(trapped.number, Some(if old { 7 } else { 0x96 << 24 }));
+        // A data abort of the kernel itself.
+        assert_eq!(trapped.fault_address, (!old).then_some(VirtAddr(0xdead)));
+        assert_eq!(backtrace.frames[2].registers.get(19), Some(0x1919));
+        assert_eq!(backtrace.frames[2].sp, Some(VirtAddr(stack + 0x7f0)));
+    }
+}
+
+#[test]
+fn arm64_user_code_is_shown_and_ends_the_stack() {
+    let mut kernel = Kernel::new(Arch::Arm64);
+    let handler = kernel.function("do_el0_sync");
+    let entry = kernel.function("handle_el0_sync");
+    let stack = kernel.base + 0x1000;
+    kernel.words(stack, &[stack + 0x400, entry]);
+    // Mode 0 in spsr.
+    kernel.words(stack + 0x400 - 288, &[0x7fff_0000, 0, 0x40_1234, 0]);
+    let backtrace = kernel.walk(false, &start(Arch::Arm64, handler, stack, stack, false));
+    assert_eq!(backtrace.frames.len(), 3);
+    assert_eq!(backtrace.frames[2].pc, VirtAddr(0x40_1234));
+    assert_eq!(backtrace.frames[2].name, None);
+    assert_eq!(backtrace.end, End::UserMode);
+}
+
+#[test]
+fn riscv64_stacks_go_through_trap_frames() {
+    let mut kernel = Kernel::new(Arch::Riscv64);
+    let stop = kernel.function("ipi_stop");
+    let entry = kernel.function("cpu_exception_handler_supervisor");
+    let idle = kernel.function("cpu_idle");
+    let fork_exit = kernel.function("fork_exit");
+    let trampoline = kernel.function("fork_trampoline");
+    let stack = kernel.base + 0x1000;
+    // The record lies below the frame pointer; the trap frame where the callee's frame ends.
+    let (trap, idle_fp, last_fp) = (stack + 0x100, stack + 0x800, stack + 0x840);
+    kernel.words(trap - 16, &[idle_fp, entry]);
+    kernel.words(trap, &[0x1a, stack + 0x7f0]);
+    kernel.words(trap + 88, &[idle_fp, 0x99]);
+    // sepc, sstatus with SPP, stval, scause: a load page fault.
+    kernel.words(trap + 248, &[idle, 1 << 8, 0x18, 13]);
+    kernel.words(idle_fp - 16, &[last_fp, fork_exit]);
+    kernel.words(last_fp - 16, &[0, trampoline]);
+    kernel.words(last_fp + 272, &[0]);
+    let backtrace = kernel.walk(false, &start(Arch::Riscv64, stop, stack, trap, false));
+    let expected = [
+        ("ipi_stop", How::Pcb),
+        ("cpu_exception_handler_supervisor", How::FramePointer),
+        ("cpu_idle", How::TrapFrame),
+        ("fork_exit", How::FramePointer),
+        ("fork_trampoline", How::FramePointer),
+    ];
+    assert_eq!(
+        functions(&backtrace),
+        expected.map(|(name, how)| (name.to_owned(), how))
+    );
+    assert_eq!(backtrace.end, End::ThreadStart);
+    let trapped = backtrace.frames[1].trap.as_ref().unwrap();
+    assert_eq!((trapped.number, trapped.user), (Some(13), false));
+    assert_eq!(trapped.fault_address, Some(VirtAddr(0x18)));
+    assert_eq!(backtrace.frames[2].registers.get(9), Some(0x99));
+}
+
+#[test]
+fn threads_that_never_ran_have_their_trap_frame_at_the_stack_pointer() {
+    for arch in [Arch::Arm64, Arch::Riscv64] {
+        let mut kernel = Kernel::new(arch);
+        let trampoline = kernel.function("fork_trampoline") - 0x20;
+        let frame = kernel.base + 0x1800;
+        kernel.words(frame, &[0; 36]);
+        // What looks like a frame pointer is the function that the thread would start with.
+        let begin = start(arch, trampoline, frame, 0x1234, true);
+        let backtrace = kernel.walk(false, &begin);
+        assert_eq!(backtrace.frames.len(), 1, "{arch}");
+        let found = backtrace.frames[0].trap.as_ref().unwrap();
+        assert_eq!(found.address, VirtAddr(frame), "{arch}");
+        assert_eq!(backtrace.end, End::ThreadStart, "{arch}");
+    }
+}

@@ -1,0 +1,225 @@
+//! Modules: their list, their files, what may not be opened.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on shall stop"
+)]
+
+mod common;
+
+use common::TestKernel;
+use object::{Object as _, ObjectSection as _, SectionFlags};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use vmcore_debug::modules::{self, Identity, Search, Status};
+use vmcore_debug::show::Options;
+use vmcore_debug::types::Tag;
+use vmcore_debug::{DebugFiles, Target};
+use vmcore_format::addr::VirtAddr;
+
+const ADDRESS: u64 = 0xffff_ffff_8300_0000;
+
+/// Compiles the module and loads it by hand: sections in the order of the file, notes left out.
+/// Returns the address of its `.text`.
+fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/flow.c");
+    let status = Command::new("gcc")
+        .args([
+            "-c",
+            "-g",
+            "-O1",
+            "-ffreestanding",
+            "-mcmodel=kernel",
+            "-fno-pic",
+        ])
+        .args(["-fno-stack-protector", "-o"])
+        .args([file, &source])
+        .status();
+    assert!(status.unwrap().success());
+    let bytes = fs::read(file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let (mut at, mut text) = (ADDRESS, 0);
+    for section in elf.sections() {
+        let SectionFlags::Elf {
+            sh_flags, sh_type, ..
+        } = section.flags()
+        else {
+            panic!("no ELF section");
+        };
+        // Allocated; contents, zeros or unwind tables.
+        if sh_flags.0 & 2 == 0 || section.size() == 0 || !matches!(sh_type.0, 1 | 8 | 0x7000_0001) {
+            continue;
+        }
+        at = at.next_multiple_of(section.align());
+        if section.name() == Ok(".text") {
+            text = at;
+        }
+        kernel.write(at, section.data().unwrap());
+        at += section.size();
+    }
+    let address_at = kernel.address("module_entry") + 64;
+    kernel.write_words(address_at, &[ADDRESS, at - ADDRESS]);
+    text
+}
+
+#[test]
+fn a_module_is_found_and_its_types_and_symbols_join_the_kernel_s() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("boot/modules");
+    fs::create_dir_all(&folder).unwrap();
+    let text = load(&mut kernel, &folder.join("flow.ko"));
+    let session = kernel.session();
+    let list = modules::list(&session).unwrap();
+    assert_eq!(list.problems, Vec::<String>::new());
+    assert_eq!(list.modules.len(), 1);
+    assert_eq!(list.modules[0].path, "/boot/modules/flow.ko");
+    let search = Search {
+        sysroot: Some(root.path().to_owned()),
+        directories: Vec::new(),
+    };
+    let files = DebugFiles::of(&session).unwrap();
+    let files = files.with_modules(&session, &search).unwrap();
+    let module = &files.modules()[0];
+    let found = Status::Found {
+        debug: true,
+        identity: Identity::TextEqual,
+    };
+    assert_eq!(module.status, found, "{:?}", module.tried);
+    let target = Target::new(&session, &files).unwrap();
+    assert_eq!(
+        target.name_at(VirtAddr(text)).as_deref(),
+        Some("flow_lookup")
+    );
+    assert_eq!(
+        target.name_at(VirtAddr(text + 5)).as_deref(),
+        Some("flow_lookup+0x5")
+    );
+    let places = target.places(VirtAddr(text));
+    assert_eq!(places[0].function, "flow_lookup");
+    assert!(places[0].file.as_ref().unwrap().ends_with("flow.c"));
+    assert!(target.types().find(Tag::Struct, "flow").is_some());
+    let value = target.evaluate("flows[1].id").unwrap();
+    assert_eq!(target.print(&value, &Options::default()).to_string(), "2");
+    // The kernel's own answers stay.
+    let value = target.evaluate("shell.p_pid").unwrap();
+    assert_eq!(target.print(&value, &Options::default()).to_string(), "77");
+}
+
+#[test]
+fn a_debug_file_beside_the_module_is_preferred() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("flow.ko");
+    let text = load(&mut kernel, &module);
+    let debug = folder.path().join("flow.ko.debug");
+    for args in [["--only-keep-debug"], ["--strip-debug"]] {
+        let output = if args[0] == "--strip-debug" {
+            &module
+        } else {
+            &debug
+        };
+        let status = Command::new("objcopy")
+            .args(args)
+            .args([&module, output])
+            .status();
+        assert!(status.unwrap().success());
+    }
+    let session = kernel.session();
+    let search = Search {
+        sysroot: None,
+        directories: vec![folder.path().to_owned()],
+    };
+    let files = DebugFiles::of(&session).unwrap();
+    let files = files.with_modules(&session, &search).unwrap();
+    let found = &files.modules()[0];
+    assert_eq!(found.file.as_deref(), Some(&*debug));
+    let expected = Status::Found {
+        debug: true,
+        identity: Identity::TextEqual,
+    };
+    assert_eq!(found.status, expected);
+    let target = Target::new(&session, &files).unwrap();
+    assert_eq!(target.places(VirtAddr(text))[0].function, "flow_lookup");
+    assert_eq!(found.section_addresses().1[0], text);
+}
+
+#[test]
+fn another_module_of_the_same_name_is_told_apart() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let text = load(&mut kernel, &folder.path().join("flow.ko"));
+    let search = Search {
+        sysroot: None,
+        directories: vec![folder.path().to_owned()],
+    };
+    let status = |kernel: &TestKernel| {
+        let session = kernel.session();
+        let list = modules::list(&session).unwrap();
+        modules::find(&session, &list.modules[0], &search)
+            .unwrap()
+            .status
+    };
+    kernel.write(text, &[0x90; 32]);
+    assert!(matches!(status(&kernel), Status::Mismatched { reason } if reason.contains("differ")));
+    let size_at = kernel.address("module_entry") + 72;
+    kernel.write_words(size_at, &[0x1234]);
+    assert!(matches!(status(&kernel), Status::Mismatched { reason } if reason.contains("4660")));
+}
+
+#[test]
+fn nothing_outside_of_the_given_directories_is_opened() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let outside = tempfile::tempdir().unwrap();
+    load(&mut kernel, &outside.path().join("flow.ko"));
+    let inside = tempfile::tempdir().unwrap();
+    std::os::unix::fs::symlink(
+        outside.path().join("flow.ko"),
+        inside.path().join("flow.ko"),
+    )
+    .unwrap();
+    let search = Search {
+        sysroot: Some(inside.path().to_owned()),
+        directories: vec![inside.path().to_owned()],
+    };
+    let session = kernel.session();
+    let mut module = modules::list(&session).unwrap().modules.remove(0);
+    let found = modules::find(&session, &module, &search).unwrap();
+    assert_eq!(found.status, Status::Missing);
+    assert!(found.tried.contains(&inside.path().join("flow.ko")));
+    for name in ["../flow.ko", "a/flow.ko", "..", "", "/"] {
+        module.name = name.to_owned();
+        let found = modules::find(&session, &module, &search).unwrap();
+        assert_eq!(found.status, Status::Missing);
+        assert!(found.tried.is_empty(), "{name}: {:?}", found.tried);
+    }
+    module.name = "flow.ko".to_owned();
+    module.path = "/../flow.ko".to_owned();
+    let found = modules::find(&session, &module, &search).unwrap();
+    assert!(
+        found
+            .tried
+            .iter()
+            .all(|path| path.starts_with(inside.path()))
+    );
+}
+
+#[test]
+fn a_list_that_runs_in_circles_ends() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let next_at = kernel.address("module_entry") + 24;
+    let first = kernel.address("kernel_entry");
+    kernel.write_words(next_at, &[first]);
+    let list = modules::list(&kernel.session()).unwrap();
+    assert_eq!(list.modules.len(), 1);
+    assert_eq!(list.problems.len(), 1);
+    kernel.write_words(next_at, &[0xffff_ffff_c000_0000]);
+    let list = modules::list(&kernel.session()).unwrap();
+    assert_eq!(list.modules.len(), 1);
+    assert!(
+        list.problems[0].contains("0xffffffffc0000"),
+        "{:?}",
+        list.problems
+    );
+}

@@ -1,0 +1,144 @@
+//! States, parents, locks and deadlocks of a small kernel.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    reason = "a test that cannot go on shall stop"
+)]
+
+mod common;
+
+use common::TestKernel;
+use vmcore::process;
+use vmcore_debug::details::Details;
+use vmcore_debug::locks::{self, Holder};
+use vmcore_debug::whatis::{self, Fact};
+use vmcore_debug::{DebugFiles, Target};
+use vmcore_format::addr::VirtAddr;
+
+#[test]
+fn types_tell_what_processes_and_threads_do() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let list = process::list(&session).unwrap();
+    let details = Details::of(&target);
+    let [shell, init, kernel_process] = &list.processes[..] else {
+        panic!("{list:?}");
+    };
+    let of_shell = details.process(shell);
+    assert_eq!((of_shell.ppid, of_shell.uid), (Some(1), Some(1001)));
+    assert_eq!(of_shell.system, Some(false));
+    assert_eq!(details.process(init).uid, Some(0));
+    let of_kernel = details.process(kernel_process);
+    assert_eq!((of_kernel.ppid, of_kernel.system), (None, Some(true)));
+    let worker = details.thread(&shell.threads[0]);
+    assert_eq!(worker.state, Some('L'));
+    assert_eq!(worker.lock_name.as_deref(), Some("flow"));
+    assert_eq!(worker.blocked_on, Some(VirtAddr(kernel.address("flow_ts"))));
+    let sleeper = details.thread(&init.threads[0]);
+    assert_eq!(sleeper.state, Some('D'));
+    assert_eq!(sleeper.wait_message.as_deref(), Some("tree"));
+    assert_eq!(
+        sleeper.wait_channel,
+        Some(VirtAddr(kernel.address("tree_sx")))
+    );
+    let stack = VirtAddr(kernel.address("stacks") + 16384);
+    assert_eq!(sleeper.stack, Some((stack, 16384)));
+    assert_eq!(details.thread(&kernel_process.threads[0]).state, Some('R'));
+}
+
+#[test]
+fn two_threads_that_wait_for_each_other_are_a_deadlock() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let list = process::list(&session).unwrap();
+    let found = locks::find(&target, &list);
+    assert_eq!(found.problems, Vec::<String>::new());
+    assert_eq!(found.cycles, [[100_002, 100_077]]);
+    assert_eq!(found.waits.len(), 2);
+    let flow = found.locks.iter().find(|lock| lock.name == "flow").unwrap();
+    assert_eq!(flow.class, "sleep mutex");
+    let init_thread = VirtAddr(kernel.address("init_thread"));
+    assert_eq!(
+        flow.holder,
+        Holder::By {
+            thread: init_thread,
+            tid: Some(100_002)
+        }
+    );
+    let json = serde_json::to_value(&found).unwrap();
+    assert_eq!(json["locks"][0]["held"], "by");
+}
+
+#[test]
+fn a_chain_ends_at_who_holds_everything_up() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    // init no longer waits for what the shell holds.
+    let offset = {
+        let session = kernel.session();
+        let files = DebugFiles::of(&session).unwrap();
+        let target = Target::new(&session, &files).unwrap();
+        target.types().offset_of("thread", "td_wchan").unwrap()
+    };
+    let at = kernel.address("init_thread") + offset;
+    kernel.write_words(at, &[0]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let found = locks::find(&target, &process::list(&session).unwrap());
+    assert!(found.cycles.is_empty());
+    assert_eq!(found.chains.len(), 1);
+    assert_eq!(found.chains[0].tids, [100_077, 100_002]);
+    assert!(!found.chains[0].is_cycle);
+}
+
+#[test]
+fn an_address_is_explained() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let list = process::list(&session).unwrap();
+    let at = |address: u64| whatis::at(&target, &list, VirtAddr(address));
+    let offset = target.types().offset_of("proc", "p_comm").unwrap();
+    let facts = at(kernel.address("shell") + offset + 2);
+    assert_eq!(
+        facts[0],
+        Fact::Symbol {
+            name: format!("shell+{:#x}", offset + 2)
+        }
+    );
+    assert_eq!(
+        facts[1],
+        Fact::Process {
+            pid: 77,
+            comm: "sh".into(),
+            offset: offset + 2,
+            member: Some("p_comm".into()),
+        }
+    );
+    assert!(matches!(
+        facts[2],
+        Fact::Mapped {
+            file_offset: Some(_),
+            ..
+        }
+    ));
+    let facts = at(kernel.address("stacks") + 2 * 16384 + 0x100);
+    let stack = Fact::Stack {
+        tid: 100_077,
+        below_top: 16384 - 0x100,
+    };
+    assert!(facts.contains(&stack), "{facts:?}");
+    assert_eq!(
+        stack.to_string(),
+        "kernel stack of 100077, 0x3f00 below its top"
+    );
+    assert!(matches!(
+        &at(0xffff_ffff_c000_0000)[..],
+        [Fact::Missing { .. }]
+    ));
+}

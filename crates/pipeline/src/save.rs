@@ -1,0 +1,422 @@
+//! Saving: a dump on its device, or in an image of one, becomes `vmcore.N` and `info.N`.
+//!
+//! [`find`] looks at the headers, [`save`] copies the dump into a directory, and then marks it on
+//! the device as saved. The order keeps the dump safe at every moment, whatever stops the work:
+//!
+//! 1. the dump, its key and `info.N` are written under other names, for their owner alone, and made
+//!    durable;
+//! 2. they get their names, the dump last; the links `vmcore.last` and `info.last` follow;
+//! 3. the names are made durable;
+//! 4. the trailing header on the device is marked.
+//!
+//! A run that is killed before the dump has its name leaves a remainder that the next one removes.
+//! One that is killed behind it leaves a copy that the next one recognises by comparing it with the
+//! device, so that it need not make another.
+//!
+//! A dump is copied as it lies there: `vmcore.N`, `vmcore.N.gz`, `vmcore.N.zst`, or
+//! `vmcore_encrypted.N` with `key.N`; a textdump becomes `textdump.tar.N`. Runs of zeros in a plain
+//! dump become holes. Source of names and formats: `sbin/savecore/savecore.c`.
+//!
+//! ```
+//! use vmcore_pipeline::save::{Clearing, Device, Options, find, save};
+//! use vmcore_synth::header::DumpHeader;
+//! let image = DumpHeader::new("amd64", 8192).device(1 << 17, &[], &[7; 8192]);
+//! let dir = tempfile::tempdir()?;
+//! let path = dir.path().join("swap.img");
+//! std::fs::write(&path, image.ok_or("does not fit")?)?;
+//!
+//! let device = Device::open(&path)?;
+//! let found = find(&device)?.ok_or("no dump")?;
+//! let saved = save(&device, &found, dir.path(), &Options::default(), &mut |_| {})?;
+//! assert_eq!(std::fs::read(dir.path().join("vmcore.0"))?, [7; 8192]);
+//! assert!(std::fs::read_to_string(&saved.info_file)?.contains("Dump Status: good"));
+//! assert_eq!(saved.clearing, Clearing::Image); // an image is evidence
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod changes;
+mod copy;
+mod device;
+mod directory;
+mod error;
+mod find;
+mod info;
+mod names;
+mod space;
+
+pub use device::Device;
+pub use error::SaveError;
+pub use find::{Found, Problem, find};
+pub use info::{Contents, DumpType, Header, Info, Status};
+
+use changes::Changes;
+use copy::Part;
+use directory::Directory;
+use find::Parts;
+use names::{CoreName, info_name, key_name};
+use serde::Serialize;
+use space::{Fit, Free};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// How to save.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Options {
+    /// Save in spite of damaged headers, and what was saved before.
+    pub force: bool,
+    /// When the dump is marked on its device.
+    pub clear: Clear,
+    /// Numbers start again at 0 when they reach this; the dump that had the number goes.
+    pub maxdumps: Option<u64>,
+}
+
+/// When a dump is marked as saved on its device.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Clear {
+    /// On a device, but not in a regular file: an image is evidence.
+    #[default]
+    Device,
+    /// In a regular file too.
+    Always,
+    /// Never.
+    Never,
+}
+
+/// What happens meanwhile.
+#[derive(Clone, Copy, Debug)]
+#[non_exhaustive]
+pub enum Event<'a> {
+    /// Something is odd, and need not worry anybody.
+    Remark(&'a str),
+    /// Something went wrong, but the dump is safe.
+    Warning(&'a str),
+    /// The copy begins.
+    Copying {
+        /// Where it will be.
+        path: &'a Path,
+    },
+    /// The copy goes on.
+    Copied {
+        /// Bytes so far.
+        done_bytes: u64,
+        /// Bytes of the dump.
+        total_bytes: u64,
+    },
+    /// The dump is about to be marked on its device.
+    Clearing,
+}
+
+/// A saved dump.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Saved {
+    /// The dump.
+    pub core_file: PathBuf,
+    /// What is known of it.
+    pub info_file: PathBuf,
+    /// Its encrypted key.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key_file: Option<PathBuf>,
+    /// Whether an earlier run had saved it, and was stopped before it could mark it.
+    pub was_there: bool,
+    /// What became of the header on the device.
+    #[serde(flatten)]
+    pub clearing: Clearing,
+    /// What is known of it, as in `info_file`.
+    #[serde(flatten)]
+    pub info: Info,
+}
+
+/// What became of the header on the device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "clearing")]
+pub enum Clearing {
+    /// It is marked as saved.
+    Cleared,
+    /// It was to be kept.
+    Kept,
+    /// The device is a regular file, which is not changed unasked.
+    Image,
+    /// It could not be marked: the next run will find the dump again, and its copy.
+    Failed {
+        /// Why not.
+        #[serde(rename = "clearing_error")]
+        reason: String,
+    },
+}
+
+/// Saves the dump that was found on `device` to `directory`.
+///
+/// # Errors
+/// Returns an error if something is wrong with the headers and `force` is not given, if there is no
+/// room, or if anything cannot be read or written. Then the dump is on the device as before.
+pub fn save(
+    device: &Device,
+    found: &Found,
+    directory: &Path,
+    options: &Options,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Saved, SaveError> {
+    save_with(
+        Changes::unwatched(),
+        device,
+        found,
+        directory,
+        options,
+        on_event,
+    )
+}
+
+/// Marks a dump as saved without saving it.
+///
+/// # Errors
+/// Returns an error if the device cannot be written.
+pub fn clear(device: &Device, found: &Found) -> Result<(), SaveError> {
+    if found.is_cleared() {
+        return Ok(());
+    }
+    clear_with(Changes::unwatched(), device, found)
+        .map_err(|source| SaveError::device(device.path(), "clearing the dump header of", source))
+}
+
+fn clear_with(changes: Changes<'_>, device: &Device, found: &Found) -> std::io::Result<()> {
+    let (offset, header) = found.trailer();
+    device.clear(offset, header, changes)
+}
+
+fn save_with(
+    changes: Changes<'_>,
+    device: &Device,
+    found: &Found,
+    directory: &Path,
+    options: &Options,
+    on_event: &mut dyn FnMut(Event<'_>),
+) -> Result<Saved, SaveError> {
+    let problems = || (device.path().to_owned(), found.problems().to_vec());
+    let Some(parts) = found.parts() else {
+        let (device, problems) = problems();
+        return Err(SaveError::Impossible { device, problems });
+    };
+    if !options.force && !found.problems().is_empty() {
+        let (device, problems) = problems();
+        return Err(SaveError::Unsound { device, problems });
+    }
+    let mut work = Work {
+        changes,
+        device,
+        found,
+        parts,
+        name: CoreName::of(found),
+        directory: Directory::open(directory, changes)?,
+        on_event,
+    };
+    let before = if options.force {
+        None
+    } else {
+        work.copy_of_before()?
+    };
+    let number = match before {
+        Some(number) => number,
+        None => work.copy(options.maxdumps)?,
+    };
+    work.link(number);
+    // The names are durable before the header is marked, whichever run gave them.
+    work.directory.sync()?;
+    let clearing = work.clear(options.clear);
+    Ok(work.report(number, before.is_some(), clearing))
+}
+
+/// What saving one dump needs.
+struct Work<'w, 'e> {
+    changes: Changes<'w>,
+    device: &'w Device,
+    found: &'w Found,
+    parts: &'w Parts,
+    name: CoreName,
+    directory: Directory<'w>,
+    on_event: &'e mut dyn FnMut(Event<'_>),
+}
+
+impl<'w> Work<'w, '_> {
+    fn info(&self, number: u64, contents: Option<Contents>) -> Info {
+        Info {
+            contents,
+            ..self.found.info(self.device, number)
+        }
+    }
+
+    fn contents(&self, path: &Path) -> Option<Contents> {
+        self.found.is_plain().then(|| Contents::of(path)).flatten()
+    }
+
+    /// The number under which an earlier run has saved this very dump, byte for byte. Whatever run
+    /// that was, it is durable then.
+    fn copy_of_before(&self) -> Result<Option<u64>, SaveError> {
+        let Some(number) = self.directory.last_number()? else {
+            return Ok(None);
+        };
+        let info = self.directory.file(&info_name(number));
+        let header = self.info(number, None).header_text();
+        let mut files = vec![info.clone()];
+        let mut is_same = fs::read_to_string(info).is_ok_and(|text| text.starts_with(&header));
+        for (name, part) in self.contents_of(number) {
+            let path = self.directory.file(&name);
+            is_same = is_same && part.equals(self.device, &path).unwrap_or(false);
+            files.push(path);
+        }
+        if !is_same {
+            return Ok(None);
+        }
+        for path in files {
+            let synced = self.changes.open(&path).and_then(|file| file.sync());
+            synced.map_err(SaveError::directory(&path))?;
+        }
+        Ok(Some(number))
+    }
+
+    /// The files that come from the device, in the order in which they get their names: the dump
+    /// last, so that when it has its name, the rest has.
+    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part)> {
+        let mut files = Vec::new();
+        if self.found.header().is_encrypted() {
+            files.push((key_name(number), &self.parts.key));
+        }
+        files.push((self.name.file(number), &self.parts.payload));
+        files
+    }
+
+    /// Makes a new copy, and gives it its name.
+    fn copy(&mut self, maxdumps: Option<u64>) -> Result<u64, SaveError> {
+        let next = self.directory.next_number(maxdumps)?;
+        if let Some(remark) = &next.remark {
+            let remark = format!("{remark}; this dump has the number {}", next.number);
+            (self.on_event)(Event::Remark(&remark));
+        }
+        let is_replacing = self.make_room(next.number)?;
+        self.directory.set_bounds(next.number)?;
+        let written = self.write(next.number, is_replacing);
+        if written.is_err() {
+            // Nothing better can be done about a failure here; the next run tries again.
+            let _ = self.directory.remove_parts();
+        }
+        written.map(|()| next.number)
+    }
+
+    /// Checks that the dump fits, and says whether there is one whose number it takes. That one goes
+    /// now if it must.
+    fn make_room(&mut self, number: u64) -> Result<bool, SaveError> {
+        let (minfree, remark) = self.directory.minfree_bytes()?;
+        if let Some(remark) = remark {
+            (self.on_event)(Event::Warning(&remark));
+        }
+        let replaced = self.directory.files_of(number)?;
+        let is_replacing = !replaced.is_empty();
+        let replaced = replaced.iter().map(|(_, bytes)| bytes).sum();
+        let header = self.found.header();
+        let need = header
+            .dump_length_bytes
+            .saturating_add(header.key_bytes.into());
+        let path = self.directory.path();
+        let free = Free::of(path).map_err(SaveError::directory(path))?;
+        let Some(free) = free else {
+            return Ok(is_replacing);
+        };
+        match space::check(path, free, need, minfree, replaced)? {
+            Fit::Fits => {}
+            Fit::CrossesThreshold => {
+                let warning = "the dump leaves no free space for users";
+                (self.on_event)(Event::Warning(warning));
+            }
+            Fit::AfterReplacing => self.directory.remove_dump(number)?,
+        }
+        Ok(is_replacing)
+    }
+
+    /// Writes all files of the dump, and gives them their names.
+    fn write(&mut self, number: u64, is_replacing: bool) -> Result<(), SaveError> {
+        let core = self.name.file(number);
+        let core_path = self.directory.file(&core);
+        (self.on_event)(Event::Copying { path: &core_path });
+        let mut names = vec![info_name(number)];
+        for (name, part) in self.contents_of(number) {
+            let path = self.directory.file(&name);
+            let mut file = self.directory.begin(&name)?;
+            let on_event = &mut *self.on_event;
+            part.copy(self.device, &mut file, &path, |done_bytes, total_bytes| {
+                on_event(Event::Copied {
+                    done_bytes,
+                    total_bytes,
+                });
+            })?;
+            file.sync().map_err(SaveError::directory(&path))?;
+            names.push(name);
+        }
+        let contents = self.contents(&self.directory.part(&core));
+        let info = self.info(number, contents).to_string();
+        self.directory.write_part(&info_name(number), &info)?;
+
+        self.directory.give_way(number, is_replacing)?;
+        for (done, name) in names.iter().enumerate() {
+            if let Err(error) = self.directory.finish(name) {
+                // Nothing better can be done about a failure here.
+                let _ = names
+                    .iter()
+                    .take(done)
+                    .try_for_each(|name| self.directory.remove(name));
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// Points the links to the dump. They are a convenience: without them it is saved all the same.
+    fn link(&mut self, number: u64) {
+        let mut links = vec![
+            (self.name.link(), self.name.file(number)),
+            ("info.last".to_owned(), info_name(number)),
+        ];
+        if self.found.header().is_encrypted() {
+            links.push(("key.last".to_owned(), key_name(number)));
+        }
+        if let Err(error) = self.directory.set_links(&links) {
+            // Nothing better can be done about a failure here; the next run tries again.
+            let _ = self.directory.remove_parts();
+            (self.on_event)(Event::Warning(&format!("links to the dump: {error}")));
+        }
+    }
+
+    fn clear(&mut self, when: Clear) -> Clearing {
+        match when {
+            _ if self.found.is_cleared() => return Clearing::Cleared,
+            Clear::Never => return Clearing::Kept,
+            Clear::Device if self.device.is_image() => return Clearing::Image,
+            Clear::Device | Clear::Always => {}
+        }
+        (self.on_event)(Event::Clearing);
+        match clear_with(self.changes, self.device, self.found) {
+            Ok(()) => Clearing::Cleared,
+            Err(error) => {
+                let device = self.device.path().display();
+                let reason = format!("the dump header of {device} is not cleared: {error}");
+                (self.on_event)(Event::Warning(&reason));
+                Clearing::Failed { reason }
+            }
+        }
+    }
+
+    fn report(self, number: u64, was_there: bool, clearing: Clearing) -> Saved {
+        let core_file = self.directory.file(&self.name.file(number));
+        let is_encrypted = self.found.header().is_encrypted();
+        Saved {
+            info_file: self.directory.file(&info_name(number)),
+            key_file: is_encrypted.then(|| self.directory.file(&key_name(number))),
+            was_there,
+            clearing,
+            info: self.info(number, self.contents(&core_file)),
+            core_file,
+        }
+    }
+}
+
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;
