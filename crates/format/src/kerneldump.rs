@@ -12,7 +12,7 @@
 
 use thiserror::Error;
 use zerocopy::big_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the structure in every version.
 pub const HEADER_LEN: usize = 512;
@@ -24,7 +24,7 @@ pub const MAGIC_TEXT: &[u8] = b"FreeBSD Text Dump";
 pub const MAGIC_CLEARED: &[u8] = b"Cleared Kernel Dump";
 
 /// The part that all versions share.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Common {
     magic: [u8; 20],
@@ -48,7 +48,7 @@ struct V1 {
 }
 
 /// Versions 2 and 4; version 2 has a longer panic string where version 4 has its new fields.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct V4 {
     common: Common,
@@ -263,6 +263,61 @@ impl<'a> DumpHeader<'a> {
             other => Err(DumpHeaderError::BadVersion(other)),
         }
     }
+
+    /// The header's bytes in version 4, the only one that is written; `version` is not looked at.
+    /// Strings that do not fit are cut; a version string that is cut still ends in a newline.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let magic = match self.kind {
+            Kind::Kernel => MAGIC,
+            Kind::Text => MAGIC_TEXT,
+            Kind::Cleared => MAGIC_CLEARED,
+        };
+        let mut raw = V4 {
+            common: Common {
+                magic: field(magic),
+                architecture: field(self.architecture),
+                version: U32::new(4),
+                architectureversion: U32::new(self.architectureversion),
+                dumplength: U64::new(self.dumplength),
+            },
+            dumptime: U64::new(self.dumptime),
+            dumpkeysize: U32::new(self.dumpkeysize),
+            blocksize: U32::new(self.blocksize),
+            hostname: field(self.hostname),
+            versionstring: field(self.versionstring),
+            panicstring: field(self.panicstring),
+            compression: match self.compression {
+                Compression::None => 0,
+                Compression::Gzip => 1,
+                Compression::Zstd => 2,
+                Compression::Unknown(raw) => raw,
+            },
+            dumpextent: U64::new(self.dumpextent),
+            unused: [0; 4],
+            parity: U32::new(0),
+        };
+        if self.versionstring.len() >= raw.versionstring.len()
+            && let [.., last, _] = &mut raw.versionstring
+        {
+            *last = b'\n';
+        }
+        let unsealed: [u8; HEADER_LEN] = zerocopy::transmute!(raw);
+        let mut header = unsealed;
+        if let Some(seal) = header.last_chunk_mut() {
+            *seal = parity(&unsealed).to_be_bytes();
+        }
+        header
+    }
+}
+
+/// A NUL-terminated field with as much of `text` as fits.
+fn field<const N: usize>(text: &[u8]) -> [u8; N] {
+    let mut field = [0; N];
+    for (to, from) in field.iter_mut().take(N.saturating_sub(1)).zip(text) {
+        *to = *from;
+    }
+    field
 }
 
 const fn compression(raw: u8) -> Compression {
