@@ -61,7 +61,7 @@ extern "C" fn mi_startup() -> ! {
     printf!("{} CPUs, timer at {} Hz\n", mp::ncpus(), arch::time::hz);
     vtblk::init();
     dump::attach_disk();
-    proc::kproc_create("init", |_| load::idle(), 0);
+    proc::create_init();
     load::start();
     watchdog::init();
     printf!("up after {} ms\n", arch::time::uptime_us() / 1000);

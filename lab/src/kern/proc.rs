@@ -5,6 +5,7 @@
 
 use crate::arch::pcb::{pcb, trapframe};
 use crate::arch::pcpu;
+use crate::kern::load;
 use crate::kern::lock::SpinLock;
 use crate::kern::sched;
 use crate::vm::kmem;
@@ -428,6 +429,12 @@ pub(crate) fn adopt_idle(cpu: usize) {
     let own = own.expect("its idle thread was made before it started");
     pcpu::current().pc_idlethread.store(ptr::from_ref(own).cast_mut(), Ordering::Release);
     run_here(own);
+}
+
+/// Makes process 1, which has nothing to do: there are no user programs.
+pub(crate) fn create_init() {
+    let process = new_process("init", Some(1));
+    kthread_add(process, "init", NOCPU, |_| load::idle(), 0);
 }
 
 /// Makes a process with one thread, which runs as soon as a CPU is free.
