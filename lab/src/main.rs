@@ -21,7 +21,7 @@ use arch::{apic, mp, pcpu, segments};
 use core::sync::atomic::Ordering;
 use dev::vtblk;
 use kern::console::printf;
-use kern::{load, msgbuf, proc, sched, shell, sysctl, tunable, version, watchdog};
+use kern::{linker, load, msgbuf, proc, sched, shell, sysctl, tunable, version, watchdog};
 use vm::{phys, pmap};
 use vmcore_format::addr::PhysAddr;
 
@@ -48,6 +48,7 @@ extern "C" fn hammer_time(start_info: u32) -> u64 {
     segments::init_cpu(0);
     apic::init();
     version::init();
+    linker::init();
     ddb::symbols::init(info.module);
     let thread0 = proc::init();
     thread0.td_frame.load(Ordering::Relaxed)

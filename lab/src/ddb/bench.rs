@@ -26,7 +26,8 @@ pub(super) fn command(what: &str) {
         return;
     };
     let bytes = tunable::parse(mib).unwrap_or(32) << 20;
-    let bytes = bytes.min(vtblk::media_bytes()) / WRITE_BYTES * WRITE_BYTES;
+    // The first half of the disk at most: a dump lies at its end.
+    let bytes = bytes.min(vtblk::media_bytes() / 2) / WRITE_BYTES * WRITE_BYTES;
     if bytes == 0 {
         printf!("no disk, or a very small one\n");
         return;

@@ -132,33 +132,52 @@ impl Table {
 }
 
 /// A name as people write it: `lab_kernel::ddb::run` for what the compiler calls
-/// `_ZN10lab_kernel3ddb3run17h0123456789abcdefE`.
+/// `_ZN10lab_kernel3ddb3run17h0123456789abcdefE`, and `core::panicking::panic_fmt` for
+/// `_RNvNtCsgEmfK2I1SDS_4core9panicking9panic_fmt`.
 struct Plain<'a>(&'a str);
+
+/// The identifiers of a name, in their order: each has its length in front. The newer kind of names
+/// has letters between them, and numbers that tell crates apart (`s`, digits and letters, `_`).
+fn identifiers(name: &str) -> impl Iterator<Item = &str> {
+    let mut rest = name;
+    core::iter::from_fn(move || {
+        loop {
+            let first = rest.chars().next()?;
+            if first.is_ascii_digit() {
+                let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
+                let len: usize = rest[..digits].parse().ok()?;
+                let part = rest.get(digits..digits + len)?;
+                rest = &rest[digits + len..];
+                return Some(part.trim_start_matches('_'));
+            }
+            rest = match first {
+                's' => rest.split_once('_')?.1,
+                'A'..='Z' | 'a'..='z' => &rest[1..],
+                _ => return None,
+            };
+        }
+    })
+}
+
+/// The last identifier of the older kind of names: a hash.
+fn is_hash(part: &str) -> bool {
+    part.len() == 17 && part.starts_with('h') && part[1..].bytes().all(|b| b.is_ascii_hexdigit())
+}
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some(mut rest) = self.0.strip_prefix("_ZN") else {
+        let mangled = self.0.strip_prefix("_ZN").or_else(|| self.0.strip_prefix("_R"));
+        let Some(mangled) = mangled else {
             return f.write_str(self.0);
         };
         let mut separator = "";
-        loop {
-            let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
-            let Ok(len) = rest[..digits].parse::<usize>() else {
-                return Ok(());
-            };
-            let Some(part) = rest.get(digits..digits + len) else {
-                return Ok(());
-            };
-            rest = &rest[digits + len..];
-            let is_hash = rest == "E" && len == 17 && part.starts_with('h');
-            if is_hash {
-                return Ok(());
-            }
+        for part in identifiers(mangled).filter(|part| !is_hash(part)) {
             f.write_str(separator)?;
             // Type parameters and the like: readable enough without being undone in full.
-            f.write_str(part.trim_start_matches('_'))?;
+            f.write_str(part)?;
             separator = "::";
         }
+        Ok(())
     }
 }
 

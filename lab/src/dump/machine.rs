@@ -5,7 +5,7 @@ use crate::arch::{cpu, mp, pcpu, probe, time};
 use crate::dev::uart;
 use crate::kern::console::print_unlogged;
 use crate::kern::sysctl::FAULT_AT_PAGE;
-use crate::kern::{msgbuf, panic, proc, version, watchdog};
+use crate::kern::{crash, msgbuf, panic, proc, version, watchdog};
 use crate::vm::layout::{self, KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M};
 use crate::vm::{phys, pmap};
 use core::cell::Cell;
@@ -99,8 +99,7 @@ impl Machine for LabMachine {
         let count = self.copies.get() + 1;
         self.copies.set(count);
         if count == FAULT_AT_PAGE.get() {
-            // SAFETY: none: this is a fault in the dump code, on purpose.
-            unsafe { core::ptr::without_provenance::<u64>(8).read_volatile() };
+            crash::load_from(8);
         }
         let end = from.checked_add(to.len() as u64).ok_or(Unreadable)?;
         if end.0 > pmap::dmap_limit() {

@@ -82,10 +82,16 @@ fn run_on(cpu: usize, what: proc::Start) {
     sched::sleep(c"crash", u64::from(time::hz.unsigned_abs()));
 }
 
+/// Reads a word from wherever the caller likes; the compiler is not asked for its opinion.
+#[inline(always)]
+pub(crate) fn load_from(va: u64) {
+    // SAFETY: none: this is the crash.
+    unsafe { core::arch::asm!("mov {}, [{}]", out(reg) _, in(reg) va, options(nostack, readonly)) }
+}
+
 #[inline(never)]
 fn read_null(_: usize) {
-    // SAFETY: none: this is the crash. Page 0 is mapped for nobody.
-    unsafe { core::ptr::without_provenance::<u64>(0x18).read_volatile() };
+    load_from(0x18);
 }
 
 #[inline(never)]
@@ -96,8 +102,7 @@ fn jump_astray(_: usize) {
 
 #[inline(never)]
 fn use_noncanonical(_: usize) {
-    // SAFETY: none: this is the crash.
-    unsafe { core::ptr::without_provenance::<u64>(0xdead_c0de_dead_c0de).read_volatile() };
+    load_from(0xdead_c0de_dead_c0d8);
 }
 
 /// Calls itself until the stack is full; the sum keeps the calls from being folded into a loop.

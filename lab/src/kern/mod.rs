@@ -1,8 +1,21 @@
 //! The kernel proper: console, tunables, processes, panics.
 
+/// What debuggers read instead of types.
+macro_rules! debug_constants {
+    ($($name:ident = $value:expr;)*) => {
+        $(
+            #[unsafe(no_mangle)]
+            #[used]
+            #[unsafe(link_section = ".rodata.debug_constants")]
+            static $name: i32 = $value as i32;
+        )*
+    };
+}
+
 pub(crate) mod boot_cell;
 pub(crate) mod console;
 pub(crate) mod crash;
+pub(crate) mod linker;
 pub(crate) mod load;
 pub(crate) mod lock;
 pub(crate) mod msgbuf;

@@ -125,18 +125,6 @@ const _: () = {
     assert!(size_of::<thread>() == 0x720);
 };
 
-/// What debuggers read instead of types.
-macro_rules! debug_constants {
-    ($($name:ident = $value:expr;)*) => {
-        $(
-            #[unsafe(no_mangle)]
-            #[used]
-            #[unsafe(link_section = ".rodata.debug_constants")]
-            static $name: i32 = $value as i32;
-        )*
-    };
-}
-
 debug_constants! {
     proc_off_p_pid = offset_of!(proc, p_pid);
     proc_off_p_comm = offset_of!(proc, p_comm);
