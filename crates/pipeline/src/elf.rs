@@ -108,7 +108,8 @@ pub fn convert(
     let thread = crashed_thread(session);
     let notes = notes(session, arch, thread.as_ref())?;
 
-    let loads = Loads::new(space, pages);
+    let numbered_pages = pages::numbered_page_count(memory)?;
+    let loads = Loads::new(space, numbered_pages);
     let (segments, reached_pages) = loads.count()?;
     let encoder = Encoder::new(arch);
     let head = Head {
@@ -117,7 +118,7 @@ pub fn convert(
         page_size: memory.page_size(),
     };
     let data = encoder.data_offset(&head);
-    let len_bytes = data.saturating_add(pages.saturating_mul(memory.page_size().bytes()));
+    let len_bytes = data.saturating_add(numbered_pages.saturating_mul(memory.page_size().bytes()));
     if arch.word() == Width::W32 && len_bytes > u64::from(u32::MAX) {
         return Err(ConvertError::TooLarge { len_bytes });
     }

@@ -13,6 +13,7 @@
 //!   buffer; [`header`] the dump header of a dump device.
 //! * [`machine`] puts a small crashed machine together, and knows the truth about it: processes,
 //!   registers, the addresses of every page. [`machines`] has the ready-made ones.
+//! * [`examples`] are the dumps that the description of the formats works through.
 //! * [`big`] streams machines of realistic size into a file, for demos and benchmarks.
 //!
 //! ```
@@ -28,11 +29,16 @@
 
 #![forbid(unsafe_code)]
 
+pub mod big;
 mod bytes;
 pub mod elf;
+pub mod examples;
 pub mod header;
+pub mod machine;
+pub mod machines;
 pub mod minidump;
 pub mod msgbuf;
+pub mod random;
 pub mod tables;
 
 /// Architecture of a machine.

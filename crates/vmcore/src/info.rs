@@ -26,7 +26,7 @@ use crate::pages::{self, PageMap};
 use crate::session::{KernelMatch, Session};
 use crate::translation::WindowKind;
 use serde::Serialize;
-use vmcore_format::addr::{PhysRange, VirtAddr};
+use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::header::DirectMap;
 
@@ -179,9 +179,11 @@ fn log_info(log: &Log) -> LogInfo {
 pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
     let size = dump.memory().page_size();
     if let Some(sparse) = dump.memory().sparse() {
-        let range = |range: &vmcore_format::dump_avail::NumberedRange| PhysRange {
-            start: size.base(range.first),
-            end: size.base(range.end),
+        let range = |range: &vmcore_format::dump_avail::NumberedRange| {
+            let (start, end) = (size.base(range.first), size.base(range.end));
+            // No address is behind a range up to the last one.
+            let end = if end < start { PhysAddr(u64::MAX) } else { end };
+            PhysRange { start, end }
         };
         return sparse.numbering().ranges().iter().map(range).collect();
     }
@@ -190,7 +192,15 @@ pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
         .segments()
         .map(|segments| segments.segments())
         .unwrap_or_default();
-    segments.iter().map(|segment| segment.range).collect()
+    // One range may be several segments.
+    let mut ram: Vec<PhysRange> = Vec::new();
+    for range in segments.iter().map(|segment| segment.range) {
+        match ram.last_mut() {
+            Some(last) if last.end == range.start => last.end = range.end,
+            _ => ram.push(range),
+        }
+    }
+    ram
 }
 
 fn count_pages(session: &Session) -> Result<PageCounts, Absence> {

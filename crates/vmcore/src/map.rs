@@ -16,7 +16,7 @@
 //! ```
 
 use crate::info;
-use crate::memory::Absence;
+use crate::memory::{Absence, PhysSegment};
 use crate::pages::{self, Page, PageMap};
 use crate::session::Session;
 use serde::Serialize;
@@ -126,6 +126,10 @@ pub fn map(session: &Session, cells: u64) -> Result<MemoryMap, Absence> {
             pages::all(memory).for_each(|(pfn, offset)| canvas.add(pfn, offset, kind));
         }
     }
+    if let Some(segments) = memory.segments() {
+        let segments = segments.segments().iter();
+        segments.for_each(|segment| canvas.add_truncated(segment));
+    }
     Ok(canvas.finish(page_map.as_ref()))
 }
 
@@ -187,15 +191,8 @@ impl Canvas {
                 ..Kinds::default()
             },
         };
-        if self
-            .ranges
-            .get(self.current)
-            .is_none_or(|range| !range.range.contains(pa))
-        {
-            self.current = self.ranges.partition_point(|range| range.range.end <= pa);
-        }
         let (size, cell_pages) = (self.size, self.cell_pages);
-        let Some(range) = self.ranges.get_mut(self.current) else {
+        let Some(range) = self.range_of(pa) else {
             return;
         };
         range.pages.add(kind);
@@ -204,6 +201,41 @@ impl Canvas {
         if let Some(cell) = cell.and_then(|cell| range.cells.get_mut(cell)) {
             cell.add(kind);
         }
+    }
+
+    /// Adds the pages of a full dump that its file does not have at all.
+    fn add_truncated(&mut self, segment: &PhysSegment) {
+        let (size, cell_pages) = (self.size, self.cell_pages);
+        let all = size.pages(segment.file_bytes);
+        let have = size.pages(segment.present_bytes);
+        let Some(range) = self.range_of(segment.range.start).filter(|_| have < all) else {
+            return;
+        };
+        let start = segment.range.start.checked_sub(start_page(range, size));
+        let before = start.unwrap_or(0) >> size.shift();
+        let (first, end) = (before + have, before + all);
+        range.pages.truncated += end - first;
+        let first_cell = usize::try_from(first / cell_pages).unwrap_or(usize::MAX);
+        let cells = range.cells.iter_mut().enumerate().skip(first_cell);
+        for (number, cell) in cells {
+            let cell_first = number as u64 * cell_pages;
+            if cell_first >= end {
+                break;
+            }
+            cell.truncated += end.min(cell_first + cell_pages) - first.max(cell_first);
+        }
+    }
+
+    /// The range that holds `pa`, or follows it.
+    fn range_of(&mut self, pa: PhysAddr) -> Option<&mut RangeMap> {
+        if self
+            .ranges
+            .get(self.current)
+            .is_none_or(|range| !range.range.contains(pa))
+        {
+            self.current = self.ranges.partition_point(|range| range.range.end <= pa);
+        }
+        self.ranges.get_mut(self.current)
     }
 
     fn finish(self, page_map: Option<&PageMap<'_>>) -> MemoryMap {

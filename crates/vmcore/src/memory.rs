@@ -166,13 +166,6 @@ impl Memory {
         }
     }
 
-    /// Reads at `pa`, not beyond its page; the whole of `buf` must fit into the page.
-    #[inline]
-    pub(crate) fn read_in_page(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<(), Absence> {
-        let offset = self.locate(pa)?;
-        self.read_file(pa, offset, buf)
-    }
-
     /// Reads file bytes that belong to the memory at `pa`.
     #[inline]
     pub(crate) fn read_file(
@@ -213,10 +206,23 @@ impl Memory {
             let Some(part) = buf.get_mut(done..done + len) else {
                 break;
             };
-            if let Err(absence) = self.read_in_page(at, part) {
+            let offset = match self.locate(at) {
+                Ok(offset) => offset,
+                Err(absence) => return (done, Some(absence)),
+            };
+            let (read, kind) = match self.source.read_at(offset.0, part) {
+                Ok(read) => (read, None),
+                Err(error) => (0, Some(error.kind())),
+            };
+            done += read;
+            if read < len {
+                let offset = FileOffset(offset.0 + read as u64);
+                let absence = match kind {
+                    Some(kind) => Absence::Io { offset, kind },
+                    None => self.truncated(PhysAddr(at.0 + read as u64), offset),
+                };
                 return (done, Some(absence));
             }
-            done += len;
         }
         (done, None)
     }
@@ -228,6 +234,15 @@ impl Memory {
     pub fn page(&self, pfn: Pfn) -> Result<Bytes<'_>, Absence> {
         let pa = self.page_size.base(pfn);
         let offset = self.locate(pa)?;
+        let len = usize::try_from(self.page_size.bytes()).unwrap_or(usize::MAX);
+        if self.contiguous(pa, len) < len {
+            // A full dump's range ends inside the page; another one may go on.
+            let mut bytes = vec![0; len];
+            return match self.read(pa, &mut bytes) {
+                (_, None) => Ok(Bytes::Chunk(bytes.into())),
+                (_, Some(absence)) => Err(absence),
+            };
+        }
         let end = offset.0.saturating_add(self.page_size.bytes());
         match self.source.bytes(offset.0..end) {
             Ok(Some(bytes)) => Ok(bytes),
@@ -270,19 +285,19 @@ impl Tables for Memory {
     #[inline]
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
         let offset = self.entry_offset(table, index, width)?;
-        let at = PhysAddr(match table {
-            TableRef::At(pa) => pa.0,
-            TableRef::Section => 0,
-        });
+        let read = |buf: &mut [u8]| match table {
+            TableRef::At(pa) => self.read_file(pa, offset, buf),
+            TableRef::Section => self.read_file(PhysAddr(0), offset, buf).map_err(in_section),
+        };
         match width {
             Width::W64 => {
                 let mut raw = [0; 8];
-                self.read_file(at, offset, &mut raw)?;
+                read(&mut raw)?;
                 Ok(self.endian.u64(raw))
             }
             Width::W32 => {
                 let mut raw = [0; 4];
-                self.read_file(at, offset, &mut raw)?;
+                read(&mut raw)?;
                 Ok(u64::from(self.endian.u32(raw)))
             }
         }
@@ -297,17 +312,25 @@ impl Tables for Memory {
         buf: &'b mut [u8],
     ) -> Result<&'b [u8], Absence> {
         let offset = self.entry_offset(table, first, width)?;
-        let len = count * width.bytes();
-        if let Some(mapped) = self.source.mapped(offset.0..offset.0.saturating_add(len)) {
+        let len = usize::try_from(count * width.bytes()).unwrap_or(usize::MAX);
+        let no_room = Absence::Io {
+            offset,
+            kind: io::ErrorKind::OutOfMemory,
+        };
+        if let TableRef::At(pa) = table {
+            let start = PhysAddr(pa.0.wrapping_add(first * width.bytes()));
+            if self.contiguous(start, len) < len {
+                // What follows in the file is another page's.
+                let buf = buf.get_mut(..len).ok_or(no_room)?;
+                let (read, _) = self.read(start, buf);
+                return Ok(buf.get(..read).unwrap_or_default());
+            }
+        }
+        let end = offset.0.saturating_add(len as u64);
+        if let Some(mapped) = self.source.mapped(offset.0..end) {
             return Ok(mapped);
         }
-        let buf = usize::try_from(len)
-            .ok()
-            .and_then(|len| buf.get_mut(..len))
-            .ok_or(Absence::Io {
-                offset,
-                kind: io::ErrorKind::OutOfMemory,
-            })?;
+        let buf = buf.get_mut(..len).ok_or(no_room)?;
         // A table that the file's end cuts gives the entries that are there.
         match self.source.read_positional(offset.0, buf) {
             Ok(read) => Ok(buf.get(..read).unwrap_or_default()),
@@ -316,5 +339,16 @@ impl Tables for Memory {
                 kind: error.kind(),
             }),
         }
+    }
+}
+
+/// The section of page tables is no page: it can only be cut as a whole.
+#[cold]
+fn in_section(absence: Absence) -> Absence {
+    match absence {
+        Absence::Truncated { .. } => Absence::SectionTruncated {
+            section: Section::PageTables,
+        },
+        other => other,
     }
 }

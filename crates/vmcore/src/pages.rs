@@ -19,6 +19,7 @@
 mod present;
 
 pub use present::PresentRun;
+pub(crate) use present::{Census, census};
 
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
@@ -32,14 +33,16 @@ use vmcore_format::paging::{
     Riscv64, Visitor, WalkError,
 };
 
-/// Table loads that are always allowed, and how many there may be for each page of the dump: each
-/// real page table is named once, or a few times where address spaces share it.
-const TABLE_LOADS_BASE: u64 = 1 << 16;
+/// Table loads that are always allowed, and how many there may be for each page of the file: each
+/// real page table is named once, or a few times where address spaces share it. Tables that the
+/// file lacks are named, too: at most one for each so many pages of the dump.
+const TABLE_LOADS_BASE: u64 = 1 << 12;
 const TABLE_LOADS_PER_PAGE: u64 = 4;
-/// Work on mappings that is always allowed, and for each page of RAM; a mapping costs 1, and 1 for
-/// each 64 small pages in it. A kernel maps its RAM once or twice.
-const MAPPING_WORK_BASE: u64 = 1 << 24;
-const MAPPING_WORK_PER_PAGE: u64 = 16;
+const PAGES_PER_ABSENT_TABLE: u64 = 64;
+/// Work on mappings that is always allowed, and for each page of RAM: see [`Census::work`]. A
+/// kernel maps its RAM once or twice.
+const MAPPING_WORK_BASE: u64 = 1 << 18;
+const MAPPING_WORK_PER_PAGE: u64 = 4;
 /// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
@@ -101,79 +104,90 @@ pub fn visit_mappings(
     let memory = space.memory();
     let mut summary = VisitSummary::default();
     let pages = present::page_count(memory)?;
-    let budget = TABLE_LOADS_PER_PAGE * pages + TABLE_LOADS_BASE;
-    let ram_pages = memory
-        .sparse()
-        .map_or(pages, |sparse| sparse.numbering().total_pages());
-    let work = ram_pages.max(pages).saturating_mul(MAPPING_WORK_PER_PAGE);
-    let mut work_left = work.saturating_add(MAPPING_WORK_BASE);
+    let in_file = pages.min(memory.page_size().pages(memory.source().len()));
+    let table_loads =
+        TABLE_LOADS_BASE + TABLE_LOADS_PER_PAGE * in_file + pages / PAGES_PER_ABSENT_TABLE;
+    let mut adapter = Adapter {
+        memory,
+        visitor,
+        summary: &mut summary,
+        work_left: MAPPING_WORK_BASE + MAPPING_WORK_PER_PAGE * present::described(memory)?,
+        failed: Ok(()),
+    };
     for window in space.translation().windows() {
-        match &window.kind {
-            WindowKind::Linear(_) => {}
-            WindowKind::Segments(segments) => {
-                for segment in segments {
-                    let prot = Prot {
-                        write: segment.p_flags & PF_W != 0,
-                        execute: segment.p_flags & PF_X != 0,
-                    };
-                    let mapping = Mapping {
-                        va: VirtAddr(segment.p_vaddr),
-                        pa: PhysAddr(segment.p_paddr),
-                        len_bytes: segment.p_memsz,
-                        prot,
-                    };
-                    if visitor.mapping(mapping).is_break() {
-                        return Ok(summary);
-                    }
-                }
-            }
+        let flow = match &window.kind {
+            WindowKind::Linear(_) => ControlFlow::Continue(()),
+            WindowKind::Segments(segments) => segments.iter().try_for_each(|segment| {
+                let prot = Prot {
+                    write: segment.p_flags & PF_W != 0,
+                    execute: segment.p_flags & PF_X != 0,
+                };
+                adapter.mapping(Mapping {
+                    va: VirtAddr(segment.p_vaddr),
+                    pa: PhysAddr(segment.p_paddr),
+                    len_bytes: segment.p_memsz,
+                    prot,
+                })
+            }),
             WindowKind::Radix { mode, radix } => {
-                let size_shift = memory.page_size().shift();
-                let mut adapter = Adapter {
-                    visitor,
-                    summary: &mut summary,
-                    work_left: &mut work_left,
-                    size_shift,
-                };
-                let mut budget = Budget {
-                    table_loads: budget,
-                };
+                let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
                 let len = usize::try_from(page).unwrap_or(0) * MAX_LEVELS;
                 let mut buf = vec![0; len];
                 let flow = with_paging!(*mode, P => {
                     paging::visit::<P, _>(radix, memory, &mut buf, &mut budget, &mut adapter)
                 });
-                summary.budget_exhausted |=
-                    flow.is_break() && (budget.table_loads == 0 || work_left == 0);
+                adapter.summary.budget_exhausted |= flow.is_break() && budget.table_loads == 0;
+                flow
             }
+        };
+        adapter.failed?;
+        if flow.is_break() {
+            break;
         }
     }
     Ok(summary)
 }
 
-/// Passes what the descent finds on to a [`MappingVisitor`].
+/// Passes what the descent finds on to a [`MappingVisitor`], and stops where it is too much.
 struct Adapter<'a, V> {
+    memory: &'a Memory,
     visitor: &'a mut V,
     summary: &'a mut VisitSummary,
-    work_left: &'a mut u64,
-    size_shift: u32,
+    work_left: u64,
+    failed: Result<(), Absence>,
+}
+
+impl<V: MappingVisitor> Adapter<'_, V> {
+    #[inline]
+    fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
+        let work = if mapping.len_bytes == self.memory.page_size().bytes() {
+            1
+        } else {
+            match census(self.memory, mapping) {
+                Ok(census) => census.work(),
+                Err(absence) => {
+                    self.failed = Err(absence);
+                    return ControlFlow::Break(());
+                }
+            }
+        };
+        let Some(left) = self.work_left.checked_sub(work) else {
+            self.summary.budget_exhausted = true;
+            return ControlFlow::Break(());
+        };
+        self.work_left = left;
+        self.visitor.mapping(mapping)
+    }
 }
 
 impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
     #[inline]
     fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
-        let len_bytes = leaf.len_bytes();
-        *self.work_left = self
-            .work_left
-            .saturating_sub(1 + (len_bytes >> (self.size_shift + 6)));
-        if *self.work_left == 0 {
-            return ControlFlow::Break(());
-        }
-        self.visitor.mapping(Mapping {
+        self.mapping(Mapping {
             va,
             pa: leaf.pa,
-            len_bytes,
+            len_bytes: leaf.len_bytes(),
             prot: leaf.prot,
         })
     }
@@ -190,7 +204,8 @@ impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
     }
 }
 
-/// The parts of a mapping that are in the dump, in ascending order.
+/// The parts of a mapping that are in the dump, in ascending order; of a full dump, those in its
+/// file.
 pub fn present_runs(
     memory: &Memory,
     mapping: Mapping,
@@ -205,6 +220,15 @@ pub fn present_runs(
 /// Returns an error if the bitmap cannot be read.
 pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
     present::page_count(memory)
+}
+
+/// Pages that have a number in [`PresentRun`] and [`Chunk`]: those of [`page_count`], but of a full
+/// dump only those in its file.
+///
+/// # Errors
+/// Returns an error if the bitmap cannot be read.
+pub fn numbered_page_count(memory: &Memory) -> Result<u64, Absence> {
+    present::numbered(memory)
 }
 
 /// Pages of the file that hold nothing but zeros. Reads them all.
@@ -231,11 +255,12 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 /// A page as [`scan`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct ScannedPage<'a> {
-    /// Its number; `None` for a set bit that is no page of any RAM range.
-    pub pfn: Option<Pfn>,
+    /// Where its first byte is in memory; `None` for a set bit that is no page of any RAM range.
+    pub pa: Option<PhysAddr>,
     /// Where it starts in the file.
     pub offset: FileOffset,
-    /// Its bytes; fewer than a page at the end of a truncated file.
+    /// Its bytes; fewer than a page at the ends of a full dump's range, and at the end of a
+    /// truncated file.
     pub bytes: &'a [u8],
 }
 
@@ -249,14 +274,14 @@ pub fn scan(
     mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
 ) -> Result<(), Absence> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
-    let mut buf = vec![0; SCAN_BYTES];
+    let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
-        let mut pfns = present::pages_of(memory, &extent);
+        let mut pages = present::pages_of(memory, &extent);
         let flow = chunks_of(memory, &extent, &mut buf, |chunk| {
             let mut offset = chunk.offset;
             for bytes in chunk.bytes.chunks(page) {
-                let pfn = pfns.next().and_then(|(pfn, _)| pfn);
-                on_page(ScannedPage { pfn, offset, bytes })?;
+                let pa = pages.next().and_then(|(pa, _)| pa);
+                on_page(ScannedPage { pa, offset, bytes })?;
                 offset.0 += bytes.len() as u64;
             }
             ControlFlow::Continue(())
@@ -287,13 +312,21 @@ pub fn scan_chunks(
     memory: &Memory,
     mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
 ) -> Result<(), Absence> {
-    let mut buf = vec![0; SCAN_BYTES];
+    let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
         if chunks_of(memory, &extent, &mut buf, &mut on_chunk)?.is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// Room for a chunk, or for all pages of a small dump.
+fn scan_buffer(memory: &Memory) -> Vec<u8> {
+    let page = memory.page_size();
+    let all = page.round_up(memory.source().len());
+    let len = all.and_then(|all| usize::try_from(all).ok());
+    vec![0; len.map_or(SCAN_BYTES, |len| len.min(SCAN_BYTES))]
 }
 
 /// Reads one extent, up to its end or the file's.
@@ -307,8 +340,8 @@ fn chunks_of(
     let mut number = extent.first_page;
     while at < extent.end {
         let want = usize::try_from(extent.end.0 - at.0)
-            .unwrap_or(SCAN_BYTES)
-            .min(SCAN_BYTES);
+            .unwrap_or(buf.len())
+            .min(buf.len());
         let part = buf.get_mut(..want).unwrap_or_default();
         let read = memory
             .source()
@@ -337,18 +370,21 @@ fn chunks_of(
     Ok(ControlFlow::Continue(()))
 }
 
-/// Every page and where it starts in the file, in the order of the file.
+/// Every numbered page and where it starts in the file, in the order of the file.
 pub fn all(memory: &Memory) -> impl Iterator<Item = (Option<Pfn>, FileOffset)> + '_ {
-    present::extents(memory)
+    let size = memory.page_size();
+    let pages = present::extents(memory)
         .unwrap_or_default()
         .into_iter()
-        .flat_map(|extent| present::pages_of(memory, &extent))
+        .flat_map(|extent| present::pages_of(memory, &extent));
+    pages.map(move |(pa, offset)| (pa.map(|pa| size.pfn(pa)), offset))
 }
 
-/// The page that holds file offset `offset`, which lies among the pages, and where it starts.
+/// The page that holds file offset `offset`, which lies among the pages: where its first byte is in
+/// memory, and in the file.
 #[must_use]
-pub fn page_at(memory: &Memory, offset: FileOffset) -> Option<(Option<Pfn>, FileOffset)> {
-    present::at(memory, offset).map(|(_, pfn, start)| (pfn, start))
+pub fn page_at(memory: &Memory, offset: FileOffset) -> Option<(Option<PhysAddr>, FileOffset)> {
+    present::at(memory, offset).map(|(_, pa, start)| (pa, start))
 }
 
 /// Every page of the dump with all its known virtual addresses.
@@ -397,7 +433,7 @@ impl<'a> PageMap<'a> {
     /// Returns an error if the bitmap cannot be read.
     pub fn build(space: AddressSpace<'a>) -> Result<Self, Absence> {
         let memory = space.memory();
-        let pages = present::page_count(memory)?;
+        let pages = present::numbered(memory)?;
         let direct_map =
             space
                 .translation()
@@ -437,6 +473,7 @@ impl<'a> PageMap<'a> {
     /// Adds a mapping of pages that lie together in the file; breaks off at the limit.
     fn add(&mut self, run: PresentRun, mapping: Mapping, limit: u64) -> ControlFlow<()> {
         let size = self.memory.page_size();
+        let first_va = run.va.0.wrapping_sub(run.skipped_bytes);
         for page in 0..run.len_pages {
             if self.nodes.len() as u64 >= limit {
                 self.is_cut_short = true;
@@ -459,7 +496,7 @@ impl<'a> PageMap<'a> {
                 last.next = node;
             }
             *last = node;
-            let va = run.va.0.wrapping_add(page << size.shift());
+            let va = first_va.wrapping_add(page << size.shift());
             self.nodes.push(Node {
                 va,
                 prot: mapping.prot,
@@ -487,7 +524,7 @@ impl<'a> PageMap<'a> {
         self.is_cut_short
     }
 
-    /// How many pages the dump has by its headers and bitmap.
+    /// How many pages there are: see [`numbered_page_count`].
     #[must_use]
     pub fn len(&self) -> usize {
         self.heads.len()
@@ -509,7 +546,8 @@ impl<'a> PageMap<'a> {
     /// The page that holds file offset `offset`, which lies among the pages.
     #[must_use]
     pub fn page_at(&self, offset: FileOffset) -> Option<Page<'_>> {
-        let (number, pfn, start) = present::at(self.memory, offset)?;
+        let (number, pa, start) = present::at(self.memory, offset)?;
+        let pfn = pa.map(|pa| self.memory.page_size().pfn(pa));
         self.page(usize::try_from(number).ok()?, pfn, start)
     }
 
@@ -552,7 +590,9 @@ impl MappingVisitor for Builder<'_> {
             }
         });
         let named = map.memory.page_size().pages(mapping.len_bytes);
-        map.absent_pages += named.saturating_sub(present);
+        map.absent_pages = map
+            .absent_pages
+            .saturating_add(named.saturating_sub(present));
         *failed = failed.and(result);
         flow
     }

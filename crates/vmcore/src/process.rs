@@ -34,7 +34,9 @@ use vmcore_format::addr::VirtAddr;
 /// `MAXCOMLEN` + 1: bytes of `p_comm` and `td_name`.
 const NAME_LEN: usize = 20;
 /// The most processes, and threads in all, that are listed.
-const MAX_ITEMS: usize = 1_000_000;
+const MAX_ITEMS: u64 = 1_000_000;
+/// No `struct proc` or `struct thread` is smaller: a dump has fewer of them than so many bytes.
+const MIN_ITEM_BYTES: u64 = 256;
 /// Below this `__FreeBSD_version` zombies have a list of their own.
 const ZOMBPROC_GONE: i32 = 1_300_042;
 /// The most slots of the pid hash that are looked at.
@@ -111,11 +113,15 @@ impl Process {
 pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
     let space = session.space()?;
     let constants = Constants::read(session)?;
+    let dump_bytes = session.dump().memory().source().len();
     let mut walk = Walk {
         space,
+        max_items: usize::try_from((dump_bytes / MIN_ITEM_BYTES).min(MAX_ITEMS)).unwrap_or(0),
+        hash_slots: (dump_bytes / space.word().bytes()).min(MAX_HASH_SLOTS),
         constants,
         pcbs: PcbFinder::new(session, &constants)?,
         seen: HashSet::new(),
+        chained: HashSet::new(),
         threads: 0,
         list: ProcessList {
             processes: Vec::new(),
@@ -145,10 +151,14 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
 
 struct Walk<'a> {
     space: AddressSpace<'a>,
+    max_items: usize,
+    hash_slots: u64,
     constants: Constants,
     pcbs: PcbFinder<'a>,
     /// Processes and threads that were listed.
     seen: HashSet<VirtAddr>,
+    /// Processes that were found by the pid hash: each is in one chain.
+    chained: HashSet<VirtAddr>,
     threads: usize,
     list: ProcessList,
 }
@@ -166,7 +176,7 @@ impl Walk<'_> {
     /// Follows a list of processes from `first` by the link at `link`.
     fn processes(&mut self, first: VirtAddr, link: u64, zombie: bool) {
         let mut next = first;
-        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && self.seen.insert(next) {
+        while next.0 != 0 && self.list.processes.len() < self.max_items && self.seen.insert(next) {
             if let Err(fault) = self.process(next, zombie) {
                 self.problem(&format!("process list at {next}"), &fault);
                 return;
@@ -205,7 +215,7 @@ impl Walk<'_> {
         let mut next = self
             .space
             .read_pointer(Self::member(process.address, constants.p_threads))?;
-        while next.0 != 0 && self.threads < MAX_ITEMS && self.seen.insert(next) {
+        while next.0 != 0 && self.threads < self.max_items && self.seen.insert(next) {
             self.threads += 1;
             let thread = self.thread(next)?;
             process.threads.push(thread);
@@ -255,7 +265,7 @@ impl Walk<'_> {
             (Err(fault), _) | (_, Err(fault)) => return self.problem("pidhashtbl", &fault),
         };
         let zombies = self.list.problems.is_empty();
-        for slot in 0..=mask.min(MAX_HASH_SLOTS) {
+        for slot in 0..=mask.min(self.hash_slots) {
             match self.space.read_pointer(Self::member(table, slot * word)) {
                 // A chain through the living goes on behind them.
                 Ok(first) => self.hash_chain(first, link, zombies),
@@ -266,8 +276,8 @@ impl Walk<'_> {
 
     fn hash_chain(&mut self, first: VirtAddr, link: u64, zombies: bool) {
         let mut next = first;
-        let mut chain = HashSet::new();
-        while next.0 != 0 && self.list.processes.len() < MAX_ITEMS && chain.insert(next) {
+        while next.0 != 0 && self.list.processes.len() < self.max_items && self.chained.insert(next)
+        {
             if self.seen.insert(next)
                 && let Err(fault) = self.process(next, zombies)
             {

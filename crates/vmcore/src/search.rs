@@ -133,7 +133,7 @@ fn pointer(value: u64, word: Width, endian: Endian) -> Vec<u8> {
 
 /// Attaches the addresses to a place in the file.
 fn located(memory: &Memory, map: Option<&PageMap<'_>>, offset: FileOffset) -> Match {
-    let Some((pfn, start)) = pages::page_at(memory, offset) else {
+    let Some((pa, start)) = pages::page_at(memory, offset) else {
         return Match {
             pa: None,
             offset,
@@ -150,9 +150,8 @@ fn located(memory: &Memory, map: Option<&PageMap<'_>>, offset: FileOffset) -> Ma
     for address in &mut addresses {
         address.0 = address.0.wrapping_add(inside);
     }
-    let pa = pfn.map(|pfn| PhysAddr(memory.page_size().base(pfn).0 + inside));
     Match {
-        pa,
+        pa: pa.map(|pa| PhysAddr(pa.0 + inside)),
         offset,
         addresses,
     }
@@ -173,55 +172,76 @@ struct Hits {
     offsets: Vec<FileOffset>,
 }
 
-impl Hits {
-    /// Takes a match at `from_page` bytes from the start of a page, if it is aligned.
-    fn take(&mut self, from_page: u64, offset: u64) {
-        if from_page & (self.align - 1) == 0 && !self.is_full() {
-            self.offsets.push(FileOffset(offset));
+/// Where bytes stand: in memory, as far as it matters for alignment, and in the file.
+#[derive(Clone, Copy)]
+struct Place {
+    address: u64,
+    offset: u64,
+}
+
+impl Place {
+    const fn further(self, bytes: usize) -> Self {
+        Self {
+            address: self.address.wrapping_add(bytes as u64),
+            offset: self.offset.wrapping_add(bytes as u64),
         }
     }
+}
 
+impl Hits {
     fn is_full(&self) -> bool {
         self.offsets.len() > self.limit
+    }
+
+    /// Takes the matches in `bytes`, which stand at `first`. A match that is not aligned may hide
+    /// one that is, so the search goes on at the next aligned place; any others do not overlap.
+    fn take(&mut self, finder: &Finder<'_>, bytes: &[u8], first: Place) {
+        let mut at = 0;
+        while !self.is_full()
+            && let Some(found) = bytes.get(at..).and_then(|rest| finder.find(rest))
+        {
+            at += found;
+            let place = first.further(at);
+            let misaligned = place.address % self.align;
+            if misaligned == 0 {
+                self.offsets.push(FileOffset(place.offset));
+            }
+            at += match self.align {
+                1 => finder.needle().len(),
+                align => usize::try_from(align - misaligned).unwrap_or(1),
+            };
+        }
     }
 }
 
 impl Scan<'_> {
     fn run(&mut self, memory: &Memory) -> Result<(), Absence> {
         let overlap = self.finder.needle().len() - 1;
-        let mut expected = None;
+        // Where the tail stands, and the address behind it.
+        let mut before: Option<(Place, PhysAddr)> = None;
         pages::scan(memory, |page| {
-            let follows = expected.is_some() && expected == page.pfn;
-            if follows && overlap > 0 {
-                self.across(page.offset, page.bytes, overlap);
+            let first = Place {
+                address: page.pa.map_or(0, |pa| pa.0),
+                offset: page.offset.0,
+            };
+            if let Some((tail, _)) = before.filter(|(_, end)| Some(*end) == page.pa) {
+                let start = page.bytes.get(..overlap.min(page.bytes.len()));
+                self.tail.extend_from_slice(start.unwrap_or_default());
+                self.hits.take(&self.finder, &self.tail, tail);
             }
-            self.inside(page.offset, page.bytes);
+            self.hits.take(&self.finder, page.bytes, first);
             let keep = page.bytes.len().saturating_sub(overlap);
             self.tail.clear();
             self.tail
                 .extend_from_slice(page.bytes.get(keep..).unwrap_or_default());
-            expected = page.pfn.and_then(|pfn| pfn.checked_add(1));
+            let end = page
+                .pa
+                .and_then(|pa| pa.checked_add(page.bytes.len() as u64));
+            before = end.map(|end| (first.further(keep), end));
             if self.hits.is_full() {
                 return ControlFlow::Break(());
             }
             ControlFlow::Continue(())
         })
-    }
-
-    fn inside(&mut self, offset: FileOffset, page: &[u8]) {
-        for at in self.finder.find_iter(page) {
-            self.hits.take(at as u64, offset.0 + at as u64);
-        }
-    }
-
-    /// Matches that begin in the page before, which lies before this one in the file too.
-    fn across(&mut self, offset: FileOffset, page: &[u8], overlap: usize) {
-        let before = self.tail.len();
-        self.tail
-            .extend_from_slice(page.get(..overlap.min(page.len())).unwrap_or_default());
-        for at in self.finder.find_iter(&self.tail) {
-            let from_page = (at as u64).wrapping_sub(before as u64);
-            self.hits.take(from_page, offset.0.wrapping_add(from_page));
-        }
     }
 }

@@ -145,7 +145,8 @@ impl<'a> AddressSpace<'a> {
     /// Returns why the first missing byte is missing; `buf` may have been changed before it.
     #[inline]
     pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), Fault> {
-        if self.left_in_page(va, buf.len()) == buf.len() {
+        // Nothing can be read from anywhere.
+        if !buf.is_empty() && self.left_in_page(va, buf.len()) == buf.len() {
             let (found, offset) = self.locate(va)?;
             let pa = found.leaf.pa;
             if self.memory.contiguous(pa, buf.len()) == buf.len() {

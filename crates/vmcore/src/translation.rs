@@ -274,9 +274,19 @@ impl Translation {
             (Arch::I386, _) => (PagingMode::I386, section(0, 4)),
             (Arch::Riscv64, _) => (PagingMode::Riscv64, section(0, 8)),
         };
+        // Entries behind the last address of a 32-bit kernel map nothing.
+        let last = VirtAddr(header.arch.va_max());
+        let shift = with_paging!(mode, P => P::shift(radix.level));
+        let reachable = last
+            .checked_sub(header.kernbase)
+            .map_or(0, |bytes| (bytes >> shift) + 1);
+        let radix = Radix {
+            entries: radix.entries.min(reachable),
+            ..radix
+        };
         let tables = Window {
             first: header.kernbase,
-            last: VirtAddr(header.arch.va_max()),
+            last,
             kind: WindowKind::Radix { mode, radix },
         };
         let direct = header
@@ -309,7 +319,7 @@ impl Translation {
     /// Returns why it leads nowhere.
     #[inline]
     pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-        let Some(window) = self.window_of(va) else {
+        let Some(window) = self.window(va) else {
             return Err(Fault::NoWindow { va });
         };
         match &window.kind {
@@ -336,7 +346,7 @@ impl Translation {
         va: VirtAddr,
         mut on_step: impl FnMut(PagingMode, Step),
     ) -> Result<Found, Fault> {
-        match self.window_of(va).map(|window| &window.kind) {
+        match self.window(va).map(|window| &window.kind) {
             Some(WindowKind::Radix { mode, radix }) => {
                 with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
                     .map(|leaf| Found { leaf, via: Via::PageTables })
@@ -346,8 +356,10 @@ impl Translation {
         }
     }
 
+    /// The window that translates `va`: the first one that covers it.
     #[inline]
-    fn window_of(&self, va: VirtAddr) -> Option<&Window> {
+    #[must_use]
+    pub fn window(&self, va: VirtAddr) -> Option<&Window> {
         self.windows
             .iter()
             .find(|window| window.first <= va && va <= window.last)

@@ -158,7 +158,8 @@ pub trait Tables {
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Self::Error>;
 
     /// Entries `first .. first + count` of `table` as raw bytes, borrowed from the memory itself or
-    /// read into `buf`, which has room for them.
+    /// read into `buf`, which has room for them. A table that ends early gives what it has;
+    /// [`Tables::entry`] says why there is no more.
     ///
     /// # Errors
     /// Returns an error if the memory of the table is not there.

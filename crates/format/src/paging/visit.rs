@@ -75,7 +75,7 @@ fn visit_offsets<P: Paging, T: Tables>(
     let shift = P::shift(radix.level);
     let mut first = bounds.0 >> shift;
     let end = radix.entries.min((bounds.1 >> shift) + 1);
-    while first < end {
+    while first < end && radix.va_at(first << shift).is_some() {
         let count = per_chunk.min(end - first);
         let chunk = Chunk { table: radix.top, first, count, level: radix.level, offset: 0, bounds };
         descend::<P, T>(radix, tables, chunk, buf, budget, visitor)?;
@@ -128,21 +128,19 @@ fn descend<P: Paging, T: Tables>(
     let Chunk { table, first, count, level, offset, .. } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
+    // Entries behind the last address map nothing, so nothing is missing there.
+    let missing = |index: u64, source: T::Error| {
+        let va = radix.va_at(offset + (index << P::shift(level)))?;
+        let error = WalkError::Table {
+            level,
+            table,
+            source,
+        };
+        Some((va, error))
+    };
     let entries = match tables.load(table, first, count, P::ENTRY, own) {
         Ok(entries) => entries,
-        Err(source) => {
-            let va = radix
-                .va_at(offset + (first << P::shift(level)))
-                .unwrap_or(VirtAddr(u64::MAX));
-            return visitor.unreadable(
-                va,
-                WalkError::Table {
-                    level,
-                    table,
-                    source,
-                },
-            );
-        }
+        Err(source) => return tell(visitor, missing(first, source)),
     };
     for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
         if raw == 0 {
@@ -168,7 +166,23 @@ fn descend<P: Paging, T: Tables>(
             }
         }
     }
+    // A table that the dump's end cuts has given the entries that are there.
+    let given = entries.len() as u64 / P::ENTRY.bytes();
+    if given < count
+        && let Err(source) = tables.entry(table, first + given, P::ENTRY)
+    {
+        return tell(visitor, missing(first + given, source));
+    }
     ControlFlow::Continue(())
+}
+
+fn tell<E>(
+    visitor: &mut impl Visitor<E>,
+    missing: Option<(VirtAddr, WalkError<E>)>,
+) -> ControlFlow<()> {
+    missing.map_or(ControlFlow::Continue(()), |(va, error)| {
+        visitor.unreadable(va, error)
+    })
 }
 
 /// The entries of a loaded run. Every architecture here keeps its tables little-endian.

@@ -24,7 +24,7 @@ pub(super) fn pages(
     mut on_progress: impl FnMut(u64, u64),
 ) -> Result<Copied, ConvertError> {
     let size = memory.page_size();
-    let all = pages::page_count(memory)? << size.shift();
+    let all = pages::numbered_page_count(memory)? << size.shift();
     let mut copied = Copied {
         end: data,
         pages: 0,

@@ -175,7 +175,7 @@ impl Encoder {
         let segment = Segment {
             p_type: PT_LOAD,
             p_flags: PF_R | flag(load.prot.write, PF_W) | flag(load.prot.execute, PF_X),
-            p_offset: data + (load.number << page_size.shift()),
+            p_offset: data + (load.number << page_size.shift()) + load.skipped_bytes,
             p_vaddr: load.va.0,
             p_paddr: load.pa.0,
             p_filesz: load.len_bytes,

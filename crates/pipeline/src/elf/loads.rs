@@ -23,6 +23,8 @@ pub(super) struct Load {
     pub(super) prot: Prot,
     /// Number of its first page in the dump.
     pub(super) number: u64,
+    /// Bytes of that page in front of it.
+    pub(super) skipped_bytes: u64,
     /// Bytes that the dump's file has of it.
     pub(super) len_bytes: u64,
 }
@@ -56,7 +58,8 @@ impl<'a> Loads<'a> {
         let mut segments = 0;
         self.each(|load| {
             segments += 1;
-            for number in load.number..load.number + page_size.pages(load.len_bytes) {
+            let pages = page_size.pages(load.skipped_bytes + load.len_bytes);
+            for number in load.number..load.number + pages {
                 let word = usize::try_from(number / 64).ok();
                 if let Some(word) = word.and_then(|word| reached.get_mut(word)) {
                     *word |= 1 << (number % 64);
@@ -83,12 +86,12 @@ impl<'a> Loads<'a> {
             .map_or(VirtAddr(0), |window| window.first);
         match self.direct_map {
             Some(map) if map.base < tables_first => {
-                merge.direct_map(map);
+                self.direct_map(&mut merge, map);
                 self.kernel_map(&mut merge)?;
             }
             Some(map) => {
                 self.kernel_map(&mut merge)?;
-                merge.direct_map(map);
+                self.direct_map(&mut merge, map);
             }
             None => self.kernel_map(&mut merge)?,
         }
@@ -100,11 +103,7 @@ impl<'a> Loads<'a> {
         let memory = self.space.memory();
         let mut failed = Ok(());
         pages::visit_mappings(self.space, &mut |mapping: Mapping| {
-            // Where both cover an address, reads take the direct map if it is tried first.
-            let shadowed = self
-                .direct_map
-                .is_some_and(|map| map.base <= mapping.va && mapping.va < map.end);
-            if !shadowed {
+            if !self.is_linear(mapping.va) {
                 let runs = pages::present_runs(memory, mapping, |run| {
                     merge.add(run, mapping.prot);
                 });
@@ -113,6 +112,37 @@ impl<'a> Loads<'a> {
             ControlFlow::Continue(())
         })?;
         failed
+    }
+
+    /// The direct map, page by page in the order of the file.
+    fn direct_map(&self, merge: &mut Merge<'_, impl FnMut(Load)>, map: DirectMap) {
+        let memory = self.space.memory();
+        let size = memory.page_size();
+        for ((pfn, offset), number) in pages::all(memory).zip(0..) {
+            let Some(pa) = pfn.map(|pfn| size.base(pfn)) else {
+                continue;
+            };
+            let Some(va) = map.virt_of(pa).filter(|va| self.is_linear(*va)) else {
+                continue;
+            };
+            let run = PresentRun {
+                va,
+                pa,
+                len_bytes: size.bytes(),
+                len_pages: 1,
+                skipped_bytes: 0,
+                number,
+                offset,
+            };
+            merge.add(run, DIRECT_MAP_PROT);
+        }
+        merge.flush();
+    }
+
+    /// Whether the direct map translates `va`: windows may cover each other, and the first decides.
+    fn is_linear(&self, va: VirtAddr) -> bool {
+        let window = self.space.translation().window(va);
+        window.is_some_and(|window| matches!(window.kind, WindowKind::Linear(_)))
     }
 }
 
@@ -134,40 +164,21 @@ impl<'m, F: FnMut(Load)> Merge<'m, F> {
 
     fn add(&mut self, run: PresentRun, prot: Prot) {
         if let Some((pending, pending_prot)) = &mut self.pending {
-            let pages = pending.len_pages;
-            let bytes = pages << self.memory.page_size().shift();
+            let bytes = pending.len_bytes;
             if *pending_prot == prot
+                && run.skipped_bytes == 0
                 && pending.va.checked_add(bytes) == Some(run.va)
                 && pending.pa.checked_add(bytes) == Some(run.pa)
                 && pending.offset.checked_add(bytes) == Some(run.offset)
-                && pending.number + pages == run.number
+                && pending.number + pending.len_pages == run.number
             {
                 pending.len_pages += run.len_pages;
+                pending.len_bytes += run.len_bytes;
                 return;
             }
         }
         self.flush();
         self.pending = Some((run, prot));
-    }
-
-    /// The direct map, page by page in the order of the file.
-    fn direct_map(&mut self, map: DirectMap) {
-        let size = self.memory.page_size();
-        for ((pfn, offset), number) in pages::all(self.memory).zip(0..) {
-            let Some(pa) = pfn.map(|pfn| size.base(pfn)) else {
-                continue;
-            };
-            let Some(va) = map.virt_of(pa) else { continue };
-            let run = PresentRun {
-                va,
-                pa,
-                len_pages: 1,
-                number,
-                offset,
-            };
-            self.add(run, DIRECT_MAP_PROT);
-        }
-        self.flush();
     }
 
     /// Hands out what is pending, as far as the file has it.
@@ -177,13 +188,14 @@ impl<'m, F: FnMut(Load)> Merge<'m, F> {
         };
         let file_len = FileOffset(self.memory.source().len());
         let have = file_len.checked_sub(run.offset).unwrap_or(0);
-        let len_bytes = have.min(run.len_pages << self.memory.page_size().shift());
+        let len_bytes = have.min(run.len_bytes);
         if len_bytes > 0 {
             (self.on_load)(Load {
                 va: run.va,
                 pa: run.pa,
                 prot,
                 number: run.number,
+                skipped_bytes: run.skipped_bytes,
                 len_bytes,
             });
         }

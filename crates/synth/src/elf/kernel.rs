@@ -5,7 +5,8 @@ use super::{
     section_header_len,
 };
 use crate::Arch;
-use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word, round_up};
+use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word};
+use crate::random::Random;
 
 /// `ELFOSABI_FREEBSD`.
 const OSABI_FREEBSD: u8 = 9;
@@ -119,6 +120,7 @@ struct Stored {
     sh_size: u64,
     sh_link: u32,
     sh_info: u32,
+    sh_addralign: u64,
     sh_entsize: u64,
 }
 
@@ -136,11 +138,14 @@ impl Strings {
 }
 
 impl Kernel {
-    /// A kernel without contents; its build id is made of its architecture's name.
+    /// A kernel without contents; its build id is made up, one for each architecture.
     #[must_use]
     pub fn new(arch: Arch, base: u64) -> Self {
-        let mut build_id = arch.magic_name().as_bytes().to_vec();
-        build_id.resize(20, 0xb1);
+        let mut random = Random::new(u64::from(arch.e_machine()));
+        let mut build_id: Vec<u8> = (0..3)
+            .flat_map(|_| random.next_number().to_le_bytes())
+            .collect();
+        build_id.truncate(20);
         Self {
             arch,
             base,
@@ -437,6 +442,7 @@ impl Stored {
             sh_size: 0,
             sh_link: 0,
             sh_info: 0,
+            sh_addralign: if sh_type == SHT_NOTE { 4 } else { 8 },
             sh_entsize: 0,
         }
     }
@@ -452,7 +458,7 @@ impl Stored {
         let at = at + 8 + 4 * word;
         put_u32(file, at, self.sh_link);
         put_u32(file, at + 4, self.sh_info);
-        put_word(file, at + 8, word, round_up(1, word));
+        put_word(file, at + 8, word, self.sh_addralign);
         put_word(file, at + 8 + word, word, self.sh_entsize);
     }
 }

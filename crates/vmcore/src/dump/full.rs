@@ -7,6 +7,7 @@ use std::path::Path;
 use vmcore_format::addr::{PageSize, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
+use vmcore_format::endian::Endian;
 
 /// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,8 +29,8 @@ pub struct FullHeader {
     pub elf: FileHeader,
     /// Where the kernel was loaded, if the dump says.
     pub delta: Option<KernelDelta>,
-    /// Segments whose virtual address is not their physical one: a core that was made for
-    /// debuggers, whose kernel memory is translated by its segments.
+    /// The segments of a core that was made for debuggers: their virtual addresses are not the
+    /// physical ones, and translate the kernel's memory. Empty in FreeBSD's full dumps.
     pub virtual_segments: Vec<Segment>,
 }
 
@@ -55,8 +56,12 @@ pub(super) fn open(
     if elf.class != arch.word() {
         return Err(bad(format!("its ELF class is not that of {arch}")));
     }
+    // All architectures here are little-endian.
+    if elf.endian != Endian::Little {
+        return Err(bad(format!("its byte order is not that of {arch}")));
+    }
     let segments = program_headers(path, &source, &elf)?;
-    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K);
+    let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K, source.len());
     if memory.segments().is_empty() {
         return Err(bad("it has no memory: no PT_LOAD program header".to_owned()));
     }
@@ -68,9 +73,17 @@ pub(super) fn open(
             paddr: PhysAddr(segment.p_paddr),
             hole: segment.p_align,
         });
+    // FreeBSD's full dumps have only physical addresses; i386 maps its image at those.
     let is_virtual =
-        |segment: &&Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
-    let mut virtual_segments: Vec<Segment> = segments.iter().filter(is_virtual).copied().collect();
+        |segment: &Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
+    let mut virtual_segments: Vec<Segment> = match segments.iter().any(is_virtual) {
+        true => segments
+            .iter()
+            .filter(|segment| segment.p_type == PT_LOAD)
+            .copied()
+            .collect(),
+        false => Vec::new(),
+    };
     virtual_segments.sort_by_key(|segment| segment.p_vaddr);
     let warnings = match refused {
         0 => Vec::new(),
@@ -116,6 +129,11 @@ fn program_headers(
         Ok(bytes)
     };
     let mut count = u64::from(elf.e_phnum);
+    if elf.e_phnum == PN_XNUM && elf.e_shoff == 0 {
+        return Err(bad(
+            "it has more program headers than its header can say, and no section to say how many",
+        ));
+    }
     if elf.e_phnum == PN_XNUM {
         let section = read(elf.e_shoff, FileHeader::MAX_LEN)?;
         count = u64::from(elf.section_info(&section).unwrap_or(0));

@@ -50,7 +50,9 @@ pub enum Warning {
     #[error("the bitmap has no bytes: no page is in the dump")]
     NoBitmap,
     /// Program headers were left out.
-    #[error("{count} program headers overflow or lie outside the file, and were left out")]
+    #[error(
+        "{count} program headers overflow, or claim the same bytes over and over, and were left out"
+    )]
     SegmentsRefused {
         /// How many.
         count: usize,
@@ -148,7 +150,8 @@ fn ranges(
     bytes.truncate(read);
     let pairs = dump_avail::decode(&bytes, header.endian).count();
     if pairs == 0 {
-        if header.bitmapsize == 0 || read < bytes.len() {
+        let is_cut = extent.offset.0 + extent.len_bytes > source.len();
+        if header.bitmapsize == 0 || is_cut {
             return Ok(Vec::new());
         }
         return Err(OpenError::BadRanges {

@@ -151,7 +151,8 @@ impl DumpBuildIds {
             _ => 0,
         };
         let mut ids: Vec<BuildId> = Vec::new();
-        let mut chunk = vec![0; SEARCH_CHUNK];
+        let len = usize::try_from(memory.source().len()).unwrap_or(SEARCH_CHUNK);
+        let mut chunk = vec![0; len.clamp(4096, SEARCH_CHUNK)];
         let mut offset = pages_at;
         loop {
             let read = memory
@@ -189,17 +190,25 @@ const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    let kernbase = dump
-        .minidump()
-        .map_or(VirtAddr(0), |header| header.kernbase);
+    let kernbase = dump.minidump().map(|header| header.kernbase);
     match dump.arch() {
         Arch::Amd64 => vec![VirtAddr(AMD64_IMAGE)],
-        Arch::Arm64 | Arch::Riscv64 => vec![kernbase],
-        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD.
-        Arch::I386 => [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000]
-            .into_iter()
-            .filter_map(|offset| kernbase.checked_add(offset))
-            .collect(),
+        Arch::Arm64 | Arch::Riscv64 => kernbase.into_iter().collect(),
+        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full
+        // dump does not say which.
+        Arch::I386 => {
+            let bases = kernbase.map_or(vec![0, 0xc000_0000], |kernbase| vec![kernbase.0]);
+            let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
+            bases
+                .iter()
+                .flat_map(|base| {
+                    offsets
+                        .iter()
+                        .filter_map(|offset| base.checked_add(*offset))
+                })
+                .map(VirtAddr)
+                .collect()
+        }
     }
 }
 
@@ -223,9 +232,13 @@ fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Op
         if !read(VirtAddr(segment.p_vaddr), &mut notes) {
             return None;
         }
-        memchr::memmem::find_iter(&notes, NOTE_TAIL)
-            .find_map(|at| note_around(&notes, at, header.endian))
+        in_notes(&notes, header.endian)
     })
+}
+
+/// The build id in the contents of a notes section.
+pub(super) fn in_notes(notes: &[u8], endian: Endian) -> Option<BuildId> {
+    memchr::memmem::find_iter(notes, NOTE_TAIL).find_map(|at| note_around(notes, at, endian))
 }
 
 /// The id of the note whose type and owner stand at `at`.

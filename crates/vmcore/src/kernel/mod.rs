@@ -23,7 +23,7 @@ pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable};
 
 use crate::source::{Access, Source};
-use object::{Object as _, ObjectSection as _};
+use object::{Object as _, ObjectSection as _, SectionKind};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -31,6 +31,7 @@ use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
+use vmcore_format::endian::Endian;
 
 /// Why a file cannot serve as a kernel.
 #[derive(Debug, Error)]
@@ -171,7 +172,15 @@ impl KernelFile {
     #[must_use]
     pub fn build_id(&self) -> Option<BuildId> {
         let file = object::File::parse(self.data()).ok()?;
-        file.build_id().ok().flatten().and_then(BuildId::new)
+        // Sections may lie over each other: no more is searched than the file has.
+        let mut bytes_left = self.data().len();
+        file.sections()
+            .filter(|section| section.kind() == SectionKind::Note)
+            .find_map(|section| {
+                let notes = section.data().ok()?;
+                bytes_left = bytes_left.checked_sub(notes.len())?;
+                build_id::in_notes(notes, Endian::Little)
+            })
     }
 
     /// What the file itself holds at `va`, such as constants in `.rodata`; `None` if no section

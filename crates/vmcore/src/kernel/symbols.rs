@@ -4,6 +4,9 @@ use object::{Object as _, ObjectSymbol as _, SymbolKind};
 use std::hash::{BuildHasher as _, BuildHasherDefault, DefaultHasher};
 use vmcore_format::addr::VirtAddr;
 
+/// In how many names a byte of the file may be, on average.
+const MAX_NAME_SHARES: usize = 4;
+
 /// A symbol of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'a> {
@@ -63,11 +66,17 @@ impl SymbolTable {
     /// Indexes the symbols of an ELF file; a damaged table gives no symbols.
     pub(super) fn new(data: &[u8]) -> Self {
         let mut by_address = Vec::new();
+        // Linkers let names that end alike overlap, but a thousand names in one are no kernel's.
+        let mut name_bytes_left = data.len().saturating_mul(MAX_NAME_SHARES);
         if let Ok(file) = object::File::parse(data) {
             for symbol in file.symbols() {
                 let Ok(name) = symbol.name_bytes() else {
                     continue;
                 };
+                let Some(left) = name_bytes_left.checked_sub(name.len()) else {
+                    break;
+                };
+                name_bytes_left = left;
                 let unwanted = matches!(symbol.kind(), SymbolKind::File | SymbolKind::Section);
                 if unwanted || name.is_empty() || symbol.is_undefined() || is_mapping_symbol(name) {
                     continue;

@@ -1,19 +1,27 @@
 //! The ranges of a full dump: program headers of an ELF core, by physical address.
 
 use super::Absence;
+use std::collections::BTreeSet;
 use vmcore_format::addr::{FileOffset, PageSize, PhysAddr, PhysRange};
 use vmcore_format::elf::{PT_LOAD, Segment};
 
-/// A range of physical memory in the file.
+/// How often a byte of the file may be memory, on average: once in a sound dump. Many headers over
+/// the same bytes would make a large dump of a small file.
+const MAX_ALIASES: u64 = 2;
+
+/// A range of physical memory in the file. It starts at the start of a page, or ends in the page in
+/// which it starts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct PhysSegment {
     /// Physical addresses.
     pub range: PhysRange,
     /// Where it starts in the file.
     pub offset: FileOffset,
-    /// Bytes in the file; addresses behind them are in no dump.
+    /// Bytes in the dump; addresses behind them are in none.
     pub file_bytes: u64,
-    /// Pages of the segments before it: the number of its first page.
+    /// How many of them the file has: fewer if it is truncated.
+    pub present_bytes: u64,
+    /// Pages that the file has of the segments before it: the number of its first page.
     pub first_page: u64,
 }
 
@@ -25,8 +33,9 @@ pub struct SegmentMemory {
 
 impl SegmentMemory {
     /// Takes the `PT_LOAD` headers. Of overlapping ones the first in the file wins for the
-    /// addresses that it holds. Headers whose arithmetic overflows are left out and counted.
-    pub(crate) fn new(headers: &[Segment], page_size: PageSize) -> (Self, usize) {
+    /// addresses that it holds. Headers whose arithmetic overflows, or that claim the same bytes of
+    /// the file over and over, are left out and counted.
+    pub(crate) fn new(headers: &[Segment], page_size: PageSize, file_len: u64) -> (Self, usize) {
         let mut segments = Vec::new();
         let mut refused = 0;
         for header in headers
@@ -48,14 +57,32 @@ impl SegmentMemory {
                 },
                 offset: FileOffset(header.p_offset),
                 file_bytes: header.p_filesz.min(header.p_memsz),
+                present_bytes: 0,
                 first_page: 0,
             });
         }
-        let mut segments = without_overlaps(segments);
-        let mut next_page = 0u64;
-        for segment in &mut segments {
-            segment.first_page = next_page;
-            next_page = next_page.saturating_add(page_size.pages(segment.file_bytes));
+        let whole = without_overlaps(&segments);
+        let mut segments: Vec<PhysSegment> = Vec::with_capacity(whole.len());
+        let mut bytes_left = file_len.saturating_mul(MAX_ALIASES);
+        let mut first_page = 0;
+        for segment in whole {
+            let have = file_len.saturating_sub(segment.offset.0);
+            let Some(left) = bytes_left.checked_sub(segment.file_bytes.min(have)) else {
+                refused += 1;
+                continue;
+            };
+            bytes_left = left;
+            for part in split(segment, page_size) {
+                let have = file_len.saturating_sub(part.offset.0);
+                let present_bytes = part.file_bytes.min(have);
+                segments.push(PhysSegment {
+                    present_bytes,
+                    first_page,
+                    ..part
+                });
+                // Bounded by the lengths of the file and of the list.
+                first_page += page_size.pages(present_bytes);
+            }
         }
         (Self { segments }, refused)
     }
@@ -72,6 +99,16 @@ impl SegmentMemory {
             .segments
             .partition_point(|segment| segment.range.end <= pa);
         self.segments.get(first..).unwrap_or_default()
+    }
+
+    /// Where `len` bytes from `pa` lie, if one segment has them all.
+    #[inline]
+    pub(super) fn find(&self, pa: PhysAddr, len: u64) -> Option<FileOffset> {
+        let segment = self.from(pa).first()?;
+        let inside = pa.checked_sub(segment.range.start)?;
+        let has_all = inside.checked_add(len)? <= segment.file_bytes;
+        // Checked not to overflow when the segment was taken.
+        has_all.then_some(FileOffset(segment.offset.0 + inside))
     }
 
     /// Where the byte at `pa` lies.
@@ -107,42 +144,64 @@ impl SegmentMemory {
     }
 }
 
-/// Sorts by address and cuts from each segment what an earlier header already holds.
-fn without_overlaps(segments: Vec<PhysSegment>) -> Vec<PhysSegment> {
-    let mut sorted: Vec<(usize, PhysSegment)> = segments.into_iter().enumerate().collect();
-    sorted.sort_by_key(|(order, segment)| (segment.range.start, *order));
-    let mut kept: Vec<(usize, PhysSegment)> = Vec::with_capacity(sorted.len());
-    for (order, mut segment) in sorted {
-        while let Some((last_order, last)) = kept.last_mut() {
-            if segment.range.start >= last.range.end {
-                break;
-            }
-            if order < *last_order && segment.range.end >= last.range.end {
-                // The later header loses its tail, or all of it.
-                last.range.end = segment.range.start;
-                if last.range.len_bytes() == 0 {
-                    kept.pop();
-                    continue;
-                }
-                break;
-            }
-            // The earlier header keeps its bytes; a tail behind it stays.
-            let cut = last.range.end.0 - segment.range.start.0;
-            segment.range.start = last.range.end.min(segment.range.end);
-            segment.offset.0 = segment.offset.0.saturating_add(cut);
-            segment.file_bytes = segment.file_bytes.saturating_sub(cut);
-            break;
+/// Sorts by address; where several overlap, an address belongs to the first of them.
+fn without_overlaps(segments: &[PhysSegment]) -> Vec<PhysSegment> {
+    let edges = |(order, segment): (usize, &PhysSegment)| {
+        [(segment.range.start, order), (segment.range.end, order)]
+    };
+    let mut edges: Vec<(PhysAddr, usize)> = segments.iter().enumerate().flat_map(edges).collect();
+    edges.sort_unstable();
+    // Which segments hold the addresses from an edge to the next one.
+    let mut holders = BTreeSet::new();
+    let mut parts: Vec<(usize, PhysRange)> = Vec::new();
+    let nexts = edges.iter().skip(1).map(|(next, _)| *next);
+    for ((start, order), end) in edges.iter().copied().zip(nexts) {
+        if !holders.remove(&order) {
+            holders.insert(order);
         }
-        if segment.range.len_bytes() > 0 {
-            kept.push((order, segment));
+        let Some(first) = holders.first().copied().filter(|_| start < end) else {
+            continue;
+        };
+        match parts.last_mut() {
+            Some((last, range)) if *last == first && range.end == start => range.end = end,
+            _ => parts.push((first, PhysRange { start, end })),
         }
     }
-    kept.into_iter()
-        .map(|(_, mut segment)| {
-            segment.file_bytes = segment.file_bytes.min(segment.range.len_bytes());
-            segment
+    let part = |(order, range): (usize, PhysRange)| {
+        let segment = segments.get(order)?;
+        let cut = range.start.checked_sub(segment.range.start)?;
+        Some(PhysSegment {
+            range,
+            offset: FileOffset(segment.offset.0.saturating_add(cut)),
+            file_bytes: segment
+                .file_bytes
+                .saturating_sub(cut)
+                .min(range.len_bytes()),
+            present_bytes: 0,
+            first_page: 0,
         })
-        .collect()
+    };
+    parts.into_iter().filter_map(part).collect()
+}
+
+/// A segment as it is, or its first page and the rest if it starts inside a page and goes on.
+fn split(segment: PhysSegment, page_size: PageSize) -> impl Iterator<Item = PhysSegment> {
+    let PhysRange { start, end } = segment.range;
+    let page_end = page_size.round_up(start.0).map_or(end, PhysAddr).min(end);
+    let cut = page_end.0 - start.0;
+    let part = |start, end, file_bytes| PhysSegment {
+        range: PhysRange { start, end },
+        file_bytes,
+        ..segment
+    };
+    let first = part(start, page_end, segment.file_bytes.min(cut));
+    let rest = PhysSegment {
+        offset: FileOffset(segment.offset.0.saturating_add(cut)),
+        ..part(page_end, end, segment.file_bytes.saturating_sub(cut))
+    };
+    [first, rest]
+        .into_iter()
+        .filter(|part| part.range.len_bytes() > 0)
 }
 
 #[cfg(test)]
@@ -150,7 +209,7 @@ mod tests {
     use super::*;
 
     fn new(headers: &[Segment]) -> (SegmentMemory, usize) {
-        SegmentMemory::new(headers, PageSize::SIZE_4K)
+        SegmentMemory::new(headers, PageSize::SIZE_4K, u64::MAX)
     }
 
     fn load(p_paddr: u64, p_memsz: u64, p_offset: u64) -> Segment {
@@ -213,5 +272,80 @@ mod tests {
             memory.locate(PhysAddr(0x5800), 0x800),
             Err(Absence::Truncated { .. })
         ));
+    }
+
+    #[test]
+    fn headers_over_the_same_bytes_are_refused_after_the_second() {
+        let headers: Vec<Segment> = (0..9)
+            .map(|number| load(number * 0x8000, 0x8000, 0))
+            .collect();
+        let (memory, refused) = SegmentMemory::new(&headers, PageSize::SIZE_4K, 0x8000);
+        assert_eq!((memory.segments().len(), refused), (2, 7));
+    }
+
+    #[test]
+    fn pages_are_numbered_as_far_as_the_file_has_them() {
+        let headers = [
+            load(0x10_0000, 1 << 60, 0x3000),
+            load(0x1800, 0x2000, 0x1000),
+        ];
+        let (memory, refused) = SegmentMemory::new(&headers, PageSize::SIZE_4K, 0x5000);
+        assert_eq!(refused, 0);
+        let parts: Vec<_> = memory
+            .segments()
+            .iter()
+            .map(|part| {
+                (
+                    part.range.start.0,
+                    part.offset.0,
+                    part.present_bytes,
+                    part.first_page,
+                )
+            })
+            .collect();
+        let expected = [
+            (0x1800, 0x1000, 0x800, 0),
+            (0x2000, 0x1800, 0x1800, 1),
+            (0x10_0000, 0x3000, 0x2000, 3),
+        ];
+        assert_eq!(parts, expected);
+    }
+
+    /// What a search through the headers in their order finds.
+    fn naive(headers: &[Segment], pa: u64) -> Result<FileOffset, Absence> {
+        let holds =
+            |header: &&Segment| header.p_paddr <= pa && pa < header.p_paddr + header.p_memsz;
+        let pa = PhysAddr(pa);
+        let header = headers.iter().find(holds).ok_or(Absence::NotRam { pa })?;
+        let inside = pa.0 - header.p_paddr;
+        match inside < header.p_filesz {
+            true => Ok(FileOffset(header.p_offset + inside)),
+            false => Err(Absence::NotDumped { pa }),
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_headers_agree_with_a_search_through_them(
+            headers in proptest::collection::vec((0u64..40, 0u64..20, 0u64..25, 0u64..1000), 0..12),
+            probes in proptest::collection::vec(0u64..64, 16),
+        ) {
+            let headers: Vec<Segment> = headers
+                .into_iter()
+                .map(|(p_paddr, p_memsz, p_filesz, p_offset)| {
+                    Segment { p_filesz, ..load(p_paddr, p_memsz, p_offset) }
+                })
+                .collect();
+            let (memory, refused) = new(&headers);
+            proptest::prop_assert_eq!(refused, 0);
+            for pa in probes {
+                let found = memory.locate(PhysAddr(pa), u64::MAX);
+                proptest::prop_assert_eq!(found, naive(&headers, pa));
+            }
+            for pair in memory.segments().windows(2) {
+                proptest::prop_assert!(pair[0].range.end <= pair[1].range.start);
+                proptest::prop_assert!(pair[0].first_page <= pair[1].first_page);
+            }
+        }
     }
 }

@@ -177,7 +177,12 @@ impl SparseMemory {
     /// Pages before bit `bit`.
     pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, Absence> {
         let index = self.index(source)?;
-        Ok(index.rank.rank(&self.bitmap_of(source, index), bit))
+        let bitmap = self.bitmap_of(source, index);
+        // Ranges may go on behind the bitmap: nothing is counted for each of them.
+        if bit >= bitmap.len_bits() {
+            return Ok(index.set_bits);
+        }
+        Ok(index.rank.rank(&bitmap, bit))
     }
 
     /// The bit of sparse page `rank`; `None` if there are not so many, or the bitmap is unreadable.

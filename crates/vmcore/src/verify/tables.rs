@@ -2,17 +2,15 @@
 
 use super::{Check, Verdict};
 use crate::memory::{Absence, Memory};
-use crate::pages::{self, Mapping, MappingVisitor, VisitSummary};
+use crate::pages::{self, Census, Mapping, MappingVisitor, VisitSummary};
 use crate::session::Session;
 use std::ops::ControlFlow;
-use vmcore_format::addr::{Pfn, VirtAddr};
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::ELF_MAGIC;
 
 /// Where amd64 maps the start of its image, the file's ELF header.
 const AMD64_IMAGE: VirtAddr = VirtAddr(0xffff_ffff_8020_0000);
-/// Pages that are looked at one by one; absent ones beyond count as not dumped.
-const LOOK_AT: u64 = 1 << 22;
 /// What a kernel's `hz` may be.
 const HZ_RANGE: std::ops::RangeInclusive<u32> = 10..=100_000;
 
@@ -32,7 +30,6 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, Absence> {
         memory: space.memory(),
         mappings: 0,
         pages: Pages::default(),
-        looked_at: 0,
         failed: Ok(()),
     };
     let summary = pages::visit_mappings(space, &mut count)?;
@@ -120,49 +117,33 @@ struct Count<'a> {
     memory: &'a Memory,
     mappings: u64,
     pages: Pages,
-    looked_at: u64,
     failed: Result<(), Absence>,
 }
 
 impl MappingVisitor for Count<'_> {
     fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()> {
         self.mappings += 1;
-        let size = self.memory.page_size();
-        let file_len = self.memory.source().len();
-        let named = size.pages(mapping.len_bytes);
-        let (mut present, mut truncated) = (0, 0);
-        let runs = pages::present_runs(self.memory, mapping, |run| {
-            let whole = file_len.saturating_sub(run.offset.0) >> size.shift();
-            present += run.len_pages;
-            truncated += run.len_pages.saturating_sub(whole);
-        });
-        self.failed = self.failed.and(runs);
-        self.pages.named += named;
-        self.pages.truncated += truncated;
-        let absent = named.saturating_sub(present);
-        if absent > 0 {
-            self.explain(mapping, named, absent);
+        match pages::census(self.memory, mapping) {
+            Ok(census) => self.pages.add(census),
+            Err(absence) => self.failed = Err(absence),
         }
         ControlFlow::Continue(())
     }
 }
 
-impl Count<'_> {
-    /// Why pages of a mapping are absent.
-    fn explain(&mut self, mapping: Mapping, named: u64, absent: u64) {
-        if self.looked_at > LOOK_AT {
-            self.pages.not_dumped += absent;
-            return;
-        }
-        self.looked_at += named;
-        let size = self.memory.page_size();
-        let first = size.pfn(mapping.pa).0;
-        for pfn in first..first.saturating_add(named) {
-            match self.memory.locate(size.base(Pfn(pfn))) {
-                Err(Absence::NotRam { .. }) => self.pages.not_ram += 1,
-                Err(Absence::NotDumped { .. }) => self.pages.not_dumped += 1,
-                _ => {}
-            }
-        }
+impl Pages {
+    /// Numbers of damaged tables may be too large to be added.
+    fn add(&mut self, census: Census) {
+        let add = |sum: &mut u64, more: u64| *sum = sum.saturating_add(more);
+        add(&mut self.named, census.named);
+        add(&mut self.not_ram, census.named.saturating_sub(census.ram));
+        add(
+            &mut self.not_dumped,
+            census.ram.saturating_sub(census.in_dump),
+        );
+        add(
+            &mut self.truncated,
+            census.in_dump.saturating_sub(census.in_file),
+        );
     }
 }

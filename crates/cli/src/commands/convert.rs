@@ -1,0 +1,148 @@
+//! `vmcore convert`: the dump in another format.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::output::{self, Style};
+use crate::progress::Progress;
+use crate::text::{self, count, counted};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use vmcore::{OpenOptions, Session, SessionError};
+use vmcore_pipeline::elf::{self, ConvertError, Converted};
+
+/// The dump as an ELF core, for gdb and everything else that reads ELF
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore convert [FILE] OUT --to elf [OPTIONS]",
+    after_help = help::with_files("\
+OUT is created for its owner alone, and not overwritten without --force. With the kernel file it has
+the registers of the thread that crashed. To open it in gdb:
+
+  gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
+
+Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
+Exit status 3: converted, but pages are missing because the dump is truncated.")
+)]
+pub(crate) struct Convert {
+    /// The dump, and its kernel file if you like; then the file to write
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// The format
+    #[arg(long, value_name = "FORMAT")]
+    to: Format,
+}
+
+/// Formats that are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Format {
+    /// An ELF core.
+    Elf,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    to: &'static str,
+    file: String,
+    len_bytes: u64,
+    segments: u64,
+    pages: u64,
+    truncated_pages: u64,
+    unreachable_pages: u64,
+    thread: Option<i32>,
+    kernel: Option<&'a str>,
+}
+
+pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "OUT")?;
+    let out = words
+        .first()
+        .map(Path::new)
+        .ok_or_else(|| Failure::usage("OUT is missing"))?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let mut progress = Progress::new(context, "writing");
+    let Format::Elf = args.to;
+    let converted = elf::convert(&session, out, context.common().force, |done, total| {
+        progress.at(done, total);
+    })
+    .map_err(|error| match error {
+        ConvertError::Session(error) => anyhow::Error::from(error),
+        ConvertError::Absent(absence) => absence.into(),
+        ConvertError::Output(error) => error.into(),
+        error => error.into(),
+    })?;
+    drop(progress);
+    let kernel = session
+        .kernel()
+        .map(|kernel| kernel.path().display().to_string());
+    if context.common().json {
+        let answer = Answer {
+            to: "elf",
+            file: converted.path.display().to_string(),
+            len_bytes: converted.len_bytes,
+            segments: converted.segments,
+            pages: converted.pages,
+            truncated_pages: converted.truncated_pages,
+            unreachable_pages: converted.unreachable_pages,
+            thread: converted.thread,
+            kernel: kernel.as_deref(),
+        };
+        output::json(context, Some(session.dump()), answer)?;
+    } else {
+        print(context, &session, &converted)?;
+    }
+    if converted.truncated_pages > 0 {
+        let lost = counted(converted.truncated_pages, "page is", "pages are");
+        context.note(&format!(
+            "vmcore: {lost} missing in the core: the dump is truncated before them"
+        ));
+        return Ok(Status::Incomplete);
+    }
+    Ok(Status::Done)
+}
+
+fn why_no_registers(session: &Session) -> &'static str {
+    match session.matching_kernel() {
+        Err(SessionError::NoKernel { .. }) => "they need the kernel file (-k)",
+        Err(_) => "the kernel file is another kernel's",
+        Ok(_) => "the thread that crashed was not found",
+    }
+}
+
+fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let file = out.paint(Style::Strong, &text::path(&converted.path));
+    writeln!(
+        out,
+        "{file}: {}, {}, {} pages",
+        text::size(converted.len_bytes),
+        counted(converted.segments, "segment", "segments"),
+        count(converted.pages - converted.truncated_pages.min(converted.pages)),
+    )?;
+    if converted.unreachable_pages > 0 {
+        let lost = counted(converted.unreachable_pages, "page is", "pages are");
+        writeln!(
+            out,
+            "  {lost} in no segment: no known virtual address leads there"
+        )?;
+    }
+    match converted.thread {
+        Some(tid) => writeln!(out, "  registers of thread {tid}, which crashed")?,
+        None => writeln!(out, "  no registers: {}", why_no_registers(session))?,
+    }
+    let kernel = session.kernel().map_or_else(
+        || "KERNEL".to_owned(),
+        |kernel| text::shell_word(kernel.path()),
+    );
+    let gdb = format!(
+        "gdb -ex 'set osabi GNU/Linux' -ex 'file {kernel}' -ex 'core-file {}'",
+        text::shell_word(&converted.path)
+    );
+    writeln!(out, "  {}", out.paint(Style::Faint, &gdb))?;
+    Ok(out.finish()?)
+}

@@ -1,0 +1,396 @@
+//! `vmcore info`: what the dump is and what is missing from it, each value with its source.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain;
+use crate::help;
+use crate::output::{self, Out, Style};
+use crate::text::{self, count, counted};
+use clap::Args;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use vmcore::dump::Completeness;
+use vmcore::format::addr::PhysRange;
+use vmcore::format::layout::Section;
+use vmcore::info::{self, Info as Facts, Known};
+use vmcore::kernel::{DumpBuildIds, Evidence};
+use vmcore::log::LogSource;
+use vmcore::session::KernelMatch;
+use vmcore::{OpenOptions, Session};
+
+/// What the dump is: panic, version, host, time, kernel, what is missing
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore info [FILE] [OPTIONS]",
+    after_help = help::with_files("Left: the fact. Right: where it comes from. Needs no kernel file, but knows more with one.")
+)]
+pub(crate) struct Info {
+    /// The dump, and its kernel file if you like, in either order
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+}
+
+/// Columns for the values, if they are not longer.
+const VALUE_WIDTH: usize = 52;
+/// RAM ranges that are shown; `map` shows all.
+const RANGES_SHOWN: usize = 8;
+
+/// The answer in JSON: the envelope has said how complete the dump is.
+fn answer(info: &Facts) -> serde_json::Result<serde_json::Value> {
+    let mut answer = serde_json::to_value(info)?;
+    if let Some(fields) = answer.as_object_mut() {
+        fields.remove("state");
+    }
+    Ok(answer)
+}
+
+pub(crate) fn run(context: &Context, args: &Info) -> anyhow::Result<Status> {
+    context.choose(&args.words, 0..=0, "")?;
+    // As much as there is of a dump whose file ends early.
+    let options = OpenOptions {
+        up_to: Section::Header,
+        ..OpenOptions::default()
+    };
+    let session = context.open(KernelUse::Symbols, &options)?;
+    let info = info::info(&session)?;
+    if context.common().json {
+        output::json(context, Some(session.dump()), answer(&info)?)?;
+        return Ok(Status::Done);
+    }
+    let mut out = context.out();
+    print(&mut out, &info, &session)?;
+    out.finish()?;
+    Ok(Status::Done)
+}
+
+/// A sheet of facts: label, value, source.
+struct Sheet<'a> {
+    out: &'a mut Out,
+    /// Width of the values' column.
+    width: usize,
+    rows: Vec<Row>,
+}
+
+struct Row {
+    label: &'static str,
+    value: String,
+    source: String,
+    style: Option<Style>,
+}
+
+impl Sheet<'_> {
+    fn row(&mut self, label: &'static str, value: impl Into<String>, source: impl Into<String>) {
+        self.add(None, label, value.into(), source.into());
+    }
+
+    fn styled(&mut self, style: Style, label: &'static str, value: impl Into<String>) {
+        self.add(Some(style), label, value.into(), String::new());
+    }
+
+    fn add(&mut self, style: Option<Style>, label: &'static str, value: String, source: String) {
+        let width = value.chars().count();
+        if width <= VALUE_WIDTH {
+            self.width = self.width.max(width);
+        }
+        self.rows.push(Row {
+            label,
+            value,
+            source,
+            style,
+        });
+    }
+
+    /// A fact with its sources; one that nothing tells is unknown, and `hint` says what would.
+    fn known(&mut self, label: &'static str, known: Option<&Known>, hint: &str) {
+        match known {
+            Some(known) => {
+                self.row(
+                    label,
+                    text::escape(known.value.as_bytes()),
+                    known.sources.join(", "),
+                );
+            }
+            None => self.styled(Style::Faint, label, format!("unknown{hint}")),
+        }
+    }
+
+    fn print(self) -> io::Result<()> {
+        for row in &self.rows {
+            let label = self.out.paint(Style::Label, &format!("{:<9}", row.label));
+            let value = match row.style {
+                Some(style) => self.out.paint(style, &row.value),
+                None => row.value.clone(),
+            };
+            if row.source.is_empty() {
+                writeln!(self.out, "  {label} {value}")?;
+            } else {
+                let gap = self.width.saturating_sub(row.value.chars().count()) + 2;
+                let source = self.out.paint(Style::Faint, &row.source);
+                writeln!(self.out, "  {label} {value}{:gap$}{source}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
+    headline(out, info, session)?;
+    let full = explain::is_full(session);
+    let header = if full { "ELF header" } else { "header" };
+    let mut sheet = Sheet {
+        out,
+        width: 0,
+        rows: Vec::new(),
+    };
+    let hint = match session.kernel() {
+        None => ": needs the kernel file",
+        Some(_) => ": neither the log nor kernel memory has it",
+    };
+    sheet.known(
+        "panic",
+        info.panic.as_ref(),
+        ": not in the log, and no info.N beside the dump",
+    );
+    sheet.known("version", info.kernel_version.as_ref(), hint);
+    sheet.known("host", info.host.as_ref(), ": no info.N beside the dump");
+    sheet.known("crashed", info.crashed.as_ref(), hint);
+    sheet.known("uptime", info.uptime.as_ref(), hint);
+    build_id(&mut sheet, info.build_ids.as_ref());
+    kernel(&mut sheet, info, session);
+    size(&mut sheet, info, full);
+    pages(&mut sheet, info, full);
+    ram(&mut sheet, &info.ram, info, full);
+    log(&mut sheet, info, session);
+    sheet.row("paging", info.paging.as_str(), header);
+    if let Some(kernbase) = info.kernbase {
+        sheet.row("", format!("kernel map from {kernbase}"), header);
+    }
+    if let Some(map) = info.direct_map {
+        sheet.row("", format!("direct map {}-{}", map.base, map.end), header);
+    }
+    sheet.row("checksums", "none in this format", "");
+    for warning in &info.warnings {
+        sheet.add(
+            Some(Style::Warning),
+            "odd",
+            warning.to_string(),
+            header.to_owned(),
+        );
+    }
+    sheet.print()
+}
+
+/// The dump in one line.
+fn headline(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
+    let version = info
+        .version
+        .map(|version| format!(" v{version}"))
+        .unwrap_or_default();
+    let state = match (explain::truncation(session), info.state) {
+        (Some(words), _) => out.paint(Style::Bad, &words),
+        (None, Completeness::Complete { trailing_bytes: 0 }) => out.paint(Style::Good, "complete"),
+        (None, Completeness::Complete { trailing_bytes }) => out.paint(
+            Style::Warning,
+            &format!(
+                "complete, with {} behind its end",
+                counted(trailing_bytes, "byte", "bytes")
+            ),
+        ),
+        (None, _) => "incomplete".to_owned(),
+    };
+    let file = out.paint(Style::Strong, &text::path(session.dump().path()));
+    writeln!(
+        out,
+        "{file}: FreeBSD/{} {}{version}, {state}",
+        info.arch, info.kind
+    )
+}
+
+/// The file's length, and what it should be.
+fn size(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
+    let bytes = counted(info.size_bytes, "byte", "bytes");
+    let source = if full {
+        "program headers"
+    } else {
+        "header, bitmap"
+    };
+    match info.state {
+        Completeness::Complete { trailing_bytes: 0 } => {
+            sheet.row("size", format!("{bytes}, as predicted"), source);
+        }
+        Completeness::Complete { trailing_bytes } => {
+            let predicted = count(info.size_bytes.saturating_sub(trailing_bytes));
+            sheet.row("size", format!("{bytes}; {predicted} predicted"), source);
+        }
+        Completeness::Truncated { missing_bytes, .. } => {
+            let predicted = count(info.size_bytes.saturating_add(missing_bytes));
+            sheet.row("size", format!("{bytes}; {predicted} predicted"), source);
+        }
+        Completeness::TruncatedSection { .. } => sheet.row("size", bytes, "file"),
+    }
+}
+
+fn build_id(sheet: &mut Sheet<'_>, ids: Option<&DumpBuildIds>) {
+    let Some(ids) = ids else {
+        sheet.styled(Style::Faint, "build-id", "none in the dump");
+        return;
+    };
+    let source = match (ids.evidence, ids.ids.len()) {
+        (Evidence::ElfHeader, _) => "kernel image",
+        (Evidence::NoteSearch, 1) => "a note in the dump; it may be a module's",
+        (Evidence::NoteSearch, _) => "notes in the dump: the kernel's and its modules'",
+    };
+    let firsts = std::iter::once(("build-id", source)).chain(std::iter::repeat(("", "")));
+    for (id, (label, source)) in ids.ids.iter().zip(firsts) {
+        sheet.row(label, id.to_string(), source);
+    }
+}
+
+fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
+    let Some(kernel) = &info.kernel else {
+        let words = if session.tried().is_empty() {
+            "none: without a build id it is not looked for (give it with -k)"
+        } else {
+            "not found (-v lists the places tried)"
+        };
+        sheet.styled(Style::Faint, "kernel", words);
+        return;
+    };
+    let (verdict, style) = match &kernel.comparison {
+        Some(KernelMatch::BuildId) => ("matches".to_owned(), Style::Good),
+        Some(KernelMatch::Version) => ("has the dump's version".to_owned(), Style::Good),
+        Some(how) if how.is_mismatch() => (
+            format!("is another kernel's ({})", explain::difference(how)),
+            Style::Bad,
+        ),
+        _ => (
+            "cannot be compared: no build id or version in it or in the dump".to_owned(),
+            Style::Warning,
+        ),
+    };
+    let value = format!(
+        "{} {}",
+        text::escape(kernel.file.as_bytes()),
+        text::escape(verdict.as_bytes())
+    );
+    sheet.styled(style, "kernel", value);
+}
+
+fn pages(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
+    let pages = &info.pages;
+    let mut value = if full {
+        counted(pages.in_dump, "page", "pages")
+    } else {
+        format!("{} of {}", count(pages.in_dump), count(pages.ram))
+    };
+    if pages.page_size_bytes != 4096 {
+        value.push_str(&format!(" of {}", text::size(pages.page_size_bytes)));
+    }
+    sheet.row(
+        "pages",
+        value,
+        if full { "program headers" } else { "bitmap" },
+    );
+    if let (Some(kernel_map), Some(tables), Some(direct)) =
+        (pages.kernel_map, pages.page_tables, pages.direct_map_only)
+    {
+        let others = if info.direct_map.is_some() {
+            "direct map only"
+        } else {
+            "others"
+        };
+        let parts = format!(
+            "kernel map {}, page tables {}, {others} {}",
+            count(kernel_map),
+            count(tables),
+            count(direct)
+        );
+        sheet.row("", parts, "page tables");
+    }
+    if let Some(zeros) = pages.zeros.filter(|zeros| *zeros > 0) {
+        let words = format!("{} all zeros", counted(zeros, "page is", "pages are"));
+        sheet.row("", words, "pages");
+    }
+    if let Some(absent) = pages.mapped_but_absent.filter(|absent| *absent > 0) {
+        sheet.row(
+            "",
+            format!("{} mapped, but not in the dump", count(absent)),
+            "page tables",
+        );
+    }
+}
+
+fn ram(sheet: &mut Sheet<'_>, ram: &[PhysRange], info: &Facts, full: bool) {
+    let source = match (full, info.version) {
+        (true, _) => "program headers",
+        (false, _) if ram.len() == 1 => "bitmap size",
+        _ => "dump_avail",
+    };
+    let source = if info.pages.ram == 0 { "" } else { source };
+    let total: u64 = ram.iter().map(|range| range.len_bytes()).sum();
+    sheet.row(
+        "RAM",
+        format!(
+            "{} in {}",
+            text::size(total),
+            counted(ram.len() as u64, "range", "ranges")
+        ),
+        source,
+    );
+    for pair in ram
+        .get(..RANGES_SHOWN.min(ram.len()))
+        .unwrap_or_default()
+        .chunks(2)
+    {
+        let words: Vec<String> = pair.iter().map(PhysRange::to_string).collect();
+        sheet.row("", words.join(", "), "");
+    }
+    if ram.len() > RANGES_SHOWN {
+        sheet.row(
+            "",
+            format!(
+                "and {} more (vmcore map shows all)",
+                ram.len() - RANGES_SHOWN
+            ),
+            "",
+        );
+    }
+}
+
+fn log(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
+    let Some(log) = info.log else {
+        let words = if explain::is_full(session) && session.kernel().is_none() {
+            "in kernel memory: needs the kernel file"
+        } else {
+            "not in the dump"
+        };
+        sheet.styled(Style::Faint, "log", words);
+        return;
+    };
+    let source = match log.source {
+        LogSource::Section => "message buffer",
+        LogSource::Symbol => "msgbufp",
+    };
+    if log.used_bytes == 0 {
+        let value = format!(
+            "0 of {} bytes: empty, or not in the dump",
+            count(log.capacity_bytes)
+        );
+        sheet.add(Some(Style::Warning), "log", value, source.to_owned());
+        return;
+    }
+    let wrapped = if log.wrapped {
+        "wrapped: older lines are lost"
+    } else {
+        "not wrapped"
+    };
+    sheet.row(
+        "log",
+        format!(
+            "{} of {} bytes, {wrapped}",
+            count(log.used_bytes),
+            count(log.capacity_bytes)
+        ),
+        source,
+    );
+}

@@ -1,0 +1,110 @@
+//! `vmcore log`: the message buffer, the kernel's last words.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain;
+use crate::help;
+use crate::output::{self, Style};
+use crate::text;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use vmcore::OpenOptions;
+use vmcore::format::layout::Section;
+use vmcore::log::{self, LogOrder, LogSource};
+
+/// The kernel's last words: its message buffer
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore log [FILE] [OPTIONS]",
+    after_help = help::with_files("Control characters are shown as \\x1b. A full dump needs its kernel file; a minidump does not.")
+)]
+pub(crate) struct Log {
+    /// The dump, and its kernel file if you like, in either order
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// The bytes as they are, oldest first: nothing escaped, priority marks left in
+    #[arg(long, conflicts_with = "json")]
+    raw: bool,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer {
+    source: LogSource,
+    order: LogOrder,
+    used_bytes: u64,
+    capacity_bytes: u64,
+    wrapped: bool,
+    lines: Vec<Line>,
+}
+
+#[derive(Serialize)]
+struct Line {
+    priority: Option<u32>,
+    text: String,
+}
+
+pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
+    context.choose(&args.words, 0..=0, "")?;
+    // A dump that is cut behind the message buffer still has it.
+    let options = OpenOptions {
+        up_to: Section::MessageBuffer,
+        ..OpenOptions::default()
+    };
+    let session = context.open(KernelUse::Addresses, &options)?;
+    let log = log::read(&session)?;
+    let status = if log.is_empty() {
+        Status::Incomplete
+    } else {
+        Status::Done
+    };
+    if context.common().json {
+        let line = |line: log::Line<'_>| Line {
+            priority: line.priority,
+            text: String::from_utf8_lossy(line.text).into_owned(),
+        };
+        let answer = Answer {
+            source: log.source,
+            order: log.order,
+            used_bytes: log.text().len() as u64,
+            capacity_bytes: log.capacity_bytes,
+            wrapped: log.wrapped,
+            lines: log.lines().map(line).collect(),
+        };
+        output::json(context, Some(session.dump()), answer)?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    if args.raw {
+        out.write_all(log.text())?;
+    } else {
+        for line in log.lines() {
+            let words = text::escape(line.text);
+            let style = line.text.starts_with(b"panic: ").then_some(Style::Bad);
+            writeln!(
+                out,
+                "{}",
+                style.map_or(words.clone(), |style| out.paint(style, &words))
+            )?;
+        }
+    }
+    out.finish()?;
+    let dump = text::path(session.dump().path());
+    if log.is_empty() {
+        let why = explain::truncation(&session)
+            .map(|why| format!(" ({why})"))
+            .unwrap_or_default();
+        context.note(&format!(
+            "vmcore: the message buffer of {dump} is empty, or not in the dump{why}"
+        ));
+    } else if log.order == LogOrder::Unknown {
+        context.note(
+            "vmcore: note: the buffer is full, and nothing says where it starts: shown as it lies",
+        );
+    } else if log.wrapped && context.common().verbose {
+        context.note("vmcore: note: the buffer has wrapped: older lines are lost");
+    }
+    Ok(status)
+}

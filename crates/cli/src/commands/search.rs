@@ -1,0 +1,221 @@
+//! `vmcore search`: where bytes, a string or a pointer stand in memory.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain::{self, Failure};
+use crate::help;
+use crate::output::{self, Style};
+use crate::place::Place;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::{OsStr, OsString};
+use std::io::Write as _;
+use vmcore::format::addr::FileOffset;
+use vmcore::search::{self, Found, Match, Pattern};
+use vmcore::{OpenOptions, Session};
+
+/// Where bytes, a string or a pointer stand in memory
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore search [FILE] PATTERN [OPTIONS]",
+    after_help = help::with_files("\
+PATTERN is a string; with --hex bytes, with --pointer an address or symbol to which pointers lead.
+Nothing found is an answer: exit status 0.
+
+Examples
+  vmcore search vmcore.0 'panic: '
+  vmcore search vmcore.0 --hex 'de ad c0 de'
+  vmcore search vmcore.0 --pointer 0xfffff80003374000")
+)]
+pub(crate) struct Search {
+    /// The dump, and its kernel file if you like; then what to look for
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// PATTERN is bytes in hexadecimal: "dead c0de"
+    #[arg(long, conflicts_with = "pointer")]
+    hex: bool,
+    /// PATTERN is an address or symbol; found are the words that hold it
+    #[arg(long)]
+    pointer: bool,
+    /// The most places that are shown
+    #[arg(long, value_name = "COUNT", default_value_t = 100)]
+    limit: usize,
+}
+
+/// Bytes that are shown of each place.
+const PREVIEW: usize = 40;
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    pattern: String,
+    #[serde(flatten)]
+    found: &'a Found,
+}
+
+pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "PATTERN")?;
+    let word = words
+        .first()
+        .ok_or_else(|| Failure::usage("PATTERN is missing"))?;
+    let (session, pattern) = if args.pointer {
+        let place = Place::parse(word)?;
+        let kernel_use = if place.needs_symbols() {
+            KernelUse::Symbols
+        } else {
+            KernelUse::Addresses
+        };
+        let session = context.open(kernel_use, &OpenOptions::default())?;
+        let address = place.find(&session)?.address;
+        (session, Pattern::Pointer(address))
+    } else {
+        let bytes = if args.hex {
+            hex(word)?
+        } else {
+            word.as_encoded_bytes().to_vec()
+        };
+        (
+            context.open(KernelUse::Addresses, &OpenOptions::default())?,
+            Pattern::Bytes(bytes),
+        )
+    };
+    let found = search::search(&session, &pattern, args.limit).map_err(|error| match error {
+        search::SearchError::Absent(absence) => anyhow::Error::from(absence),
+        error => Failure::usage(error.to_string()).into(),
+    })?;
+    if context.common().json {
+        let pattern = match &pattern {
+            Pattern::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+            Pattern::Pointer(address) => address.to_string(),
+        };
+        output::json(
+            context,
+            Some(session.dump()),
+            Answer {
+                pattern,
+                found: &found,
+            },
+        )?;
+    } else {
+        print(context, &session, &found)?;
+    }
+    let incomplete = explain::truncation(&session);
+    if found.matches.is_empty() {
+        context.note("vmcore: not found in any page of the dump");
+    }
+    if found.more {
+        context.note(&format!(
+            "vmcore: there are more than {} places (--limit COUNT shows more)",
+            found.matches.len()
+        ));
+    }
+    if !found.has_addresses {
+        context.note("vmcore: note: virtual addresses are not known without the kernel file of a full dump (-k)");
+    }
+    match incomplete {
+        Some(why) => {
+            context.note(&format!("vmcore: the dump is {why}, and were not searched"));
+            Ok(Status::Incomplete)
+        }
+        None => Ok(Status::Done),
+    }
+}
+
+/// Bytes from hexadecimal digits, with blanks where people like them.
+fn hex(word: &OsStr) -> Result<Vec<u8>, Failure> {
+    let bad = || {
+        Failure::usage(format!(
+            "{} is no row of bytes: write \"dead c0de\"",
+            word.display()
+        ))
+    };
+    let text = word.to_str().ok_or_else(bad)?;
+    let text = text.strip_prefix("0x").unwrap_or(text);
+    let digits: Vec<u8> = text
+        .bytes()
+        .filter(|byte| !byte.is_ascii_whitespace())
+        .collect();
+    let (pairs, rest) = digits.as_chunks::<2>();
+    if !rest.is_empty() || !digits.iter().all(u8::is_ascii_hexdigit) {
+        return Err(bad());
+    }
+    let byte = |pair: &[u8; 2]| {
+        std::str::from_utf8(pair)
+            .ok()
+            .and_then(|pair| u8::from_str_radix(pair, 16).ok())
+            .ok_or_else(bad)
+    };
+    pairs.iter().map(byte).collect()
+}
+
+fn print(context: &Context, session: &Session, found: &Found) -> anyhow::Result<()> {
+    let mut out = context.out();
+    if !found.matches.is_empty() {
+        let heading = format!(
+            "{:<18}  {:<14}  {:<14}  BYTES",
+            "ADDRESS", "PHYSICAL", "FILE"
+        );
+        writeln!(out, "{}", out.paint(Style::Label, &heading))?;
+    }
+    for Match {
+        pa,
+        offset,
+        addresses,
+    } in &found.matches
+    {
+        let dash = || "-".to_owned();
+        let mut addresses = addresses.iter().map(ToString::to_string);
+        writeln!(
+            out,
+            "{:<18}  {:<14}  {:<14}  {}",
+            addresses.next().unwrap_or_else(dash),
+            pa.map_or_else(dash, |pa| pa.to_string()),
+            offset.to_string(),
+            preview(session, *offset),
+        )?;
+        // Nearly every page has a second address in the direct map.
+        for address in addresses.filter(|_| context.common().verbose) {
+            writeln!(
+                out,
+                "{}",
+                out.paint(Style::Faint, &format!("{address:<18}  is the same place"))
+            )?;
+        }
+    }
+    Ok(out.finish()?)
+}
+
+/// The first bytes of a place, as far as its page goes.
+fn preview(session: &Session, offset: FileOffset) -> String {
+    let memory = session.dump().memory();
+    let size = memory.page_size();
+    // Pages start at multiples of their size in the file.
+    let left = size.bytes() - size.offset_in_page(offset.0);
+    let mut bytes = [0; PREVIEW];
+    let want = usize::try_from(left).map_or(PREVIEW, |left| left.min(PREVIEW));
+    let part = bytes.get_mut(..want).unwrap_or_default();
+    let read = memory.source().read_positional(offset.0, part).unwrap_or(0);
+    let visible = |byte: &u8| {
+        if matches!(byte, b' '..=b'~') {
+            char::from(*byte)
+        } else {
+            '.'
+        }
+    };
+    part.iter().take(read).map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hexadecimal_bytes_may_have_blanks() {
+        let hex = |text: &str| hex(OsStr::new(text)).ok();
+        assert_eq!(hex("dead c0de"), Some(vec![0xde, 0xad, 0xc0, 0xde]));
+        assert_eq!(hex("0x00ff"), Some(vec![0, 0xff]));
+        assert_eq!(hex("abc"), None);
+        assert_eq!(hex("zz"), None);
+        assert_eq!(hex("+1"), None);
+    }
+}

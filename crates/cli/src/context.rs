@@ -1,0 +1,227 @@
+//! What a run of the command knows: its options, the dump it is about, where words go.
+
+use crate::arguments::{ColorChoice, Common};
+use crate::explain::Failure;
+use crate::files::{self, Chosen};
+use crate::output::{Out, Style};
+use crate::text;
+use std::cell::{Cell, OnceCell};
+use std::ffi::OsString;
+use std::io::{IsTerminal as _, Write as _};
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use vmcore::dump::DumpKind;
+use vmcore::session::{KernelChoice, KernelMatch};
+use vmcore::{OpenOptions, Session};
+
+/// The folders and files that are searched first for the kernel.
+const KERNEL_PATH: &str = "VMCORE_KERNEL_PATH";
+
+/// What the kernel file is needed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum KernelUse {
+    /// Symbols: look for it.
+    Symbols,
+    /// Addresses only: look for it where they need it, in a full dump.
+    Addresses,
+}
+
+/// A run of the command.
+#[derive(Debug)]
+pub(crate) struct Context {
+    common: Common,
+    command: &'static str,
+    chosen: OnceCell<Chosen>,
+    /// The words behind the files.
+    arguments: OnceCell<Vec<OsString>>,
+    /// Whether there were places to look for the kernel.
+    searched: Cell<bool>,
+}
+
+impl Context {
+    pub(crate) const fn new(common: Common, command: &'static str) -> Self {
+        Self {
+            common,
+            command,
+            chosen: OnceCell::new(),
+            arguments: OnceCell::new(),
+            searched: Cell::new(false),
+        }
+    }
+
+    pub(crate) const fn common(&self) -> &Common {
+        &self.common
+    }
+
+    /// The command's name.
+    pub(crate) const fn command(&self) -> &'static str {
+        self.command
+    }
+
+    /// The dump, once it is known which.
+    pub(crate) fn dump(&self) -> Option<&Path> {
+        self.chosen.get().map(|chosen| chosen.dump.as_path())
+    }
+
+    /// Whether the kernel was looked for anywhere.
+    pub(crate) const fn has_searched(&self) -> bool {
+        self.searched.get()
+    }
+
+    /// A command line of ours about this dump, to be proposed: `vmcore verify vmcore.0`.
+    pub(crate) fn proposal(&self, command: &str) -> String {
+        let dump = self
+            .dump()
+            .map_or_else(|| "vmcore.N".to_owned(), text::shell_word);
+        let mut words = command.splitn(2, ' ');
+        let name = words.next().unwrap_or_default();
+        let rest = words
+            .next()
+            .map(|rest| format!(" {rest}"))
+            .unwrap_or_default();
+        format!("vmcore {name} {dump}{rest}")
+    }
+
+    /// This command line once more, with other options: `vmcore read vmcore.0 hz -k DIR/kernel`.
+    pub(crate) fn again(&self, options: &str) -> String {
+        let arguments = self.arguments.get().into_iter().flatten();
+        let mut command = self.command.to_owned();
+        for word in arguments.map(|word| text::shell_word(Path::new(word))) {
+            command = format!("{command} {word}");
+        }
+        self.proposal(&format!("{command} {options}"))
+    }
+
+    /// Standard output for an answer in text.
+    pub(crate) fn out(&self) -> Out {
+        Out::new(self.color(std::io::stdout().is_terminal()))
+    }
+
+    fn color(&self, is_terminal: bool) -> bool {
+        match self.common.color {
+            ColorChoice::Always => true,
+            ColorChoice::Never => false,
+            ColorChoice::Auto => {
+                is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+            }
+        }
+    }
+
+    /// Says something beside the answer, unless asked to be quiet.
+    pub(crate) fn note(&self, words: &str) {
+        if !self.common.quiet {
+            self.say(words);
+        }
+    }
+
+    fn say(&self, words: &str) {
+        // Nobody is left to be told if this fails.
+        let _ = writeln!(std::io::stderr(), "{words}");
+    }
+
+    /// Says why there is no answer.
+    pub(crate) fn complain(&self, failure: &Failure) {
+        let color = self.color(std::io::stderr().is_terminal());
+        let mut lines = vec![format!(
+            "{} {}",
+            Style::Bad.paint("vmcore:", color),
+            text::escape(failure.sentence().as_bytes())
+        )];
+        lines.extend(
+            failure
+                .more()
+                .iter()
+                .map(|line| format!("  {}", text::escape(line.as_bytes()))),
+        );
+        self.say(&lines.join("\n"));
+    }
+
+    /// Tells files from arguments, and settles which dump and kernel it is about. `arguments` says
+    /// how many words behind the files the command takes.
+    pub(crate) fn choose(
+        &self,
+        words: &[OsString],
+        arguments: RangeInclusive<usize>,
+        names: &str,
+    ) -> anyhow::Result<Vec<OsString>> {
+        let (files, arguments) = files::split(words, arguments, self.command, names)?;
+        let chosen = files::choose(&self.common, self.command, files, words)?;
+        self.chosen.get_or_init(|| chosen);
+        Ok(self.arguments.get_or_init(|| arguments.to_vec()).clone())
+    }
+
+    /// Opens the chosen dump and its kernel file.
+    pub(crate) fn open(
+        &self,
+        kernel_use: KernelUse,
+        options: &OpenOptions,
+    ) -> anyhow::Result<Session> {
+        let chosen = self.chosen.get().ok_or_else(|| Failure::new("no dump"))?;
+        let session = match &chosen.kernel {
+            Some(kernel) => Session::open(&chosen.dump, KernelChoice::Given(kernel), options)?,
+            None => self.find_kernel(&chosen.dump, kernel_use, options)?,
+        };
+        let session = session.with_force(self.common.force);
+        self.tell(&session, kernel_use);
+        Ok(session)
+    }
+
+    /// Where the kernel is looked for first.
+    pub(crate) fn kernel_places(&self) -> Vec<PathBuf> {
+        let list = std::env::var_os(KERNEL_PATH).unwrap_or_default();
+        std::env::split_paths(&list)
+            .filter(|path| !path.as_os_str().is_empty())
+            .collect()
+    }
+
+    fn find_kernel(
+        &self,
+        dump: &Path,
+        kernel_use: KernelUse,
+        options: &OpenOptions,
+    ) -> anyhow::Result<Session> {
+        let places = self.kernel_places();
+        if kernel_use == KernelUse::Addresses {
+            let session = Session::open(dump, KernelChoice::None, options)?;
+            let is_full = matches!(session.dump().kind(), DumpKind::Full(_));
+            if !(is_full && session.space().is_err()) {
+                return Ok(session);
+            }
+        }
+        Ok(Session::open(dump, KernelChoice::Find(&places), options)?)
+    }
+
+    /// Says where the kernel was looked for, and what is doubtful about it.
+    fn tell(&self, session: &Session, kernel_use: KernelUse) {
+        self.searched.set(!session.tried().is_empty());
+        if self.common.verbose {
+            for tried in session.tried() {
+                self.say(&format!(
+                    "tried {}: {}",
+                    text::path(&tried.path),
+                    text::escape(tried.outcome.as_bytes())
+                ));
+            }
+            if let (Some(kernel), true) = (session.kernel(), session.tried().is_empty()) {
+                self.say(&format!("kernel {}", text::path(kernel.path())));
+            }
+        }
+        let Some(kernel) = session.kernel() else {
+            return;
+        };
+        // `info` has a line for it.
+        if self.command == "info" || kernel_use == KernelUse::Addresses {
+            return;
+        }
+        let kernel = text::path(kernel.path());
+        match session.kernel_match() {
+            Some(KernelMatch::Unproven) => self.note(&format!(
+                "vmcore: note: nothing proves that {kernel} is the kernel of this dump"
+            )),
+            Some(how) if how.is_mismatch() && self.common.force => self.note(&format!(
+                "vmcore: warning: {kernel} is another kernel's; answers may be nonsense (--force)"
+            )),
+            _ => {}
+        }
+    }
+}

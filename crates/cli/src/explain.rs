@@ -1,0 +1,431 @@
+//! Errors as a person needs them: one sentence, the facts behind it, what to type next.
+
+use crate::context::Context;
+use crate::text;
+use std::fmt;
+use std::path::Path;
+use vmcore::OpenError;
+use vmcore::dump::DumpKind;
+use vmcore::format::layout::Section;
+use vmcore::kernel::KernelError;
+use vmcore::memory::Absence;
+use vmcore::session::KernelMatch;
+use vmcore::translation::{Fault, RootError};
+use vmcore::{Session, SessionError};
+use vmcore_pipeline::output::OutputError;
+
+/// Exit status of a failure.
+const FAILED: u8 = 1;
+/// Exit status for wrong arguments.
+const USAGE: u8 = 2;
+
+/// Why there is no answer.
+#[derive(Debug)]
+pub(crate) struct Failure {
+    sentence: String,
+    more: Vec<String>,
+    status: u8,
+}
+
+impl Failure {
+    /// A failure with its sentence: no capital, no full stop.
+    pub(crate) fn new(sentence: impl Into<String>) -> Self {
+        Self {
+            sentence: sentence.into(),
+            more: Vec::new(),
+            status: FAILED,
+        }
+    }
+
+    /// The arguments are wrong.
+    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
+        Self {
+            status: USAGE,
+            ..Self::new(sentence)
+        }
+    }
+
+    /// A line with facts.
+    pub(crate) fn line(mut self, line: impl Into<String>) -> Self {
+        self.more.push(line.into());
+        self
+    }
+
+    /// What to type next.
+    pub(crate) fn next(self, command: impl fmt::Display) -> Self {
+        self.line(format!("try: {command}"))
+    }
+
+    /// Another command to type next.
+    pub(crate) fn instead(mut self, command: impl fmt::Display) -> Self {
+        self.more.retain(|line| !line.starts_with("try: "));
+        self.next(command)
+    }
+
+    pub(crate) fn sentence(&self) -> &str {
+        &self.sentence
+    }
+
+    pub(crate) fn more(&self) -> &[String] {
+        &self.more
+    }
+
+    pub(crate) const fn status(&self) -> u8 {
+        self.status
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.sentence)
+    }
+}
+
+impl std::error::Error for Failure {}
+
+/// Turns any error into a failure with its next command.
+pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
+    for cause in error.chain() {
+        if let Some(failure) = cause.downcast_ref::<Failure>() {
+            let more = failure.more.clone();
+            return Failure {
+                sentence: failure.sentence.clone(),
+                more,
+                status: failure.status,
+            };
+        }
+        if let Some(error) = cause.downcast_ref::<SessionError>() {
+            return session(error, context);
+        }
+        if let Some(error) = cause.downcast_ref::<OpenError>() {
+            return open(error, context);
+        }
+        if let Some(fault) = cause.downcast_ref::<Fault>() {
+            return unreadable(fault, context);
+        }
+        if let Some(absence) = cause.downcast_ref::<Absence>() {
+            return absent(absence, context);
+        }
+        if let Some(error) = cause.downcast_ref::<OutputError>() {
+            return output(error);
+        }
+        if let Some(error) = cause.downcast_ref::<std::io::Error>() {
+            return Failure::new(format!(
+                "writing the answer failed: {}",
+                text::os_error(error)
+            ));
+        }
+    }
+    Failure::new(format!("{error:#}")).next(context.proposal("verify"))
+}
+
+fn session(error: &SessionError, context: &Context) -> Failure {
+    match error {
+        SessionError::Open(error) => open(error, context),
+        SessionError::Kernel(error) => kernel_file(error, context),
+        SessionError::NoKernel { build_id, .. } => {
+            let failure = Failure::new(error.to_string());
+            let failure = match build_id {
+                Some(id) => failure.line(format!("it must have the build id {id}")),
+                None if context.has_searched() => failure,
+                None => failure.line("a kernel is found by its build id, and the dump has none"),
+            };
+            without_kernel(failure, context, "kernel")
+        }
+        SessionError::Mismatch { dump, kernel, how } => {
+            let sentence = format!(
+                "{} is not the kernel of {}",
+                kernel.display(),
+                dump.display()
+            );
+            let failure = Failure::new(sentence).line(difference(how));
+            without_kernel(failure, context, "kernel.debug").line("(--force uses it all the same)")
+        }
+        SessionError::NoSymbol { name, kernel } => {
+            let failure = Failure::new(format!("{} has no symbol {name}", kernel.display()));
+            if name.contains("_off_") {
+                return failure
+                    .line("kernels before FreeBSD 10.3, and stripped ones, lack the debugger's constants")
+                    .next(context.proposal("log"));
+            }
+            failure.next(context.proposal(&format!("sym {name}")))
+        }
+        SessionError::Root(error) => root(error, context),
+        error => Failure::new(error.to_string()).next(context.proposal("info")),
+    }
+}
+
+/// Ends a failure for want of a kernel file.
+fn without_kernel(failure: Failure, context: &Context, file: &str) -> Failure {
+    let failure = failure.next(context.again(&format!("-k DIR/{file}")));
+    let failure = failure.line("(info, log, map and read ADDR need no kernel for a minidump)");
+    if context.has_searched() && !context.common().verbose {
+        failure.line("(-v lists the places tried)")
+    } else {
+        failure
+    }
+}
+
+/// What differs between dump and kernel file.
+pub(crate) fn difference(how: &KernelMatch) -> String {
+    match how {
+        KernelMatch::OtherBuildId { dump, file } => {
+            format!("build id: dump {}, file {}", dump.short(), file.short())
+        }
+        KernelMatch::OtherVersion { dump, file } => {
+            let line = |version: &str| version.lines().next().unwrap_or_default().to_owned();
+            format!("version: dump {:?}, file {:?}", line(dump), line(file))
+        }
+        KernelMatch::OtherArch { dump, file } => format!("architecture: dump {dump}, file {file}"),
+        KernelMatch::BuildId => "the build ids are equal".to_owned(),
+        KernelMatch::Version => "the version strings are equal".to_owned(),
+        _ => "nothing to compare".to_owned(),
+    }
+}
+
+fn kernel_file(error: &KernelError, context: &Context) -> Failure {
+    let failure = match error {
+        KernelError::Io { path, source } => Failure::new(format!(
+            "kernel {}: {}",
+            path.display(),
+            text::os_error(source)
+        )),
+        error => Failure::new(error.to_string()),
+    };
+    failure.next(context.again("-k DIR/kernel"))
+}
+
+fn root(error: &RootError, context: &Context) -> Failure {
+    let failure = Failure::new(error.to_string());
+    match error {
+        RootError::NeedsKernel | RootError::NoSymbol(_) | RootError::Implausible { .. } => {
+            without_kernel(failure, context, "kernel")
+        }
+        _ => failure.next(context.proposal("read ADDR 256 --phys")),
+    }
+}
+
+fn open(error: &OpenError, context: &Context) -> Failure {
+    match error {
+        OpenError::Io { path, source } => {
+            let failure = Failure::new(format!("{}: {}", path.display(), text::os_error(source)));
+            if source.kind() == std::io::ErrorKind::PermissionDenied {
+                return failure
+                    .line("dumps hold secrets and belong to root: read it as root, or copy it");
+            }
+            failure.next(format!("vmcore list -d {}", directory(path)))
+        }
+        OpenError::KernelFile { path, arch } => Failure::new(format!(
+            "{} is a kernel or program ({arch}), not a dump",
+            path.display()
+        ))
+        .next(format!(
+            "vmcore {} vmcore.N -k {}",
+            context.command(),
+            text::shell_word(path)
+        )),
+        OpenError::Compressed { path, how } => Failure::new(format!(
+            "{} is compressed, which cannot be read in place yet",
+            path.display()
+        ))
+        .next(format!("{how} -d {}", text::shell_word(path))),
+        OpenError::Wrapped { path, what } => {
+            let failure = Failure::new(format!(
+                "the dump behind the device header of {} is {what}, which cannot be read in place yet",
+                path.display()
+            ));
+            failure
+                .line("FreeBSD's savecore(8) takes it off the device")
+                .next("savecore DIR DEVICE")
+        }
+        OpenError::Truncated {
+            path,
+            section,
+            need,
+            have,
+        } => {
+            let missing = format!(
+                "{} bytes needed, the file has {}",
+                text::count(*need),
+                text::count(*have)
+            );
+            truncated(path, *section, Some(missing))
+        }
+        error => Failure::new(error.to_string()).next(match context.dump() {
+            Some(dump) => format!("vmcore list -d {}", directory(dump)),
+            None => "vmcore list".to_owned(),
+        }),
+    }
+}
+
+/// The file ends before its pages begin.
+fn truncated(path: &Path, section: Section, missing: Option<String>) -> Failure {
+    let sentence = format!("{} is truncated inside its {section}", path.display());
+    let failure = missing
+        .into_iter()
+        .fold(Failure::new(sentence), Failure::line);
+    let failure = failure.line("copy the file again, from the machine that crashed");
+    if section > Section::MessageBuffer {
+        // The message buffer comes first.
+        return failure.next(format!("vmcore log {}", text::shell_word(path)));
+    }
+    failure.next(format!("vmcore list -d {}", directory(path)))
+}
+
+fn output(error: &OutputError) -> Failure {
+    match error {
+        OutputError::Exists { path } => {
+            Failure::new(format!("{} exists, and is not overwritten", path.display()))
+                .next("another name, or --force")
+        }
+        OutputError::Io { path, source } => Failure::new(format!(
+            "writing {} failed: {}",
+            path.display(),
+            text::os_error(source)
+        ))
+        .next(format!("df -h {}", directory(path))),
+        error => Failure::new(error.to_string()),
+    }
+}
+
+fn directory(path: &Path) -> String {
+    match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => text::shell_word(parent),
+        _ => ".".to_owned(),
+    }
+}
+
+/// Why nothing can be read at a virtual address.
+pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
+    let translate = |va: &dyn fmt::Display| context.proposal(&format!("translate {va}"));
+    match fault {
+        Fault::NotMapped {
+            va,
+            entry,
+            table,
+            index,
+            raw,
+            ..
+        } => Failure::new(format!("{va} is not mapped"))
+            .line(format!("{entry} {index} of {table} is {raw:#x}, not valid"))
+            .next(translate(va)),
+        Fault::TableAbsent {
+            va,
+            entry,
+            table,
+            absence,
+        } => Failure::new(format!(
+            "{va} cannot be translated: its page table is not there"
+        ))
+        .line(format!("{entry} level, {table}: {absence}"))
+        .next(if fault.is_truncation() {
+            context.proposal("verify")
+        } else {
+            translate(va)
+        }),
+        Fault::PageAbsent {
+            va,
+            absence: absence @ Absence::Truncated { .. },
+            ..
+        } => Failure::new(format!("{va} is lost: the file ends before it"))
+            .line(absence.to_string())
+            .next(format!(
+                "{}; copy the file again",
+                context.proposal("verify")
+            )),
+        Fault::PageAbsent { va, absence, .. } => Failure::new(format!("{va} is not in the dump"))
+            .line(absence.to_string())
+            .next(translate(va)),
+        Fault::NoWindow { va } | Fault::Outside { va } => {
+            let failure = Failure::new(format!("{va} is no kernel address of this dump"));
+            let failure = match fault {
+                Fault::Outside { .. } => failure.line("it lies behind the end of the kernel map"),
+                _ => failure
+                    .line("user space, or a part of the address space that dumps do not describe"),
+            };
+            failure.next(context.proposal("info"))
+        }
+        other => Failure::new(other.to_string()).next(context.proposal("verify")),
+    }
+}
+
+/// Why nothing can be read at a physical address.
+pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
+    match absence {
+        Absence::Truncated { pa, .. } => {
+            Failure::new(format!("physical {pa} is lost: the file ends before it"))
+                .line(absence.to_string())
+                .next(format!(
+                    "{}; copy the file again",
+                    context.proposal("verify")
+                ))
+        }
+        Absence::SectionTruncated { section } => truncated(
+            context.dump().unwrap_or(Path::new("the dump")),
+            *section,
+            None,
+        ),
+        Absence::NotDumped { pa } | Absence::NotRam { pa } => {
+            Failure::new(format!("physical {pa} is not in the dump"))
+                .line(absence.to_string())
+                .next(context.proposal("map"))
+        }
+        other => Failure::new(format!("the dump cannot be read: {other}"))
+            .next(context.proposal("verify")),
+    }
+}
+
+/// The key and the words for a hole, without its address.
+pub(crate) fn hole(fault: &Fault) -> (&'static str, &'static str) {
+    match fault {
+        Fault::NoWindow { .. } => ("no_window", "no address of this kernel"),
+        Fault::Outside { .. } => ("outside", "behind the end of the kernel map"),
+        Fault::NotMapped { .. } => ("not_mapped", "not mapped"),
+        Fault::TableAbsent {
+            absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. },
+            ..
+        } => (
+            "table_truncated",
+            "page table lost: the file ends before it",
+        ),
+        Fault::TableAbsent { .. } => ("table_absent", "page table not in the dump"),
+        Fault::PageAbsent { absence, .. } => absence_of(absence),
+        _ => ("other", "unreadable"),
+    }
+}
+
+/// The key and the words for physical memory that is not there.
+pub(crate) fn absence_of(absence: &Absence) -> (&'static str, &'static str) {
+    match absence {
+        Absence::NotRam { .. } => ("not_ram", "not RAM (a hole or device memory)"),
+        Absence::NotDumped { .. } => ("not_dumped", "not in the dump (free, user or no-dump)"),
+        Absence::Truncated { .. } => ("truncated", "lost: the file ends before it"),
+        Absence::SectionTruncated { .. } => ("section_truncated", "lost: the bitmap is truncated"),
+        Absence::Io { .. } => ("io_error", "the file cannot be read here"),
+        _ => ("other", "unreadable"),
+    }
+}
+
+/// The note for a dump whose file ends too early; `None` for a whole one.
+pub(crate) fn truncation(session: &Session) -> Option<String> {
+    use vmcore::dump::Completeness;
+    match session.dump().completeness().ok()? {
+        Completeness::Complete { .. } => None,
+        Completeness::Truncated {
+            missing_bytes,
+            missing_pages,
+        } => Some(format!(
+            "truncated: {} bytes ({}) are missing",
+            text::count(missing_bytes),
+            text::counted(missing_pages, "page", "pages")
+        )),
+        Completeness::TruncatedSection { section } => {
+            Some(format!("truncated inside its {section}"))
+        }
+    }
+}
+
+/// How the kind of a dump is called.
+pub(crate) const fn is_full(session: &Session) -> bool {
+    matches!(session.dump().kind(), DumpKind::Full(_))
+}

@@ -1,0 +1,57 @@
+//! The help of the whole command, grouped by what a person wants. Each command has its own.
+
+/// What `vmcore`, `vmcore help` and `vmcore --help` print.
+pub(crate) const TOP: &str = "\
+Reads FreeBSD kernel crash dumps, anywhere.
+
+usage: vmcore COMMAND [FILE] [ARGUMENTS] [OPTIONS]
+
+FILE is a vmcore, with its kernel file beside it if you like.
+Without FILE: the newest in /var/crash.
+
+What happened?
+  list        the dumps in a directory
+  info        what the dump is: panic, version, host, time, what is missing
+  log         the kernel's last words (also: dmesg)
+  ps          who was running, and which thread crashed
+
+Memory
+  read        bytes at an address or symbol
+  translate   the page walk of an address, to its place in the file (also: vtop)
+  sym         symbol to address, address to symbol
+  search      where bytes, a string or a pointer stand
+
+The file
+  map         which memory is in the dump: a table or a picture
+  verify      reads everything, checks everything
+  convert     to an ELF core, for gdb and everything else that reads ELF
+
+Examples
+  vmcore info vmcore.0
+  vmcore log | tail
+  vmcore ps vmcore.0 -k kernel.debug
+  vmcore read vmcore.0 hz
+  vmcore read vmcore.0 0xfffff80003374000 256
+  vmcore convert vmcore.0 core.elf --to elf
+
+Options of every command
+  -k FILE    the kernel file [else found by the dump's build id]
+  -n N       dump N of the directory      -d DIR    another directory
+  --json     answer in JSON               --force   accept any kernel, overwrite
+  -q, -v     say less, more               --color   auto, always, never
+
+vmcore COMMAND --help says more.
+Exit status: 0 done, 1 failed, 2 wrong arguments, 3 answered, but the dump is
+incomplete for this answer.
+";
+
+/// What the help of a command says about its files, in front of `more`.
+pub(crate) fn with_files(more: &str) -> String {
+    let files = "\
+FILE is the dump, and its kernel file too if you like, in either order.
+Without it: the newest dump in /var/crash.";
+    if more.is_empty() {
+        return files.to_owned();
+    }
+    format!("{files}\n\n{more}")
+}

@@ -1,0 +1,245 @@
+//! Standard output: text with a modest use of colour, and JSON in its envelope.
+
+use crate::context::Context;
+use crate::text;
+use serde::Serialize;
+use serde_json::Value;
+use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use std::io::{self, BufWriter, StdoutLock, Write};
+use vmcore::Dump;
+
+/// What a piece of text is, so that it may be coloured.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Style {
+    /// What names something: labels, headings.
+    Label,
+    /// What matters most.
+    Strong,
+    /// What can be skipped: sources, reasons.
+    Faint,
+    /// All is well.
+    Good,
+    /// Look here.
+    Warning,
+    /// Damaged, missing, crashed.
+    Bad,
+}
+
+impl Style {
+    const fn code(self) -> &'static str {
+        match self {
+            Self::Label => "36",
+            Self::Strong => "1",
+            Self::Faint => "2",
+            Self::Good => "32",
+            Self::Warning => "33",
+            Self::Bad => "31;1",
+        }
+    }
+
+    /// `text` in this style, if colours are on.
+    pub(crate) fn paint(self, text: &str, color: bool) -> String {
+        if color && !text.is_empty() {
+            format!("\x1b[{}m{text}\x1b[0m", self.code())
+        } else {
+            text.to_owned()
+        }
+    }
+}
+
+/// Standard output, buffered. Whoever writes an answer ends it with [`Out::finish`].
+#[derive(Debug)]
+pub(crate) struct Out {
+    writer: BufWriter<StdoutLock<'static>>,
+    color: bool,
+}
+
+impl Out {
+    pub(crate) fn new(color: bool) -> Self {
+        Self {
+            writer: BufWriter::with_capacity(1 << 16, io::stdout().lock()),
+            color,
+        }
+    }
+
+    /// `text` in a style, if colours are on.
+    pub(crate) fn paint(&self, style: Style, text: &str) -> String {
+        style.paint(text, self.color)
+    }
+
+    /// Writes what is left.
+    pub(crate) fn finish(mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.writer.write(bytes)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.writer.flush()
+    }
+}
+
+/// What stands in front of every answer in JSON.
+#[derive(Serialize)]
+struct Envelope<'a> {
+    schema: &'a str,
+    tool_version: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dump_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    completeness: Option<Value>,
+    #[serde(flatten)]
+    answer: Value,
+}
+
+/// Prints an answer in JSON. `dump` is absent for answers about several dumps.
+pub(crate) fn json(
+    context: &Context,
+    dump: Option<&Dump>,
+    answer: impl Serialize,
+) -> anyhow::Result<()> {
+    let completeness = dump
+        .and_then(|dump| dump.completeness().ok())
+        .map(serde_json::to_value);
+    let envelope = Envelope {
+        schema: &format!("vmcore.{}/1", context.command()),
+        tool_version: env!("CARGO_PKG_VERSION"),
+        dump_id: dump.and_then(|dump| dump.id().ok()),
+        completeness: completeness.transpose()?,
+        answer: without_nulls(serde_json::to_value(answer)?),
+    };
+    let mut out = Out::new(false);
+    envelope
+        .serialize(&mut Serializer::with_formatter(
+            &mut out,
+            Harmless::default(),
+        ))
+        .map_err(io::Error::from)?;
+    writeln!(out)?;
+    Ok(out.finish()?)
+}
+
+/// Fields without a value are left out.
+fn without_nulls(value: Value) -> Value {
+    match value {
+        Value::Object(fields) => {
+            let kept = fields.into_iter().filter(|(_, value)| !value.is_null());
+            Value::Object(
+                kept.map(|(name, value)| (name, without_nulls(value)))
+                    .collect(),
+            )
+        }
+        Value::Array(items) => Value::Array(items.into_iter().map(without_nulls).collect()),
+        other => other,
+    }
+}
+
+/// Pretty JSON that a terminal can show: what [`text::escape`] escapes comes as `\u009b`.
+#[derive(Default)]
+struct Harmless(PrettyFormatter<'static>);
+
+impl Formatter for Harmless {
+    fn write_string_fragment<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        part: &str,
+    ) -> io::Result<()> {
+        let mut rest = part;
+        while let Some(at) = rest.find(text::is_unsafe) {
+            let (plain, tail) = rest.split_at(at);
+            writer.write_all(plain.as_bytes())?;
+            let mut chars = tail.chars();
+            let mut units = [0; 2];
+            for unit in chars.next().unwrap_or_default().encode_utf16(&mut units) {
+                write!(writer, "\\u{unit:04x}")?;
+            }
+            rest = chars.as_str();
+        }
+        writer.write_all(rest.as_bytes())
+    }
+
+    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_array(writer)
+    }
+
+    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array(writer)
+    }
+
+    fn begin_array_value<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_array_value(writer, first)
+    }
+
+    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_array_value(writer)
+    }
+
+    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object(writer)
+    }
+
+    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object(writer)
+    }
+
+    fn begin_object_key<W: ?Sized + Write>(
+        &mut self,
+        writer: &mut W,
+        first: bool,
+    ) -> io::Result<()> {
+        self.0.begin_object_key(writer, first)
+    }
+
+    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.begin_object_value(writer)
+    }
+
+    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
+        self.0.end_object_value(writer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn print(value: &Value) -> String {
+        let mut text = Vec::new();
+        value
+            .serialize(&mut Serializer::with_formatter(
+                &mut text,
+                Harmless::default(),
+            ))
+            .unwrap();
+        String::from_utf8(text).unwrap()
+    }
+
+    #[test]
+    fn json_is_harmless_and_still_the_same_text() {
+        for text in ["a\u{9b}31m\x1b\n\"", "\u{202e}", "\u{e0041}x", "plain"] {
+            let printed = print(&Value::from(text));
+            assert!(printed.is_ascii(), "{printed}");
+            assert_eq!(
+                serde_json::from_str::<Value>(&printed).unwrap(),
+                Value::from(text)
+            );
+        }
+    }
+
+    #[test]
+    fn absent_fields_are_absent() {
+        let value = serde_json::json!({"a": null, "b": [{"c": null, "d": 1}], "e": []});
+        assert_eq!(
+            without_nulls(value),
+            serde_json::json!({"b": [{"d": 1}], "e": []})
+        );
+    }
+}

@@ -1,0 +1,135 @@
+//! Text for people: bytes from a dump made harmless, numbers made readable.
+
+use std::path::Path;
+
+/// Bytes as text that no terminal obeys: control and invisible characters and invalid UTF-8 come
+/// as `\x1b` or `\u{202e}`; tabs stay.
+pub(crate) fn escape(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\t' => text.push(c),
+                '\0'..='\x1f' | '\x7f' => text += &format!("\\x{:02x}", u32::from(c)),
+                c if is_unsafe(c) => text += &format!("\\u{{{:x}}}", u32::from(c)),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            text += &format!("\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A file's name, as harmless.
+pub(crate) fn path(path: &Path) -> String {
+    escape(path.as_os_str().as_encoded_bytes())
+}
+
+/// Characters that a terminal may obey, or that change how their neighbours look.
+pub(crate) fn is_unsafe(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}' | '\u{e0000}'..='\u{e007f}')
+}
+
+/// A word as a shell takes it.
+pub(crate) fn shell_word(path: &Path) -> String {
+    let word = path.to_string_lossy();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        return word.into_owned();
+    }
+    format!("'{}'", escape(word.replace('\'', r"'\''").as_bytes()))
+}
+
+/// A count with its thousands apart: `1,234,567`.
+pub(crate) fn count(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (position, digit) in digits.chars().enumerate() {
+        if position > 0 && (digits.len() - position).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+/// A count with the name of what is counted: `1 page`, `2 pages`.
+pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
+    format!("{} {}", count(number), if number == 1 { one } else { many })
+}
+
+/// A size, rounded: `68 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    const UNITS: [(u64, &str); 4] = [
+        (1 << 40, "TiB"),
+        (1 << 30, "GiB"),
+        (1 << 20, "MiB"),
+        (1 << 10, "KiB"),
+    ];
+    for (unit, name) in UNITS {
+        if bytes >= unit {
+            let (whole, tenths) = (bytes / unit, bytes % unit * 10 / unit);
+            return if whole < 10 && tenths > 0 {
+                format!("{whole}.{tenths} {name}")
+            } else {
+                format!("{whole} {name}")
+            };
+        }
+    }
+    counted(bytes, "byte", "bytes")
+}
+
+/// An error of the operating system, without its number.
+pub(crate) fn os_error(error: &std::io::Error) -> String {
+    let text = error.to_string();
+    match text.split_once(" (os error") {
+        Some((message, _)) => message.to_owned(),
+        None => text,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_obeys_is_left() {
+        assert_eq!(
+            escape(b"a\x1b[31m\r\n\0\x7f"),
+            "a\\x1b[31m\\x0d\\x0a\\x00\\x7f"
+        );
+        assert_eq!(
+            escape("\u{9b}31m\u{202e}gpj".as_bytes()),
+            "\\u{9b}31m\\u{202e}gpj"
+        );
+        assert_eq!(escape(b"caf\xc3\xa9 \xff\xc3"), "café \\xff\\xc3");
+        assert_eq!(escape(b"\tif_em0"), "\tif_em0");
+    }
+
+    #[test]
+    fn numbers_are_readable() {
+        assert_eq!(
+            [0, 999, 1000, 71_303_168].map(count),
+            ["0", "999", "1,000", "71,303,168"]
+        );
+        assert_eq!(
+            [1, 1536, 71_303_168, 1 << 41].map(size),
+            ["1 byte", "1.5 KiB", "68 MiB", "2 TiB"]
+        );
+        assert_eq!(counted(1, "page", "pages"), "1 page");
+    }
+
+    #[test]
+    fn words_survive_a_shell() {
+        assert_eq!(
+            shell_word("/var/crash/vmcore.0".as_ref()),
+            "/var/crash/vmcore.0"
+        );
+        assert_eq!(shell_word("my dump's".as_ref()), r"'my dump'\''s'");
+    }
+}

@@ -1,0 +1,102 @@
+//! The command on dumps of real machines, against what is known about them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+mod support;
+
+use serde_json::Value;
+use support::{corpus, line};
+
+/// A thread as `ps` and the list of expected values have it.
+#[derive(Debug, PartialEq)]
+struct Thread {
+    process: String,
+    thread: String,
+    pid: i64,
+    tid: i64,
+    cpu: Option<i64>,
+    comm: String,
+    name: String,
+    crashed: bool,
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}
+
+#[test]
+fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
+    let Some(packed) = corpus::find() else { return };
+    let expected = std::fs::read(packed.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_slice(&expected).unwrap();
+    let reals = corpus::unpack(&packed);
+    assert_eq!(reals.len(), expected["dumps"].as_object().unwrap().len());
+    for real in reals {
+        let expected = &expected["dumps"][&real.name];
+        let run = line(
+            &real.folder,
+            &format!("ps {} {} --json", real.dump, real.kernel),
+        )
+        .expect(0);
+        let json = run.json();
+        assert_eq!(threads(&json), expected_threads(expected), "{}", real.name);
+
+        let hz = line(
+            &real.folder,
+            &format!("read {} hz 4 -k {} --raw", real.dump, real.kernel),
+        );
+        let value = i64::from(u32::from_le_bytes(hz.expect(0).stdout.try_into().unwrap()));
+        assert_eq!(
+            value,
+            expected["constants"]["hz"].as_i64().unwrap(),
+            "{}",
+            real.name
+        );
+    }
+}
+
+fn threads(json: &Value) -> Vec<Thread> {
+    let processes = json["processes"].as_array().unwrap();
+    let of = |process: &Value| {
+        let threads = process["threads"].as_array().unwrap().clone();
+        let (address, pid, comm) = (
+            text(&process["address"]),
+            process["pid"].as_i64().unwrap(),
+            text(&process["comm"]),
+        );
+        threads.into_iter().map(move |thread| Thread {
+            process: address.clone(),
+            thread: text(&thread["address"]),
+            pid,
+            tid: thread["tid"].as_i64().unwrap(),
+            cpu: thread["cpu"].as_i64(),
+            comm: comm.clone(),
+            name: text(&thread["name"]),
+            crashed: thread["crashed"].as_bool().unwrap(),
+        })
+    };
+    processes.iter().flat_map(of).collect()
+}
+
+fn expected_threads(expected: &Value) -> Vec<Thread> {
+    let of = |thread: &Value| Thread {
+        process: text(&thread["proc"]),
+        thread: text(&thread["thread"]),
+        pid: thread["pid"].as_i64().unwrap(),
+        tid: thread["tid"].as_i64().unwrap(),
+        cpu: thread["oncpu"].as_i64().filter(|cpu| *cpu >= 0),
+        comm: text(&thread["comm"]),
+        name: text(&thread["td_name"]),
+        crashed: thread["crashed"].as_bool().unwrap(),
+    };
+    expected["threads"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(of)
+        .collect()
+}

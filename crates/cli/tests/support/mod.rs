@@ -1,0 +1,113 @@
+//! Runs the command on machines made for it.
+#![allow(dead_code, reason = "each test file uses a part")]
+
+pub(crate) mod corpus;
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use vmcore_synth::machine::{Machine, Options};
+
+/// A run of the command: what it printed, and its exit status.
+#[derive(Debug)]
+pub(crate) struct Run {
+    pub(crate) stdout: Vec<u8>,
+    pub(crate) stderr: String,
+    pub(crate) status: i32,
+}
+
+impl Run {
+    pub(crate) fn text(&self) -> String {
+        String::from_utf8(self.stdout.clone()).expect("output is UTF-8")
+    }
+
+    pub(crate) fn json(&self) -> serde_json::Value {
+        serde_json::from_slice(&self.stdout).unwrap_or_else(|error| panic!("{error}: {self:?}"))
+    }
+
+    /// Checks the exit status; anything else is shown with all that was printed.
+    #[track_caller]
+    pub(crate) fn expect(self, status: i32) -> Self {
+        assert_eq!(
+            self.status,
+            status,
+            "{self:?}\n{}",
+            String::from_utf8_lossy(&self.stdout)
+        );
+        self
+    }
+}
+
+/// The command, in `folder`, with an environment that depends on nothing outside.
+pub(crate) fn command(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmcore"));
+    command.current_dir(folder).stdin(Stdio::null());
+    for variable in ["VMCORE_KERNEL_PATH", "NO_COLOR", "CLICOLOR_FORCE"] {
+        command.env_remove(variable);
+    }
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+/// Runs the command with these arguments.
+pub(crate) fn run<A: AsRef<OsStr>>(folder: &Path, args: &[A]) -> Run {
+    finish(
+        command(folder)
+            .args(args)
+            .output()
+            .expect("the command starts"),
+    )
+}
+
+/// Runs the command with the words of a line.
+pub(crate) fn line(folder: &Path, line: &str) -> Run {
+    run(folder, &line.split_whitespace().collect::<Vec<_>>())
+}
+
+pub(crate) fn finish(output: Output) -> Run {
+    Run {
+        stdout: output.stdout,
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+        status: output.status.code().expect("no signal ends it"),
+    }
+}
+
+/// A folder with a machine's `vmcore.0`, `kernel` and `info.0`, as a person has them.
+pub(crate) struct Folder {
+    pub(crate) dir: tempfile::TempDir,
+    pub(crate) machine: Machine,
+}
+
+impl Folder {
+    pub(crate) fn new(options: &Options) -> Self {
+        let folder = Self {
+            dir: tempfile::tempdir().unwrap(),
+            machine: Machine::new(options),
+        };
+        folder.write("vmcore.0", &folder.machine.dump.build());
+        folder.write("kernel", &folder.machine.kernel.build());
+        folder.write("info.0", folder.machine.info.as_bytes());
+        folder
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        self.dir.path()
+    }
+
+    pub(crate) fn write(&self, name: &str, bytes: &[u8]) -> PathBuf {
+        let path = self.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&path, bytes).unwrap();
+        path
+    }
+
+    pub(crate) fn remove(&self, name: &str) {
+        fs::remove_file(self.path().join(name)).unwrap();
+    }
+
+    /// Runs the command here.
+    pub(crate) fn vmcore(&self, words: &str) -> Run {
+        line(self.path(), words)
+    }
+}

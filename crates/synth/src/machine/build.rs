@@ -1,0 +1,510 @@
+//! Putting a machine together: memory first, then the dump of it.
+
+use super::era::Era;
+use super::layout::{AMD64_KERNBASE, GIGA_PAGES, LOW_PAGES, Layout, TABLE_PAGES, small};
+use super::memory::{Arena, Memory, Place};
+use super::truth::{CRASH_TIME, PANIC, Page, Truth, UPTIME};
+use super::{DumpFile, Kind, Machine, Options, Shape, image, info, log, processes, threads};
+use crate::Arch;
+use crate::bytes::{index, low32};
+use crate::elf::{Delta, FullDump, Kernel};
+use crate::minidump::Minidump;
+use crate::msgbuf::{self, Msgbuf};
+use crate::tables::{Frames, Mapping, Tree};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// Order in which the pages of eight are taken from the pool: physical order is not virtual order.
+const SCATTER: [u64; 8] = [3, 0, 6, 1, 7, 4, 2, 5];
+/// Free pages of the pool: RAM that no dump needs.
+const FREE_PAGES: u64 = 2;
+
+/// A machine while it is put together.
+#[derive(Clone, Debug)]
+pub(crate) struct Build {
+    pub(crate) options: Options,
+    pub(crate) layout: Layout,
+    pub(super) era: Era,
+    pub(crate) kernel: Kernel,
+    pub(crate) memory: Memory,
+    pub(crate) mappings: Vec<Mapping>,
+    /// Pages that are dumped although the kernel map does not have them.
+    pub(crate) marked: BTreeSet<u64>,
+    /// Pages that must not be dumped.
+    pub(crate) no_dump: BTreeSet<u64>,
+    pub(super) heap: Arena,
+    pub(super) stoppcbs: Place,
+    /// Stacks that were made.
+    pub(super) stacks: u64,
+    /// Pages that were taken from the pool.
+    frames: u64,
+    /// Where page tables may be.
+    pub(crate) table_frames: (u64, u64),
+    msgbuf: Vec<u8>,
+    msgbuf_control: Option<Msgbuf>,
+    pub(crate) truth: Truth,
+}
+
+impl Build {
+    pub(crate) fn new(options: &Options) -> Self {
+        let (layout, era) = (Layout::of(options), Era::of(options));
+        let version = info::version_string(options.arch, era.release);
+        let kernel = image::kernel(options, &layout, &era, &version);
+        let heap_va = layout
+            .direct_va(layout.heap_pa)
+            .unwrap_or(layout.small(small::HEAP));
+        let mut build = Self {
+            options: options.clone(),
+            layout,
+            era,
+            memory: Memory::new(layout.page),
+            mappings: Vec::new(),
+            marked: BTreeSet::new(),
+            no_dump: BTreeSet::new(),
+            heap: Arena::new(Place {
+                va: heap_va,
+                pa: layout.heap_pa,
+            }),
+            stoppcbs: Place { va: 0, pa: 0 },
+            stacks: 0,
+            frames: 0,
+            table_frames: (
+                layout.tables_pa,
+                layout.tables_pa + TABLE_PAGES * layout.page,
+            ),
+            msgbuf: Vec::new(),
+            msgbuf_control: None,
+            truth: Truth {
+                version,
+                build_id: kernel.build_id.clone().unwrap_or_default(),
+                direct_map: layout.direct_map,
+                ..Truth::default()
+            },
+            kernel,
+        };
+        build.load_image();
+        build.place_stoppcbs();
+        processes::make(&mut build);
+        build.map_odd_pages();
+        build.map_large_pages();
+        build.set_variables();
+        build.write_log();
+        build.place_heap();
+        build
+    }
+
+    pub(super) const fn word(&self) -> u64 {
+        self.options.arch.word_bytes()
+    }
+
+    /// A number as a word of the machine.
+    pub(super) fn word_of(&self, value: u64) -> Vec<u8> {
+        value.to_le_bytes()[..index(self.word())].to_vec()
+    }
+
+    /// The place of a variable.
+    pub(super) fn symbol(&self, name: &str) -> Place {
+        let va = self.kernel.address_of(name);
+        assert!(va.is_some(), "the synthetic kernel has no {name}");
+        let va = va.unwrap_or(0);
+        Place {
+            va,
+            pa: va - self.layout.image_va + self.layout.image_pa,
+        }
+    }
+
+    /// Sets a variable, and remembers its value.
+    pub(super) fn set(&mut self, name: &str, value: &[u8]) {
+        let place = self.symbol(name);
+        self.memory.write(place.pa, value);
+        self.truth.values.push((place.va, value.to_vec()));
+    }
+
+    pub(super) fn set_word(&mut self, name: &str, value: u64) {
+        self.set(name, &self.word_of(value));
+    }
+
+    /// A page of the pool.
+    pub(super) fn frame(&mut self) -> u64 {
+        let number = self.frames;
+        self.frames += 1;
+        let place = number / 8 * 8 + SCATTER[index(number % 8)];
+        let pa = self.layout.pool_pa + place * self.layout.page;
+        self.memory.write(pa, &[0]);
+        pa
+    }
+
+    pub(super) fn map_small(&mut self, va: u64, pa: u64) {
+        self.mappings.push(Mapping::page(va, pa, self.layout.page));
+    }
+
+    /// Fills a page with text that says which one it is.
+    fn fill(&mut self, pa: u64) {
+        let text = format!("This is the page at {pa:#x}. ");
+        let page = index(self.layout.page);
+        self.memory
+            .write(pa, &text.bytes().cycle().take(page).collect::<Vec<u8>>());
+    }
+
+    fn load_image(&mut self) {
+        let image = self.kernel.image();
+        let layout = self.layout;
+        assert!(
+            image.len() as u64 <= layout.large,
+            "the image needs more than one large page"
+        );
+        self.memory.write(layout.image_pa, &image);
+        self.mappings.push(Mapping {
+            va: layout.image_va,
+            pa: layout.image_pa,
+            size: layout.large,
+            write: true,
+            execute: true,
+        });
+        self.truth
+            .values
+            .push((layout.image_va, image[..64].to_vec()));
+        for (name, len) in [
+            ("hz", 4),
+            ("osreldate", 4),
+            ("proc_off_p_comm", 4),
+            ("ostype", 8),
+        ] {
+            let place = self.symbol(name);
+            let at = index(place.pa - layout.image_pa);
+            self.truth
+                .values
+                .push((place.va, image[at..at + len].to_vec()));
+        }
+    }
+
+    fn place_stoppcbs(&mut self) {
+        self.stoppcbs = self.symbol("stoppcbs");
+        if self.era.stoppcbs_is_pointer {
+            let len = u64::from(self.options.cpus) * self.era.offsets.pcb_size;
+            self.stoppcbs = self.heap.take(len, 64);
+            self.set_word("stoppcbs", self.stoppcbs.va);
+        }
+    }
+
+    /// Small pages with something about them.
+    fn map_odd_pages(&mut self) {
+        let layout = self.layout;
+        let device = (layout.small(small::DEVICE), layout.device_pa);
+        self.map_small(device.0, device.1);
+        let no_dump = (layout.small(small::NO_DUMP), self.frame());
+        self.map_small(no_dump.0, no_dump.1);
+        self.fill(no_dump.1);
+        self.no_dump.insert(no_dump.1);
+        self.truth.absent.extend([device, no_dump]);
+        let shared = self.frame();
+        let second = self.frame();
+        let first = self.frame();
+        let last = self.frame();
+        let mapped = [
+            (small::SHARED, shared),
+            (small::SHARED_AGAIN, shared),
+            (small::NEIGHBOURS, first),
+            (small::NEIGHBOURS + 1, second),
+            (small::LAST, last),
+        ];
+        for (number, pa) in mapped {
+            self.map_small(layout.small(number), pa);
+            self.fill(pa);
+            let text = format!("This is the page at {pa:#x}. ");
+            self.truth
+                .values
+                .push((layout.small(number), text.into_bytes()));
+        }
+        self.truth
+            .unmapped
+            .push(layout.small(small::NEIGHBOURS + 2));
+    }
+
+    /// A large page of which only parts are RAM, and one of 1 GiB.
+    fn map_large_pages(&mut self) {
+        let layout = self.layout;
+        self.mappings.push(Mapping::page(
+            layout.large_va,
+            layout.large_pa,
+            layout.large,
+        ));
+        let mut filled: Vec<u64> = [0, 1, 5]
+            .iter()
+            .map(|n| layout.large_pa + n * layout.page)
+            .collect();
+        let hole = 2 * layout.page;
+        self.truth
+            .absent
+            .push((layout.large_va + hole, layout.large_pa + hole));
+        if let Some((va, pa)) = layout.giga {
+            self.mappings.push(Mapping::page(va, pa, 1 << 30));
+            filled.extend((0..GIGA_PAGES).map(|number| pa + number * layout.page));
+            let hole = GIGA_PAGES * layout.page;
+            self.truth.absent.push((va + hole, pa + hole));
+        }
+        // Two pages of the low end that only the direct map has.
+        filled.extend([0, 3].map(|number| layout.low_pa + number * layout.page));
+        for pa in filled {
+            self.fill(pa);
+        }
+        if layout.direct_map.is_some() {
+            self.marked
+                .extend([0, 3].map(|number| layout.low_pa + number * layout.page));
+        }
+    }
+
+    fn set_variables(&mut self) {
+        let buffer = self.symbol("vpanic.buf");
+        self.set("vpanic.buf", &[PANIC.as_bytes(), b"\0"].concat());
+        self.set_word("panicstr", buffer.va);
+        // Times are as wide as words.
+        self.set_word("time_second", u64::from(CRASH_TIME));
+        self.set_word("time_uptime", u64::from(UPTIME));
+        if self.options.arch == Arch::Amd64 {
+            self.set("la57", &u32::from(self.options.la57).to_le_bytes());
+            self.set("kernphys", &self.layout.image_pa.to_le_bytes());
+        }
+    }
+
+    /// The message buffer: a ring, and its structure at the end of the same memory.
+    fn write_log(&mut self) {
+        let trace = threads::panic_trace(self.options.arch, &self.kernel);
+        let once = log::text(
+            &self.truth.version,
+            &self.options,
+            processes::CRASHED_CPU,
+            &trace,
+        );
+        let text = once.repeat(self.options.log_repeats);
+        let whole = match self.options.shape {
+            Shape::Compact => 8192,
+            Shape::Real => 98304,
+        };
+        let size = whole - Msgbuf::len_bytes(self.options.arch);
+        let place = self.heap.take(whole, self.layout.page);
+        let (ring, control) = msgbuf::written(low32(size), &text, place.va);
+        self.memory.write(place.pa, &ring);
+        self.memory
+            .write(place.pa + size, &control.bytes(self.options.arch));
+        self.set_word("msgbufp", place.va + size);
+        self.truth.log = text[text.len().saturating_sub(ring.len())..].to_vec();
+        self.msgbuf = ring;
+        self.msgbuf_control = Some(control);
+    }
+
+    /// The allocator's memory: reached through the direct map, or mapped if there is none.
+    fn place_heap(&mut self) {
+        let layout = self.layout;
+        let end = self.heap.end().next_multiple_of(layout.page);
+        for (number, pa) in (0..).zip((layout.heap_pa..end).step_by(index(layout.page))) {
+            if layout.direct_map.is_some() {
+                self.marked.insert(pa);
+            } else {
+                self.map_small(layout.small(small::HEAP + number), pa);
+            }
+        }
+    }
+
+    /// RAM in whole pages, ascending.
+    pub(crate) fn ram(&self) -> Vec<(u64, u64)> {
+        let (layout, page) = (self.layout, self.layout.page);
+        let up = |pa: u64| pa.next_multiple_of(page);
+        let image_end = layout.image_pa + self.kernel.image().len() as u64;
+        let pool_end = layout.pool_pa + (self.frames.next_multiple_of(8) + FREE_PAGES) * page;
+        let mut ram = vec![
+            (layout.low_pa, layout.low_pa + LOW_PAGES * page),
+            (layout.image_pa, up(image_end)),
+            (layout.pool_pa, pool_end),
+            (
+                layout.tables_pa,
+                layout.tables_pa + self.table_pages() * page,
+            ),
+            (layout.heap_pa, up(self.heap.end())),
+            (layout.large_pa, layout.large_pa + 2 * page),
+            (layout.large_pa + 5 * page, layout.large_pa + 6 * page),
+        ];
+        ram.extend(layout.giga.map(|(_, pa)| (pa, pa + GIGA_PAGES * page)));
+        ram
+    }
+
+    /// Pages of page tables that are needed.
+    fn table_pages(&self) -> u64 {
+        self.bare_tree().tables.len() as u64
+    }
+
+    fn bare_tree(&self) -> Tree {
+        let layout = self.layout;
+        let frames = Frames::new(&[self.table_frames], layout.page);
+        let mut tree = Tree::new(layout.paging, frames);
+        for mapping in &self.mappings {
+            tree.map(mapping);
+        }
+        if self.options.arch == Arch::Amd64 {
+            tree.add_recursive_slot();
+            if let Some(map) = layout.direct_map {
+                for number in 0..2 {
+                    tree.map(&Mapping::page(
+                        map.base + (number << 30),
+                        number << 30,
+                        1 << 30,
+                    ));
+                }
+            }
+        }
+        tree
+    }
+
+    /// The page tables, and the variables that name their root.
+    fn tree(&mut self) -> Tree {
+        let tree = self.bare_tree();
+        match self.options.arch {
+            Arch::Amd64 => {
+                let top = tree.table_of(AMD64_KERNBASE, 3).unwrap_or(0);
+                let five = if self.options.la57 { tree.root } else { 0 };
+                self.set("KPML4phys", &top.to_le_bytes());
+                self.set("KPML5phys", &five.to_le_bytes());
+            }
+            Arch::I386 => {
+                let root = low32(tree.root).to_le_bytes();
+                let (pae, is_old) = (self.options.pae, self.options.version == 1);
+                match (pae, is_old) {
+                    (true, _) => self.set("IdlePDPT", &root),
+                    (false, true) => self.set("IdlePTD", &root),
+                    (false, false) => self.set("IdlePTD_nopae", &root),
+                }
+                if !is_old {
+                    self.set("pae_mode", &u32::from(pae).to_le_bytes());
+                }
+            }
+            Arch::Arm64 | Arch::Riscv64 => {}
+        }
+        tree
+    }
+
+    /// Addresses in the kernel map of every page of RAM that has some.
+    pub(crate) fn mapped(&self, ram: &[(u64, u64)]) -> BTreeMap<u64, Vec<u64>> {
+        let mut mapped: BTreeMap<u64, Vec<u64>> = BTreeMap::new();
+        for mapping in &self.mappings {
+            for (start, end) in ram {
+                let first = mapping.pa.max(*start);
+                let last = (mapping.pa + mapping.size).min(*end);
+                for pa in (first..last).step_by(index(self.layout.page)) {
+                    mapped
+                        .entry(pa)
+                        .or_default()
+                        .push(mapping.va + (pa - mapping.pa));
+                }
+            }
+        }
+        mapped
+            .values_mut()
+            .for_each(|addresses| addresses.sort_unstable());
+        mapped
+    }
+
+    /// Page-table pages that a minidump holds: amd64 keeps the last level out of its section.
+    pub(crate) fn dumped_tables(&self, tree: &Tree) -> Vec<u64> {
+        if tree.paging.section_level(self.options.version) == 0 {
+            return Vec::new();
+        }
+        let last_level = tree.tables.iter().filter(|(_, table)| table.level == 0);
+        last_level.map(|(pa, _)| *pa).collect()
+    }
+
+    /// A minidump without any page, and the page tables.
+    pub(crate) fn empty_minidump(&mut self) -> (Minidump, Tree) {
+        let tree = self.tree();
+        let (layout, version) = (self.layout, self.options.version);
+        let mut dump = Minidump::new(self.options.arch, version);
+        dump.page_size = layout.page;
+        dump.flags = u32::from(layout.page == 16384);
+        dump.paemode = u32::from(self.options.pae);
+        dump.kernbase = layout.kernbase;
+        if let Some(map) = layout.direct_map {
+            (dump.dmapbase, dump.dmapend, dump.dmapphys) = (map.base, map.end, map.phys);
+        }
+        dump.msgbuf.clone_from(&self.msgbuf);
+        dump.msgbuf_control = self.msgbuf_control;
+        dump.page_tables = tree.section(version, layout.kernbase, layout.map_end);
+        (dump, tree)
+    }
+
+    pub(crate) fn finish(mut self) -> Machine {
+        let dump = match self.options.kind {
+            Kind::Mini => DumpFile::Mini(Box::new(self.minidump())),
+            Kind::Full => DumpFile::Full(self.full_dump()),
+        };
+        let header = info::header(self.options.arch, dump.build().len() as u64, &self.truth);
+        let info = info::info_text(&header);
+        Machine {
+            dump,
+            kernel: self.kernel,
+            header,
+            info,
+            truth: self.truth,
+        }
+    }
+
+    fn minidump(&mut self) -> Minidump {
+        let (mut dump, tree) = self.empty_minidump();
+        let ram = self.ram();
+        let tables = self.dumped_tables(&tree);
+        let mapped = self.mapped(&ram);
+        let mut dumped: BTreeSet<u64> = mapped.keys().copied().collect();
+        dumped.extend(self.marked.iter().chain(&tables));
+        dumped.retain(|pa| !self.no_dump.contains(pa));
+        for pa in &dumped {
+            let table = tree.tables.get(pa).map(|table| table.bytes.clone());
+            let page = table.or_else(|| self.memory.pages.get(pa).cloned());
+            dump.pages.insert(*pa, page.unwrap_or_default());
+        }
+        dump.dump_avail = ram;
+        if let Some(low) = dump.dump_avail.first_mut() {
+            // Ranges need not start and end at pages.
+            *low = (low.0 + self.layout.page / 2, low.1 - self.layout.page / 2);
+        }
+        self.truth.table_pages = tables;
+        self.tell_pages(dumped, &mapped);
+        dump
+    }
+
+    fn full_dump(&mut self) -> FullDump {
+        let tree = self.tree();
+        let ram = self.ram();
+        let mut pages = self.memory.pages.clone();
+        pages.extend(
+            tree.tables
+                .iter()
+                .map(|(pa, table)| (*pa, table.bytes.clone())),
+        );
+        let mut dump = FullDump::of_memory(self.options.arch, &ram, &pages);
+        if self.options.has_delta {
+            dump.delta = Some(Delta {
+                p_vaddr: AMD64_KERNBASE,
+                p_paddr: self.layout.image_pa,
+                p_align: 2 << 20,
+            });
+        }
+        let page = self.layout.page;
+        let all = ram
+            .iter()
+            .flat_map(|(start, end)| (*start..*end).step_by(index(page)));
+        let mapped = self.mapped(&ram);
+        self.truth
+            .absent
+            .retain(|(_, pa)| !ram.iter().any(|range| (range.0..range.1).contains(pa)));
+        self.truth.table_pages = tree.tables.into_keys().collect();
+        self.tell_pages(all.collect(), &mapped);
+        dump
+    }
+
+    fn tell_pages(&mut self, dumped: BTreeSet<u64>, mapped: &BTreeMap<u64, Vec<u64>>) {
+        let layout = self.layout;
+        let page = |pa: u64| Page {
+            pa,
+            kernel_map: mapped.get(&pa).cloned().unwrap_or_default(),
+            direct_map: layout.direct_va(pa),
+        };
+        self.truth.pages = dumped.into_iter().map(page).collect();
+    }
+}

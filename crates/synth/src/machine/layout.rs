@@ -1,0 +1,245 @@
+//! Where things are in a synthetic machine, by architecture.
+
+use super::{Options, Shape};
+use crate::Arch;
+use crate::tables::Paging;
+
+/// Number of pages of RAM at the low end; the last one is cut in the middle.
+pub(super) const LOW_PAGES: u64 = 8;
+/// Most pages of page tables.
+pub(super) const TABLE_PAGES: u64 = 64;
+/// Pages of the 1 GiB mapping that are RAM.
+pub(super) const GIGA_PAGES: u64 = 4;
+/// amd64: the kernel's base, 2 MiB in front of its image.
+pub(super) const AMD64_KERNBASE: u64 = 0xffff_ffff_8000_0000;
+
+const GIB: u64 = 1 << 30;
+const MIB: u64 = 1 << 20;
+
+/// The direct map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DirectMap {
+    /// Its first address.
+    pub base: u64,
+    /// Its end.
+    pub end: u64,
+    /// Physical address of its first byte.
+    pub phys: u64,
+}
+
+/// Addresses of a machine.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Layout {
+    pub(crate) paging: Paging,
+    pub(crate) page: u64,
+    /// Size of the kernel's large pages.
+    pub(crate) large: u64,
+    /// First and end address of the kernel map that a minidump describes.
+    pub(crate) kernbase: u64,
+    pub(crate) map_end: u64,
+    /// The kernel image, mapped by large pages.
+    pub(crate) image_va: u64,
+    pub(crate) image_pa: u64,
+    /// Where small pages are mapped: a large page's worth of room.
+    pub(crate) small_va: u64,
+    /// A large page of data.
+    pub(crate) large_va: u64,
+    pub(crate) large_pa: u64,
+    /// A page of 1 GiB: virtual, physical.
+    pub(crate) giga: Option<(u64, u64)>,
+    pub(crate) direct_map: Option<DirectMap>,
+    /// RAM at the low end.
+    pub(crate) low_pa: u64,
+    /// Single pages.
+    pub(crate) pool_pa: u64,
+    /// Page tables.
+    pub(crate) tables_pa: u64,
+    /// Memory of the allocator, and the message buffer.
+    pub(crate) heap_pa: u64,
+    /// A device's registers: no RAM.
+    pub(crate) device_pa: u64,
+}
+
+impl Layout {
+    pub(super) fn of(options: &Options) -> Self {
+        match options.arch {
+            Arch::Amd64 => Self::amd64(options),
+            Arch::Arm64 => Self::arm64(options),
+            Arch::I386 => Self::i386(options),
+            Arch::Riscv64 => Self::riscv64(),
+        }
+    }
+
+    /// Parts that follow each other in physical memory from `start` on, each in a large page of
+    /// its own.
+    fn common(paging: Paging, start: u64, image_pa: u64) -> Self {
+        let large = paging.span(1);
+        Self {
+            paging,
+            page: paging.span(0),
+            large,
+            kernbase: 0,
+            map_end: 0,
+            image_va: 0,
+            image_pa,
+            small_va: 0,
+            large_va: 0,
+            large_pa: image_pa + 4 * large,
+            giga: None,
+            direct_map: None,
+            low_pa: start + paging.span(0),
+            pool_pa: image_pa + large,
+            tables_pa: image_pa + 2 * large,
+            heap_pa: image_pa + 3 * large,
+            device_pa: start + 0xfee0_0000,
+        }
+    }
+
+    fn amd64(options: &Options) -> Self {
+        let paging = if options.la57 {
+            Paging::Amd64La57
+        } else {
+            Paging::Amd64
+        };
+        let common = Self::common(paging, 0, 2 * MIB + options.load_offset);
+        let is_old = options.version == 1;
+        let direct_map = match (is_old, options.la57) {
+            (true, _) => (0xffff_ff00_0000_0000, 0xffff_ff80_0000_0000),
+            (_, true) => (0xff01_0000_0000_0000, 0xff21_0000_0000_0000),
+            _ => (0xffff_f800_0000_0000, 0xffff_fc00_0000_0000),
+        };
+        let is_compact = is_old || options.shape == Shape::Compact;
+        let kernbase = if is_compact {
+            AMD64_KERNBASE
+        } else {
+            0xffff_fe00_0000_0000
+        };
+        let small_va = if is_compact {
+            AMD64_KERNBASE + 8 * MIB
+        } else {
+            kernbase + 0x4580_0000
+        };
+        let giga_va = if is_compact {
+            AMD64_KERNBASE + GIB
+        } else {
+            kernbase + 2 * GIB
+        };
+        let has_giga = !is_old && options.has_giga;
+        let map_end = match (is_old, is_compact) {
+            (true, _) => AMD64_KERNBASE + 16 * MIB,
+            (_, true) if has_giga => u64::MAX,
+            _ => AMD64_KERNBASE + GIB,
+        };
+        Self {
+            kernbase,
+            map_end,
+            image_va: AMD64_KERNBASE + 2 * MIB,
+            small_va,
+            large_va: small_va + 4 * MIB,
+            giga: has_giga.then_some((giga_va, GIB)),
+            direct_map: Some(DirectMap {
+                base: direct_map.0,
+                end: direct_map.1,
+                phys: 0,
+            }),
+            ..common
+        }
+    }
+
+    fn arm64(options: &Options) -> Self {
+        let paging = if options.page_size == 16384 {
+            Paging::Arm64Page16K
+        } else {
+            Paging::Arm64Page4K
+        };
+        let large = paging.span(1);
+        let kernbase = 0xffff_0000_0000_0000;
+        Self {
+            kernbase,
+            map_end: kernbase + 5 * large,
+            image_va: kernbase,
+            small_va: kernbase + 2 * large,
+            large_va: kernbase + 4 * large,
+            direct_map: Some(DirectMap {
+                base: 0xffff_a000_0000_0000,
+                end: 0xffff_ff00_0000_0000,
+                phys: 0x4000_0000,
+            }),
+            device_pa: 0x0900_0000,
+            ..Self::common(paging, 0x4000_0000, 0x4000_0000 + large)
+        }
+    }
+
+    fn i386(options: &Options) -> Self {
+        let paging = if options.pae {
+            Paging::I386Pae
+        } else {
+            Paging::I386
+        };
+        let large = paging.span(1);
+        let is_old = options.version == 1;
+        let (kernbase, image_va, image_pa) = if is_old {
+            (0xc000_0000, 0xc040_0000, 4 * MIB)
+        } else {
+            (8 * MIB, 8 * MIB, 8 * MIB)
+        };
+        Self {
+            kernbase,
+            map_end: image_va + 4 * large,
+            image_va,
+            small_va: image_va + large,
+            large_va: image_va + 3 * large,
+            ..Self::common(paging, 0, image_pa)
+        }
+    }
+
+    fn riscv64() -> Self {
+        let paging = Paging::Riscv64;
+        let large = paging.span(1);
+        let kernbase = 0xffff_ffc0_0000_0000;
+        Self {
+            kernbase,
+            map_end: kernbase + 5 * large,
+            image_va: kernbase,
+            small_va: kernbase + 2 * large,
+            large_va: kernbase + 4 * large,
+            direct_map: Some(DirectMap {
+                base: 0xffff_ffd0_0000_0000,
+                end: 0xffff_fff0_0000_0000,
+                phys: 0x8000_0000,
+            }),
+            device_pa: 0x1000_0000,
+            ..Self::common(paging, 0x8000_0000, 0x8000_0000 + large)
+        }
+    }
+
+    /// Address in the direct map, if there is one that reaches so far.
+    pub(crate) fn direct_va(&self, pa: u64) -> Option<u64> {
+        let map = self.direct_map?;
+        let va = map.base + pa.checked_sub(map.phys)?;
+        (va < map.end).then_some(va)
+    }
+
+    /// Address of small page number `n`.
+    pub(crate) const fn small(&self, n: u64) -> u64 {
+        self.small_va + n * self.page
+    }
+}
+
+/// Numbers of small pages that are mapped for something; stacks take every other one from 1 on.
+pub(super) mod small {
+    /// Memory of the allocator, on machines without a direct map.
+    pub(in crate::machine) const HEAP: u64 = 128;
+    /// A device.
+    pub(in crate::machine) const DEVICE: u64 = 256;
+    /// A page that must not be dumped.
+    pub(in crate::machine) const NO_DUMP: u64 = 257;
+    /// A page that is mapped twice: first address.
+    pub(in crate::machine) const SHARED: u64 = 258;
+    /// Second address.
+    pub(in crate::machine) const SHARED_AGAIN: u64 = 300;
+    /// Two pages behind each other whose frames are not.
+    pub(in crate::machine) const NEIGHBOURS: u64 = 310;
+    /// The last page of the first table.
+    pub(in crate::machine) const LAST: u64 = 511;
+}

@@ -1,0 +1,185 @@
+//! Stacks and saved registers of threads.
+
+use super::era::Era;
+use super::image::{stop, system_call};
+use super::memory::{Memory, Place};
+use crate::Arch;
+use crate::elf::Kernel;
+
+/// What a thread is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Panicked in a system call, on the CPU that crashed.
+    Crashed,
+    /// Idle on a CPU.
+    Idle(u32),
+    /// Sleeps in a system call.
+    SystemCall,
+    /// A kernel thread that waits for work in this function.
+    Waiting(&'static str),
+    /// Was never scheduled.
+    Fresh,
+}
+
+/// Registers as they are saved, and the frames that follow from them.
+#[derive(Clone, Debug)]
+pub(super) struct Saved {
+    pub(super) pc: u64,
+    pub(super) sp: u64,
+    pub(super) fp: u64,
+    pub(super) frames: Vec<u64>,
+}
+
+/// User addresses, as they are in a user's frame pointer.
+const USER_FP: u64 = 0x7fff_e9f0;
+/// Bytes between two frames.
+const FRAME_LEN: u64 = 0x60;
+/// Room for arguments between two frame pointers and a stack pointer.
+const SCRATCH: u64 = 0x30;
+
+/// The address that a call inside `function` returns to.
+pub(super) fn inside(kernel: &Kernel, function: &str) -> u64 {
+    let offset = 0x11 + function.len() as u64 % 0x20;
+    // Instructions of arm64 and riscv64 have even addresses.
+    (kernel.address_of(function).unwrap_or(0) + offset) & !3
+}
+
+/// The functions on the stack, innermost first, and the last saved frame pointer.
+fn functions(arch: Arch, doing: Doing) -> (Vec<&'static str>, u64) {
+    let kernel_thread = ["fork_exit", "fork_trampoline"];
+    match doing {
+        Doing::Crashed => {
+            let panic = [
+                "doadump",
+                "kern_reboot",
+                "vpanic",
+                "panic",
+                "kdb_sysctl_panic",
+                "sysctl_root_handler_locked",
+                "sysctl_root",
+                "userland_sysctl",
+                "sys___sysctl",
+            ];
+            ([&panic[..], &system_call(arch)].concat(), USER_FP)
+        }
+        Doing::Idle(_) => {
+            let idle = ["cpu_idle", "sched_idletd"];
+            (
+                [&["cpustop_handler"], &stop(arch)[..], &idle, &kernel_thread].concat(),
+                0,
+            )
+        }
+        Doing::SystemCall => {
+            let sleep = [
+                "sched_switch",
+                "mi_switch",
+                "sleepq_catch_signals",
+                "sleepq_wait_sig",
+                "_sleep",
+                "kern_kevent",
+                "sys_kevent",
+            ];
+            ([&sleep[..], &system_call(arch)].concat(), USER_FP)
+        }
+        Doing::Waiting(function) => {
+            let sleep = [
+                "sched_switch",
+                "mi_switch",
+                "sleepq_wait",
+                "_sleep",
+                function,
+            ];
+            ([&sleep[..], &kernel_thread].concat(), 0)
+        }
+        Doing::Fresh => (Vec::new(), 0),
+    }
+}
+
+/// Names of the functions that a panic's trace shows, with their addresses.
+pub(super) fn panic_trace(arch: Arch, kernel: &Kernel) -> Vec<String> {
+    let (names, _) = functions(arch, Doing::Crashed);
+    let shown = ["kdb_backtrace"]
+        .into_iter()
+        .chain(names.into_iter().skip(2));
+    let line = |name: &str| {
+        let at = inside(kernel, name);
+        let offset = at - kernel.address_of(name).unwrap_or(0);
+        format!("{at:#x} at {name}+{offset:#x}")
+    };
+    shown.map(line).collect()
+}
+
+/// Writes the stack of a thread whose stack ends at `top`; gives the registers that lead into it.
+pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, top: Place) -> Saved {
+    let arch = kernel.arch;
+    let word = arch.word_bytes();
+    let (names, last_fp) = functions(arch, doing);
+    let frames: Vec<u64> = names.iter().map(|name| inside(kernel, name)).collect();
+    let Some((pc, callers)) = frames.split_first() else {
+        let pc = kernel.address_of("fork_trampoline").unwrap_or(0);
+        // Above it is the trap frame that the thread will return through.
+        let exact = matches!(arch, Arch::Arm64 | Arch::Riscv64);
+        let sp = top.va - 0x100 - if exact { 0 } else { word };
+        return Saved {
+            pc,
+            sp,
+            fp: 0,
+            frames: vec![pc],
+        };
+    };
+    let depth = callers.len() as u64;
+    let start = Place {
+        va: top.va - depth * FRAME_LEN,
+        pa: top.pa - depth * FRAME_LEN,
+    };
+    // riscv64's frame pointer points behind the saved words, the others' at them.
+    let saved_at = |frame: Place| match arch {
+        Arch::Riscv64 => (frame.pa - 16, frame.pa - 8),
+        _ => (frame.pa, frame.pa + word),
+    };
+    for (number, caller) in (0..).zip(callers) {
+        let frame = start.at(number * FRAME_LEN);
+        let next_fp = if number + 1 == depth {
+            last_fp
+        } else {
+            frame.at(FRAME_LEN).va
+        };
+        let (fp_at, return_at) = saved_at(frame);
+        memory.write_word(fp_at, word, next_fp);
+        memory.write_word(return_at, word, *caller);
+    }
+    let sp = start.va - SCRATCH;
+    if matches!(arch, Arch::Amd64 | Arch::I386) {
+        memory.write_word(start.pa - SCRATCH, word, *pc);
+    }
+    Saved {
+        pc: *pc,
+        sp,
+        fp: start.va,
+        frames: frames.clone(),
+    }
+}
+
+/// Writes a `struct pcb`.
+pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, saved: &Saved) {
+    let word = arch.word_bytes();
+    let (pc_at, sp_at, fp_at, other_at) = match arch {
+        Arch::Amd64 => (56, 40, 32, 48),
+        Arch::I386 => (20, 12, 8, 16),
+        Arch::Arm64 if era.offsets.pcb_size == 0x560 => (240, 256, 232, 152),
+        Arch::Arm64 => (88, 96, 80, 0),
+        Arch::Riscv64 => (0, 8, 32, 40),
+    };
+    let fields = [
+        (pc_at, saved.pc),
+        (sp_at, saved.sp),
+        (fp_at, saved.fp),
+        (other_at, OTHER),
+    ];
+    for (offset, value) in fields {
+        memory.write_word(at + offset, word, value);
+    }
+}
+
+/// The value of the other callee-saved register that is set: rbx, ebx, x19, s1.
+pub const OTHER: u64 = 0x5ca1_ab1e;

@@ -1,0 +1,246 @@
+//! Line 10 and more, on whole machines: every page, variable, process and register is found.
+
+use super::common::{locate, session};
+use std::collections::BTreeMap;
+use std::sync::OnceLock;
+use vmcore::format::addr::VirtAddr;
+use vmcore::format::arch::Arch;
+use vmcore::kernel::Evidence;
+use vmcore::memory::Absence;
+use vmcore::pages::PageMap;
+use vmcore::process::{self, PcbSource};
+use vmcore::session::KernelMatch;
+use vmcore::translation::Fault;
+use vmcore::{Session, info, log};
+use vmcore_synth::machine::{DumpFile, Machine, Options, PANIC, Pcb, Truth, UPTIME_TEXT};
+use vmcore_synth::machines;
+
+/// A ready-made machine, and the bytes of its dump and its kernel.
+struct Made {
+    name: String,
+    machine: Machine,
+    dump: Vec<u8>,
+    kernel: Vec<u8>,
+}
+
+fn make((name, options): (String, Options)) -> Made {
+    let machine = Machine::new(&options);
+    let (dump, kernel) = (machine.dump.build(), machine.kernel.build());
+    Made {
+        name,
+        machine,
+        dump,
+        kernel,
+    }
+}
+
+/// Runs a check on every ready-made machine.
+fn each(check: impl Fn(&str, &Machine, &Session)) {
+    static MADE: OnceLock<Vec<Made>> = OnceLock::new();
+    for made in MADE.get_or_init(|| machines::all().into_iter().map(make).collect()) {
+        let session = session(&made.dump, Some(&made.kernel));
+        check(&made.name, &made.machine, &session);
+    }
+}
+
+#[test]
+fn line_10_every_page_of_a_machine_has_the_addresses_that_it_had() {
+    each(|name, machine, session| {
+        let map = PageMap::build(session.space().unwrap()).unwrap();
+        assert!(!map.is_cut_short(), "{name}");
+        let offsets: BTreeMap<u64, u64> = match &machine.dump {
+            DumpFile::Mini(dump) => dump.offsets().into_iter().collect(),
+            DumpFile::Full(dump) => {
+                let pages = machine.truth.pages.iter().map(|page| page.pa);
+                pages.map(|pa| (pa, dump.offset_of(pa).unwrap())).collect()
+            }
+        };
+        let mut found = BTreeMap::new();
+        for page in map.pages() {
+            let pa = page.pa().unwrap().0;
+            let kernel_map: Vec<u64> = page.mappings().map(|(va, _)| va.0).collect();
+            assert_eq!(Some(&page.offset.0), offsets.get(&pa), "{name} {pa:#x}");
+            let is_first = found
+                .insert(pa, (kernel_map, page.direct_map.map(|va| va.0)))
+                .is_none();
+            assert!(is_first, "{name}: {pa:#x} comes twice");
+        }
+        assert_eq!(found.len(), machine.truth.pages.len(), "{name}");
+        let is_full = matches!(machine.dump, DumpFile::Full(_));
+        for page in &machine.truth.pages {
+            let (mut kernel_map, direct_map) = found.remove(&page.pa).unwrap();
+            let mut expected = page.kernel_map.clone();
+            if is_full {
+                // The tables of a full dump hold the direct map too.
+                expected.extend(page.direct_map);
+                expected.sort_unstable();
+                kernel_map.sort_unstable();
+                assert_eq!(direct_map, None, "{name}");
+            } else {
+                assert_eq!(direct_map, page.direct_map, "{name} {:#x}", page.pa);
+            }
+            assert_eq!(kernel_map, expected, "{name} {:#x}", page.pa);
+        }
+    });
+}
+
+#[test]
+fn variables_read_as_they_were_set_and_nothing_else_is_mapped() {
+    each(|name, machine, session| {
+        let space = session.space().unwrap();
+        for (va, value) in &machine.truth.values {
+            let mut found = vec![0; value.len()];
+            let read = space.read_exact(VirtAddr(*va), &mut found);
+            assert_eq!((read, &found), (Ok(()), value), "{name} {va:#x}");
+        }
+        for (va, pa) in &machine.truth.absent {
+            let found = space
+                .translation()
+                .lookup(space.memory(), VirtAddr(*va))
+                .unwrap();
+            assert_eq!(found.leaf.pa.0, *pa, "{name} {va:#x}");
+            let fault = space.locate(VirtAddr(*va)).unwrap_err();
+            let Fault::PageAbsent { absence, .. } = fault else {
+                panic!("{name}: {fault}")
+            };
+            assert_eq!(locate(session.dump(), *pa), Err(absence), "{name} {va:#x}");
+            let is_known = matches!(absence, Absence::NotRam { .. } | Absence::NotDumped { .. });
+            assert!(is_known, "{name}: {absence}");
+        }
+        for va in &machine.truth.unmapped {
+            let fault = space.locate(VirtAddr(*va)).unwrap_err();
+            assert!(matches!(fault, Fault::NotMapped { .. }), "{name}: {fault}");
+        }
+    });
+}
+
+#[test]
+fn processes_and_registers_are_those_of_the_machine() {
+    each(|name, machine, session| {
+        let list = process::list(session).unwrap();
+        assert_eq!(list.problems, [""; 0], "{name}");
+        assert_eq!(list.crashed_tid, Some(machine.truth.crashed_tid), "{name}");
+        assert_eq!(
+            list.processes.len(),
+            machine.truth.processes.len(),
+            "{name}"
+        );
+        for (found, expected) in list.processes.iter().zip(&machine.truth.processes) {
+            let at = format!("{name} pid {}", expected.pid);
+            assert_eq!(
+                (found.address.0, found.pid),
+                (expected.address, expected.pid),
+                "{at}"
+            );
+            assert_eq!(found.comm, expected.comm.as_bytes(), "{at}");
+            assert_eq!(found.zombie, expected.is_zombie, "{at}");
+            assert_eq!(found.threads.len(), expected.threads.len(), "{at}");
+            for (found, expected) in found.threads.iter().zip(&expected.threads) {
+                check_thread(&at, found, expected, &machine.truth, session.dump().arch());
+            }
+        }
+    });
+}
+
+fn check_thread(
+    at: &str,
+    found: &process::Thread,
+    expected: &vmcore_synth::machine::Thread,
+    truth: &Truth,
+    arch: Arch,
+) {
+    let at = format!("{at} tid {}", expected.tid);
+    assert_eq!(
+        (found.address.0, found.tid),
+        (expected.address, expected.tid),
+        "{at}"
+    );
+    assert_eq!(found.name, expected.name.as_bytes(), "{at}");
+    assert_eq!(found.cpu, expected.cpu, "{at}");
+    assert_eq!(found.crashed, expected.tid == truth.crashed_tid, "{at}");
+    let pcb = found.pcb.unwrap();
+    assert_eq!(pcb.address().0, expected.pcb_address, "{at}");
+    let source = match pcb {
+        PcbSource::Dumppcb { .. } => Pcb::Dumppcb,
+        PcbSource::Stoppcbs { cpu, .. } => {
+            assert_eq!(Some(cpu), expected.cpu, "{at}");
+            Pcb::Stoppcbs
+        }
+        PcbSource::TdPcb { stale: false, .. } => Pcb::TdPcb,
+        PcbSource::TdPcb { stale: true, .. } => Pcb::Stale,
+    };
+    assert_eq!(source, expected.pcb, "{at}");
+    let names = match arch {
+        Arch::Amd64 => ["rip", "rsp", "rbp"],
+        Arch::I386 => ["eip", "esp", "ebp"],
+        Arch::Arm64 | Arch::Riscv64 => ["pc", "sp", "fp"],
+    };
+    let registers = found.registers.as_ref().unwrap();
+    let values = names.map(|name| registers.get(name).unwrap());
+    assert_eq!(values, [expected.pc, expected.sp, expected.fp], "{at}");
+}
+
+#[test]
+fn logs_come_out_in_the_order_of_writing() {
+    each(|name, machine, session| {
+        let log = log::read(session).unwrap();
+        assert_eq!(log.text(), machine.truth.log, "{name}");
+        assert_eq!(log.wrapped, name.ends_with("wrapped"), "{name}");
+    });
+}
+
+#[test]
+fn the_facts_of_a_crash_are_found_without_its_info_file() {
+    each(|name, machine, session| {
+        let info = info::info(session).unwrap();
+        let known = |known: Option<info::Known>| known.map(|known| known.value);
+        assert_eq!(known(info.panic).as_deref(), Some(PANIC), "{name}");
+        let version = machine.truth.version.lines().next();
+        assert_eq!(known(info.kernel_version).as_deref(), version, "{name}");
+        assert_eq!(
+            known(info.crashed).as_deref(),
+            Some("2026-03-02 04:11:09 UTC"),
+            "{name}"
+        );
+        assert_eq!(known(info.uptime).as_deref(), Some(UPTIME_TEXT), "{name}");
+        assert_eq!(
+            info.pages.in_dump,
+            machine.truth.pages.len() as u64,
+            "{name}"
+        );
+        assert_eq!(info.warnings, [], "{name}");
+        assert!(matches!(
+            info.state,
+            vmcore::dump::Completeness::Complete { trailing_bytes: 0 }
+        ));
+        if matches!(machine.dump, DumpFile::Mini(_)) {
+            let mapped = machine
+                .truth
+                .pages
+                .iter()
+                .filter(|page| !page.kernel_map.is_empty())
+                .count();
+            assert_eq!(info.pages.kernel_map, Some(mapped as u64), "{name}");
+            let tables = machine.truth.table_pages.len() as u64;
+            assert_eq!(info.pages.page_tables, Some(tables), "{name}");
+        }
+    });
+}
+
+#[test]
+fn a_kernel_is_matched_by_the_build_id_in_its_mapped_header() {
+    each(|name, machine, session| {
+        let ids = session.build_ids().unwrap();
+        assert_eq!(ids.evidence, Evidence::ElfHeader, "{name}");
+        assert_eq!(
+            ids.certain().unwrap().as_bytes(),
+            machine.truth.build_id,
+            "{name}"
+        );
+        assert_eq!(
+            session.kernel_match(),
+            Some(&KernelMatch::BuildId),
+            "{name}"
+        );
+    });
+}

@@ -1,0 +1,117 @@
+//! Where the real dumps are, and their unpacking for the tests.
+//!
+//! `VMCORE_CORPUS` names their folder; by default it lies beside the workspace. Without it the
+//! tests are skipped, unless `VMCORE_REQUIRE_CORPUS` is 1. The dumps are unpacked below the target
+//! folder, with holes for zeros, and checked by their sums before they are used; a later run that
+//! finds them there checks them again.
+
+use ruzstd::decoding::StreamingDecoder;
+use sha2::{Digest as _, Sha256};
+use std::fmt::Write as _;
+use std::fs::{self, File};
+use std::io::{Read, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+const VARIABLE: &str = "VMCORE_CORPUS";
+const REQUIRED: &str = "VMCORE_REQUIRE_CORPUS";
+/// Bytes that are copied, or left out as a hole, in one go.
+const BLOCK: usize = 64 << 10;
+
+/// The unpacked dumps.
+pub(crate) struct Corpus {
+    /// The packed ones.
+    packed: PathBuf,
+    /// Where they were unpacked.
+    unpacked: PathBuf,
+}
+
+impl Corpus {
+    /// Unpacks every file of the corpus; `None` if there is none and nobody demands it.
+    pub(crate) fn open() -> Option<Self> {
+        let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let named = std::env::var_os(VARIABLE).unwrap_or_else(|| "../shared/vmcores".into());
+        let packed = workspace.join(&named);
+        if !packed.join("expected.json").is_file() {
+            let required = std::env::var_os(REQUIRED).is_some_and(|value| value == "1");
+            assert!(
+                !required,
+                "{REQUIRED}=1, but there are no dumps in {}",
+                packed.display()
+            );
+            return None;
+        }
+        let unpacked = Path::new(env!("CARGO_TARGET_TMPDIR")).join("corpus");
+        fs::create_dir_all(&unpacked).expect("a folder for unpacked dumps");
+        let corpus = Self { packed, unpacked };
+        for line in corpus.text("SHA256SUMS.unpacked").lines() {
+            let (sum, name) = line.split_once("  ").expect("lines of sums");
+            corpus.unpack(name, sum);
+        }
+        Some(corpus)
+    }
+
+    /// A text file of the corpus.
+    pub(crate) fn text(&self, name: &str) -> String {
+        fs::read_to_string(self.packed.join(name)).expect("a readable corpus")
+    }
+
+    /// An unpacked file.
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.unpacked.join(name)
+    }
+
+    fn unpack(&self, name: &str, sum: &str) {
+        let target = self.file(name);
+        if let Ok(mut file) = File::open(&target)
+            && copy(&mut file, None) == sum
+        {
+            return;
+        }
+        // Another process may do the same at this moment: the name appears with the whole file.
+        let partial = self.file(&format!("{name}.{}", std::process::id()));
+        let packed = File::open(self.packed.join(format!("{name}.zst"))).expect("a packed file");
+        let mut decoder = StreamingDecoder::new(packed).expect("a zstd frame");
+        let mut file = File::create(&partial).expect("room for an unpacked file");
+        assert_eq!(
+            copy(&mut decoder, Some(&mut file)),
+            sum,
+            "{name} has another sum"
+        );
+        fs::rename(&partial, &target).expect("a name for the unpacked file");
+    }
+}
+
+/// Reads `from` to its end, writes it with holes for zeros, and returns its sum.
+fn copy(from: &mut dyn Read, mut to: Option<&mut File>) -> String {
+    let (mut hash, mut len) = (Sha256::new(), 0);
+    let mut block = vec![0; BLOCK];
+    loop {
+        let mut have = 0;
+        while have < BLOCK {
+            match from.read(&mut block[have..]).expect("readable bytes") {
+                0 => break,
+                read => have += read,
+            }
+        }
+        let bytes = &block[..have];
+        hash.update(bytes);
+        len += have as u64;
+        if let Some(file) = to.as_deref_mut() {
+            if bytes.iter().all(|byte| *byte == 0) {
+                file.seek(SeekFrom::Start(len)).expect("a hole");
+            } else {
+                file.write_all(bytes).expect("room for an unpacked file");
+            }
+        }
+        if have < BLOCK {
+            break;
+        }
+    }
+    if let Some(file) = to {
+        file.set_len(len).expect("room for an unpacked file");
+    }
+    hash.finalize().iter().fold(String::new(), |mut sum, byte| {
+        write!(sum, "{byte:02x}").expect("a string takes all");
+        sum
+    })
+}

@@ -1,0 +1,249 @@
+//! Rows 24 to 27: page tables that lead nowhere, into a hole, behind the file, or in circles.
+
+use super::common::{Virtual, each_access, not_dumped, not_ram, open, page_absent, session};
+use super::{DMAP, KERNBASE, sound};
+use std::ops::ControlFlow;
+use vmcore::dump::Warning;
+use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
+use vmcore::format::paging::TableRef;
+use vmcore::memory::Absence;
+use vmcore::pages::{self, Mapping, PageMap, VisitSummary};
+use vmcore::translation::Fault;
+use vmcore_synth::minidump::Minidump;
+
+/// A table of 512 entries, of which these are not zero.
+fn table(given: &[(usize, u64)]) -> Vec<u8> {
+    let mut table = vec![0; 4096];
+    for (index, raw) in given {
+        table[8 * index..8 * index + 8].copy_from_slice(&raw.to_le_bytes());
+    }
+    table
+}
+
+/// A sound dump with directory entries.
+fn with_directory(given: &[(usize, u64)]) -> Minidump {
+    let mut dump = sound();
+    dump.page_tables = table(given);
+    dump
+}
+
+/// Everything that the page tables map, and what the visit met.
+fn mapped(dump: &Minidump) -> (Vec<(u64, u64)>, VisitSummary) {
+    let session = session(&dump.build(), None);
+    let mut found = Vec::new();
+    let summary = pages::visit_mappings(session.space().unwrap(), &mut |mapping: Mapping| {
+        found.push((mapping.va.0, mapping.pa.0));
+        ControlFlow::Continue(())
+    });
+    (found, summary.unwrap())
+}
+
+#[test]
+fn m24_entries_that_name_no_page_of_the_dump_say_so() {
+    let mut dump = with_directory(&[(0, 0x5003)]);
+    let entries = [
+        (0, 0x6003),
+        (1, 0x10_0003),
+        (2, 0x000f_ffff_ffff_f003),
+        (3, 0x9003),
+    ];
+    dump.pages.insert(0x5000, table(&entries));
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        for (page, pa, absence) in [
+            (0, 0x6000, not_dumped as fn(PhysAddr) -> Absence),
+            (1, 0x10_0000, not_ram),
+            (2, 0x000f_ffff_ffff_f000, not_ram),
+        ] {
+            let va = KERNBASE + page * 4096;
+            assert_eq!(memory.place(va), Err(page_absent(va, pa, absence)));
+        }
+        assert_eq!(
+            memory.text(KERNBASE + 0x3000, 11),
+            Ok(b"page 0x9000".to_vec())
+        );
+    });
+    // A bit of the page, but not one of the file.
+    dump.pages.clear();
+    dump.pages.insert(0x5000, table(&entries));
+    dump.extra_bits.insert(5);
+    dump.truncate_to = Some(dump.build().len() as u64 - 4096);
+    each_access(&dump.build(), |opened| {
+        let fault = Virtual::of(opened).place(KERNBASE).unwrap_err();
+        assert!(matches!(
+            fault,
+            Fault::PageAbsent {
+                absence: Absence::Truncated { .. },
+                ..
+            }
+        ));
+    });
+}
+
+#[test]
+fn m25_a_page_table_that_is_not_in_the_dump_says_so() {
+    let dump = with_directory(&[(0, 0x6003), (1, 0x10_0003), (2, 0x9003)]);
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        for (number, pa, absence) in [
+            (0, 0x6000, not_dumped as fn(PhysAddr) -> Absence),
+            (1, 0x10_0000, not_ram),
+        ] {
+            let va = VirtAddr(KERNBASE + (number << 21));
+            let (pa, table) = (PhysAddr(pa), TableRef::At(PhysAddr(pa)));
+            let fault = Fault::TableAbsent {
+                va,
+                entry: "PTE",
+                table,
+                absence: absence(pa),
+            };
+            assert_eq!(memory.place(va.0), Err(fault));
+            assert!(!fault.is_truncation());
+        }
+    });
+    let (found, summary) = mapped(&dump);
+    assert_eq!((summary.table_pages, summary.unreadable_tables), (3, 2));
+    // The third one is a page of text; a visit takes what it finds.
+    assert!(
+        found
+            .iter()
+            .all(|(va, _)| (KERNBASE + (2 << 21)..KERNBASE + (3 << 21)).contains(va))
+    );
+}
+
+#[test]
+fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
+    let mut dump = with_directory(&[(0, 0xf_f003)]);
+    dump.pages
+        .insert(0xf_f000, table(&[(0, 0x5003), (1, 0x9003), (511, 0x5003)]));
+    let (_, offset) = dump.offsets().pop().unwrap();
+    dump.truncate_to = Some(offset);
+    each_access(&dump.build(), |opened| {
+        let va = VirtAddr(KERNBASE);
+        let pa = PhysAddr(0xf_f000);
+        let (offset, file_len) = (FileOffset(offset), FileOffset(offset));
+        let absence = Absence::Truncated {
+            pa,
+            offset,
+            file_len,
+        };
+        let fault = Fault::TableAbsent {
+            va,
+            entry: "PTE",
+            table: TableRef::At(pa),
+            absence,
+        };
+        assert_eq!(Virtual::of(opened).place(KERNBASE), Err(fault));
+        assert!(fault.is_truncation());
+    });
+    assert_eq!(mapped(&dump).1.unreadable_tables, 1);
+
+    // Cut inside the table: its first entries hold.
+    dump.truncate_to = Some(offset + 12);
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        assert_eq!(memory.pa(KERNBASE), Ok(0x5000));
+        for page in [1, 511] {
+            let fault = memory.pa(KERNBASE + page * 4096).unwrap_err();
+            assert!(
+                matches!(fault, Fault::TableAbsent { .. }) && fault.is_truncation(),
+                "{fault}"
+            );
+        }
+    });
+    let (found, summary) = mapped(&dump);
+    assert_eq!(found, [(KERNBASE, 0x5000)]);
+    assert_eq!(summary.unreadable_tables, 1);
+}
+
+#[test]
+fn m26_a_page_table_may_be_any_page_even_its_own() {
+    // Table 0x5000 maps itself, the message of a page, and is named by two directory entries.
+    let mut dump = with_directory(&[(0, 0x5003), (7, 0x5003)]);
+    dump.pages
+        .insert(0x5000, table(&[(3, 0x5003), (4, 0x9003)]));
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        for base in [KERNBASE, KERNBASE + (7 << 21)] {
+            assert_eq!(memory.pa(base + 0x3018), Ok(0x5018));
+            assert_eq!(memory.space().read_u64(VirtAddr(base + 0x3018)), Ok(0x5003));
+            assert_eq!(memory.text(base + 0x4000, 11), Ok(b"page 0x9000".to_vec()));
+        }
+    });
+    let (found, summary) = mapped(&dump);
+    assert_eq!(
+        (found.len(), summary.table_pages, summary.budget_exhausted),
+        (4, 2, false)
+    );
+    let session = session(&dump.build(), None);
+    let map = PageMap::build(session.space().unwrap()).unwrap();
+    let page = map
+        .pages()
+        .find(|page| page.pa() == Some(PhysAddr(0x5000)))
+        .unwrap();
+    assert!(page.is_table);
+    let addresses: Vec<u64> = page.mappings().map(|(va, _)| va.0).collect();
+    assert_eq!(
+        addresses,
+        [KERNBASE + 0x3000, KERNBASE + (7 << 21) + 0x3000]
+    );
+}
+
+#[test]
+fn m27_a_kernel_map_at_the_end_of_the_address_space_does_not_wrap() {
+    let mut dump = with_directory(&[(0, 0x83), (1, 0x20_0083), (2, 0x40_0083)]);
+    dump.kernbase = u64::MAX - (2 << 21) + 1;
+    let memory_end = dump.kernbase;
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        assert_eq!(memory.pa(memory_end + 0x5000), Ok(0x5000));
+        assert_eq!(memory.pa(u64::MAX), Ok(0x3f_ffff));
+        assert_eq!(memory.pa(0), Err(Fault::NoWindow { va: VirtAddr(0) }));
+    });
+    let (found, _) = mapped(&dump);
+    assert_eq!(
+        found,
+        [(memory_end, 0), (memory_end + (1 << 21), 0x20_0000)]
+    );
+}
+
+/// i386 has 32-bit addresses: entries behind the last one map nothing either.
+#[test]
+fn m27_a_kernel_map_of_i386_ends_at_4_gib() {
+    let mut dump = Minidump::new(vmcore_synth::Arch::I386, 2);
+    dump.dump_avail = vec![(0, 0x10_0000)];
+    dump.pages.insert(0x5000, b"page 0x5000".to_vec());
+    dump.kernbase = 0xffff_e000;
+    dump.page_tables = 0x5063_u32.to_le_bytes().repeat(1024);
+    each_access(&dump.build(), |opened| {
+        let memory = Virtual::of(opened);
+        assert_eq!(memory.pa(0xffff_ffff), Ok(0x5fff));
+        let va = VirtAddr(0x1_0000_0000);
+        assert_eq!(memory.pa(va.0), Err(Fault::NoWindow { va }));
+    });
+    let (found, _) = mapped(&dump);
+    assert_eq!(found, [(0xffff_e000, 0x5000), (0xffff_f000, 0x5000)]);
+}
+
+#[test]
+fn m27_a_direct_map_that_ends_before_it_starts_is_empty() {
+    for (base, end) in [(DMAP + 0x10_0000, DMAP), (u64::MAX, 0), (DMAP, DMAP)] {
+        let mut dump = with_directory(&[(0, 0x83)]);
+        (dump.dmapbase, dump.dmapend) = (base, end);
+        let opened = open(&dump.build());
+        let reversed = Warning::DirectMapReversed {
+            base: VirtAddr(base),
+            end: VirtAddr(end),
+        };
+        let expected = if base == end { vec![] } else { vec![reversed] };
+        assert_eq!(opened.warnings(), expected);
+        let memory = Virtual::of(&opened);
+        for va in [base.min(KERNBASE - 1), end, DMAP + 0x5000] {
+            assert_eq!(memory.place(va), Err(Fault::NoWindow { va: VirtAddr(va) }));
+        }
+        assert_eq!(
+            memory.text(KERNBASE + 0x5000, 11),
+            Ok(b"page 0x5000".to_vec())
+        );
+    }
+}
