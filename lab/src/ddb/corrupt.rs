@@ -2,7 +2,8 @@
 
 use crate::ddb::split;
 use crate::kern::console::printf;
-use crate::vm::layout::KVA_MIN;
+use crate::kern::load;
+use crate::vm::layout::PAGE_2M;
 use crate::vm::{kmem, pmap};
 use core::sync::atomic::Ordering;
 use vmcore_format::addr::VirtAddr;
@@ -19,18 +20,20 @@ pub(super) fn command(what: &str) {
     }
 }
 
-/// Overwrites three page-directory entries of the kernel map, and makes a fourth one a cycle. The
-/// image and the direct map stay as they are, and so do the tables that this processor remembers.
+/// Overwrites page-directory entries of the kernel map: one that maps some of the load, three behind
+/// what is in use, and makes a fifth one a cycle. The image and the direct map stay as they are, and
+/// so do the stacks.
 fn page_tables() {
-    let end = kmem::end_of_use().0;
-    // Behind what is in use: threads and their stacks, at the start of the map, stay mapped.
-    let first = (end - 1) & !0x1f_ffff;
-    let places = [first + (2 << 20), first + (4 << 20), first + (6 << 20)];
+    let first = (kmem::end_of_use().0 - 1) & !(PAGE_2M - 1);
+    let places = [1, 2, 3].map(|number| VirtAddr(first + number * PAGE_2M));
+    if let Some(used) = load::first_page() {
+        damage(used, TABLE_BEYOND_RAM);
+    }
     for (va, raw) in places.into_iter().zip(STRAY_WORDS) {
-        damage(VirtAddr(va), raw);
+        damage(va, raw);
     }
     let root_as_table = pmap::root().0 | pmap::PG_V | pmap::PG_RW;
-    damage(VirtAddr(first + (8 << 20)), root_as_table);
+    damage(VirtAddr(first + 4 * PAGE_2M), root_as_table);
 }
 
 fn damage(va: VirtAddr, raw: u64) {
@@ -43,14 +46,12 @@ fn damage(va: VirtAddr, raw: u64) {
     }
 }
 
-/// Overwrites the root's entries of the kernel map. The processor goes on with what it remembers, and
-/// with the entries of the image and of the direct map, which stay.
+/// Fills the page that is known as the root with stray words. The processor goes on with a copy of
+/// it, or there would be nobody left to dump.
 fn root() {
-    for slot in 0..3 {
-        let va = VirtAddr(KVA_MIN.0 + (slot << 39));
-        if let Some(entry) = pmap::entry_at(va, 3) {
-            let old = entry.swap(TABLE_BEYOND_RAM, Ordering::AcqRel);
-            printf!("root entry of {va}: {old:#018x} -> {TABLE_BEYOND_RAM:#018x}\n");
-        }
+    let known = pmap::move_to_copy_of_root();
+    for (index, entry) in known.iter().enumerate() {
+        entry.store(STRAY_WORDS[index % STRAY_WORDS.len()], Ordering::Relaxed);
     }
+    printf!("the root at {} is full of stray words\n", pmap::root());
 }

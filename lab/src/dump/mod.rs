@@ -104,6 +104,17 @@ pub(crate) fn doadump() -> Result<(), Failure> {
     result
 }
 
+/// Writes a dump without a word, and returns bytes per microsecond.
+pub(crate) fn measure() -> Option<u64> {
+    let owner = LATCH.enter().ok()?;
+    // SAFETY: the latch is ours.
+    let (writer, sink) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
+    let start_us = time::uptime_us();
+    let summary = writer.as_mut()?.dump(&owner, &LabMachine::silent(), sink.as_mut()?);
+    let elapsed_us = (time::uptime_us() - start_us).max(1);
+    Some(summary.ok()?.len_bytes / elapsed_us)
+}
+
 /// Lets the writer write, and says what came of it in FreeBSD's words.
 fn dumpsys(owner: &Owner<'_>) -> Result<(), Failure> {
     // SAFETY: the latch is ours.

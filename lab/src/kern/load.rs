@@ -192,6 +192,11 @@ pub(crate) fn show() {
     printf!("rounds       {}\n", ROUNDS.load(Ordering::Relaxed));
 }
 
+/// The first address with the pattern.
+pub(crate) fn first_page() -> Option<VirtAddr> {
+    REGIONS.try_get().map(|regions| regions.large.start)
+}
+
 /// The pages of 4 KiB with the pattern.
 pub(crate) fn for_each_page(mut show: impl FnMut(VirtAddr)) {
     if let Some(regions) = REGIONS.try_get() {

@@ -249,6 +249,17 @@ fn flush_all() {
     }
 }
 
+/// Lets this CPU go on with a copy of the root, and returns the root that everybody knows of.
+pub(crate) fn move_to_copy_of_root() -> &'static [AtomicU64; 512] {
+    let (known, copy) = (table(root()), phys::alloc_table_page());
+    for (to, from) in table(copy).iter().zip(known) {
+        to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+    // SAFETY: the copy maps the same.
+    unsafe { cpu::load_cr3(copy.0) }
+    known
+}
+
 /// The kernel's own count of what a dump of the kernel map holds.
 #[derive(Clone, Copy)]
 pub(crate) struct Counters {
