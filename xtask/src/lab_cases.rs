@@ -1,0 +1,706 @@
+//! The lab's tests: boot, crash, dump, and look whether the reader tells what happened.
+//!
+//! Each case has a folder of its own with the serial log, the disk and the dump. It is removed when
+//! the case passes, and kept when it fails.
+
+use super::dump::{self, Dump};
+use super::machine::{Boot, Machine, raw_drive};
+use super::{FOLDER, build, make_disk};
+use crate::{Result, shell};
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// How long anything at the prompt may take: the host may be busy.
+const LIMIT: Duration = Duration::from_secs(90);
+/// A disk slow enough to be interrupted, in bytes a second.
+const SLOW_DISK: u32 = 6 << 20;
+/// What must be in no dump: secrets, and what slabs held that were given back.
+const SECRET: u64 = 0x5ec2_e7ed_5ec2_e7ed;
+const STALE: u64 = 0x57a1_ed00_57a1_ed00;
+/// The most bytes behind the pages: checksums, registers, damage.
+const EXTENSION_MAX: u64 = 64 << 10;
+/// The most that the minidump of a machine with 8 GiB may have.
+const MINIDUMP_MAX: u64 = 48 << 20;
+
+type Case = (&'static str, fn(&Scene) -> Result);
+
+const CASES: &[Case] = &[
+    ("minidump", minidump),
+    ("full-dump", full_dump),
+    ("both-kinds", both_kinds),
+    ("panics-cpu0", |scene| every_panic(scene, 0)),
+    ("panics-cpu1", |scene| every_panic(scene, 1)),
+    ("panic-together", panic_together),
+    ("spinning-cpu", spinning_cpu),
+    ("deaf-cpu", deaf_cpu),
+    ("nmi-button", nmi_button),
+    ("nmi-while-dumping", nmi_while_dumping),
+    ("fault-while-dumping", fault_while_dumping),
+    ("unreadable-pages", unreadable_pages),
+    ("panic-in-driver", panic_in_driver),
+    ("damaged-tables", damaged_tables),
+    ("damaged-root", damaged_root),
+    ("disk-too-small", disk_too_small),
+    ("disk-stumbles", disk_stumbles),
+    ("disk-fails", disk_fails),
+    ("second-dump", second_dump),
+    ("abort", abort),
+    ("watchdog", watchdog),
+    ("no-debugger", no_debugger),
+    ("without-panic", without_panic),
+    ("memory-128m", |scene| memory(scene, "128M", None)),
+    ("memory-2g", |scene| memory(scene, "2G", None)),
+    ("memory-8g", |scene| memory(scene, "8G", None)),
+    ("pages-1g", |scene| memory(scene, "3G", Some("max"))),
+];
+
+/// Runs the named cases, or all.
+pub(super) fn run(names: &[String]) -> Result {
+    if let Some(unknown) = names
+        .iter()
+        .find(|name| CASES.iter().all(|(case, _)| case != name))
+    {
+        let known: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
+        return Err(format!(
+            "there is no case {unknown:?}; cases: {}",
+            known.join(" ")
+        ));
+    }
+    let kernel = build()?;
+    let reader = build_reader()?;
+    let mut failed = Vec::new();
+    for (name, case) in CASES {
+        if !names.is_empty() && !names.iter().any(|wanted| wanted == name) {
+            continue;
+        }
+        let folder = PathBuf::from(FOLDER).join(name);
+        // What an earlier run left.
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+        let scene = Scene {
+            folder,
+            kernel: kernel.clone(),
+            reader: reader.clone(),
+        };
+        let (result, time) = shell::timed(|| case(&scene));
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        println!("lab {name:<20} {word:<6} {:>7}", shell::human(time));
+        match result {
+            Ok(()) => _ = std::fs::remove_dir_all(&scene.folder),
+            Err(message) => failed.push(format!(
+                "{name}: {message}\n  see {}",
+                scene.folder.display()
+            )),
+        }
+    }
+    match failed.is_empty() {
+        true => Ok(()),
+        false => Err(failed.join("\n")),
+    }
+}
+
+/// The reader, as a person would run it.
+fn build_reader() -> Result<PathBuf> {
+    shell::run(&mut shell::command(
+        env!("CARGO"),
+        "build --locked --quiet -p vmcore-cli",
+    ))?;
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    Ok(target.join("debug/vmcore"))
+}
+
+/// Where a case plays.
+struct Scene {
+    folder: PathBuf,
+    kernel: PathBuf,
+    reader: PathBuf,
+}
+
+/// Fails with what was said unless it holds `wanted`.
+fn expect(said: &str, wanted: &str) -> Result {
+    match said.contains(wanted) {
+        true => Ok(()),
+        false => Err(format!("no {wanted:?} in:\n{said}")),
+    }
+}
+
+fn refuse(said: &str, unwanted: &str) -> Result {
+    match said.contains(unwanted) {
+        false => Ok(()),
+        true => Err(format!("{unwanted:?} in:\n{said}")),
+    }
+}
+
+impl Scene {
+    fn disk(&self) -> PathBuf {
+        self.folder.join("disk.img")
+    }
+
+    /// Boots with a fresh disk of so many MiB, or with the one that is there.
+    fn boot(&self, disk_mib: u64) -> Result<Machine> {
+        self.boot_with(disk_mib, Boot::default())
+    }
+
+    fn boot_with(&self, disk_mib: u64, boot: Boot) -> Result<Machine> {
+        make_disk(&self.disk(), disk_mib)?;
+        let drive = if boot.drive.is_empty() {
+            raw_drive(&self.disk())
+        } else {
+            boot.drive.clone()
+        };
+        let boot = Boot { drive, ..boot };
+        let mut machine = Machine::start(&boot, &self.kernel, &self.folder.join("serial.txt"))?;
+        machine.prompt(LIMIT)?;
+        Ok(machine)
+    }
+
+    /// A disk so slow that there is time to interfere.
+    fn slow_drive(&self) -> String {
+        format!(
+            "{},throttling.bps-write={SLOW_DISK}",
+            raw_drive(&self.disk())
+        )
+    }
+
+    /// A disk that reports errors for a place `mib` MiB before its end.
+    fn failing_drive(&self, disk_mib: u64, mib: u64, once: &str) -> String {
+        format!(
+            "driver=raw,file.driver=blkdebug,file.image.driver=file,file.image.filename={},\
+             file.inject-error.0.event=write_aio,file.inject-error.0.errno=5,\
+             file.inject-error.0.sector={},file.inject-error.0.once={once}",
+            self.disk().display(),
+            (disk_mib - mib) << 11
+        )
+    }
+
+    /// The dump that is on the disk.
+    fn dump(&self) -> Result<Dump> {
+        self.maybe_dump()?
+            .ok_or_else(|| "there is no dump on the disk".to_owned())
+    }
+
+    fn maybe_dump(&self) -> Result<Option<Dump>> {
+        dump::take(
+            &self.disk(),
+            &self.folder.join("vmcore"),
+            &self.kernel,
+            &self.reader,
+        )
+    }
+
+    fn no_dump(&self) -> Result {
+        match self.maybe_dump()? {
+            None => Ok(()),
+            Some(dump) => Err(format!("there is a dump on the disk: {:?}", dump.panic)),
+        }
+    }
+}
+
+/// Types a command that crashes the machine, and waits for the debugger's prompt.
+fn crash(machine: &mut Machine, command: &str) -> Result<String> {
+    machine.send(&format!("{command}\r"))?;
+    let said = machine.expect(&["db> "], LIMIT)?;
+    expect(&said, "panic: ")?;
+    Ok(said)
+}
+
+fn command(machine: &mut Machine, line: &str) -> Result<String> {
+    machine.command(line, LIMIT)
+}
+
+/// Dumps, and demands that it works.
+fn write_dump(machine: &mut Machine) -> Result<String> {
+    let said = command(machine, "dump")?;
+    expect(&said, "Dump complete")?;
+    Ok(said)
+}
+
+fn poweroff(machine: &mut Machine) -> Result {
+    machine.send("poweroff\r")?;
+    machine.end(LIMIT)
+}
+
+/// What every dump of a panic must tell: the message, the log, the crashed thread, all processes.
+fn tells_the_story(dump: &Dump, panic: &str) -> Result {
+    expect(&dump.panic, panic)?;
+    expect(&dump.says(&["log"])?, &format!("panic: {panic}"))?;
+    let info = dump.says(&["info"])?;
+    expect(&info, panic)?;
+    expect(&info, "matches")?;
+    let ps = dump.says(&["ps"])?;
+    expect(&ps, "crashed: thread ")?;
+    for name in [
+        "kernel/swapper",
+        "init",
+        "idle/idle: cpu0",
+        "worker/worker 5",
+        "getty",
+        "defunct",
+    ] {
+        expect(&ps, name)?;
+    }
+    refuse(&dump.says(&["verify"])?, "\nbad ")
+}
+
+/// Addresses that the kernel's `load` tells: name, start, end.
+fn places(said: &str) -> Vec<(String, u64, u64)> {
+    let number = |word: &str| u64::from_str_radix(word.strip_prefix("0x")?, 16).ok();
+    let place = |line: &str| {
+        let mut words = line.split_whitespace();
+        let name = words.next()?.to_owned();
+        Some((name, number(words.next()?)?, number(words.next()?)?))
+    };
+    said.lines().filter_map(place).collect()
+}
+
+/// The word that the load writes at an address.
+fn pattern(va: u64) -> u64 {
+    va.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ 0x0076_6d63_6f72_6500
+}
+
+/// Reads back all of the load: the pattern where it must be; nothing of secrets and of what was
+/// given back, unless the dump is a full one.
+fn holds_the_load(dump: &Dump, load: &str, full: bool) -> Result {
+    let places = places(load);
+    if places.len() != 8 {
+        return Err(format!("{} places instead of 8 in:\n{load}", places.len()));
+    }
+    for (name, start, end) in &places {
+        let is_pattern =
+            name.starts_with("pattern") || name == "item-small" || name == "item-large";
+        if !is_pattern {
+            continue;
+        }
+        let words = dump.words(*start, *end)?;
+        if words.len() as u64 != (end - start) / 8 {
+            return Err(format!(
+                "{name}: {} words of {}",
+                words.len(),
+                (end - start) / 8
+            ));
+        }
+        let wrong = words
+            .iter()
+            .zip((*start..).step_by(8))
+            .find(|(word, va)| **word != pattern(*va));
+        if let Some((word, va)) = wrong {
+            return Err(format!(
+                "{name}: {word:#x} at {va:#x} instead of {:#x}",
+                pattern(va)
+            ));
+        }
+    }
+    if !full && (dump.holds(SECRET)? || dump.holds(STALE)?) {
+        return Err("secrets, or memory that was given back, are in the dump".to_owned());
+    }
+    Ok(())
+}
+
+/// The number in front of a word.
+fn number_before(said: &str, word: &str) -> Option<u64> {
+    let before = &said[..said.find(word)?];
+    before.split_whitespace().next_back()?.parse().ok()
+}
+
+/// Whether the dump has the size that the kernel's counters predicted.
+fn is_as_predicted(show_dump: &str, written: &str, dump: &Dump) -> Result {
+    let numbers = (
+        number_before(show_dump, " pages chosen"),
+        number_before(written, " pages,"),
+        number_before(show_dump, " bytes and the extension"),
+    );
+    let (Some(chosen), Some(pages), Some(bytes)) = numbers else {
+        return Err(format!("no numbers in:\n{show_dump}\n{written}"));
+    };
+    let extension = dump.len.checked_sub(bytes);
+    match chosen == pages && extension.is_some_and(|len| len > 0 && len <= EXTENSION_MAX) {
+        true => Ok(()),
+        false => Err(format!(
+            "{chosen} pages, {bytes} bytes predicted; {pages} pages, {} bytes",
+            dump.len
+        )),
+    }
+}
+
+/// Boots, crashes, dumps; the minidump must be right in every respect.
+fn good_minidump(scene: &Scene, boot: Boot) -> Result<Dump> {
+    let mut machine = scene.boot_with(128, boot)?;
+    let load = command(&mut machine, "load")?;
+    crash(&mut machine, "sysctl debug.kdb.trap=1")?;
+    let predicted = command(&mut machine, "show dump")?;
+    let written = write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    let dump = scene.dump()?;
+    is_as_predicted(&predicted, &written, &dump)?;
+    tells_the_story(&dump, "page fault")?;
+    holds_the_load(&dump, &load, false)?;
+    Ok(dump)
+}
+
+fn minidump(scene: &Scene) -> Result {
+    let boot = Boot {
+        board: "pc",
+        tunables: vec!["kern.hostname=laboratory".to_owned()],
+        ..Boot::default()
+    };
+    let dump = good_minidump(scene, boot)?;
+    let bytes = std::fs::read(scene.disk()).map_err(|error| error.to_string())?;
+    let trailer = &bytes[bytes.len() - 512..];
+    expect(&String::from_utf8_lossy(trailer), "laboratory")?;
+    expect(&dump.says(&["ps"])?, "crasher/culprit, on CPU 0")
+        .or_else(|_| expect(&dump.says(&["ps"])?, "(crasher/culprit), on CPU 0"))
+}
+
+fn memory(scene: &Scene, memory: &str, cpu: Option<&str>) -> Result {
+    let boot = Boot {
+        memory: memory.to_owned(),
+        cpu: cpu.map(str::to_owned),
+        ..Boot::default()
+    };
+    let dump = good_minidump(scene, boot)?;
+    match dump.len <= MINIDUMP_MAX {
+        true => Ok(()),
+        false => Err(format!("the minidump has {} bytes", dump.len)),
+    }
+}
+
+fn full_dump(scene: &Scene) -> Result {
+    let boot = Boot {
+        tunables: vec!["debug.minidump=0".to_owned()],
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(512, boot)?;
+    let load = command(&mut machine, "load")?;
+    crash(&mut machine, "sysctl debug.kdb.trap=1")?;
+    let predicted = command(&mut machine, "show dump")?;
+    expect(&write_dump(&mut machine)?, "full dump: ")?;
+    poweroff(&mut machine)?;
+    let dump = scene.dump()?;
+    let ram = number_before(&predicted, " pages, ").unwrap_or(0) * 4096;
+    if ram == 0 || dump.len < ram || dump.len > ram + EXTENSION_MAX {
+        return Err(format!("{} bytes for {ram} bytes of RAM", dump.len));
+    }
+    tells_the_story(&dump, "page fault")?;
+    holds_the_load(&dump, &load, true)
+}
+
+/// On one disk, one after the other: small, large, small.
+fn both_kinds(scene: &Scene) -> Result {
+    let mut machine = scene.boot(512)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    for (setting, word) in [
+        (1, "minidump version 3"),
+        (0, "full dump: "),
+        (1, "minidump version 3"),
+    ] {
+        command(&mut machine, &format!("sysctl debug.minidump={setting}"))?;
+        expect(&write_dump(&mut machine)?, word)?;
+    }
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn every_panic(scene: &Scene, cpu: u32) -> Result {
+    let ways = [
+        ("debug.kdb.panic", "kdb_sysctl_panic"),
+        ("debug.kdb.trap", "page fault"),
+        ("debug.kdb.trap_code", "page fault"),
+        ("debug.kdb.stack_overflow", "double fault"),
+        ("lab.assert", "free count"),
+        ("lab.double_fault", "double fault"),
+        ("lab.protection", "general protection fault"),
+    ];
+    for (name, panic) in ways {
+        let told = |message: String| format!("{name}: {message}");
+        let boot = Boot {
+            tunables: vec![format!("lab.crash_cpu={cpu}")],
+            ..Boot::default()
+        };
+        let mut machine = scene.boot_with(128, boot)?;
+        let said = crash(&mut machine, &format!("sysctl {name}=1")).map_err(told)?;
+        expect(&said, &format!("panic: {panic}")).map_err(told)?;
+        expect(&said, &format!("cpuid = {cpu}")).map_err(told)?;
+        write_dump(&mut machine).map_err(told)?;
+        poweroff(&mut machine).map_err(told)?;
+        let dump = scene.dump().map_err(told)?;
+        tells_the_story(&dump, panic).map_err(told)?;
+        expect(
+            &dump.says(&["ps"])?,
+            &format!("(crasher/culprit), on CPU {cpu}"),
+        )
+        .map_err(told)?;
+    }
+    Ok(())
+}
+
+fn panic_together(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    let said = crash(&mut machine, "sysctl lab.panic_together=1")?;
+    if said.matches("panic: all together").count() != 1 {
+        return Err(format!("one CPU should panic, the other stop:\n{said}"));
+    }
+    expect(
+        &command(&mut machine, "show pcpu")?,
+        ": stopped, curthread culprit",
+    )?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "all together")
+}
+
+fn spinning_cpu(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    command(&mut machine, "sysctl lab.spin=1")?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    expect(
+        &command(&mut machine, "show pcpu")?,
+        "cpu1: stopped, curthread culprit",
+    )?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn deaf_cpu(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    command(&mut machine, "sysctl lab.spin_nmi=1")?;
+    expect(
+        &crash(&mut machine, "sysctl debug.kdb.panic=1")?,
+        "timeout stopping cpus: mask 0x2",
+    )?;
+    expect(&command(&mut machine, "show pcpu")?, "cpu1: did not stop")?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn nmi_button(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    machine.monitor("inject-nmi")?;
+    expect(&machine.expect(&["db> "], LIMIT)?, "panic: NMI")?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "NMI")
+}
+
+/// Starts a dump on a slow disk and waits until it is half-way.
+fn start_slow_dump(scene: &Scene) -> Result<Machine> {
+    let boot = Boot {
+        drive: scene.slow_drive(),
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(128, boot)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    machine.send("dump\r")?;
+    machine.expect(&["..50%"], LIMIT)?;
+    Ok(machine)
+}
+
+/// The machine must reset without a dump, and say how far it had come.
+fn resets_without_dump(scene: &Scene, machine: &mut Machine) -> Result {
+    let said = machine.expect(&["Rebooting..."], LIMIT)?;
+    expect(&said, "a dump was going on already (writing pages)")?;
+    machine.end(LIMIT)?;
+    scene.no_dump()
+}
+
+fn nmi_while_dumping(scene: &Scene) -> Result {
+    let mut machine = start_slow_dump(scene)?;
+    machine.monitor("inject-nmi")?;
+    resets_without_dump(scene, &mut machine)
+}
+
+fn fault_while_dumping(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    command(&mut machine, "sysctl lab.fault_at_copy=5000")?;
+    machine.send("dump\r")?;
+    resets_without_dump(scene, &mut machine)
+}
+
+fn unreadable_pages(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    let load = command(&mut machine, "load")?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    command(&mut machine, "sysctl lab.poison=3")?;
+    expect(
+        &write_dump(&mut machine)?,
+        "times something could not be read",
+    )?;
+    poweroff(&mut machine)?;
+    let dump = scene.dump()?;
+    tells_the_story(&dump, "kdb_sysctl_panic")?;
+    let places = places(&load);
+    let (_, start, end) = places
+        .iter()
+        .find(|(name, ..)| name == "pattern-4k")
+        .ok_or("no load")?;
+    let words = dump.words(*start, *end)?;
+    let (unreadable, rest) = words.split_at(3 * 512);
+    if unreadable.iter().any(|word| *word != 0) {
+        return Err("unreadable pages are not zeros".to_owned());
+    }
+    match rest
+        .iter()
+        .zip((start + 3 * 4096..).step_by(8))
+        .all(|(word, va)| *word == pattern(va))
+    {
+        true => Ok(()),
+        false => Err("pages behind the unreadable ones are wrong".to_owned()),
+    }
+}
+
+fn panic_in_driver(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    crash(&mut machine, "sysctl lab.disk_panic=1")?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "vtblk0: state is inconsistent")
+}
+
+fn damaged_tables(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    command(&mut machine, "corrupt pagetables")?;
+    expect(
+        &write_dump(&mut machine)?,
+        "times something could not be read",
+    )?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn damaged_root(scene: &Scene) -> Result {
+    let mut machine = scene.boot(512)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    command(&mut machine, "corrupt pagetables root")?;
+    expect(
+        &write_dump(&mut machine)?,
+        "full dump, because the page tables are damaged beyond use",
+    )?;
+    poweroff(&mut machine)?;
+    let dump = scene.dump()?;
+    expect(&dump.panic, "kdb_sysctl_panic")?;
+    expect(&dump.says(&["info"])?, "full dump")
+}
+
+fn disk_too_small(scene: &Scene) -> Result {
+    let mut machine = scene.boot(16)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    expect(
+        &command(&mut machine, "dump")?,
+        "Dump failed. Partition too small (about ",
+    )?;
+    poweroff(&mut machine)?;
+    scene.no_dump()?;
+    let bytes = std::fs::read(scene.disk()).map_err(|error| error.to_string())?;
+    match bytes.iter().all(|byte| *byte == 0) {
+        true => Ok(()),
+        false => Err("something was written".to_owned()),
+    }
+}
+
+/// A disk that fails once at a place in the dump: it is tried again.
+fn disk_stumbles(scene: &Scene) -> Result {
+    let boot = Boot {
+        drive: scene.failing_drive(128, 20, "on"),
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(128, boot)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn disk_fails(scene: &Scene) -> Result {
+    let boot = Boot {
+        drive: scene.failing_drive(128, 20, "off"),
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(128, boot)?;
+    crash(&mut machine, "sysctl debug.kdb.panic=1")?;
+    expect(
+        &command(&mut machine, "dump")?,
+        "** DUMP FAILED: writing at byte",
+    )?;
+    poweroff(&mut machine)?;
+    scene.no_dump()
+}
+
+/// A dump that nobody saved gives way to the next one.
+fn second_dump(scene: &Scene) -> Result {
+    for (way, panic) in [
+        ("debug.kdb.panic", "kdb_sysctl_panic"),
+        ("debug.kdb.trap", "page fault"),
+    ] {
+        let mut machine = scene.boot(128)?;
+        crash(&mut machine, &format!("sysctl {way}=1"))?;
+        write_dump(&mut machine)?;
+        poweroff(&mut machine)?;
+        tells_the_story(&scene.dump()?, panic)?;
+    }
+    Ok(())
+}
+
+fn abort(scene: &Scene) -> Result {
+    let mut machine = start_slow_dump(scene)?;
+    machine.send("x")?;
+    machine.expect(&[" (CTRL-C to abort) "], LIMIT)?;
+    machine.send("\x03")?;
+    expect(&machine.prompt(LIMIT)?, "Dump aborted")?;
+    scene.no_dump()?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "kdb_sysctl_panic")
+}
+
+fn watchdog(scene: &Scene) -> Result {
+    let boot = Boot {
+        tunables: vec!["lab.watchdog=4".to_owned()],
+        extra: "-device ib700 -action watchdog=inject-nmi",
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(128, boot)?;
+    command(&mut machine, "sysctl lab.hang=1")?;
+    expect(
+        &machine.expect(&["db> "], LIMIT)?,
+        "panic: watchdog timeout",
+    )?;
+    write_dump(&mut machine)?;
+    poweroff(&mut machine)?;
+    tells_the_story(&scene.dump()?, "watchdog timeout")
+}
+
+/// Nobody at the console: the dump and the reset come by themselves.
+fn no_debugger(scene: &Scene) -> Result {
+    let boot = Boot {
+        tunables: vec!["debug.debugger_on_panic=0".to_owned()],
+        ..Boot::default()
+    };
+    let mut machine = scene.boot_with(128, boot)?;
+    machine.send("sysctl debug.kdb.trap=1\r")?;
+    machine.end(LIMIT)?;
+    expect(machine.rest(), "Dump complete")?;
+    expect(machine.rest(), "Rebooting...")?;
+    tells_the_story(&scene.dump()?, "page fault")
+}
+
+/// A dump of a healthy system, which goes on afterwards.
+fn without_panic(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    machine.send("\r~\x02")?;
+    machine.expect(&["db> "], LIMIT)?;
+    write_dump(&mut machine)?;
+    expect(&command(&mut machine, "continue")?, "lab# ")?;
+    expect(&command(&mut machine, "sysctl hw.ncpu")?, "hw.ncpu: 2")?;
+    poweroff(&mut machine)?;
+    let dump = scene.dump()?;
+    expect(&dump.says(&["ps"])?, "worker/worker 5")?;
+    match dump.panic.as_str() {
+        "" => Ok(()),
+        panic => Err(format!("there was no panic, but: {panic:?}")),
+    }
+}
