@@ -78,6 +78,13 @@ fn print_memory() {
     for range in phys::ranges() {
         printf!("  {range}\n");
     }
-    let page = if pmap::uses_1g_pages() { "1 GiB" } else { "2 MiB" };
-    printf!("direct map up to {:#x} in pages of {page}\n", pmap::dmap_limit());
+    let page = if pmap::uses_1g_pages() {
+        "1 GiB"
+    } else {
+        "2 MiB"
+    };
+    printf!(
+        "direct map up to {:#x} in pages of {page}\n",
+        pmap::dmap_limit()
+    );
 }

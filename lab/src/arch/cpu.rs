@@ -139,6 +139,8 @@ pub(crate) fn rdrand() -> Option<u64> {
     }
     let (value, carry): (u64, u8);
     // SAFETY: the processor says that it has the instruction.
-    unsafe { asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) carry, options(nomem, nostack)) }
+    unsafe {
+        asm!("rdrand {}", "setc {}", out(reg) value, out(reg_byte) carry, options(nomem, nostack))
+    }
     (carry == 1).then_some(value)
 }

@@ -106,7 +106,11 @@ fn clock_chip() -> u64 {
     let (second, minute, hour) = (register(0), register(2), register(4));
     let (day, month, year) = (register(7), register(8), 2000 + register(9));
     // Days since 1970 of a year that starts in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let (y, m) = if month > 2 {
+        (year, month - 3)
+    } else {
+        (year - 1, month + 9)
+    };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     ((days * 24 + hour) * 60 + minute) * 60 + second
 }

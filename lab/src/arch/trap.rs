@@ -92,7 +92,11 @@ extern "C" fn trap_fatal(frame: &mut trapframe) -> ! {
         printf!(
             "fault code\t\t= supervisor {} {}, {}\n",
             if code & 2 != 0 { "write" } else { "read" },
-            if code & 16 != 0 { "instruction" } else { "data" },
+            if code & 16 != 0 {
+                "instruction"
+            } else {
+                "data"
+            },
             if code & 1 != 0 {
                 "protection violation"
             } else {
@@ -143,7 +147,12 @@ fn print_state(frame: &trapframe) {
 #[unsafe(no_mangle)]
 extern "C" fn dblfault_handler(frame: &mut trapframe) -> ! {
     printf!("\nFatal double fault\n");
-    printf!("rip {:#x} rsp {:#x} rbp {:#x}\n", frame.tf_rip, frame.tf_rsp, frame.tf_rbp);
+    printf!(
+        "rip {:#x} rsp {:#x} rbp {:#x}\n",
+        frame.tf_rip,
+        frame.tf_rsp,
+        frame.tf_rbp
+    );
     printf!("cpuid = {}\n", pcpu::cpuid());
     panic::panic_at(frame, Trap::DoubleFault, format_args!("double fault"))
 }

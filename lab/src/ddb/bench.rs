@@ -5,8 +5,8 @@
 //! another. The second is what a dump has to do at least; the dump's own rate is printed with it.
 
 use crate::arch::{probe, time};
-use crate::dev::vtblk;
 use crate::ddb::split;
+use crate::dev::vtblk;
 use crate::dump;
 use crate::kern::console::printf;
 use crate::kern::tunable;
@@ -48,9 +48,16 @@ pub(super) fn command(what: &str) {
         }
     }
     let [raw, reference, dump] = best;
-    printf!("best of {ROUNDS} rounds, {} MiB each, writes of {} KiB\n", bytes >> 20, WRITE_BYTES >> 10);
+    printf!(
+        "best of {ROUNDS} rounds, {} MiB each, writes of {} KiB\n",
+        bytes >> 20,
+        WRITE_BYTES >> 10
+    );
     printf!("raw writes {raw} MB/s, reference {reference} MB/s, dump {dump} MB/s\n");
-    printf!("the dump has {}% of the reference's rate\n", dump * 100 / reference.max(1));
+    printf!(
+        "the dump has {}% of the reference's rate\n",
+        dump * 100 / reference.max(1)
+    );
 }
 
 /// Bytes in a microsecond; `None` if the disk failed.
@@ -99,7 +106,12 @@ fn reference(bytes: u64, buffers: &[&'static mut [u8]; 2]) -> Result<u64, Device
     let mut under_way = false;
     for (number, offset) in (0..bytes).step_by(WRITE_BYTES as usize).enumerate() {
         // SAFETY: the device reads the other buffer, if any.
-        let filling = unsafe { &mut *buffers[number % 2].as_ptr().cast::<[u8; WRITE_BYTES as usize]>().cast_mut() };
+        let filling = unsafe {
+            &mut *buffers[number % 2]
+                .as_ptr()
+                .cast::<[u8; WRITE_BYTES as usize]>()
+                .cast_mut()
+        };
         for room in filling.chunks_exact_mut(PAGE_SIZE as usize) {
             page = page.saturating_sub(PAGE_SIZE).max(PAGE_SIZE);
             // An unreadable page is as good as any here.

@@ -10,7 +10,11 @@ use vmcore_format::addr::VirtAddr;
 
 /// Entries that lead nowhere: a table beyond all RAM, and one with every reserved bit.
 const TABLE_BEYOND_RAM: u64 = 0x000f_00de_adbe_e003;
-const STRAY_WORDS: [u64; 3] = [TABLE_BEYOND_RAM, 0xffff_ffff_ffff_fe7f, 0x0000_0dea_dc0d_e003];
+const STRAY_WORDS: [u64; 3] = [
+    TABLE_BEYOND_RAM,
+    0xffff_ffff_ffff_fe7f,
+    0x0000_0dea_dc0d_e003,
+];
 
 pub(super) fn command(what: &str) {
     match split(what) {

@@ -59,7 +59,11 @@ pub(crate) fn frame() -> Option<trapframe> {
 pub(crate) fn run(frame: &mut trapframe) {
     FRAME.store(frame, Ordering::Release);
     if let Some(thread) = pcpu::curthread() {
-        printf!("[ thread pid {} tid {} ]\n", thread.td_proc.p_pid, thread.td_tid);
+        printf!(
+            "[ thread pid {} tid {} ]\n",
+            thread.td_proc.p_pid,
+            thread.td_tid
+        );
     }
     printf!("Stopped at      ");
     symbols::print(frame.tf_rip);

@@ -45,11 +45,26 @@ fn registers() {
         return;
     };
     let rows = [
-        ("rax", frame.tf_rax), ("rcx", frame.tf_rcx), ("rdx", frame.tf_rdx), ("rbx", frame.tf_rbx),
-        ("rsp", frame.tf_rsp), ("rbp", frame.tf_rbp), ("rsi", frame.tf_rsi), ("rdi", frame.tf_rdi),
-        ("r8", frame.tf_r8), ("r9", frame.tf_r9), ("r10", frame.tf_r10), ("r11", frame.tf_r11),
-        ("r12", frame.tf_r12), ("r13", frame.tf_r13), ("r14", frame.tf_r14), ("r15", frame.tf_r15),
-        ("rip", frame.tf_rip), ("rflags", frame.tf_rflags), ("cs", frame.tf_cs), ("ss", frame.tf_ss),
+        ("rax", frame.tf_rax),
+        ("rcx", frame.tf_rcx),
+        ("rdx", frame.tf_rdx),
+        ("rbx", frame.tf_rbx),
+        ("rsp", frame.tf_rsp),
+        ("rbp", frame.tf_rbp),
+        ("rsi", frame.tf_rsi),
+        ("rdi", frame.tf_rdi),
+        ("r8", frame.tf_r8),
+        ("r9", frame.tf_r9),
+        ("r10", frame.tf_r10),
+        ("r11", frame.tf_r11),
+        ("r12", frame.tf_r12),
+        ("r13", frame.tf_r13),
+        ("r14", frame.tf_r14),
+        ("r15", frame.tf_r15),
+        ("rip", frame.tf_rip),
+        ("rflags", frame.tf_rflags),
+        ("cs", frame.tf_cs),
+        ("ss", frame.tf_ss),
         ("cr2", trap::last_fault()),
     ];
     for (name, value) in rows {
@@ -85,7 +100,11 @@ fn page_table_entries(text: &str) {
             flag(PG_V, " valid"),
             flag(PG_RW, " writable"),
             flag(PG_NX, " no-execute"),
-            if step.level > 0 { flag(PG_PS, " large") } else { "" }
+            if step.level > 0 {
+                flag(PG_PS, " large")
+            } else {
+                ""
+            }
         );
     });
 }
@@ -130,7 +149,13 @@ pub(super) fn ps() {
     for process in proc::all() {
         let one = process.threads().count() == 1;
         if !one {
-            printf!("{:>5} {:>5}  {:<31}       {}\n", process.p_pid, process.parent_pid(), "(threaded)", process.comm());
+            printf!(
+                "{:>5} {:>5}  {:<31}       {}\n",
+                process.p_pid,
+                process.parent_pid(),
+                "(threaded)",
+                process.comm()
+            );
         }
         for thread in process.threads() {
             let (state, wmesg) = state(thread);

@@ -54,7 +54,9 @@ fn section(file: &[u8], index: usize) -> Option<(u32, &[u8], usize)> {
     let at = u64_at(file, 40)? + index * SHDR_LEN;
     let (offset, len) = (u64_at(file, at + 24)?, u64_at(file, at + 32)?);
     let kind = u32_at(file, at + 4)?;
-    let contents = file.get(offset..offset.checked_add(len)?).unwrap_or_default();
+    let contents = file
+        .get(offset..offset.checked_add(len)?)
+        .unwrap_or_default();
     Some((kind, contents, u32_at(file, at + 40)? as usize))
 }
 
@@ -166,7 +168,10 @@ fn is_hash(part: &str) -> bool {
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mangled = self.0.strip_prefix("_ZN").or_else(|| self.0.strip_prefix("_R"));
+        let mangled = self
+            .0
+            .strip_prefix("_ZN")
+            .or_else(|| self.0.strip_prefix("_R"));
         let Some(mangled) = mangled else {
             return f.write_str(self.0);
         };
@@ -216,6 +221,9 @@ pub(crate) fn with_name(va: u64, ask: fn(&str) -> bool) -> bool {
 /// The address of a symbol.
 pub(crate) fn find(name: &str) -> Option<u64> {
     let table = TABLE.try_get()?;
-    let symbol = table.symbols.iter().find(|symbol| table.name(symbol) == name)?;
+    let symbol = table
+        .symbols
+        .iter()
+        .find(|symbol| table.name(symbol) == name)?;
     Some(symbol.address)
 }

@@ -26,7 +26,14 @@ fn word(va: u64) -> Option<u64> {
 
 /// Functions whose callee's frame is followed by a trap frame.
 fn is_trap_entry(name: &str) -> bool {
-    ["calltrap", "nmi_calltrap", "mchk_calltrap", "Xdblfault", "Xtimerint"].contains(&name)
+    [
+        "calltrap",
+        "nmi_calltrap",
+        "mchk_calltrap",
+        "Xdblfault",
+        "Xtimerint",
+    ]
+    .contains(&name)
 }
 
 /// Shows the frames from an instruction and its frame pointer on. `exact` says that the instruction
@@ -44,17 +51,22 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
         if name.is_none() && return_to == 0 {
             return;
         }
-        let caller_is_trap = symbols::with_name(return_to - u64::from(return_to > 0), is_trap_entry);
+        let caller_is_trap =
+            symbols::with_name(return_to - u64::from(return_to > 0), is_trap_entry);
         if caller_is_trap {
             symbols::print_frame(return_to, false, next_rbp);
             let frame = rbp + 16;
             let number = word(frame + TF_TRAPNO).unwrap_or(0) as u32;
-            let (Some(trap_rip), Some(trap_rsp), Some(trap_rbp)) =
-                (word(frame + TF_RIP), word(frame + TF_RSP), word(frame + TF_RBP))
-            else {
+            let (Some(trap_rip), Some(trap_rsp), Some(trap_rbp)) = (
+                word(frame + TF_RIP),
+                word(frame + TF_RSP),
+                word(frame + TF_RBP),
+            ) else {
                 return;
             };
-            printf!("--- trap {number:#x}, rip = {trap_rip:#x}, rsp = {trap_rsp:#x}, rbp = {trap_rbp:#x} ---\n");
+            printf!(
+                "--- trap {number:#x}, rip = {trap_rip:#x}, rsp = {trap_rsp:#x}, rbp = {trap_rbp:#x} ---\n"
+            );
             (rip, rbp, exact) = (trap_rip, trap_rbp, true);
             continue;
         }
@@ -73,7 +85,9 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
 pub(crate) fn here() {
     let rbp: u64;
     // SAFETY: reads the frame pointer, which the compiler keeps.
-    unsafe { core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags)) }
+    unsafe {
+        core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags))
+    }
     if let (Some(next), Some(return_to)) = (word(rbp), word(rbp + 8)) {
         walk(return_to, next, false);
     }

@@ -55,7 +55,10 @@ impl Device {
 
     /// Lets the device answer and read and write memory.
     pub(crate) fn enable(self) {
-        self.write(COMMAND, self.read(COMMAND) & 0xffff | COMMAND_MEMORY | COMMAND_MASTER);
+        self.write(
+            COMMAND,
+            self.read(COMMAND) & 0xffff | COMMAND_MEMORY | COMMAND_MASTER,
+        );
     }
 
     /// Where a window of registers is; `None` if it is one of ports.
@@ -67,20 +70,30 @@ impl Device {
         if low & 1 != 0 {
             return None;
         }
-        let high = if low >> 1 & 3 == 2 && index < 5 { self.read(BAR0 + 4 * index + 4) } else { 0 };
+        let high = if low >> 1 & 3 == 2 && index < 5 {
+            self.read(BAR0 + 4 * index + 4)
+        } else {
+            0
+        };
         Some(PhysAddr(u64::from(high) << 32 | u64::from(low & !0xf)))
     }
 
     /// Where each capability of a kind starts.
     pub(crate) fn capabilities(self, kind: u8) -> impl Iterator<Item = u8> {
         let has_any = self.read(COMMAND) & STATUS_CAPABILITIES != 0;
-        let mut next = if has_any { self.read(CAPABILITIES) as u8 & 0xfc } else { 0 };
+        let mut next = if has_any {
+            self.read(CAPABILITIES) as u8 & 0xfc
+        } else {
+            0
+        };
         let all = core::iter::from_fn(move || {
             let at = (next != 0).then_some(next)?;
             let head = self.read(at);
             next = (head >> 8) as u8 & 0xfc;
             Some((at, head as u8))
         });
-        all.take(CAPABILITIES_MAX).filter(move |(_, found)| *found == kind).map(|(at, _)| at)
+        all.take(CAPABILITIES_MAX)
+            .filter(move |(_, found)| *found == kind)
+            .map(|(at, _)| at)
     }
 }

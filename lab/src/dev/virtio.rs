@@ -167,7 +167,8 @@ impl Virtio {
         self.common.write16(QUEUE_SIZE, QUEUE_LEN);
         let page = self.page.start.0;
         self.common.write64(QUEUE_DESC, page);
-        self.common.write64(QUEUE_DRIVER, page + AT_AVAILABLE as u64);
+        self.common
+            .write64(QUEUE_DRIVER, page + AT_AVAILABLE as u64);
         self.common.write64(QUEUE_DEVICE, page + AT_USED as u64);
         let offset = u32::from(self.common.read16(QUEUE_NOTIFY_OFF));
         self.doorbell = (offset * self.notify_multiplier) as usize;
@@ -205,9 +206,11 @@ impl Virtio {
             }
         }
         let slot = usize::from(self.available % QUEUE_LEN);
-        self.field(AT_AVAILABLE + 4 + 2 * slot).store(0, Ordering::Relaxed);
+        self.field(AT_AVAILABLE + 4 + 2 * slot)
+            .store(0, Ordering::Relaxed);
         self.available = self.available.wrapping_add(1);
-        self.field(AT_AVAILABLE + 2).store(self.available, Ordering::Release);
+        self.field(AT_AVAILABLE + 2)
+            .store(self.available, Ordering::Release);
         fence(Ordering::SeqCst);
         self.notify.write16(self.doorbell, 0);
     }

@@ -85,13 +85,18 @@ pub(crate) fn init() {
     }
     let mib = disk.geometry.media_bytes >> 20;
     let block = disk.geometry.block_bytes;
-    printf!("vtblk0: {mib} MiB, blocks of {block} bytes, PCI slot {}\n", device.slot());
+    printf!(
+        "vtblk0: {mib} MiB, blocks of {block} bytes, PCI slot {}\n",
+        device.slot()
+    );
     *DISK.lock() = Some(disk);
 }
 
 /// The size of the disk in bytes; 0 if there is none.
 pub(crate) fn media_bytes() -> u64 {
-    DISK.lock().as_ref().map_or(0, |disk| disk.geometry.media_bytes)
+    DISK.lock()
+        .as_ref()
+        .map_or(0, |disk| disk.geometry.media_bytes)
 }
 
 /// Lets `work` use the disk, if there is one.
@@ -169,7 +174,10 @@ impl Disk {
             };
             self.virtio.submit(&[head, body, answer]);
         }
-        assert!(!PANICS.load(Ordering::Acquire), "vtblk0: state is inconsistent");
+        assert!(
+            !PANICS.load(Ordering::Acquire),
+            "vtblk0: state is inconsistent"
+        );
         Ok(())
     }
 

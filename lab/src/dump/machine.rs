@@ -4,9 +4,10 @@ use crate::arch::pcb::{pcb, trapframe};
 use crate::arch::{cpu, mp, pcpu, probe, time};
 use crate::dev::uart;
 use crate::kern::console::print_unlogged;
+use crate::kern::panic::Registers;
 use crate::kern::sysctl::FAULT_AT_PAGE;
 use crate::kern::{crash, msgbuf, panic, proc, version, watchdog};
-use crate::vm::layout::{self, KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M};
+use crate::vm::layout::{self, KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M, PAGE_SIZE};
 use crate::vm::{phys, pmap};
 use core::cell::Cell;
 use core::fmt::{self, Write};
@@ -28,15 +29,15 @@ const STEP_PERCENT: u64 = 10;
 pub(crate) struct LabMachine {
     /// The next percentage worth a word; `None` before the line has begun.
     next_percent: Cell<Option<u64>>,
-    /// Copies that were made, for a fault on purpose.
-    copies: Cell<u64>,
+    /// Pages that were read, for a fault on purpose.
+    pages_read: Cell<u64>,
 }
 
 impl LabMachine {
     pub(crate) const fn new() -> Self {
         Self {
             next_percent: Cell::new(None),
-            copies: Cell::new(0),
+            pages_read: Cell::new(0),
         }
     }
 
@@ -44,7 +45,7 @@ impl LabMachine {
     pub(crate) const fn silent() -> Self {
         Self {
             next_percent: Cell::new(Some(u64::MAX)),
-            copies: Cell::new(0),
+            pages_read: Cell::new(0),
         }
     }
 
@@ -104,9 +105,10 @@ impl Machine for LabMachine {
     }
 
     fn copy(&self, from: PhysAddr, to: &mut [u8]) -> Result<(), Unreadable> {
-        let count = self.copies.get() + 1;
-        self.copies.set(count);
-        if count == FAULT_AT_PAGE.get() {
+        let before = self.pages_read.get();
+        let after = before + to.len() as u64 / PAGE_SIZE;
+        self.pages_read.set(after);
+        if (before + 1..=after).contains(&FAULT_AT_PAGE.get()) {
             crash::load_from(8);
         }
         let end = from.checked_add(to.len() as u64).ok_or(Unreadable)?;
@@ -152,11 +154,13 @@ impl Machine for LabMachine {
     fn cpu(&self, cpu: u32) -> Cpu {
         let number = cpu as usize;
         let current = pcpu::find(number).and_then(pcpu::pcpu::thread);
-        let thread = current.map_or(0, |thread: &proc::thread| u64::from(thread.td_tid.unsigned_abs()));
+        let thread = current.map_or(0, |thread: &proc::thread| {
+            u64::from(thread.td_tid.unsigned_abs())
+        });
         if number == pcpu::cpuid() {
             let registers = match panic::registers() {
-                Ok(frame) => from_frame(&frame),
-                Err(pcb) => from_pcb(&pcb),
+                Registers::Trap(frame) => from_frame(&frame),
+                Registers::Call(pcb) => from_pcb(&pcb),
             };
             return Cpu {
                 state: CpuState::Dumping,
@@ -175,7 +179,12 @@ impl Machine for LabMachine {
             Some(frame) => from_frame(&frame),
             None => from_pcb(&pcb),
         };
-        registers[CR0..CR0 + 4].copy_from_slice(&[pcb.pcb_cr0, pcb.pcb_cr2, pcb.pcb_cr3, pcb.pcb_cr4]);
+        registers[CR0..CR0 + 4].copy_from_slice(&[
+            pcb.pcb_cr0,
+            pcb.pcb_cr2,
+            pcb.pcb_cr3,
+            pcb.pcb_cr4,
+        ]);
         Cpu {
             state: CpuState::Stopped,
             thread,
@@ -210,7 +219,8 @@ impl Machine for LabMachine {
         };
         if percent >= next {
             print(format_args!("..{percent}%"));
-            self.next_percent.set(Some((percent / STEP_PERCENT + 1) * STEP_PERCENT));
+            self.next_percent
+                .set(Some((percent / STEP_PERCENT + 1) * STEP_PERCENT));
         } else {
             self.next_percent.set(Some(next));
         }
@@ -224,13 +234,32 @@ const CR0: usize = 27;
 fn from_frame(frame: &trapframe) -> [u64; MAX_REGISTERS] {
     let mut registers = [0; MAX_REGISTERS];
     let general = [
-        frame.tf_rax, frame.tf_rcx, frame.tf_rdx, frame.tf_rbx, frame.tf_rsp, frame.tf_rbp,
-        frame.tf_rsi, frame.tf_rdi, frame.tf_r8, frame.tf_r9, frame.tf_r10, frame.tf_r11,
-        frame.tf_r12, frame.tf_r13, frame.tf_r14, frame.tf_r15, frame.tf_rip, frame.tf_rflags,
+        frame.tf_rax,
+        frame.tf_rcx,
+        frame.tf_rdx,
+        frame.tf_rbx,
+        frame.tf_rsp,
+        frame.tf_rbp,
+        frame.tf_rsi,
+        frame.tf_rdi,
+        frame.tf_r8,
+        frame.tf_r9,
+        frame.tf_r10,
+        frame.tf_r11,
+        frame.tf_r12,
+        frame.tf_r13,
+        frame.tf_r14,
+        frame.tf_r15,
+        frame.tf_rip,
+        frame.tf_rflags,
     ];
     let segments = [
-        frame.tf_cs & 0xffff, frame.tf_ss & 0xffff, frame.tf_ds.into(), frame.tf_es.into(),
-        frame.tf_fs.into(), frame.tf_gs.into(),
+        frame.tf_cs & 0xffff,
+        frame.tf_ss & 0xffff,
+        frame.tf_ds.into(),
+        frame.tf_es.into(),
+        frame.tf_fs.into(),
+        frame.tf_gs.into(),
     ];
     registers[..18].copy_from_slice(&general);
     registers[18..24].copy_from_slice(&segments);
@@ -243,7 +272,11 @@ fn from_pcb(pcb: &pcb) -> [u64; MAX_REGISTERS] {
     let mut registers = [0; MAX_REGISTERS];
     registers[3..6].copy_from_slice(&[pcb.pcb_rbx, pcb.pcb_rsp, pcb.pcb_rbp]);
     registers[12..17].copy_from_slice(&[
-        pcb.pcb_r12, pcb.pcb_r13, pcb.pcb_r14, pcb.pcb_r15, pcb.pcb_rip,
+        pcb.pcb_r12,
+        pcb.pcb_r13,
+        pcb.pcb_r14,
+        pcb.pcb_r15,
+        pcb.pcb_rip,
     ]);
     registers[25] = pcb.pcb_gsbase;
     registers[CR0..CR0 + 4].copy_from_slice(&[pcb.pcb_cr0, pcb.pcb_cr2, pcb.pcb_cr3, pcb.pcb_cr4]);

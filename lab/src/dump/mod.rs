@@ -110,7 +110,9 @@ pub(crate) fn measure() -> Option<u64> {
     // SAFETY: the latch is ours.
     let (writer, sink) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
     let start_us = time::uptime_us();
-    let summary = writer.as_mut()?.dump(&owner, &LabMachine::silent(), sink.as_mut()?);
+    let summary = writer
+        .as_mut()?
+        .dump(&owner, &LabMachine::silent(), sink.as_mut()?);
     let elapsed_us = (time::uptime_us() - start_us).max(1);
     Some(summary.ok()?.len_bytes / elapsed_us)
 }

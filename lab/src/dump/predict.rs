@@ -48,7 +48,11 @@ impl Minidump {
 pub(crate) fn show() {
     let plan = minidump();
     let full = phys::total_pages();
-    printf!("debug.minidump = {}, {} CPUs\n", MINIDUMP.get(), mp::ncpus());
+    printf!(
+        "debug.minidump = {}, {} CPUs\n",
+        MINIDUMP.get(),
+        mp::ncpus()
+    );
     printf!("header and RAM ranges    {:>8} pages\n", 2);
     printf!("message buffer           {:>8}\n", plan.message_buffer);
     printf!("bitmap                   {:>8}\n", plan.bitmap);
@@ -57,6 +61,10 @@ pub(crate) fn show() {
     printf!("  of these not dumpable  {:>8}\n", plan.excluded);
     printf!("added from the direct map{:>8}\n", plan.added);
     printf!("page-table pages         {:>8}\n", plan.tables);
-    printf!("predicted: {} pages chosen, {} bytes and the extension\n", plan.chosen(), plan.pages() * PAGE_SIZE);
+    printf!(
+        "predicted: {} pages chosen, {} bytes and the extension\n",
+        plan.chosen(),
+        plan.pages() * PAGE_SIZE
+    );
     printf!("a full dump: {full} pages, {} bytes\n", full * PAGE_SIZE);
 }

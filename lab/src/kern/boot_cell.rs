@@ -26,7 +26,9 @@ impl<T> BootCell<T> {
 
     /// Sets it; twice is a mistake.
     pub(crate) fn set(&self, value: T) {
-        let first = self.state.compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Relaxed);
+        let first = self
+            .state
+            .compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Relaxed);
         assert!(first.is_ok(), "a boot value is set twice");
         // SAFETY: `BUSY` is ours alone, and nobody reads before `SET`.
         unsafe { (*self.value.get()).write(value) };

@@ -29,27 +29,55 @@ const fn crash(name: &'static str, about: &'static str, run: fn(&str)) -> Action
 
 /// The ones of FreeBSD have FreeBSD's names.
 pub(crate) static ACTIONS: [Action; 14] = [
-    crash("debug.kdb.enter", "enter the debugger", |_| panic::kdb_enter("sysctl", "sysctl debug.kdb.enter")),
-    crash("debug.kdb.panic", "panic", |_| on_crash_cpu(|_| panic!("kdb_sysctl_panic"))),
-    crash("debug.kdb.trap", "read through a null pointer", |_| on_crash_cpu(read_null)),
-    crash("debug.kdb.trap_code", "jump to where no code is", |_| on_crash_cpu(jump_astray)),
+    crash("debug.kdb.enter", "enter the debugger", |_| {
+        panic::kdb_enter("sysctl", "sysctl debug.kdb.enter")
+    }),
+    crash("debug.kdb.panic", "panic", |_| {
+        on_crash_cpu(|_| panic!("kdb_sysctl_panic"))
+    }),
+    crash("debug.kdb.trap", "read through a null pointer", |_| {
+        on_crash_cpu(read_null)
+    }),
+    crash("debug.kdb.trap_code", "jump to where no code is", |_| {
+        on_crash_cpu(jump_astray)
+    }),
     crash("debug.kdb.stack_overflow", "overflow the stack", |_| {
         on_crash_cpu(|depth| _ = overflow(depth as u64))
     }),
-    crash("lab.assert", "fail an assertion", |_| on_crash_cpu(fail_assertion)),
-    crash("lab.double_fault", "fault while a fault is delivered", |_| on_crash_cpu(fault_twice)),
-    crash("lab.protection", "use an address that is none", |_| on_crash_cpu(use_noncanonical)),
-    crash("lab.panic_together", "panic on every CPU at the same time", |_| panic_together()),
-    crash("lab.spin", "make a CPU (the number written) spin with interrupts off", |value| {
-        on_cpu(value, |_| spin())
+    crash("lab.assert", "fail an assertion", |_| {
+        on_crash_cpu(fail_assertion)
     }),
-    crash("lab.spin_nmi", "make a CPU spin where not even an NMI gets through", |value| {
-        on_cpu(value, |_| spin_deaf())
+    crash(
+        "lab.double_fault",
+        "fault while a fault is delivered",
+        |_| on_crash_cpu(fault_twice),
+    ),
+    crash("lab.protection", "use an address that is none", |_| {
+        on_crash_cpu(use_noncanonical)
     }),
-    crash("lab.hang", "stop patting the watchdog", |_| watchdog::stop_patting()),
-    crash("lab.disk_panic", "panic in the disk driver, with requests in flight", |_| {
-        on_crash_cpu(|_| vtblk::panic_in_driver())
+    crash(
+        "lab.panic_together",
+        "panic on every CPU at the same time",
+        |_| panic_together(),
+    ),
+    crash(
+        "lab.spin",
+        "make a CPU (the number written) spin with interrupts off",
+        |value| on_cpu(value, |_| spin()),
+    ),
+    crash(
+        "lab.spin_nmi",
+        "make a CPU spin where not even an NMI gets through",
+        |value| on_cpu(value, |_| spin_deaf()),
+    ),
+    crash("lab.hang", "stop patting the watchdog", |_| {
+        watchdog::stop_patting()
     }),
+    crash(
+        "lab.disk_panic",
+        "panic in the disk driver, with requests in flight",
+        |_| on_crash_cpu(|_| vtblk::panic_in_driver()),
+    ),
     Action {
         name: "lab.poison",
         about: "make so many pages of the load unreadable",

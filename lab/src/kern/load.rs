@@ -99,7 +99,9 @@ pub(crate) fn start() {
     }
     let process = proc::kproc_create("worker", |_| idle(), 0);
     for number in 0..WORKERS {
-        let name = ["worker 0", "worker 1", "worker 2", "worker 3", "worker 4", "worker 5"][number];
+        let name = [
+            "worker 0", "worker 1", "worker 2", "worker 3", "worker 4", "worker 5",
+        ][number];
         proc::kthread_add(process, name, proc::NOCPU, work, number);
     }
     proc::create_zombie("defunct");
@@ -201,6 +203,8 @@ pub(crate) fn first_page() -> Option<VirtAddr> {
 pub(crate) fn for_each_page(mut show: impl FnMut(VirtAddr)) {
     if let Some(regions) = REGIONS.try_get() {
         let range = bytes(&regions.small);
-        range.step_by(PAGE_SIZE as usize).for_each(|va| show(VirtAddr(va)));
+        range
+            .step_by(PAGE_SIZE as usize)
+            .for_each(|va| show(VirtAddr(va)));
     }
 }

@@ -59,14 +59,19 @@ impl<T> SpinLock<T> {
         let me = pcpu::curthread().map_or(NO_THREAD, |thread| ptr::from_ref(thread).addr());
         let mut taken = false;
         while !panic::scheduler_stopped() {
-            let old = self.mtx_lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed);
+            let old =
+                self.mtx_lock
+                    .compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed);
             match old {
                 Ok(_) => {
                     taken = true;
                     break;
                 }
                 Err(owner) if owner == me && me != NO_THREAD => {
-                    panic!("lock {:?} is taken twice by one thread", self.lock_object.lo_name)
+                    panic!(
+                        "lock {:?} is taken twice by one thread",
+                        self.lock_object.lo_name
+                    )
                 }
                 Err(_) => core::hint::spin_loop(),
             }

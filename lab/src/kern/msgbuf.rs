@@ -91,7 +91,9 @@ pub(crate) fn add(text: &str) {
         let slot = unsafe { &*ring.add(position as usize) };
         let old = slot.swap(byte, Ordering::Relaxed);
         let sum = buffer.msg_cksum.load(Ordering::Relaxed);
-        let sum = sum.wrapping_add(u32::from(byte)).wrapping_sub(u32::from(old));
+        let sum = sum
+            .wrapping_add(u32::from(byte))
+            .wrapping_sub(u32::from(old));
         buffer.msg_cksum.store(sum, Ordering::Relaxed);
         let next = (seq + 1) % buffer.msg_seqmod;
         let mut flags = buffer.msg_flags.load(Ordering::Relaxed) & !MSGBUF_NEEDNL;

@@ -75,7 +75,9 @@ pub(crate) fn message() -> Option<&'static str> {
         return None;
     }
     // SAFETY: it points to `MESSAGE`, which was complete before, and ends in a NUL.
-    unsafe { core::ffi::CStr::from_ptr(at.cast::<core::ffi::c_char>()) }.to_str().ok()
+    unsafe { core::ffi::CStr::from_ptr(at.cast::<core::ffi::c_char>()) }
+        .to_str()
+        .ok()
 }
 
 /// The registers that the panic is about, if it came from a trap.
@@ -93,14 +95,21 @@ pub(crate) fn cause() -> Trap {
     }
 }
 
-/// The registers that the dump is about: those of the trap, or of the call of panic; if there was
-/// neither, those with which the debugger was entered.
-pub(crate) fn registers() -> Result<trapframe, pcb> {
+/// The registers that the dump is about.
+pub(crate) enum Registers {
+    /// Those of the trap that led to the panic or to the debugger.
+    Trap(trapframe),
+    /// Those of the call of panic.
+    Call(pcb),
+}
+
+/// Where the kernel stood when it died, or when somebody asked for the dump.
+pub(crate) fn registers() -> Registers {
     let frame = match message() {
         Some(_) => trap_registers(),
         None => ddb::frame(),
     };
-    frame.ok_or_else(|| PANIC_PCB.read())
+    frame.map_or_else(|| Registers::Call(PANIC_PCB.read()), Registers::Trap)
 }
 
 /// Panics because of a trap.
@@ -118,7 +127,12 @@ pub(crate) fn panic_at(frame: &trapframe, cause: Trap, text: fmt::Arguments<'_>)
 #[panic_handler]
 fn rust_panic(info: &PanicInfo<'_>) -> ! {
     match info.location() {
-        Some(at) => vpanic(format_args!("{} @ {}:{}", info.message(), at.file(), at.line())),
+        Some(at) => vpanic(format_args!(
+            "{} @ {}:{}",
+            info.message(),
+            at.file(),
+            at.line()
+        )),
         None => vpanic(format_args!("{}", info.message())),
     }
 }
@@ -218,7 +232,9 @@ fn wait_for_key() {
     let deadline = time::Deadline::after_us(seconds * 1_000_000);
     while !deadline.has_passed() {
         if crate::dev::uart::poll().is_some() {
-            printf!("--> Press a key on the console to reboot,\n--> or switch off the system now.\n");
+            printf!(
+                "--> Press a key on the console to reboot,\n--> or switch off the system now.\n"
+            );
             while crate::dev::uart::poll().is_none() {}
             return;
         }

@@ -269,7 +269,9 @@ pub(crate) fn all() -> impl Iterator<Item = &'static proc> {
 
 /// The thread with this number.
 pub(crate) fn find_thread(tid: i32) -> Option<&'static thread> {
-    all().flat_map(proc::threads).find(|thread| thread.td_tid == tid)
+    all()
+        .flat_map(proc::threads)
+        .find(|thread| thread.td_tid == tid)
 }
 
 /// Puts an element at the front of a list.
@@ -277,7 +279,8 @@ fn push<T>(head: &AtomicPtr<T>, element: &'static T, link: fn(&T) -> &Link<T>) {
     let first = head.load(Ordering::Acquire);
     let own = link(element);
     own.next.store(first, Ordering::Release);
-    own.previous.store(ptr::from_ref(head).cast_mut(), Ordering::Release);
+    own.previous
+        .store(ptr::from_ref(head).cast_mut(), Ordering::Release);
     // SAFETY: elements of these lists live for ever.
     if let Some(first) = unsafe { first.as_ref() } {
         let back = ptr::from_ref(&own.next).cast_mut();
@@ -383,18 +386,27 @@ pub(crate) fn init() -> &'static thread {
     let thread0 = new_thread(&proc0, "swapper", NOCPU, |_| {}, 0);
     run_here(thread0);
     sched::add(thread0);
-    IDLE.store(ptr::from_ref(new_process("idle", Some(11))).cast_mut(), Ordering::Release);
+    IDLE.store(
+        ptr::from_ref(new_process("idle", Some(11))).cast_mut(),
+        Ordering::Release,
+    );
     LISTS.lock().pid = 12;
     let idle = create_idle(0);
-    pcpu::current().pc_idlethread.store(ptr::from_ref(idle).cast_mut(), Ordering::Release);
+    pcpu::current()
+        .pc_idlethread
+        .store(ptr::from_ref(idle).cast_mut(), Ordering::Release);
     thread0
 }
 
 /// Marks a thread as the one that runs on this CPU.
 fn run_here(thread: &'static thread) {
     thread.td_state.store(TDS_RUNNING, Ordering::Relaxed);
-    thread.td_oncpu.store(pcpu::cpuid() as i32, Ordering::Relaxed);
-    pcpu::current().pc_curthread.store(ptr::from_ref(thread).cast_mut(), Ordering::Release);
+    thread
+        .td_oncpu
+        .store(pcpu::cpuid() as i32, Ordering::Relaxed);
+    pcpu::current()
+        .pc_curthread
+        .store(ptr::from_ref(thread).cast_mut(), Ordering::Release);
 }
 
 /// Makes the idle thread of a CPU.
@@ -402,7 +414,11 @@ pub(crate) fn create_idle(cpu: usize) -> &'static thread {
     // SAFETY: set by `init`, and processes live for ever.
     let idle = unsafe { IDLE.load(Ordering::Acquire).as_ref() }.expect("the idle process is there");
     let mut name = *b"idle: cpu00";
-    let digits: &[u8] = if cpu < 10 { &[b'0' + cpu as u8] } else { &[b'1', b'0' + cpu as u8 - 10] };
+    let digits: &[u8] = if cpu < 10 {
+        &[b'0' + cpu as u8]
+    } else {
+        &[b'1', b'0' + cpu as u8 - 10]
+    };
     let len = 9 + digits.len();
     name[9..len].copy_from_slice(digits);
     let name = core::str::from_utf8(&name[..len]).unwrap_or("idle");
@@ -415,7 +431,9 @@ pub(crate) fn adopt_idle(cpu: usize) {
     let idle = unsafe { IDLE.load(Ordering::Acquire).as_ref() }.expect("the idle process is there");
     let own = idle.threads().find(|thread| thread.bound_to == cpu as i32);
     let own = own.expect("its idle thread was made before it started");
-    pcpu::current().pc_idlethread.store(ptr::from_ref(own).cast_mut(), Ordering::Release);
+    pcpu::current()
+        .pc_idlethread
+        .store(ptr::from_ref(own).cast_mut(), Ordering::Release);
     run_here(own);
 }
 

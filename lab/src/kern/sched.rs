@@ -100,7 +100,8 @@ fn sched_switch(wake_at: Option<u64>) {
     }
     old.td_oncpu.store(NOCPU, Ordering::Relaxed);
     new.td_oncpu.store(cpuid as i32, Ordering::Relaxed);
-    own.pc_curthread.store(ptr::from_ref(new).cast_mut(), Ordering::Release);
+    own.pc_curthread
+        .store(ptr::from_ref(new).cast_mut(), Ordering::Release);
     own.pc_switches.fetch_add(1, Ordering::Relaxed);
     SCHED.hand_over(new.address());
     table.keep();
@@ -117,7 +118,10 @@ fn sched_switch(wake_at: Option<u64>) {
 
 /// The first thing that a new thread does.
 #[unsafe(no_mangle)]
-#[expect(improper_ctypes_definitions, reason = "a plain pointer, made and called by Rust alone")]
+#[expect(
+    improper_ctypes_definitions,
+    reason = "a plain pointer, made and called by Rust alone"
+)]
 extern "C" fn fork_exit(start: Start, argument: usize, _frame: *const trapframe) -> ! {
     SCHED.release();
     cpu::enable_interrupts();
@@ -143,7 +147,8 @@ pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
 /// A tick of the timer.
 pub(crate) fn hardclock() {
     let own = pcpu::current();
-    let is_idle = own.pc_curthread.load(Ordering::Relaxed) == own.pc_idlethread.load(Ordering::Relaxed);
+    let is_idle =
+        own.pc_curthread.load(Ordering::Relaxed) == own.pc_idlethread.load(Ordering::Relaxed);
     own.pc_cp_time[if is_idle { 4 } else { 2 }].fetch_add(1, Ordering::Relaxed);
     if pcpu::cpuid() == 0 {
         time::tick();

@@ -32,21 +32,36 @@ impl Setting {
     }
 }
 
-pub(crate) static MINIDUMP: Setting =
-    Setting::new("debug.minidump", 1, "dump kernel memory only, not all of RAM");
-pub(crate) static DEBUGGER_ON_PANIC: Setting =
-    Setting::new("debug.debugger_on_panic", 1, "enter the debugger on a panic");
+pub(crate) static MINIDUMP: Setting = Setting::new(
+    "debug.minidump",
+    1,
+    "dump kernel memory only, not all of RAM",
+);
+pub(crate) static DEBUGGER_ON_PANIC: Setting = Setting::new(
+    "debug.debugger_on_panic",
+    1,
+    "enter the debugger on a panic",
+);
 pub(crate) static REBOOT_WAIT: Setting = Setting::new(
     "kern.panic_reboot_wait_time",
     0,
     "seconds to wait after a panic's dump",
 );
-pub(crate) static CRASH_CPU: Setting =
-    Setting::new("lab.crash_cpu", 0, "the CPU on which the next crash happens");
-pub(crate) static LOAD_MIB: Setting =
-    Setting::new("lab.load_mib", 24, "kernel memory that the standard load maps");
-pub(crate) static WATCHDOG: Setting =
-    Setting::new("lab.watchdog", 0, "seconds that the watchdog waits, 2 to 30; 0 is off");
+pub(crate) static CRASH_CPU: Setting = Setting::new(
+    "lab.crash_cpu",
+    0,
+    "the CPU on which the next crash happens",
+);
+pub(crate) static LOAD_MIB: Setting = Setting::new(
+    "lab.load_mib",
+    24,
+    "kernel memory that the standard load maps",
+);
+pub(crate) static WATCHDOG: Setting = Setting::new(
+    "lab.watchdog",
+    0,
+    "seconds that the watchdog waits, 2 to 30; 0 is off",
+);
 
 pub(crate) static FULL_FALLBACK: Setting = Setting::new(
     "debug.minidump_fallback",
@@ -54,9 +69,9 @@ pub(crate) static FULL_FALLBACK: Setting = Setting::new(
     "dump all of RAM if the page tables are damaged beyond use",
 );
 pub(crate) static FAULT_AT_PAGE: Setting = Setting::new(
-    "lab.fault_at_copy",
+    "lab.fault_at_page",
     0,
-    "fault in the dump code itself, at this copy of memory; 0 is never",
+    "fault in the dump code itself, at the page that it reads so many-th; 0 is never",
 );
 
 static SETTINGS: [&Setting; 8] = [
@@ -70,28 +85,52 @@ static SETTINGS: [&Setting; 8] = [
     &WATCHDOG,
 ];
 
+/// What a fact prints itself to.
+type Out<'a> = dyn FnMut(fmt::Arguments<'_>) + 'a;
+
 /// Something that can only be read.
 struct Fact {
     name: &'static str,
-    show: fn(&mut dyn FnMut(fmt::Arguments<'_>)),
+    show: fn(&mut Out<'_>),
 }
 
 static FACTS: [Fact; 11] = [
-    Fact { name: "kern.ostype", show: |out| out(format_args!("{}", version::ostype.as_str())) },
-    Fact { name: "kern.osrelease", show: |out| out(format_args!("{}", version::osrelease.as_str())) },
-    Fact { name: "kern.osreldate", show: |out| out(format_args!("{}", version::osreldate)) },
+    Fact {
+        name: "kern.ostype",
+        show: |out| out(format_args!("{}", version::ostype.as_str())),
+    },
+    Fact {
+        name: "kern.osrelease",
+        show: |out| out(format_args!("{}", version::osrelease.as_str())),
+    },
+    Fact {
+        name: "kern.osreldate",
+        show: |out| out(format_args!("{}", version::osreldate)),
+    },
     Fact {
         name: "kern.version",
         show: |out| out(format_args!("{}", version::version.as_str().trim_end())),
     },
-    Fact { name: "hw.machine", show: |out| out(format_args!("{}", version::machine.as_str())) },
-    Fact { name: "hw.ncpu", show: |out| out(format_args!("{}", mp::ncpus())) },
-    Fact { name: "hw.pagesize", show: |out| out(format_args!("4096")) },
+    Fact {
+        name: "hw.machine",
+        show: |out| out(format_args!("{}", version::machine.as_str())),
+    },
+    Fact {
+        name: "hw.ncpu",
+        show: |out| out(format_args!("{}", mp::ncpus())),
+    },
+    Fact {
+        name: "hw.pagesize",
+        show: |out| out(format_args!("4096")),
+    },
     Fact {
         name: "hw.physmem",
         show: |out| out(format_args!("{}", phys::total_pages() * 4096)),
     },
-    Fact { name: "vm.free_pages", show: |out| out(format_args!("{}", phys::free_pages())) },
+    Fact {
+        name: "vm.free_pages",
+        show: |out| out(format_args!("{}", phys::free_pages())),
+    },
     Fact {
         name: "vm.kmap_pages",
         show: |out| out(format_args!("{}", pmap::counters().mapped_pages)),

@@ -32,7 +32,9 @@ struct Text {
 /// Takes the words of the command line that are tunables.
 pub(crate) fn init(cmdline: &str) {
     let mut text = TEXT.lock();
-    let words = cmdline.split_ascii_whitespace().filter(|word| word.contains('='));
+    let words = cmdline
+        .split_ascii_whitespace()
+        .filter(|word| word.contains('='));
     for (word, slot) in words.zip(&STRINGS[..COUNT_MAX]) {
         let (start, end) = (text.len, text.len + word.len());
         if end + 1 > TEXT_MAX {
@@ -50,7 +52,9 @@ pub(crate) fn init(cmdline: &str) {
 pub(crate) fn with<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Option<T> {
     let text = TEXT.lock();
     let text = core::str::from_utf8(&text.bytes[..text.len]).ok()?;
-    let value = text.split('\0').find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
+    let value = text
+        .split('\0')
+        .find_map(|word| word.strip_prefix(name)?.strip_prefix('='))?;
     read(value)
 }
 

@@ -54,7 +54,9 @@ pub(crate) fn init() {
     BOOT_ID.set(id);
     let mut name = [0; HOSTNAME_MAX];
     let len = tunable::with("kern.hostname", |text| {
-        name.iter_mut().zip(text.bytes()).for_each(|(to, from)| *to = from);
+        name.iter_mut()
+            .zip(text.bytes())
+            .for_each(|(to, from)| *to = from);
         Some(text.len().min(HOSTNAME_MAX))
     });
     HOSTNAME.set(match len {
@@ -72,7 +74,9 @@ pub(crate) fn boot_id() -> [u8; 16] {
 
 pub(crate) fn hostname() -> &'static str {
     let name = HOSTNAME.try_get();
-    name.map_or("", |(name, len)| core::str::from_utf8(&name[..*len]).unwrap_or("?"))
+    name.map_or("", |(name, len)| {
+        core::str::from_utf8(&name[..*len]).unwrap_or("?")
+    })
 }
 
 /// The build id that the linker wrote: behind the head of its note.

@@ -15,7 +15,9 @@ static NEXT: AtomicU64 = AtomicU64::new(KVA_MIN.0 + PAGE_2M);
 /// Sets addresses aside, with a hole of a page in front.
 pub(crate) fn reserve(len_bytes: u64, align_bytes: u64) -> VirtAddr {
     let place = |next: u64| (next + PAGE_SIZE).next_multiple_of(align_bytes);
-    let next = NEXT.update(Ordering::AcqRel, Ordering::Acquire, |next| place(next) + len_bytes);
+    let next = NEXT.update(Ordering::AcqRel, Ordering::Acquire, |next| {
+        place(next) + len_bytes
+    });
     let start = place(next);
     assert!(start + len_bytes <= KERNBASE.0, "the kernel map is full");
     VirtAddr(start)

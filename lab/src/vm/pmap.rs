@@ -87,7 +87,11 @@ pub(crate) fn bootstrap() {
     let image = layout::image();
     let parts = [
         (image.start, image.text, Access::Constant),
-        (image.text, image.text_end.next_multiple_of(PAGE_SIZE), Access::Code),
+        (
+            image.text,
+            image.text_end.next_multiple_of(PAGE_SIZE),
+            Access::Code,
+        ),
         (image.data, image.end, Access::Data),
     ];
     for (start, end, access) in parts {
@@ -211,7 +215,12 @@ pub(crate) fn map_device(pa: PhysAddr, len_bytes: u64) -> VirtAddr {
     let va = kmem::reserve(pages * PAGE_SIZE, PAGE_SIZE);
     for page in 0..pages {
         let offset = page * PAGE_SIZE;
-        enter(VirtAddr(va.0 + offset), PhysAddr(first + offset), 0, Access::Device);
+        enter(
+            VirtAddr(va.0 + offset),
+            PhysAddr(first + offset),
+            0,
+            Access::Device,
+        );
     }
     VirtAddr(va.0 + pa.0 - first)
 }
@@ -226,8 +235,8 @@ pub(crate) fn poison(pa: PhysAddr) {
         let next = phys::alloc_table_page();
         let step = PAGE_SIZE << (9 * (level - 1));
         let large = if level > 1 { PG_PS } else { 0 };
-        for (slot, number) in table(next).iter().zip(0..) {
-            slot.store(raw & !PG_PS | number * step | large, Ordering::Relaxed);
+        for (slot, offset) in table(next).iter().zip((0..).step_by(step as usize)) {
+            slot.store(raw & !PG_PS | offset | large, Ordering::Relaxed);
         }
         entry.store(next.0 | PG_V | PG_RW | PG_A, Ordering::Release);
     }

@@ -72,13 +72,22 @@ impl Zone {
     }
 
     const fn with(name: &'static str, size: usize, no_dump: bool) -> Self {
-        let item_size = if size < 16 { 16 } else { size.next_multiple_of(16) };
+        let item_size = if size < 16 {
+            16
+        } else {
+            size.next_multiple_of(16)
+        };
         assert!(item_size <= PAGE_SIZE as usize - size_of::<Slab>());
         Self {
             name,
             item_size,
             no_dump,
-            state: SpinLock::new("zone", Slabs { partial: ptr::null_mut() }),
+            state: SpinLock::new(
+                "zone",
+                Slabs {
+                    partial: ptr::null_mut(),
+                },
+            ),
             slabs: AtomicUsize::new(0),
             items: AtomicUsize::new(0),
         }
@@ -108,7 +117,11 @@ impl Zone {
         }
         let slab = dmap(pa).cast::<Slab>();
         for index in 0..self.per_slab() as u16 {
-            let next = if usize::from(index) + 1 < self.per_slab() { index + 1 } else { NO_ITEM };
+            let next = if usize::from(index) + 1 < self.per_slab() {
+                index + 1
+            } else {
+                NO_ITEM
+            };
             // SAFETY: the page is ours, and the item lies in it.
             unsafe { self.item(slab, index).cast::<u16>().write(next) }
         }
@@ -160,10 +173,17 @@ impl Zone {
     /// It must have come from this zone, and nobody may use it any more.
     pub(crate) unsafe fn free(&self, item: NonNull<u8>) {
         let mut state = self.state.lock();
-        let at = item.as_ptr().map_addr(|at| at & !(PAGE_SIZE as usize - 1)).cast::<Slab>();
+        let at = item
+            .as_ptr()
+            .map_addr(|at| at & !(PAGE_SIZE as usize - 1))
+            .cast::<Slab>();
         // SAFETY: the page of an item starts with its slab; the lock is ours.
         let slab = unsafe { &mut *at };
-        assert_eq!(slab.magic, SLAB_MAGIC, "{item:p} is not an item of {}", self.name);
+        assert_eq!(
+            slab.magic, SLAB_MAGIC,
+            "{item:p} is not an item of {}",
+            self.name
+        );
         let offset = item.as_ptr().addr() - at.addr() - size_of::<Slab>();
         let was_full = slab.free_head == NO_ITEM;
         // SAFETY: the item is free from now on.
