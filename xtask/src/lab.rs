@@ -2,6 +2,8 @@
 
 #[path = "lab_cases.rs"]
 mod cases;
+#[path = "lab_checks.rs"]
+mod checks;
 #[path = "lab_dump.rs"]
 mod dump;
 #[path = "lab_machine.rs"]
