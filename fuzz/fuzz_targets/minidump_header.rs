@@ -1,9 +1,11 @@
-//! The minidump header of every architecture: whatever decodes has a layout in order.
+//! The minidump header of every architecture: whatever decodes has a layout in order, and a direct
+//! map that leads back.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmcore_format::header::{Header, newest_version};
+use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::header::{DirectMap, Header, newest_version};
 use vmcore_format::layout::{Layout, Section};
 
 fuzz_target!(|data: &[u8]| {
@@ -21,6 +23,29 @@ fuzz_target!(|data: &[u8]| {
         Section::Pages,
     ];
     for pair in sections.windows(2) {
-        assert!(layout.section(pair[0]).end() == layout.section(pair[1]).offset);
+        let (extent, next) = (layout.section(pair[0]), layout.section(pair[1]));
+        assert_eq!(extent.end(), next.offset);
+        assert!(extent.len_bytes <= extent.stored_bytes);
+        assert!(extent.stored_bytes.is_multiple_of(header.page_size.bytes()));
+    }
+    let pages = layout.section(Section::Pages).offset;
+    assert_eq!(layout.end(0), Some(pages));
+    assert_eq!(layout.end(u64::MAX), None);
+    if let Some(map) = header.direct_map {
+        for va in [map.base, VirtAddr(map.end.0.wrapping_sub(1)), map.end] {
+            leads_back(&map, va);
+        }
+        for pa in [map.phys, PhysAddr(u64::MAX)] {
+            if let Some(va) = map.virt_of(pa) {
+                assert_eq!(map.phys_of(va), Some(pa));
+            }
+        }
     }
 });
+
+fn leads_back(map: &DirectMap, va: VirtAddr) {
+    if let Some(pa) = map.phys_of(va) {
+        assert!(map.base <= va && va < map.end);
+        assert_eq!(map.virt_of(pa), Some(va));
+    }
+}

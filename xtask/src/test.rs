@@ -17,7 +17,7 @@ const STEPS: &[Step] = &[
     ("house", None),
     (
         "no-std",
-        Some("cargo build --locked -p vmcore-format --no-default-features"),
+        Some("cargo build --locked -p vmcore-format -p vmcore-writer --no-default-features"),
     ),
     (
         "lint",
@@ -29,8 +29,18 @@ const STEPS: &[Step] = &[
     ),
     ("doc", Some("cargo doc --no-deps --workspace --locked")),
     ("test", Some("cargo test --workspace --locked")),
+    ("loom", Some(LOOM)),
+    (
+        "proof",
+        Some("cargo run --release --locked --manifest-path crates/writer/proof/Cargo.toml"),
+    ),
     ("deny", Some(DENY)),
 ];
+
+/// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`, and
+/// gets a target folder of its own: it rebuilds everything.
+const LOOM: &str = "cargo test --locked -p vmcore-writer --test map_loom --target-dir target/loom \
+                    --config target.'cfg(all())'.rustflags=[\"--cfg\",\"loom\"]";
 
 /// Advisories are left out: they need a download, and change from day to day.
 const DENY: &str = "cargo deny check bans licenses sources";

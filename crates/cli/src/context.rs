@@ -82,6 +82,15 @@ impl Context {
         format!("vmcore {name} {dump}{rest}")
     }
 
+    /// Whether a symbol was typed, and is not just one that the answer needs.
+    pub(crate) fn has_argument(&self, symbol: &str) -> bool {
+        let mut words = self.arguments.get().into_iter().flatten();
+        words.any(|word| {
+            word.to_str()
+                .is_some_and(|word| word.split('+').next() == Some(symbol))
+        })
+    }
+
     /// This command line once more, with other options: `vmcore read vmcore.0 hz -k DIR/kernel`.
     pub(crate) fn again(&self, options: &str) -> String {
         let arguments = self.arguments.get().into_iter().flatten();

@@ -143,12 +143,15 @@ fn session(error: &SessionError, context: &Context) -> Failure {
         }
         SessionError::NoSymbol { name, kernel } => {
             let failure = Failure::new(format!("{} has no symbol {name}", kernel.display()));
-            if name.contains("_off_") {
-                return failure
-                    .line("kernels before FreeBSD 10.3, and stripped ones, lack the debugger's constants")
-                    .next(context.proposal("log"));
+            if context.has_argument(name) {
+                return failure.next(context.proposal(&format!("sym {name}")));
             }
-            failure.next(context.proposal(&format!("sym {name}")))
+            let why = if name.contains("_off_") {
+                "it is one of the debugger's constants, which kernels have since FreeBSD 10.3"
+            } else {
+                "kernels have it unless they are stripped"
+            };
+            failure.line(why).next(context.again("-k DIR/kernel.debug"))
         }
         SessionError::Root(error) => root(error, context),
         error => Failure::new(error.to_string()).next(context.proposal("info")),
@@ -184,15 +187,17 @@ pub(crate) fn difference(how: &KernelMatch) -> String {
 }
 
 fn kernel_file(error: &KernelError, context: &Context) -> Failure {
-    let failure = match error {
-        KernelError::Io { path, source } => Failure::new(format!(
-            "kernel {}: {}",
-            path.display(),
-            text::os_error(source)
-        )),
-        error => Failure::new(error.to_string()),
-    };
-    failure.next(context.again("-k DIR/kernel"))
+    match error {
+        KernelError::Io { path, source } => {
+            let sentence = format!("kernel {}: {}", path.display(), text::os_error(source));
+            let next = match source.kind() {
+                std::io::ErrorKind::IsADirectory => text::shell_word(&path.join("kernel")),
+                _ => "DIR/kernel".to_owned(),
+            };
+            Failure::new(sentence).next(context.again(&format!("-k {next}")))
+        }
+        error => Failure::new(error.to_string()).next(context.again("-k DIR/kernel")),
+    }
 }
 
 fn root(error: &RootError, context: &Context) -> Failure {
@@ -231,7 +236,7 @@ fn open(error: &OpenError, context: &Context) -> Failure {
         .next(format!("{how} -d {}", text::shell_word(path))),
         OpenError::Wrapped { path, what } => {
             let failure = Failure::new(format!(
-                "the dump behind the device header of {} is {what}, which cannot be read in place yet",
+                "the dump on {} is {what}, which cannot be read in place yet",
                 path.display()
             ));
             failure

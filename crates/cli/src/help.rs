@@ -47,11 +47,8 @@ incomplete for this answer.
 
 /// What the help of a command says about its files, in front of `more`.
 pub(crate) fn with_files(more: &str) -> String {
-    let files = "\
-FILE is the dump, and its kernel file too if you like, in either order.
-Without it: the newest dump in /var/crash.";
-    if more.is_empty() {
-        return files.to_owned();
-    }
-    format!("{files}\n\n{more}")
+    format!(
+        "FILE is the dump, and its kernel file too if you like, in either order.\n\
+         Without it: the newest dump in /var/crash.\n\n{more}"
+    )
 }

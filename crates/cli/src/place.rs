@@ -1,4 +1,4 @@
-//! Addresses and lengths as people write them: `0xffffffff81cd4c0c`, `hz`, `proc0+0xc4`; `4`, `64k`.
+//! Addresses and lengths as people write them: `0xffffffff81cd4c0c`, `hz`, `proc0+0xc4`; `64k`.
 
 use crate::explain::Failure;
 use anyhow::Context as _;

@@ -224,6 +224,35 @@ fn another_kernel_is_refused_where_symbols_are_needed() {
 }
 
 #[test]
+fn kernels_that_cannot_serve_say_which_could() {
+    let folder = amd64();
+    folder.write("boot/kernel/kernel", &folder.machine.kernel.build());
+    let run = folder.vmcore("ps vmcore.0 -k boot/kernel");
+    assert!(
+        run.stderr
+            .contains("try: vmcore ps vmcore.0 -k boot/kernel/kernel\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "kernel boot/kernel: is a directory");
+    assert_fails(folder.vmcore("ps vmcore.0 -k nowhere"), "No such file");
+    assert_fails(folder.vmcore("ps vmcore.0 -k info.0"), "not a kernel");
+    assert_fails(folder.vmcore("ps vmcore.0 -k vmcore.0"), "not a kernel");
+    let mut old = folder.machine.kernel.clone();
+    old.symbols
+        .retain(|symbol| symbol.name != "proc_off_p_pid" && symbol.name != "allproc");
+    folder.write("old", &old.build());
+    let run = folder.vmcore("ps vmcore.0 -k old");
+    assert!(run.stderr.contains("since FreeBSD 10.3"), "{run:?}");
+    assert_fails(run, "old has no symbol proc_off_p_pid");
+    let run = folder.vmcore("read vmcore.0 allproc -k old");
+    assert!(
+        run.stderr.contains("try: vmcore sym vmcore.0 allproc\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "old has no symbol allproc");
+}
+
+#[test]
 fn files_that_are_no_dump_are_named_in_one_sentence() {
     let folder = amd64();
     let dump = minidump(&folder);
@@ -1143,4 +1172,62 @@ fn the_crashed_thread_and_the_others_are_told_apart() {
         .collect();
     assert_eq!(stale.len(), 1, "{json}");
     assert_eq!(stale[0]["cpu"], 3);
+}
+
+/// A small generator of numbers, the same in every run.
+struct Numbers(u64);
+
+impl Numbers {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 = self
+            .0
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(self.0 >> 33).unwrap() % end
+    }
+}
+
+#[test]
+fn damaged_files_are_answered_or_refused_but_never_crash_the_command() {
+    for options in [
+        Options::new(Arch::Amd64, 3),
+        Options::new(Arch::I386, 1),
+        Options::full(Arch::Amd64),
+    ] {
+        let folder = Folder::new(&options);
+        let files = [folder.machine.dump.build(), folder.machine.kernel.build()];
+        let mut numbers = Numbers(7);
+        for round in 0..12 {
+            let mut damaged = files.clone();
+            let file = &mut damaged[round % 2];
+            for _ in 0..8 {
+                // Headers are at the start, and where a mistake costs most.
+                let end = if round % 3 == 0 { file.len() } else { 256 };
+                let at = numbers.below(end);
+                file[at] = [0, 0xff, 0x80, 0x7f][numbers.below(4)];
+            }
+            folder.write("vmcore.0", &damaged[0]);
+            folder.write("kernel", &damaged[1]);
+            for words in [
+                "info vmcore.0 -k kernel",
+                "log vmcore.0 -k kernel",
+                "ps vmcore.0 -k kernel",
+                "read vmcore.0 allproc 64k -k kernel",
+                "map vmcore.0 -k kernel --json",
+                "verify vmcore.0 -k kernel",
+                "search vmcore.0 panic -k kernel",
+                "convert vmcore.0 core.elf --to elf -k kernel --force",
+            ] {
+                let run = folder.vmcore(words);
+                assert!(
+                    [0, 1, 3].contains(&run.status),
+                    "round {round}: {words}: {run:?}"
+                );
+                assert!(
+                    !run.stderr.contains("panicked"),
+                    "round {round}: {words}: {run:?}"
+                );
+            }
+        }
+    }
 }

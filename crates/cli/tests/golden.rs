@@ -194,7 +194,7 @@ fn real_dumps_are_answered_as_before() {
     let cases: Vec<Case> = corpus::unpack(&packed)
         .into_iter()
         .map(|real| {
-            // A folder with this dump and its kernel alone, so that `list` and `convert` have their place.
+            // A folder with this dump and its kernel alone: a place for `list` and `convert`.
             let folder = Path::new(env!("CARGO_TARGET_TMPDIR"))
                 .join("golden")
                 .join(&real.name);

@@ -5,16 +5,16 @@
 //! index there is. The bitmap is the memory image of an array of machine words; little-endian
 //! layouts of any width coincide, big-endian ones need the width.
 //!
-//! The rank index costs 1/16 of the bitmap: a 32-bit count for each 512 bits (a cache line),
-//! relative to a 64-bit count for each 2^25 bits, so that it holds for any size.
+//! The rank index costs 1/8 of the bitmap: for each 512 bits one word with the count of all earlier
+//! bits and the counts at each quarter, so that a rank takes one word of the index, and 128 bits of
+//! the bitmap.
 //!
 //! ```
 //! use vmcore_format::bitmap::{Bitmap, RankIndex, WordOrder};
 //! let bitmap = Bitmap::new(&[0b1010_0001, 0x80], WordOrder::Little);
-//! let (supers, blocks) = RankIndex::lengths(&bitmap);
-//! let (mut supers, mut blocks) = (vec![0; supers], vec![0; blocks]);
-//! let total = RankIndex::fill(&bitmap, &mut supers, &mut blocks);
-//! let index = RankIndex::new(&supers[..], &blocks[..]);
+//! let mut entries = vec![0; RankIndex::len_words(&bitmap)];
+//! let total = RankIndex::fill(&bitmap, &mut entries);
+//! let index = RankIndex::new(&entries[..]);
 //! assert_eq!(total, 4);
 //! assert_eq!(index.rank(&bitmap, 7), 2);
 //! assert!(bitmap.contains(15));
@@ -34,12 +34,19 @@ pub enum WordOrder {
     Big64,
 }
 
-/// Bits of a rank block: one 32-bit count each.
+/// Bits of a block: one word of the index.
 const BLOCK_BITS: u64 = 512;
-/// 64-bit words of a block.
-const BLOCK_WORDS: usize = 8;
-/// Blocks that share a 64-bit base count; 2^16 blocks hold at most 2^25 ones, so a `u32` suffices.
-const SUPER_BLOCKS: usize = 1 << 16;
+/// Bytes of a block.
+const BLOCK_BYTES: usize = 64;
+/// Bits of a quarter of a block.
+const QUARTER_BITS: u64 = 128;
+/// Bytes of a quarter of a block.
+const QUARTER_BYTES: u64 = 16;
+/// Bits of a count inside a block: at most 384.
+const COUNT_BITS: u32 = 9;
+/// Bits of an index word that hold the counts at the second, third and fourth quarter; the others
+/// hold the count of earlier bits, which is below 2^37.
+const COUNTS_BITS: u32 = 3 * COUNT_BITS;
 
 /// A borrowed bitmap. Any length will do: missing bytes of the last word count as zero.
 #[derive(Clone, Copy, Debug)]
@@ -112,6 +119,23 @@ impl<'a> Bitmap<'a> {
         self.word(word) >> (bit % 64) & 1 == 1
     }
 
+    /// The 128 bits around `bit`, the lowest first; zero beyond the end.
+    #[inline]
+    fn quarter(&self, bit: u64) -> u128 {
+        let first = to_index(bit / QUARTER_BITS * QUARTER_BYTES);
+        let bytes = self.bytes.get(first..).and_then(|rest| rest.first_chunk());
+        match (bytes, self.order) {
+            (Some(bytes), WordOrder::Little) => u128::from_le_bytes(*bytes),
+            _ => self.quarter_of_words(first / 8),
+        }
+    }
+
+    #[cold]
+    fn quarter_of_words(&self, first: usize) -> u128 {
+        let high = self.word(first.saturating_add(1));
+        u128::from(high) << 64 | u128::from(self.word(first))
+    }
+
     /// Set bits in all: does not depend on the order of bytes.
     #[must_use]
     pub fn count_ones(&self) -> u64 {
@@ -154,105 +178,115 @@ fn to_index(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 
-/// Counts of earlier ones, for constant-time rank. `S` and `B` are the storage: slices, boxes.
+/// How many ones come before each block and its quarters. The words are the caller's, or owned.
 #[derive(Clone, Copy, Debug)]
-pub struct RankIndex<S, B> {
-    supers: S,
-    blocks: B,
+pub struct RankIndex<E> {
+    entries: E,
 }
 
-impl RankIndex<(), ()> {
-    /// How many super blocks and blocks the index of `bitmap` needs.
+impl RankIndex<()> {
+    /// How many words the index of `bitmap` needs.
     #[must_use]
-    pub fn lengths(bitmap: &Bitmap<'_>) -> (usize, usize) {
-        let blocks = bitmap.bytes.len().div_ceil(8 * BLOCK_WORDS);
-        (blocks.div_ceil(SUPER_BLOCKS), blocks)
+    pub fn len_words(bitmap: &Bitmap<'_>) -> usize {
+        bitmap.bytes.len().div_ceil(BLOCK_BYTES)
     }
 
-    /// Counts `bitmap` into storage of [`RankIndex::lengths`], and returns the number of ones.
-    pub fn fill(bitmap: &Bitmap<'_>, supers: &mut [u64], blocks: &mut [u32]) -> u64 {
+    /// Counts `bitmap` into [`RankIndex::len_words`] words, and returns the number of ones.
+    pub fn fill(bitmap: &Bitmap<'_>, entries: &mut [u64]) -> u64 {
         let mut total = 0u64;
-        let (lines, rest) = bitmap.bytes.as_chunks::<{ 8 * BLOCK_WORDS }>();
-        let mut lines = lines.iter();
-        for (base, blocks) in supers.iter_mut().zip(blocks.chunks_mut(SUPER_BLOCKS)) {
-            *base = total;
-            let mut ones = 0u32;
-            for block in blocks {
-                *block = ones;
-                ones += match lines.next() {
-                    Some(line) => count_line(line),
-                    None => rest.iter().map(|byte| byte.count_ones()).sum(),
-                };
+        let (blocks, rest) = bitmap.bytes.as_chunks::<BLOCK_BYTES>();
+        let mut entries = entries.iter_mut();
+        // The blocks first: a zip takes from its second part only if the first has one.
+        for (block, entry) in blocks.iter().zip(entries.by_ref()) {
+            total += count_block(entry, total, block);
+        }
+        if let (Some(entry), false) = (entries.next(), rest.is_empty()) {
+            let mut block = [0; BLOCK_BYTES];
+            for (to, from) in block.iter_mut().zip(rest) {
+                *to = *from;
             }
-            total += u64::from(ones);
+            total += count_block(entry, total, &block);
         }
         total
     }
 }
 
-/// Ones in 512 bits.
+/// Writes a block's word of the index, and returns its ones.
 #[inline]
-fn count_line(line: &[u8; 8 * BLOCK_WORDS]) -> u32 {
-    let (words, _) = line.as_chunks::<8>();
-    words
-        .iter()
-        .map(|word| u64::from_ne_bytes(*word).count_ones())
-        .sum()
+fn count_block(entry: &mut u64, before: u64, block: &[u8; BLOCK_BYTES]) -> u64 {
+    let (quarters, _) = block.as_chunks::<16>();
+    let mut ones = 0;
+    let mut word = before << COUNTS_BITS;
+    let mut shift = 0;
+    for quarter in quarters {
+        if shift > 0 {
+            word |= ones << (shift - COUNT_BITS);
+        }
+        shift += COUNT_BITS;
+        ones += u64::from(u128::from_ne_bytes(*quarter).count_ones());
+    }
+    *entry = word;
+    ones
 }
 
-impl<S: AsRef<[u64]>, B: AsRef<[u32]>> RankIndex<S, B> {
-    /// An index over storage that [`RankIndex::fill`] filled for the same bitmap.
+impl<E: AsRef<[u64]>> RankIndex<E> {
+    /// An index over words that [`RankIndex::fill`] filled for the same bitmap.
     #[must_use]
-    pub const fn new(supers: S, blocks: B) -> Self {
-        Self { supers, blocks }
+    pub const fn new(entries: E) -> Self {
+        Self { entries }
     }
 
     /// Set bits of `bitmap` before bit `bit`.
     #[inline]
     #[must_use]
     pub fn rank(&self, bitmap: &Bitmap<'_>, bit: u64) -> u64 {
-        let block = to_index(bit / BLOCK_BITS);
-        let (Some(base), Some(before)) = (
-            self.supers.as_ref().get(block / SUPER_BLOCKS),
-            self.blocks.as_ref().get(block),
-        ) else {
-            return self.rank_beyond(bitmap);
-        };
-        let first = block * BLOCK_WORDS;
-        let last = to_index(bit / 64);
-        let mut ones = bitmap.word(last) & !(u64::MAX << (bit % 64));
-        let mut count = u64::from(*before) + base;
-        for index in first..last {
-            count += u64::from(ones.count_ones());
-            ones = bitmap.word(index);
+        match self.before_quarter(bit) {
+            Some(before) => before + ones_before(bitmap.quarter(bit), bit),
+            None => bitmap.count_ones(),
         }
-        count + u64::from(ones.count_ones())
+    }
+
+    /// Set bits of `bitmap` before bit `bit`, if that is set itself.
+    #[inline]
+    #[must_use]
+    pub fn rank_of_set(&self, bitmap: &Bitmap<'_>, bit: u64) -> Option<u64> {
+        // The bit on top and those before it below: one shift serves both questions.
+        let up_to = bitmap.quarter(bit) << (QUARTER_BITS - 1 - bit % QUARTER_BITS);
+        if up_to >> (QUARTER_BITS - 1) == 0 {
+            return None;
+        }
+        Some(self.before_quarter(bit)? + u64::from(up_to.count_ones()) - 1)
+    }
+
+    /// Set bits before the quarter of `bit`; `None` beyond the bitmap.
+    #[inline]
+    fn before_quarter(&self, bit: u64) -> Option<u64> {
+        let entry = *self.entries.as_ref().get(to_index(bit / BLOCK_BITS))?;
+        // A zero in front of the three counts, so that the first quarter needs no branch.
+        let counts = (entry << COUNT_BITS) & ((1 << (COUNTS_BITS + COUNT_BITS)) - 1);
+        let quarter = u32::try_from(bit / QUARTER_BITS % 4).unwrap_or(0);
+        let inside = counts >> (quarter * COUNT_BITS) & ((1 << COUNT_BITS) - 1);
+        Some((entry >> COUNTS_BITS) + inside)
     }
 
     /// The position of the one with `rank` ones before it, or `None` if there are not so many.
     #[must_use]
     pub fn select(&self, bitmap: &Bitmap<'_>, rank: u64) -> Option<u64> {
-        let supers = self.supers.as_ref();
-        let super_block = supers
-            .partition_point(|base| *base <= rank)
+        let entries = self.entries.as_ref();
+        let block = entries
+            .partition_point(|entry| entry >> COUNTS_BITS <= rank)
             .checked_sub(1)?;
-        let inside = u32::try_from(rank - supers.get(super_block)?).ok()?;
-        let first = super_block * SUPER_BLOCKS;
-        let blocks = self.blocks.as_ref().get(first..)?;
-        let blocks = blocks.get(..SUPER_BLOCKS).unwrap_or(blocks);
-        let block = blocks
-            .partition_point(|before| *before <= inside)
-            .checked_sub(1)?;
-        let left = usize::try_from(inside - blocks.get(block)?).ok()?;
-        let start = (first + block) as u64 * BLOCK_BITS;
+        let left = usize::try_from(rank - (entries.get(block)? >> COUNTS_BITS)).ok()?;
+        let start = block as u64 * BLOCK_BITS;
         bitmap.ones(start..start + BLOCK_BITS).nth(left)
     }
+}
 
-    /// The rank of a bit beyond the bitmap: all ones.
-    #[cold]
-    fn rank_beyond(&self, bitmap: &Bitmap<'_>) -> u64 {
-        bitmap.count_ones()
-    }
+/// Set bits of a quarter before `bit`.
+#[inline]
+fn ones_before(quarter: u128, bit: u64) -> u64 {
+    let below = (1u128 << (bit % QUARTER_BITS)) - 1;
+    u64::from((quarter & below).count_ones())
 }
 
 #[cfg(test)]

@@ -431,4 +431,6 @@ fn put<T: IntoBytes + Immutable>(raw: &T, out: &mut [u8]) -> Option<usize> {
 }
 
 #[cfg(test)]
+mod encoded;
+#[cfg(test)]
 mod tests;

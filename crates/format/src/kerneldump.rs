@@ -268,56 +268,57 @@ impl<'a> DumpHeader<'a> {
     /// Strings that do not fit are cut; a version string that is cut still ends in a newline.
     #[must_use]
     pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        self.encode_to(&mut header);
+        header
+    }
+
+    /// As [`DumpHeader::encode`], in place: for those with little stack.
+    pub fn encode_to(&self, header: &mut [u8; HEADER_LEN]) {
+        let raw: &mut V4 = zerocopy::transmute_mut!(header);
         let magic = match self.kind {
             Kind::Kernel => MAGIC,
             Kind::Text => MAGIC_TEXT,
             Kind::Cleared => MAGIC_CLEARED,
         };
-        let mut raw = V4 {
-            common: Common {
-                magic: field(magic),
-                architecture: field(self.architecture),
-                version: U32::new(4),
-                architectureversion: U32::new(self.architectureversion),
-                dumplength: U64::new(self.dumplength),
-            },
-            dumptime: U64::new(self.dumptime),
-            dumpkeysize: U32::new(self.dumpkeysize),
-            blocksize: U32::new(self.blocksize),
-            hostname: field(self.hostname),
-            versionstring: field(self.versionstring),
-            panicstring: field(self.panicstring),
-            compression: match self.compression {
-                Compression::None => 0,
-                Compression::Gzip => 1,
-                Compression::Zstd => 2,
-                Compression::Unknown(raw) => raw,
-            },
-            dumpextent: U64::new(self.dumpextent),
-            unused: [0; 4],
-            parity: U32::new(0),
-        };
+        put_text(&mut raw.common.magic, magic);
+        put_text(&mut raw.common.architecture, self.architecture);
+        raw.common.version = U32::new(4);
+        raw.common.architectureversion = U32::new(self.architectureversion);
+        raw.common.dumplength = U64::new(self.dumplength);
+        raw.dumptime = U64::new(self.dumptime);
+        raw.dumpkeysize = U32::new(self.dumpkeysize);
+        raw.blocksize = U32::new(self.blocksize);
+        put_text(&mut raw.hostname, self.hostname);
+        put_text(&mut raw.versionstring, self.versionstring);
         if self.versionstring.len() >= raw.versionstring.len()
             && let [.., last, _] = &mut raw.versionstring
         {
             *last = b'\n';
         }
-        let unsealed: [u8; HEADER_LEN] = zerocopy::transmute!(raw);
-        let mut header = unsealed;
-        if let Some(seal) = header.last_chunk_mut() {
-            *seal = parity(&unsealed).to_be_bytes();
-        }
-        header
+        put_text(&mut raw.panicstring, self.panicstring);
+        raw.compression = match self.compression {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Zstd => 2,
+            Compression::Unknown(raw) => raw,
+        };
+        raw.dumpextent = U64::new(self.dumpextent);
+        raw.unused = [0; 4];
+        raw.parity = U32::new(0);
+        let sum = parity(header);
+        let raw: &mut V4 = zerocopy::transmute_mut!(header);
+        raw.parity = U32::new(sum);
     }
 }
 
-/// A NUL-terminated field with as much of `text` as fits.
-fn field<const N: usize>(text: &[u8]) -> [u8; N] {
-    let mut field = [0; N];
-    for (to, from) in field.iter_mut().take(N.saturating_sub(1)).zip(text) {
+/// Writes as much of `text` as fits to a field, and NULs behind it.
+fn put_text(field: &mut [u8], text: &[u8]) {
+    field.fill(0);
+    let room = field.len().saturating_sub(1);
+    for (to, from) in field.iter_mut().take(room).zip(text) {
         *to = *from;
     }
-    field
 }
 
 const fn compression(raw: u8) -> Compression {
@@ -342,5 +343,7 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+#[cfg(test)]
+mod encoded;
 #[cfg(test)]
 mod tests;

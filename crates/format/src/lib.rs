@@ -13,7 +13,7 @@
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
-//! - [`prstatus`]: the note with a thread's registers in such a core.
+//! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
 //!
 //! Naming: on-disk structures and their fields keep FreeBSD's names, so that a kernel developer

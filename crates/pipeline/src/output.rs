@@ -34,6 +34,12 @@ pub enum OutputError {
         /// The file.
         path: PathBuf,
     },
+    /// Something of that name is there, and it is no file to be replaced.
+    #[error("{} is not a regular file", path.display())]
+    NotAFile {
+        /// The device, directory or pipe.
+        path: PathBuf,
+    },
     /// The operating system could not create, write or rename it.
     #[error("{}: {source}", path.display())]
     Io {
@@ -58,13 +64,18 @@ impl OutputFile {
     /// Begins a file that will be at `path`.
     ///
     /// # Errors
-    /// Returns an error if `path` exists and `overwrite` is false, or a file cannot be created in
-    /// its directory.
+    /// Returns an error if `path` exists and `overwrite` is false or it is no file, or a file
+    /// cannot be created in its directory.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
-        if !overwrite && path.symlink_metadata().is_ok() {
-            return Err(OutputError::Exists {
-                path: path.to_owned(),
-            });
+        if let Ok(there) = path.symlink_metadata() {
+            let path = path.to_owned();
+            if !overwrite {
+                return Err(OutputError::Exists { path });
+            }
+            // A link is replaced, not what it leads to.
+            if !there.is_file() && !there.is_symlink() {
+                return Err(OutputError::NotAFile { path });
+            }
         }
         let io_error = |source| OutputError::Io {
             path: path.to_owned(),
@@ -121,7 +132,27 @@ impl OutputFile {
     /// Returns an error if a file of that name has appeared in the meantime and must be kept, or
     /// the file cannot be renamed.
     pub fn commit(mut self) -> Result<(), OutputError> {
-        if !self.overwrite && self.path.symlink_metadata().is_ok() {
+        if self.overwrite {
+            fs::rename(&self.temporary, &self.path).map_err(|source| self.error(source))?;
+            self.temporary = PathBuf::new();
+            return Ok(());
+        }
+        // A second name, unlike a new one, never takes the place of a file. The first one goes
+        // when this is dropped.
+        match fs::hard_link(&self.temporary, &self.path) {
+            Ok(()) => Ok(()),
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
+                Err(OutputError::Exists {
+                    path: self.path.clone(),
+                })
+            }
+            Err(_) => self.rename_if_free(),
+        }
+    }
+
+    /// Where the file system knows one name a file only.
+    fn rename_if_free(mut self) -> Result<(), OutputError> {
+        if self.path.symlink_metadata().is_ok() {
             return Err(OutputError::Exists {
                 path: self.path.clone(),
             });
@@ -167,6 +198,13 @@ mod tests {
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
         OutputFile::create(&path, true).unwrap().commit().unwrap();
         assert_eq!(fs::read(&path).unwrap(), b"");
+    }
+
+    #[test]
+    fn a_directory_is_not_replaced() {
+        let dir = tempfile::tempdir().unwrap();
+        let error = OutputFile::create(dir.path(), true).unwrap_err();
+        assert!(matches!(error, OutputError::NotAFile { .. }), "{error}");
     }
 
     #[cfg(unix)]

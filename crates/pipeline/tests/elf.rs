@@ -1,5 +1,9 @@
 //! Conversion to ELF: every page at all its addresses, and what other tools make of it.
-#![expect(clippy::unwrap_used, reason = "tests may fail")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "tests may fail, and say what they skip"
+)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

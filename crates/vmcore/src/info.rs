@@ -226,7 +226,7 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
     let map = PageMap::build(space)?;
     let (mut kernel_map, mut page_tables) = (0, 0);
     for page in map.pages() {
-        if page.mappings().next().is_some() {
+        if page.is_mapped {
             kernel_map += 1;
         } else if page.is_table {
             page_tables += 1;

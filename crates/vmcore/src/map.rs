@@ -136,7 +136,7 @@ pub fn map(session: &Session, cells: u64) -> Result<MemoryMap, Absence> {
 /// The kind of a page that is in the file.
 fn kind_of(page: &Page<'_>) -> Kinds {
     let mut kinds = Kinds::default();
-    if page.mappings().next().is_some() {
+    if page.is_mapped {
         kinds.kernel_map = 1;
     } else if page.is_table {
         kinds.page_tables = 1;

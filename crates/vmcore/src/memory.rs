@@ -134,6 +134,28 @@ impl Memory {
     /// Returns why it is absent.
     #[inline]
     pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, Absence> {
+        match self.find(pa, 1) {
+            Some(offset) => Ok(offset),
+            None => self.find_or_say_why(pa),
+        }
+    }
+
+    /// Where `len` bytes from `pa`, which do not cross a page, lie together in the file. The short
+    /// way that every read tries: no reasons, and only once the index is built.
+    #[inline(always)]
+    pub(crate) fn find(&self, pa: PhysAddr, len: u64) -> Option<FileOffset> {
+        let offset = match &self.store {
+            Store::Sparse(sparse) => {
+                let page = sparse.find_page(&self.source, self.page_size.pfn(pa))?;
+                page.0 + self.page_size.offset_in_page(pa.0)
+            }
+            Store::Segments(segments) => segments.find(pa, len)?.0,
+        };
+        (offset + len <= self.source.len()).then_some(FileOffset(offset))
+    }
+
+    #[inline(never)]
+    fn find_or_say_why(&self, pa: PhysAddr) -> Result<FileOffset, Absence> {
         let page = self.page_size.base(self.page_size.pfn(pa));
         let in_page = self.page_size.offset_in_page(pa.0);
         let offset = match &self.store {
@@ -278,28 +300,50 @@ impl Memory {
     }
 }
 
+impl Memory {
+    /// The careful way to an entry.
+    #[inline(never)]
+    fn entry_or_say_why(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
+        let offset = self.entry_offset(table, index, width)?;
+        let mut raw = [0; 8];
+        let raw = raw
+            .get_mut(..usize::try_from(width.bytes()).unwrap_or(8))
+            .unwrap_or_default();
+        match table {
+            TableRef::At(pa) => self.read_file(pa, offset, raw)?,
+            TableRef::Section => self
+                .read_file(PhysAddr(0), offset, raw)
+                .map_err(in_section)?,
+        }
+        Ok(width.item(self.endian, raw, 0).unwrap_or(0))
+    }
+}
+
 /// Page tables in a dump: the section of a minidump, or physical pages.
 impl Tables for Memory {
     type Error = Absence;
 
-    #[inline]
+    #[inline(always)]
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
-        let offset = self.entry_offset(table, index, width)?;
-        let read = |buf: &mut [u8]| match table {
-            TableRef::At(pa) => self.read_file(pa, offset, buf),
-            TableRef::Section => self.read_file(PhysAddr(0), offset, buf).map_err(in_section),
+        let at = match table {
+            TableRef::At(pa) => pa.checked_add(index * width.bytes()),
+            TableRef::Section => None,
         };
-        match width {
-            Width::W64 => {
-                let mut raw = [0; 8];
-                read(&mut raw)?;
-                Ok(self.endian.u64(raw))
-            }
-            Width::W32 => {
-                let mut raw = [0; 4];
-                read(&mut raw)?;
-                Ok(u64::from(self.endian.u32(raw)))
-            }
+        let found = match (table, at) {
+            (TableRef::At(_), Some(at)) => self.find(at, width.bytes()),
+            (TableRef::At(_), None) => None,
+            (TableRef::Section, _) => self.entry_offset(table, index, width).ok(),
+        };
+        let raw = found.and_then(|offset| match width {
+            Width::W64 => self.source.array(offset.0).map(|raw| self.endian.u64(raw)),
+            Width::W32 => self
+                .source
+                .array(offset.0)
+                .map(|raw| u64::from(self.endian.u32(raw))),
+        });
+        match raw {
+            Some(raw) => Ok(raw),
+            None => self.entry_or_say_why(table, index, width),
         }
     }
 

@@ -11,7 +11,7 @@
 //! use vmcore::{OpenOptions, Session};
 //! let session = Session::open("vmcore.0".as_ref(), KernelChoice::None, &OpenOptions::default())?;
 //! let map = PageMap::build(session.space()?)?;
-//! let direct_only = map.pages().filter(|page| page.mappings().next().is_none()).count();
+//! let direct_only = map.pages().filter(|page| !page.is_mapped).count();
 //! println!("{direct_only} pages have no address in the kernel map");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -43,7 +43,7 @@ const PAGES_PER_ABSENT_TABLE: u64 = 64;
 /// kernel maps its RAM once or twice.
 const MAPPING_WORK_BASE: u64 = 1 << 18;
 const MAPPING_WORK_PER_PAGE: u64 = 4;
-/// Mappings that a [`PageMap`] keeps at least, and for each page of the dump.
+/// Mappings that a [`PageMap`] keeps at least, and for each page of the file.
 const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
 /// Bytes read in one go by [`scan`]: positional reads of this size beat a fresh mapping.
@@ -387,19 +387,49 @@ pub fn page_at(memory: &Memory, offset: FileOffset) -> Option<(Option<PhysAddr>,
     present::at(memory, offset).map(|(_, pa, start)| (pa, start))
 }
 
-/// Every page of the dump with all its known virtual addresses.
+/// Every page of the dump with all its known virtual addresses. Of pages behind the end of a
+/// truncated file it keeps only whether they have any.
 #[derive(Debug)]
 pub struct PageMap<'a> {
     memory: &'a Memory,
     direct_map: Option<DirectMap>,
-    /// The first and the last mapping of each page, by its number in the file.
+    /// The first and the last mapping of each page in the file, by its number there.
     heads: Vec<(u32, u32)>,
     nodes: Vec<Node>,
-    /// One bit for each page: it holds page-table entries.
-    tables: Vec<u64>,
+    /// Pages that the kernel map names.
+    mapped: Bits,
+    /// Pages that hold page-table entries.
+    tables: Bits,
     summary: VisitSummary,
     absent_pages: u64,
     is_cut_short: bool,
+}
+
+/// One bit for each page, by its number in the file.
+#[derive(Debug)]
+struct Bits {
+    words: Vec<u64>,
+    len: usize,
+}
+
+impl Bits {
+    fn new(len: usize) -> Self {
+        Self {
+            words: vec![0; len.div_ceil(64)],
+            len,
+        }
+    }
+
+    fn set(&mut self, number: usize) {
+        if let Some(word) = self.words.get_mut(number / 64) {
+            *word |= 1 << (number % 64);
+        }
+    }
+
+    fn is_set(&self, number: usize) -> bool {
+        let word = self.words.get(number / 64);
+        word.is_some_and(|word| word >> (number % 64) & 1 == 1)
+    }
 }
 
 /// A mapping of one page.
@@ -421,6 +451,8 @@ pub struct Page<'m> {
     pub offset: FileOffset,
     /// Its address in the direct map, if there is one and it reaches the page.
     pub direct_map: Option<VirtAddr>,
+    /// Whether the kernel map has an address of it.
+    pub is_mapped: bool,
     /// Whether it holds page-table entries.
     pub is_table: bool,
     first: u32,
@@ -443,14 +475,16 @@ impl<'a> PageMap<'a> {
                     WindowKind::Linear(map) => Some(map),
                     _ => None,
                 });
+        let in_file = present::in_file(memory)?;
         let len = usize::try_from(pages).unwrap_or(0);
-        let limit = (MAPPINGS_PER_PAGE * pages + MAPPINGS_BASE).min(u64::from(NONE) - 1);
+        let limit = (MAPPINGS_PER_PAGE * in_file + MAPPINGS_BASE).min(u64::from(NONE) - 1);
         let map = Self {
             memory,
             direct_map,
-            heads: vec![(NONE, NONE); len],
+            heads: vec![(NONE, NONE); usize::try_from(in_file).unwrap_or(0)],
             nodes: Vec::new(),
-            tables: vec![0; len.div_ceil(64)],
+            mapped: Bits::new(len),
+            tables: Bits::new(len),
             summary: VisitSummary::default(),
             absent_pages: 0,
             is_cut_short: false,
@@ -475,16 +509,17 @@ impl<'a> PageMap<'a> {
         let size = self.memory.page_size();
         let first_va = run.va.0.wrapping_sub(run.skipped_bytes);
         for page in 0..run.len_pages {
+            let Ok(number) = usize::try_from(run.number + page) else {
+                continue;
+            };
+            self.mapped.set(number);
+            let Some((first, last)) = self.heads.get_mut(number) else {
+                continue;
+            };
             if self.nodes.len() as u64 >= limit {
                 self.is_cut_short = true;
                 return ControlFlow::Break(());
             }
-            let Some((first, last)) = usize::try_from(run.number + page)
-                .ok()
-                .and_then(|number| self.heads.get_mut(number))
-            else {
-                continue;
-            };
             // Below the limit, which is below `NONE`.
             let node = u32::try_from(self.nodes.len()).unwrap_or(NONE);
             if *first == NONE {
@@ -527,13 +562,13 @@ impl<'a> PageMap<'a> {
     /// How many pages there are: see [`numbered_page_count`].
     #[must_use]
     pub fn len(&self) -> usize {
-        self.heads.len()
+        self.tables.len
     }
 
     /// Whether the dump has no pages.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.heads.is_empty()
+        self.len() == 0
     }
 
     /// Every page, in the order of the file.
@@ -552,18 +587,18 @@ impl<'a> PageMap<'a> {
     }
 
     fn page(&self, number: usize, pfn: Option<Pfn>, offset: FileOffset) -> Option<Page<'_>> {
-        let (first, _) = *self.heads.get(number)?;
-        let is_table = self
-            .tables
-            .get(number / 64)
-            .is_some_and(|word| word >> (number % 64) & 1 == 1);
+        if number >= self.len() {
+            return None;
+        }
+        let head = self.heads.get(number);
         Some(Page {
             map: self,
             pfn,
             offset,
             direct_map: self.direct_of(pfn),
-            is_table,
-            first,
+            is_mapped: self.mapped.is_set(number),
+            is_table: self.tables.is_set(number),
+            first: head.map_or(NONE, |(first, _)| *first),
         })
     }
 
@@ -601,10 +636,8 @@ impl MappingVisitor for Builder<'_> {
         let map = &mut self.map;
         let number =
             present::number_of(map.memory, pa).and_then(|number| usize::try_from(number).ok());
-        if let Some(number) = number
-            && let Some(word) = map.tables.get_mut(number / 64)
-        {
-            *word |= 1 << (number % 64);
+        if let Some(number) = number {
+            map.tables.set(number);
         }
     }
 }

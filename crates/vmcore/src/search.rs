@@ -28,6 +28,10 @@ use vmcore_format::endian::{Endian, Width};
 /// The longest pattern, in bytes: it may cross one page boundary.
 pub const MAX_PATTERN: usize = 4096;
 
+/// The most addresses in the kernel map that are told of a match: damaged tables may map one page
+/// everywhere.
+const MAX_ADDRESSES: usize = 64;
+
 /// What is looked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Pattern {
@@ -44,7 +48,7 @@ pub struct Match {
     pub pa: Option<PhysAddr>,
     /// Where in the file.
     pub offset: FileOffset,
-    /// Its virtual addresses: in the kernel map, then in the direct map.
+    /// Its virtual addresses: the first 64 in the kernel map, then that in the direct map.
     pub addresses: Vec<VirtAddr>,
 }
 
@@ -143,7 +147,8 @@ fn located(memory: &Memory, map: Option<&PageMap<'_>>, offset: FileOffset) -> Ma
     let inside = offset.0 - start.0;
     let mut addresses = Vec::new();
     if let Some(page) = map.and_then(|map| map.page_at(offset)) {
-        addresses.extend(page.mappings().map(|(va, _)| va));
+        let mapped = page.mappings().map(|(va, _)| va);
+        addresses.extend(mapped.take(MAX_ADDRESSES));
         addresses.extend(page.direct_map);
         addresses.dedup();
     }

@@ -186,15 +186,35 @@ impl<'a> AddressSpace<'a> {
         }
     }
 
+    /// `N` bytes, without a buffer: the short way, which finds nothing out about failures.
+    #[inline(always)]
+    fn array<const N: usize>(&self, va: VirtAddr) -> Option<[u8; N]> {
+        if self.left_in_page(va, N) != N {
+            return None;
+        }
+        let pa = self.translation.find(self.memory, va)?;
+        let offset = self.memory.find(pa, N as u64)?;
+        self.memory.source.array(offset.0)
+    }
+
+    /// `N` bytes, the careful way.
+    #[inline(never)]
+    fn array_or_say_why<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], Fault> {
+        let mut raw = [0; N];
+        self.read_exact(va, &mut raw)?;
+        Ok(raw)
+    }
+
     /// A 32-bit integer.
     ///
     /// # Errors
     /// Returns an error if it is not there.
-    #[inline]
+    #[inline(always)]
     pub fn read_u32(&self, va: VirtAddr) -> Result<u32, Fault> {
-        let mut raw = [0; 4];
-        self.read_exact(va, &mut raw)?;
-        Ok(self.endian().u32(raw))
+        match self.array(va) {
+            Some(raw) => Ok(self.endian().u32(raw)),
+            None => Ok(self.endian().u32(self.array_or_say_why(va)?)),
+        }
     }
 
     /// A 32-bit signed integer.
@@ -210,11 +230,12 @@ impl<'a> AddressSpace<'a> {
     ///
     /// # Errors
     /// Returns an error if it is not there.
-    #[inline]
+    #[inline(always)]
     pub fn read_u64(&self, va: VirtAddr) -> Result<u64, Fault> {
-        let mut raw = [0; 8];
-        self.read_exact(va, &mut raw)?;
-        Ok(self.endian().u64(raw))
+        match self.array(va) {
+            Some(raw) => Ok(self.endian().u64(raw)),
+            None => Ok(self.endian().u64(self.array_or_say_why(va)?)),
+        }
     }
 
     /// An integer of the kernel's word size.

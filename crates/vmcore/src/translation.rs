@@ -336,6 +336,22 @@ impl Translation {
         }
     }
 
+    /// As [`Translation::lookup`], without reasons: the short way that every read tries.
+    #[inline(always)]
+    pub(crate) fn find(&self, memory: &Memory, va: VirtAddr) -> Option<PhysAddr> {
+        match &self.window(va)?.kind {
+            WindowKind::Linear(map) => map.phys_of(va),
+            WindowKind::Radix { mode, radix } => {
+                with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
+                    .ok()
+                    .map(|leaf| leaf.pa)
+            }
+            WindowKind::Segments(segments) => in_segments(segments, memory, va)
+                .ok()
+                .map(|found| found.leaf.pa),
+        }
+    }
+
     /// As [`Translation::lookup`], and shows every entry on the way.
     ///
     /// # Errors

@@ -213,9 +213,8 @@ impl<D: BlockDevice> Sink for DiskSink<D> {
             dumpextent: self.place.trailer - self.place.data,
             ..*header
         };
-        let encoded: [u8; HEADER_LEN] = header.encode();
-        for (to, from) in self.block.iter_mut().zip(encoded) {
-            *to = from;
+        if let Some(block) = self.block.first_chunk_mut::<HEADER_LEN>() {
+            header.encode_to(block);
         }
         Ok(())
     }

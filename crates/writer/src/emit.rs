@@ -19,6 +19,7 @@ use vmcore_format::layout::Section;
 use vmcore_format::paging::{Covering, Paging, TableRef, WalkError, table_for};
 
 /// Puts in a minidump up to its last page. The caller has planned it and begun the sink.
+#[inline(never)]
 pub(crate) fn minidump<'w, M: Machine, S: Sink>(
     stream: &mut Stream<'w, M, S>,
     map: &DumpMap<'_>,

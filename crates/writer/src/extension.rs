@@ -19,6 +19,7 @@ use vmcore_format::registers;
 const RECORDS: u32 = 5;
 
 /// Puts in the extension: what comes behind the last page, up to the end of the dump.
+#[inline(never)]
 pub(crate) fn extension<M: Machine, S: Sink>(
     stream: &mut Stream<'_, M, S>,
     plan: &ExtensionPlan,

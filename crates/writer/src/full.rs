@@ -39,6 +39,7 @@ fn pages_of<'r>(map: &DumpMap<'r>) -> impl Iterator<Item = NumberedRange> + use<
 }
 
 /// Plans a full dump.
+#[inline(never)]
 pub(crate) fn plan<M: Machine>(
     machine: &M,
     map: &DumpMap<'_>,
@@ -119,6 +120,7 @@ fn segments<'r, M: Machine>(
 }
 
 /// Puts in a full dump up to its last page. The caller has planned it and begun the sink.
+#[inline(never)]
 pub(crate) fn emit<'w, M: Machine, S: Sink>(
     stream: &mut Stream<'w, M, S>,
     map: &DumpMap<'_>,

@@ -147,6 +147,7 @@ pub(crate) fn format<P: KernelPaging>(version: Option<u32>) -> Result<MinidumpFo
 }
 
 /// Plans a minidump with `set_bits` pages.
+#[inline(never)]
 pub(crate) fn minidump<M: Machine>(
     machine: &M,
     map: &DumpMap<'_>,

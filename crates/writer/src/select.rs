@@ -169,6 +169,7 @@ fn table_budget<P: Paging>(kernel: &Kernel, ram_pages: u64) -> u64 {
 }
 
 /// Fills the private map.
+#[inline(never)]
 pub(crate) fn select<M: Machine>(
     machine: &M,
     map: &DumpMap<'_>,

@@ -152,6 +152,8 @@ impl<'a> Writer<'a> {
         self.mini(owner, machine, sink, selection, format)
     }
 
+    // The parts of a dump are functions of their own, so that they share their stack.
+    #[inline(never)]
     fn mini<M: Machine, S: Sink>(
         &mut self,
         owner: &Owner<'_>,
@@ -196,6 +198,7 @@ impl<'a> Writer<'a> {
         })
     }
 
+    #[inline(never)]
     fn full<M: Machine, S: Sink>(
         &mut self,
         owner: &Owner<'_>,
@@ -236,6 +239,7 @@ impl<'a> Writer<'a> {
     }
 
     /// Begins the sink with the dump's header.
+    #[inline(never)]
     fn begin<M: Machine, S: Sink>(
         &mut self,
         machine: &M,
@@ -268,6 +272,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The machine's identity, with a name for the dump if it has none yet.
+    #[inline(never)]
     fn identity<M: Machine>(&self, owner: &Owner<'_>, machine: &M, fallback: bool) -> Identity {
         let mut identity = machine.identity();
         identity.damaged = self.damage.found() > 0;

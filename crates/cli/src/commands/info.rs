@@ -22,7 +22,9 @@ use vmcore::{OpenOptions, Session};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore info [FILE] [OPTIONS]",
-    after_help = help::with_files("Left: the fact. Right: where it comes from. Needs no kernel file, but knows more with one.")
+    after_help = help::with_files("\
+Left: the fact. Right: where it comes from.
+Needs no kernel file, but knows more with one.")
 )]
 pub(crate) struct Info {
     /// The dump, and its kernel file if you like, in either order

@@ -18,7 +18,9 @@ use vmcore::log::{self, LogOrder, LogSource};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore log [FILE] [OPTIONS]",
-    after_help = help::with_files("Control characters are shown as \\x1b. A full dump needs its kernel file; a minidump does not.")
+    after_help = help::with_files("\
+Control characters are shown as \\x1b.
+A full dump needs its kernel file; a minidump does not.")
 )]
 pub(crate) struct Log {
     /// The dump, and its kernel file if you like, in either order

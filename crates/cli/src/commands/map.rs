@@ -19,7 +19,9 @@ use vmcore_pipeline::output::OutputFile;
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore map [FILE] [--svg OUT] [OPTIONS]",
-    after_help = help::with_files("Needs no kernel file for a minidump. Of a full dump, which has all RAM, it tells what for.")
+    after_help = help::with_files("\
+Needs no kernel file for a minidump.
+Of a full dump, which has all RAM, it tells what for.")
 )]
 pub(crate) struct Map {
     /// The dump, and its kernel file if you like, in either order
@@ -111,7 +113,7 @@ fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> anyhow::Result<()
     )?;
     let cell = text::size(map.cell_pages.saturating_mul(map.page_size_bytes));
     let mut notes = vec![format!(
-        "pages of {}; a sign of the picture is {cell}, from ' ' (nothing in the dump) to # (all of it)",
+        "pages of {}; a sign of the picture is {cell}, from ' ' (none of it) to # (all of it)",
         text::size(map.page_size_bytes)
     )];
     if map.total.unclassified > 0 {

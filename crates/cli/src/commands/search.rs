@@ -110,11 +110,12 @@ pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
         ));
     }
     if !found.has_addresses {
-        context.note("vmcore: note: virtual addresses are not known without the kernel file of a full dump (-k)");
+        context
+            .note("vmcore: note: no virtual addresses without the kernel file of a full dump (-k)");
     }
     match incomplete {
         Some(why) => {
-            context.note(&format!("vmcore: the dump is {why}, and were not searched"));
+            context.note(&format!("vmcore: the dump is {why}; that was not searched"));
             Ok(Status::Incomplete)
         }
         None => Ok(Status::Done),

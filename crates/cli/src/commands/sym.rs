@@ -17,7 +17,10 @@ use vmcore::{OpenOptions, Session};
 
 /// Symbol to address, address to symbol
 #[derive(Debug, Args)]
-#[command(override_usage = "vmcore sym [FILE] NAME[+OFF]|ADDR [OPTIONS]", after_help = help::with_files(""))]
+#[command(
+    override_usage = "vmcore sym [FILE] NAME[+OFF]|ADDR [OPTIONS]",
+    after_help = help::with_files("Needs the kernel file.")
+)]
 pub(crate) struct Sym {
     /// The dump, and its kernel file; then a name or an address
     #[arg(hide = true)]

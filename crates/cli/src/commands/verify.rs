@@ -20,7 +20,8 @@ use vmcore::{OpenOptions, Session};
 #[command(
     override_usage = "vmcore verify [FILE] [OPTIONS]",
     after_help = help::with_files("\
-Exit status: 0 nothing bad was found, 1 the dump is damaged, 3 the file ends early. Needs no kernel file, but checks it if there is one.")
+Exit status: 0 nothing bad was found, 1 the dump is damaged, 3 the file ends early.
+Needs no kernel file, but checks it if there is one.")
 )]
 pub(crate) struct Verify {
     /// The dump, and its kernel file if you like, in either order
@@ -90,6 +91,7 @@ fn print(
         )?;
     }
     let (word, style) = match verification.worst() {
+        Verdict::Bad if explain::truncation(session).is_some() => ("truncated", Style::Bad),
         Verdict::Bad => ("not sound", Style::Bad),
         Verdict::Odd => ("usable, with oddities", Style::Warning),
         Verdict::Sound | Verdict::Skipped => ("sound", Style::Good),

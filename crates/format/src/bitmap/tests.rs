@@ -37,11 +37,10 @@ fn bytes_with(order: WordOrder, len: usize, bits: &[usize]) -> Vec<u8> {
     bytes
 }
 
-fn index(bitmap: &Bitmap<'_>) -> (RankIndex<Vec<u64>, Vec<u32>>, u64) {
-    let (supers, blocks) = RankIndex::lengths(bitmap);
-    let (mut supers, mut blocks) = (vec![0; supers], vec![0; blocks]);
-    let total = RankIndex::fill(bitmap, &mut supers, &mut blocks);
-    (RankIndex::new(supers, blocks), total)
+fn index(bitmap: &Bitmap<'_>) -> (RankIndex<Vec<u64>>, u64) {
+    let mut entries = vec![0; RankIndex::len_words(bitmap)];
+    let total = RankIndex::fill(bitmap, &mut entries);
+    (RankIndex::new(entries), total)
 }
 
 /// Checks everything that can be asked of a bitmap whose set bits are `ones`.
@@ -57,6 +56,7 @@ fn check(bytes: &[u8], order: WordOrder, ones: &[u64]) {
         assert!(bitmap.contains(*bit));
         assert_eq!(index.rank(&bitmap, *bit), rank, "rank of bit {bit}");
         assert_eq!(index.rank(&bitmap, bit + 1), rank + 1);
+        assert_eq!(index.rank_of_set(&bitmap, *bit), Some(rank));
         assert_eq!(index.select(&bitmap, rank), Some(*bit), "select of {rank}");
     }
     assert_eq!(index.select(&bitmap, count), None);
@@ -67,6 +67,7 @@ fn check(bytes: &[u8], order: WordOrder, ones: &[u64]) {
         1 << 40,
         u64::MAX,
     ] {
+        assert_eq!(index.rank_of_set(&bitmap, beyond), None);
         assert!(!bitmap.contains(beyond));
         assert_eq!(index.rank(&bitmap, beyond), count, "rank beyond, {beyond}");
     }
@@ -139,16 +140,16 @@ fn one_bit_in_megabytes_of_zeros_is_found() {
     );
 }
 
-/// More than 2^25 bits: the second and third super block have a base of their own.
+/// More than 2^25 bits: counts that do not fit into 25 bits.
 #[test]
-fn ranks_carry_over_super_blocks() {
-    const SUPER_BYTES: usize = 4 << 20;
-    let mut bytes = vec![0xff; 2 * SUPER_BYTES + 72];
-    bytes[SUPER_BYTES..2 * SUPER_BYTES].fill(0);
-    bytes[SUPER_BYTES + 99] = 0x02;
+fn ranks_stay_right_in_large_bitmaps() {
+    const PART_BYTES: usize = 4 << 20;
+    let mut bytes = vec![0xff; 2 * PART_BYTES + 72];
+    bytes[PART_BYTES..2 * PART_BYTES].fill(0);
+    bytes[PART_BYTES + 99] = 0x02;
     let bitmap = Bitmap::new(&bytes, WordOrder::Little);
     let (index, total) = index(&bitmap);
-    let first = 8 * SUPER_BYTES as u64;
+    let first = 8 * PART_BYTES as u64;
     assert_eq!(total, first + 1 + 72 * 8);
     let lone = first + 99 * 8 + 1;
     for (bit, rank) in [
@@ -177,16 +178,16 @@ fn ranks_carry_over_super_blocks() {
     assert_eq!(index.select(&bitmap, total), None);
 }
 
-/// Super blocks without a single one share their base with the next.
+/// Blocks without a single one share their count with the next.
 #[test]
-fn empty_super_blocks_are_stepped_over() {
-    const SUPER_BYTES: usize = 4 << 20;
-    let mut bytes = vec![0; 3 * SUPER_BYTES];
+fn empty_blocks_are_stepped_over() {
+    const PART_BYTES: usize = 4 << 20;
+    let mut bytes = vec![0; 3 * PART_BYTES];
     bytes[0] = 1;
-    bytes[3 * SUPER_BYTES - 1] = 0x80;
-    check(&bytes, WordOrder::Little, &[0, 24 * SUPER_BYTES as u64 - 1]);
+    bytes[3 * PART_BYTES - 1] = 0x80;
+    check(&bytes, WordOrder::Little, &[0, 24 * PART_BYTES as u64 - 1]);
     bytes[0] = 0;
-    check(&bytes, WordOrder::Little, &[24 * SUPER_BYTES as u64 - 1]);
+    check(&bytes, WordOrder::Little, &[24 * PART_BYTES as u64 - 1]);
 }
 
 #[test]
@@ -247,7 +248,11 @@ proptest! {
     ) {
         let bitmap = Bitmap::new(&bytes, order);
         let (index, _) = index(&bitmap);
-        let expected = naive_ones(&bytes, order).into_iter().filter(|one| *one < bit).count();
-        prop_assert_eq!(index.rank(&bitmap, bit), expected as u64);
+        let ones = naive_ones(&bytes, order);
+        let rank = ones.iter().filter(|one| **one < bit).count() as u64;
+        prop_assert_eq!(index.rank(&bitmap, bit), rank);
+        let if_set = ones.contains(&bit).then_some(rank);
+        prop_assert_eq!(index.rank_of_set(&bitmap, bit), if_set);
+        prop_assert_eq!(bitmap.contains(bit), if_set.is_some());
     }
 }

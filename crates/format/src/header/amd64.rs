@@ -57,9 +57,13 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 }
 
 pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
-    let direct_map = header.direct_map.ok_or(HeaderError::Unwritable("no direct map"))?;
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
     if direct_map.phys != PhysAddr(0) {
-        return Err(HeaderError::Unwritable("a direct map that does not start at physical 0"));
+        return Err(HeaderError::Unwritable(
+            "a direct map that does not start at physical 0",
+        ));
     }
     let raw = Minidumphdr {
         magic: magic_field(header.arch),

@@ -76,7 +76,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 }
 
 pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
-    let direct_map = header.direct_map.ok_or(HeaderError::Unwritable("no direct map"))?;
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
     let flags = match header.page_size {
         PageSize::SIZE_4K => FLAG_PS_4K,
         PageSize::SIZE_16K if header.version >= 3 => FLAG_PS_16K,

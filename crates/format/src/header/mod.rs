@@ -317,7 +317,11 @@ where
     T: zerocopy::IntoBytes + zerocopy::Immutable,
 {
     let have = page.len();
-    raw.write_to_prefix(page).map_err(|_| HeaderError::Truncated { have, need: size_of::<T>() })
+    raw.write_to_prefix(page)
+        .map_err(|_| HeaderError::Truncated {
+            have,
+            need: size_of::<T>(),
+        })
 }
 
 #[cfg(test)]

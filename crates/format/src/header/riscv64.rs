@@ -55,7 +55,9 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 }
 
 pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
-    let direct_map = header.direct_map.ok_or(HeaderError::Unwritable("no direct map"))?;
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
     let raw = Minidumphdr {
         magic: magic_field(header.arch),
         version: U32::new(header.version),

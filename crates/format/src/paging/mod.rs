@@ -395,7 +395,11 @@ pub fn table_for<P: Paging, T: Tables>(
     loop {
         let raw = tables
             .entry(table, index, P::ENTRY)
-            .map_err(|source| WalkError::Table { level: at, table, source })?;
+            .map_err(|source| WalkError::Table {
+                level: at,
+                table,
+                source,
+            })?;
         match P::decode(at, raw) {
             Entry::Absent => return Ok(Covering::Absent),
             Entry::Leaf(_) => return Ok(Covering::Leaf { level: at, raw }),

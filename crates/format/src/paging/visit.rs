@@ -77,7 +77,14 @@ fn visit_offsets<P: Paging, T: Tables>(
     let end = radix.entries.min((bounds.1 >> shift) + 1);
     while first < end && radix.va_at(first << shift).is_some() {
         let count = per_chunk.min(end - first);
-        let chunk = Chunk { table: radix.top, first, count, level: radix.level, offset: 0, bounds };
+        let chunk = Chunk {
+            table: radix.top,
+            first,
+            count,
+            level: radix.level,
+            offset: 0,
+            bounds,
+        };
         descend::<P, T>(radix, tables, chunk, buf, budget, visitor)?;
         first += count;
     }
@@ -125,7 +132,14 @@ fn descend<P: Paging, T: Tables>(
     budget: &mut Budget,
     visitor: &mut impl Visitor<T::Error>,
 ) -> ControlFlow<()> {
-    let Chunk { table, first, count, level, offset, .. } = chunk;
+    let Chunk {
+        table,
+        first,
+        count,
+        level,
+        offset,
+        ..
+    } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
     // Entries behind the last address map nothing, so nothing is missing there.

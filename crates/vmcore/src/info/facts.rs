@@ -93,7 +93,12 @@ fn from_info_file(facts: &mut Facts, dump: &Path) {
     add(&mut facts.panic, &name, field("Panic String"));
     add(&mut facts.version, &name, field("Version String"));
     add(&mut facts.host, &name, field("Hostname"));
-    add(&mut facts.crashed, &name, field("Dumptime"));
+    // As the kernel's clock would print it, so that equal times are seen to be equal.
+    let in_utc = |time: String| match time.strip_suffix(" +0000") {
+        Some(time) => format!("{time} UTC"),
+        None => time,
+    };
+    add(&mut facts.crashed, &name, field("Dumptime").map(in_utc));
 }
 
 fn first_line(text: String) -> String {
@@ -146,8 +151,9 @@ fn from_memory(facts: &mut Facts, session: &Session) {
         let text = space.read_string(va, STRING_MAX).ok()?;
         Some(String::from_utf8_lossy(&text).into_owned())
     };
+    // `time_t` is as wide as a word: 32 bits on i386, 64 elsewhere.
     let seconds = |name: &str| {
-        let value = space.read_u64(address(name)?).ok()?;
+        let value = space.read_word(address(name)?).ok()?;
         (value != 0).then_some(value)
     };
     let panicstr = address("panicstr").and_then(|va| space.read_pointer(va).ok());

@@ -29,7 +29,7 @@ pub struct SparseMemory {
 struct Index {
     /// The bitmap, if it is not mapped.
     copy: Option<Vec<u8>>,
-    rank: RankIndex<Box<[u64]>, Box<[u32]>>,
+    rank: RankIndex<Box<[u64]>>,
     set_bits: u64,
 }
 
@@ -120,13 +120,11 @@ impl SparseMemory {
             }
         };
         let bitmap = Bitmap::new(copy.as_deref().or(mapped).unwrap_or_default(), self.order);
-        let (supers, blocks) = RankIndex::lengths(&bitmap);
-        let mut supers = vec![0; supers].into_boxed_slice();
-        let mut blocks = vec![0; blocks].into_boxed_slice();
-        let set_bits = RankIndex::fill(&bitmap, &mut supers, &mut blocks);
+        let mut entries = vec![0; RankIndex::len_words(&bitmap)].into_boxed_slice();
+        let set_bits = RankIndex::fill(&bitmap, &mut entries);
         Ok(Index {
             copy,
-            rank: RankIndex::new(supers, blocks),
+            rank: RankIndex::new(entries),
             set_bits,
         })
     }
@@ -159,6 +157,17 @@ impl SparseMemory {
     /// Returns an error if the bitmap cannot be read.
     pub fn set_bits(&self, source: &Source) -> Result<u64, Absence> {
         Ok(self.index(source)?.set_bits)
+    }
+
+    /// Where the page starts in the file, if the index is built and the page is in the dump.
+    #[inline(always)]
+    pub(crate) fn find_page(&self, source: &Source, pfn: Pfn) -> Option<FileOffset> {
+        let index = self.index.get()?.as_ref().ok()?;
+        let bit = self.numbering().bit_of(pfn)?;
+        let rank = index
+            .rank
+            .rank_of_set(&self.bitmap_of(source, index), bit)?;
+        Some(self.offset_of_rank(rank))
     }
 
     /// Where the page starts in the file, which may end before.

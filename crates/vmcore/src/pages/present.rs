@@ -47,6 +47,18 @@ pub(super) fn numbered(memory: &Memory) -> Result<u64, Absence> {
     }))
 }
 
+/// Numbered pages of which at least a byte is in the file. They come first.
+pub(super) fn in_file(memory: &Memory) -> Result<u64, Absence> {
+    let Some(sparse) = memory.sparse() else {
+        return numbered(memory);
+    };
+    let bytes = memory
+        .source()
+        .len()
+        .saturating_sub(sparse.offset_of_rank(0).0);
+    Ok(numbered(memory)?.min(memory.page_size().pages(bytes)))
+}
+
 /// Pages of RAM of which the dump says something. Bounded like [`numbered`].
 pub(super) fn described(memory: &Memory) -> Result<u64, Absence> {
     match memory.sparse() {

@@ -30,7 +30,7 @@ use std::fs::File;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 /// How a file is read.
@@ -61,8 +61,12 @@ pub struct Source {
     access: Access,
     /// Made when first wanted; `None` if the file cannot be mapped.
     mapping: OnceLock<Option<Mapping>>,
-    /// Reads of each region so far; empty if the file is never mapped.
+    /// Every read may use the mapping.
+    is_warm: AtomicBool,
+    /// Reads of each region so far; empty if the file is never mapped, or always.
     touches: Vec<AtomicU8>,
+    /// The sum of them.
+    reads: AtomicUsize,
 }
 
 /// Bytes of a dump: borrowed from the mapping, or a shared copy.
@@ -120,7 +124,9 @@ impl Source {
             len,
             access,
             mapping: OnceLock::new(),
+            is_warm: AtomicBool::new(access == Access::Mapped),
             touches,
+            reads: AtomicUsize::new(0),
         }
     }
 
@@ -163,6 +169,26 @@ impl Source {
             return Ok(buf.len());
         }
         self.read_positional(offset, buf)
+    }
+
+    /// `N` bytes at `offset`; `None` if they cannot be read, for whatever reason.
+    #[inline]
+    pub(crate) fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+        if let Some(mapped) = self.mapped_if_warm(offset)
+            && let Some(bytes) = usize::try_from(offset)
+                .ok()
+                .and_then(|start| mapped.get(start..)?.first_chunk())
+        {
+            return Some(*bytes);
+        }
+        self.array_by_position(offset)
+    }
+
+    #[inline(never)]
+    fn array_by_position<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let read = self.read_positional(offset, &mut bytes).ok()?;
+        (read == N).then_some(bytes)
     }
 
     /// Reads by position whatever the history of the region: for passes over the whole file.
@@ -214,20 +240,36 @@ impl Source {
     /// The mapping, if the region of `offset` has been read often enough; counts the read if not.
     #[inline]
     fn mapped_if_warm(&self, offset: u64) -> Option<&[u8]> {
-        let region = usize::try_from(offset >> REGION_SHIFT).ok()?;
-        match self.touches.get(region) {
-            Some(touches) => {
-                let seen = touches.load(Ordering::Relaxed);
-                if seen < READS_BEFORE_MAPPING {
-                    // Two threads may count as one: it is an estimate.
-                    touches.store(seen + 1, Ordering::Relaxed);
-                    return None;
-                }
-                self.mapping().map(|mapping| &**mapping)
-            }
-            None if self.access == Access::Mapped => self.mapping().map(|mapping| &**mapping),
-            None => None,
+        if self.is_warm.load(Ordering::Relaxed) {
+            return self.mapping().map(|mapping| &**mapping);
         }
+        self.count_read(offset)
+    }
+
+    /// As long as not all of the file is warm.
+    #[inline(never)]
+    fn count_read(&self, offset: u64) -> Option<&[u8]> {
+        let region = usize::try_from(offset >> REGION_SHIFT).ok()?;
+        let touches = self.touches.get(region)?;
+        let seen = touches.load(Ordering::Relaxed);
+        // Two threads may count as one: it is an estimate.
+        if seen < READS_BEFORE_MAPPING {
+            touches.store(seen + 1, Ordering::Relaxed);
+            let reads = self.reads.load(Ordering::Relaxed).saturating_add(1);
+            self.reads.store(reads, Ordering::Relaxed);
+            // So many reads have cost as much as faulting in the whole file.
+            if reads
+                >= self
+                    .touches
+                    .len()
+                    .saturating_mul(usize::from(READS_BEFORE_MAPPING))
+                    / 2
+            {
+                self.is_warm.store(true, Ordering::Relaxed);
+            }
+            return None;
+        }
+        self.mapping().map(|mapping| &**mapping)
     }
 
     /// The mapping of all bytes, made when first wanted.

@@ -109,9 +109,15 @@ fn m16_pages_behind_a_short_bitmap_are_not_dumped() {
         let pa = PhysAddr(0xf_f000);
         assert_eq!(locate(opened, pa.0), Err(not_dumped(pa)));
     });
-    // As long as it must be, it is not short.
+    // As long as it must be, it is not short; one bit less, it is.
     dump.bitmap = Some(vec![0; 32]);
     assert_eq!(open(&dump.build()).warnings(), []);
+    dump.dump_avail = vec![(0x1000, 0x10_2000)];
+    let short = Warning::BitmapShort {
+        bits: 256,
+        pages: 257,
+    };
+    assert_eq!(open(&dump.build()).warnings(), [short]);
 }
 
 #[test]

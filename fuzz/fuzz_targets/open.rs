@@ -1,0 +1,172 @@
+//! A dump of any bytes, opened in every way of access and asked everything that needs no kernel
+//! file: it ends, in memory in proportion to the file, and every way gives the same answers.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::ops::ControlFlow;
+use std::path::Path;
+use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
+use vmcore::format::endian::Width;
+use vmcore::format::layout::Section;
+use vmcore::memory::{Absence, Memory};
+use vmcore::pages::{self, PageMap};
+use vmcore::search::{Pattern, search};
+use vmcore::session::{KernelChoice, Session};
+use vmcore::source::Access;
+use vmcore::translation::WindowKind;
+use vmcore::{OpenOptions, info, log, map, verify};
+use vmcore_fuzz::file::InputFile;
+use vmcore_fuzz::limit;
+
+/// Pages that are looked at one by one.
+const LOOKED_AT: usize = 64;
+/// Places that are searched for.
+const LIMIT: usize = 4;
+
+fuzz_target!(|data: &[u8]| {
+    let file = InputFile::new(data);
+    let answers = |access| {
+        limit::memory(data.len(), || {
+            let options = OpenOptions {
+                access,
+                ..OpenOptions::default()
+            };
+            let options = match data.last() {
+                // Every now and then a dump that is cut before its pages begin.
+                Some(7) => OpenOptions {
+                    up_to: Section::Header,
+                    ..options
+                },
+                _ => options,
+            };
+            answers(file.path(), &options)
+        })
+    };
+    let auto = answers(Access::Auto);
+    if auto.is_some() {
+        // One or the other: any change of the input decides anew.
+        let other = match data.iter().fold(0, |sum, byte| sum ^ byte) & 1 {
+            0 => Access::Positional,
+            _ => Access::Mapped,
+        };
+        assert_eq!(auto, answers(other));
+    }
+});
+
+/// All that a dump says; `None` for a file that is no dump.
+fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<String>> {
+    let session = Session::open(path, KernelChoice::None, options).ok()?;
+    let memory = session.dump().memory();
+    let mut answers = Vec::new();
+    answers.push(format!("{:?}", info::info(&session)));
+    answers.push(format!("{:?}", verify::verify(&session, |_| {})));
+    answers.push(format!("{:?}", map::map(&session, 16)));
+    answers.push(format!(
+        "{:?}",
+        log::read(&session).map(|log| log.text().to_vec())
+    ));
+    answers.push(format!("{:?}", session.dump().id()));
+    let first = memory
+        .sparse()
+        .map_or(0, |sparse| sparse.layout().section(Section::Pages).offset.0);
+    let mut needle = [0; 8];
+    let read = memory.source().read_at(first, &mut needle).unwrap_or(0);
+    let bytes = Pattern::Bytes(needle[..read.min(3)].to_vec());
+    answers.push(format!("{:?}", search(&session, &bytes, LIMIT)));
+    let word = session.dump().arch().word();
+    if let Some(value) = word.item(memory.endian(), &needle, 0).map(VirtAddr)
+        && let Ok(found) = search(&session, &Pattern::Pointer(value), LIMIT)
+    {
+        answers.push(format!("{found:?}"));
+        if memory.sparse().is_some() {
+            let places: Vec<_> = found.matches.iter().map(|found| found.offset).collect();
+            assert_eq!(places, words(memory, word, value, LIMIT));
+        }
+    }
+    if let Some(sparse) = memory.sparse() {
+        answers.push(format!("{:?}", sparse.summary(memory.source())));
+    }
+    one_by_one(memory);
+    if let Ok(space) = session.space() {
+        let Ok(map) = PageMap::build(space) else {
+            return Some(answers);
+        };
+        mapped_pages(&session, &map);
+    }
+    Some(answers)
+}
+
+/// The pages in the order of the file: each lies where its address leads.
+fn one_by_one(memory: &Memory) {
+    let file_len = FileOffset(memory.source().len());
+    for (pfn, offset) in pages::all(memory).take(LOOKED_AT) {
+        let Some(pfn) = pfn else { continue };
+        let size = memory.page_size();
+        let first = size.base(pfn);
+        // A range of a full dump may begin or end inside a page.
+        let within = |pa: PhysAddr| match memory.locate(pa) {
+            Ok(at) => assert!(at < file_len),
+            Err(Absence::Truncated { .. }) => assert!(offset.0 + size.bytes() > file_len.0),
+            Err(Absence::NotRam { .. } | Absence::NotDumped { .. }) => {
+                assert!(memory.sparse().is_none());
+            }
+            Err(other) => panic!("{pa}: {other}"),
+        };
+        within(first);
+        within(PhysAddr(first.0 + size.bytes() - 1));
+        let (found, start) = pages::page_at(memory, offset).expect("a page of the dump");
+        if memory.sparse().is_some() {
+            assert_eq!((found, start), (Some(first), offset));
+        }
+    }
+}
+
+/// Every address of a page leads back to it, unless a window in front covers it.
+fn mapped_pages(session: &Session, map: &PageMap<'_>) {
+    let Ok(space) = session.space() else { return };
+    let leads_to = |va: VirtAddr, is_linear: bool| {
+        let window = space.translation().window(va)?;
+        if matches!(window.kind, WindowKind::Linear(_)) != is_linear {
+            return None;
+        }
+        let found = space.translation().lookup(space.memory(), va);
+        Some(found.map(|found| found.leaf.pa))
+    };
+    for page in map.pages().take(LOOKED_AT) {
+        let Some(pa) = page.pa().filter(|_| space.memory().sparse().is_some()) else {
+            continue;
+        };
+        for (va, _) in page.mappings().take(LOOKED_AT) {
+            let found = leads_to(va, false);
+            assert!(
+                found.is_none() || found == Some(Ok(pa)),
+                "{va} to {pa}: {found:?}"
+            );
+        }
+        if let Some(va) = page.direct_map {
+            let found = leads_to(va, true);
+            assert!(
+                found.is_none() || found == Some(Ok(pa)),
+                "{va} to {pa}: {found:?}"
+            );
+        }
+    }
+}
+
+/// The places of a word in the pages of a minidump: those that a look at each word finds.
+fn words(memory: &Memory, word: Width, value: VirtAddr, limit: usize) -> Vec<FileOffset> {
+    let mut places = Vec::new();
+    let scanned = pages::scan(memory, |page| {
+        let items = page.bytes.len() as u64 / word.bytes();
+        for index in 0..items {
+            let item = word.item(memory.endian(), page.bytes, index as usize);
+            if item == Some(value.0) && places.len() < limit {
+                places.push(FileOffset(page.offset.0 + index * word.bytes()));
+            }
+        }
+        ControlFlow::Continue(())
+    });
+    assert!(scanned.is_ok());
+    places
+}
