@@ -118,19 +118,18 @@ fn all_but_me() -> u64 {
     ((1u64 << ncpus()) - 1) & !(1 << pcpu::cpuid())
 }
 
-/// Stops all other CPUs. Those that do not answer in time are left running.
-pub(crate) fn stop_others() {
+/// Stops all other CPUs, and returns those that did not answer in time: they are left running.
+pub(crate) fn stop_others() -> u64 {
     let others = all_but_me() & !stopped_cpus.load(Ordering::Acquire);
     STOPPING.fetch_or(others, Ordering::AcqRel);
     for cpu in (0..ncpus()).filter(|cpu| others >> cpu & 1 == 1) {
         apic::send_nmi(cpu as u32);
     }
     let deadline = Deadline::after_us(PATIENCE_US);
-    while stopped_cpus.load(Ordering::Acquire) & others != others {
-        if deadline.has_passed() {
-            let missing = others & !stopped_cpus.load(Ordering::Acquire);
-            printf!("timeout stopping cpus: mask {missing:#x} did not answer\n");
-            return;
+    loop {
+        let missing = others & !stopped_cpus.load(Ordering::Acquire);
+        if missing == 0 || deadline.has_passed() {
+            return missing;
         }
         core::hint::spin_loop();
     }

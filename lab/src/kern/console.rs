@@ -13,6 +13,8 @@ macro_rules! printf {
 }
 pub(crate) use printf;
 
+/// How long a message waits for another one to end.
+const PATIENCE_US: u64 = 500_000;
 /// One message at a time.
 static CONSOLE: SpinLock<()> = SpinLock::new("console", ());
 
@@ -27,7 +29,7 @@ impl Write for Out {
 }
 
 pub(crate) fn print(text: fmt::Arguments<'_>) {
-    let _one_at_a_time = CONSOLE.lock();
+    let _one_at_a_time = CONSOLE.lock_impatiently(PATIENCE_US);
     // Writing to the line and to memory cannot fail.
     let _ = Out.write_fmt(text);
 }

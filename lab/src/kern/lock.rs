@@ -4,6 +4,7 @@
 //! taking one succeeds at once. What it protects may be half changed; the panic path reads only what
 //! survives that, and the dump path takes no lock at all.
 
+use crate::arch::time::Deadline;
 use crate::arch::{cpu, pcpu};
 use crate::kern::panic;
 use core::cell::UnsafeCell;
@@ -30,7 +31,8 @@ pub(crate) struct SpinLock<T> {
     value: UnsafeCell<T>,
 }
 
-// SAFETY: one CPU at a time has the value; see above for the time after a panic.
+// SAFETY: one CPU at a time has the value; see above for the time after a panic, and
+// `lock_impatiently` for the one exception.
 unsafe impl<T: Send> Sync for SpinLock<T> {}
 
 pub(crate) struct Guard<'a, T> {
@@ -54,24 +56,32 @@ impl<T> SpinLock<T> {
     }
 
     pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.acquire(None)
+    }
+
+    /// As [`SpinLock::lock`], but after `limit_us` the value is used whoever holds the lock: the
+    /// console must work even if a CPU died while it printed.
+    pub(crate) fn lock_impatiently(&self, limit_us: u64) -> Guard<'_, T> {
+        self.acquire(Some(Deadline::after_us(limit_us)))
+    }
+
+    fn acquire(&self, limit: Option<Deadline>) -> Guard<'_, T> {
         let interrupts = cpu::interrupts_on();
         cpu::disable_interrupts();
         let me = pcpu::curthread().map_or(NO_THREAD, |thread| ptr::from_ref(thread).addr());
         let mut taken = false;
         while !panic::scheduler_stopped() {
-            let old =
-                self.mtx_lock
-                    .compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed);
-            match old {
+            let lock = &self.mtx_lock;
+            match lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {
                     taken = true;
                     break;
                 }
+                // A fault in the middle of a message, too, is told on the console.
+                Err(owner) if limit.is_some_and(|limit| owner == me || limit.has_passed()) => break,
                 Err(owner) if owner == me && me != NO_THREAD => {
-                    panic!(
-                        "lock {:?} is taken twice by one thread",
-                        self.lock_object.lo_name
-                    )
+                    let name = self.lock_object.lo_name;
+                    panic!("lock {name:?} is taken twice by one thread")
                 }
                 Err(_) => core::hint::spin_loop(),
             }

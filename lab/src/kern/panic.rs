@@ -157,10 +157,14 @@ pub(crate) fn vpanic(text: fmt::Arguments<'_>) -> ! {
     }
     // SAFETY: the PCB is this CPU's alone; the context stays valid, for this function never returns.
     unsafe { savectx(PANIC_PCB.get()) }
-    if !kdb_active.load(Ordering::Acquire) {
-        mp::stop_others();
-    }
+    let missing = if kdb_active.load(Ordering::Acquire) {
+        0
+    } else {
+        mp::stop_others()
+    };
+    // Nothing is printed before this: a CPU that stopped may hold the console.
     STOPPED.store(true, Ordering::Release);
+    complain_of(missing);
     // SAFETY: this CPU panicked first: nobody else writes.
     let buffer = unsafe { &mut *MESSAGE.0.get() };
     let mut out = Fixed {
@@ -180,6 +184,13 @@ pub(crate) fn vpanic(text: fmt::Arguments<'_>) -> ! {
         kdb_enter("panic", "panic");
     }
     kern_reboot(true)
+}
+
+/// Tells of CPUs that did not stop.
+fn complain_of(missing: u64) {
+    if missing != 0 {
+        printf!("timeout stopping cpus: mask {missing:#x} did not answer\n");
+    }
 }
 
 /// A panic of the CPU that has panicked already: no second dump, no debugger, only the reset.
@@ -272,10 +283,9 @@ pub(crate) fn kdb_enter(why: &'static str, text: &str) {
 #[inline(never)]
 pub(crate) fn kdb_trap(frame: &mut trapframe) {
     let stops_cpus = !STOPPED.load(Ordering::Acquire);
-    if stops_cpus {
-        mp::stop_others();
-    }
+    let missing = if stops_cpus { mp::stop_others() } else { 0 };
     kdb_active.store(true, Ordering::Release);
+    complain_of(missing);
     watchdog::suspend();
     ddb::run(frame);
     watchdog::resume();

@@ -99,7 +99,6 @@ pub(crate) fn bootstrap() {
             enter(VirtAddr(va), PhysAddr(va - KERNBASE.0), 0, access);
         }
     }
-    // The whole kernel map has its second level's tables from the start: it never grows there.
     let top = phys::top().0.next_multiple_of(PAGE_1G);
     let has_1g = cpu::cpuid(0x8000_0001).edx & 1 << 26 != 0;
     USES_1G.store(u64::from(has_1g), Ordering::Relaxed);
