@@ -1,4 +1,4 @@
-//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`.
+//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`, `lab`.
 
 #![expect(
     clippy::print_stdout,
@@ -11,6 +11,7 @@ mod corpus;
 mod demo;
 mod fuzz;
 mod house;
+mod lab;
 mod shell;
 mod test;
 mod tools;
@@ -44,6 +45,11 @@ const COMMANDS: &[Command] = &[
         "fuzz [TARGET] [--seconds N]",
         fuzz::run,
         "fuzz every entry point, 60 seconds each",
+    ),
+    (
+        "lab [ARGS...]",
+        lab::run,
+        "boot the lab kernel in QEMU; lab --help tells more",
     ),
 ];
 

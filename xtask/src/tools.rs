@@ -37,6 +37,12 @@ pub(crate) const GDB: Tool = Tool {
     package: "gdb",
     why: "opens the ELF files that we write",
 };
+/// The machine of the lab kernel.
+pub(crate) const QEMU: Tool = Tool {
+    program: "qemu-system-x86_64",
+    package: "qemu-system-x86",
+    why: "runs the lab kernel",
+};
 /// Unpacks the corpus.
 pub(crate) const ZSTD: Tool = Tool {
     program: "zstd",

@@ -34,6 +34,27 @@ impl Arch {
         }
     }
 
+    /// FreeBSD's name of the processor (`MACHINE_ARCH`), as dump headers have it: `amd64`, `aarch64`,
+    /// `i386`, `riscv64`.
+    #[must_use]
+    pub const fn machine_arch(self) -> &'static str {
+        match self {
+            Self::Amd64 => "amd64",
+            Self::Arm64 => "aarch64",
+            Self::I386 => "i386",
+            Self::Riscv64 => "riscv64",
+        }
+    }
+
+    /// `architectureversion` of its dump headers; not the minidump's version.
+    #[must_use]
+    pub const fn dump_arch_version(self) -> u32 {
+        match self {
+            Self::Amd64 | Self::I386 => 2,
+            Self::Arm64 | Self::Riscv64 => 1,
+        }
+    }
+
     /// `e_machine` of its ELF files.
     #[must_use]
     pub const fn elf_machine(self) -> u16 {

@@ -247,6 +247,83 @@ impl FileHeader {
         }
     }
 
+    /// Writes the file header of a full dump to the start of `out`: OSABI 255 (standalone), version 0,
+    /// no sections, as `sys/kern/kern_dump.c` has it. Returns its length in bytes, or `None` if `out`
+    /// is too short or an offset does not fit the class.
+    #[must_use]
+    pub fn encode_full_dump(&self, out: &mut [u8]) -> Option<usize> {
+        match self.endian {
+            Endian::Little => self.encode::<LE>([1, 255], 0, out),
+            Endian::Big => self.encode::<BE>([2, 255], 0, out),
+        }
+    }
+
+    /// Writes the file header of a core for debuggers to the start of `out`: OSABI 0, version 1, and
+    /// one section if `e_phnum` is [`PN_XNUM`]. Returns its length in bytes, or `None` if `out` is
+    /// too short or an offset does not fit the class.
+    #[must_use]
+    pub fn encode_core(&self, out: &mut [u8]) -> Option<usize> {
+        match self.endian {
+            Endian::Little => self.encode::<LE>([1, 0], 1, out),
+            Endian::Big => self.encode::<BE>([2, 0], 1, out),
+        }
+    }
+
+    fn encode<O: ByteOrder>(
+        &self,
+        [data, osabi]: [u8; 2],
+        version: u32,
+        out: &mut [u8],
+    ) -> Option<usize> {
+        let [m0, m1, m2, m3] = *ELF_MAGIC;
+        let ident = |class| {
+            [
+                m0, m1, m2, m3, class, data, 1, osabi, 0, 0, 0, 0, 0, 0, 0, 0,
+            ]
+        };
+        let e_shnum = u16::from(self.e_phnum == PN_XNUM);
+        match self.class {
+            Width::W32 => put(
+                &Elf32Ehdr::<O> {
+                    e_ident: ident(1),
+                    e_type: U16::new(self.e_type),
+                    e_machine: U16::new(self.e_machine),
+                    e_version: U32::new(version),
+                    e_entry: U32::new(0),
+                    e_phoff: U32::new(u32::try_from(self.e_phoff).ok()?),
+                    e_shoff: U32::new(u32::try_from(self.e_shoff).ok()?),
+                    e_flags: U32::new(0),
+                    e_ehsize: U16::new(52),
+                    e_phentsize: U16::new(self.e_phentsize),
+                    e_phnum: U16::new(self.e_phnum),
+                    e_shentsize: U16::new(40),
+                    e_shnum: U16::new(e_shnum),
+                    e_shstrndx: U16::new(0),
+                },
+                out,
+            ),
+            Width::W64 => put(
+                &Elf64Ehdr::<O> {
+                    e_ident: ident(2),
+                    e_type: U16::new(self.e_type),
+                    e_machine: U16::new(self.e_machine),
+                    e_version: U32::new(version),
+                    e_entry: U64::new(0),
+                    e_phoff: U64::new(self.e_phoff),
+                    e_shoff: U64::new(self.e_shoff),
+                    e_flags: U32::new(0),
+                    e_ehsize: U16::new(64),
+                    e_phentsize: U16::new(self.e_phentsize),
+                    e_phnum: U16::new(self.e_phnum),
+                    e_shentsize: U16::new(64),
+                    e_shnum: U16::new(e_shnum),
+                    e_shstrndx: U16::new(0),
+                },
+                out,
+            ),
+        }
+    }
+
     /// Bytes of a program header of this class.
     #[must_use]
     pub const fn phdr_len(&self) -> usize {
@@ -269,11 +346,16 @@ impl FileHeader {
     /// `e_phnum` is [`PN_XNUM`].
     #[must_use]
     pub fn section_info(&self, bytes: &[u8]) -> Option<u32> {
-        let offset = match self.class {
+        self.endian.u32_at(bytes, self.section_info_offset())
+    }
+
+    /// Where `sh_info` lies in a section header.
+    #[must_use]
+    pub const fn section_info_offset(&self) -> usize {
+        match self.class {
             Width::W32 => core::mem::offset_of!(Elf32Shdr<LE>, sh_info),
             Width::W64 => core::mem::offset_of!(Elf64Shdr<LE>, sh_info),
-        };
-        self.endian.u32_at(bytes, offset)
+        }
     }
 }
 
@@ -292,6 +374,48 @@ pub struct Segment {
 }
 
 impl Segment {
+    /// Writes the program header to the start of `out`. Returns its length in bytes, or `None` if
+    /// `out` is too short or a number does not fit the class.
+    #[must_use]
+    pub fn encode(&self, class: Width, endian: Endian, out: &mut [u8]) -> Option<usize> {
+        match endian {
+            Endian::Little => self.encode_in::<LE>(class, out),
+            Endian::Big => self.encode_in::<BE>(class, out),
+        }
+    }
+
+    fn encode_in<O: ByteOrder>(&self, class: Width, out: &mut [u8]) -> Option<usize> {
+        let narrow = |value: u64| u32::try_from(value).ok().map(U32::<O>::new);
+        match class {
+            Width::W32 => put(
+                &Elf32Phdr::<O> {
+                    p_type: U32::new(self.p_type),
+                    p_offset: narrow(self.p_offset)?,
+                    p_vaddr: narrow(self.p_vaddr)?,
+                    p_paddr: narrow(self.p_paddr)?,
+                    p_filesz: narrow(self.p_filesz)?,
+                    p_memsz: narrow(self.p_memsz)?,
+                    p_flags: U32::new(self.p_flags),
+                    p_align: narrow(self.p_align)?,
+                },
+                out,
+            ),
+            Width::W64 => put(
+                &Elf64Phdr::<O> {
+                    p_type: U32::new(self.p_type),
+                    p_flags: U32::new(self.p_flags),
+                    p_offset: U64::new(self.p_offset),
+                    p_vaddr: U64::new(self.p_vaddr),
+                    p_paddr: U64::new(self.p_paddr),
+                    p_filesz: U64::new(self.p_filesz),
+                    p_memsz: U64::new(self.p_memsz),
+                    p_align: U64::new(self.p_align),
+                },
+                out,
+            ),
+        }
+    }
+
     fn decode<O: ByteOrder>(bytes: &[u8], class: Width) -> Option<Self> {
         Some(match class {
             Width::W32 => {
@@ -328,5 +452,11 @@ fn view<T: FromBytes + KnownLayout + Immutable + Unaligned>(bytes: &[u8]) -> Opt
     T::ref_from_prefix(bytes).ok().map(|(view, _)| view)
 }
 
+fn put<T: IntoBytes + Immutable>(raw: &T, out: &mut [u8]) -> Option<usize> {
+    raw.write_to_prefix(out).ok().map(|()| size_of::<T>())
+}
+
+#[cfg(test)]
+mod encoded;
 #[cfg(test)]
 mod tests;

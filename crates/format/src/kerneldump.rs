@@ -12,7 +12,7 @@
 
 use thiserror::Error;
 use zerocopy::big_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of the structure in every version.
 pub const HEADER_LEN: usize = 512;
@@ -28,7 +28,7 @@ pub const MAGIC_TEXT: &[u8] = b"FreeBSD Text Dump";
 pub const MAGIC_CLEARED: &[u8] = b"Cleared Kernel Dump";
 
 /// The part that all versions share.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Common {
     magic: [u8; MAGIC_LEN],
@@ -52,7 +52,7 @@ struct V1 {
 }
 
 /// Versions 2 and 4; version 2 has a longer panic string where version 4 has its new fields.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct V4 {
     common: Common,
@@ -307,6 +307,62 @@ impl<'a> DumpHeader<'a> {
             }
         }
     }
+
+    /// The header's bytes in version 4, the only one that is written; `version` is not looked at.
+    /// Strings that do not fit are cut; a version string that is cut still ends in a newline.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_LEN] {
+        let mut header = [0; HEADER_LEN];
+        self.encode_to(&mut header);
+        header
+    }
+
+    /// As [`DumpHeader::encode`], in place: for those with little stack.
+    pub fn encode_to(&self, header: &mut [u8; HEADER_LEN]) {
+        let raw: &mut V4 = zerocopy::transmute_mut!(header);
+        let magic = match self.kind {
+            Kind::Kernel => MAGIC,
+            Kind::Text => MAGIC_TEXT,
+            Kind::Cleared => MAGIC_CLEARED,
+        };
+        put_text(&mut raw.common.magic, magic);
+        put_text(&mut raw.common.architecture, self.architecture);
+        raw.common.version = U32::new(4);
+        raw.common.architectureversion = U32::new(self.architectureversion);
+        raw.common.dumplength = U64::new(self.dumplength);
+        raw.dumptime = U64::new(self.dumptime);
+        raw.dumpkeysize = U32::new(self.dumpkeysize);
+        raw.blocksize = U32::new(self.blocksize);
+        put_text(&mut raw.hostname, self.hostname);
+        put_text(&mut raw.versionstring, self.versionstring);
+        if self.versionstring.len() >= raw.versionstring.len()
+            && let [.., last, _] = &mut raw.versionstring
+        {
+            *last = b'\n';
+        }
+        put_text(&mut raw.panicstring, self.panicstring);
+        raw.compression = match self.compression {
+            Compression::None => 0,
+            Compression::Gzip => 1,
+            Compression::Zstd => 2,
+            Compression::Unknown(raw) => raw,
+        };
+        raw.dumpextent = U64::new(self.dumpextent);
+        raw.unused = [0; 4];
+        raw.parity = U32::new(0);
+        let sum = parity(header);
+        let raw: &mut V4 = zerocopy::transmute_mut!(header);
+        raw.parity = U32::new(sum);
+    }
+}
+
+/// Writes as much of `text` as fits to a field, and NULs behind it.
+fn put_text(field: &mut [u8], text: &[u8]) {
+    field.fill(0);
+    let room = field.len().saturating_sub(1);
+    for (to, from) in field.iter_mut().take(room).zip(text) {
+        *to = *from;
+    }
 }
 
 const fn compression(raw: u8) -> Compression {
@@ -331,5 +387,7 @@ fn text(field: &[u8]) -> &[u8] {
     field.split(|byte| *byte == 0).next().unwrap_or_default()
 }
 
+#[cfg(test)]
+mod encoded;
 #[cfg(test)]
 mod tests;

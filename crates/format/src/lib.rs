@@ -13,7 +13,8 @@
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
-//! - [`prstatus`]: the note with a thread's registers in such a core.
+//! - [`prstatus`]: the note with a thread's registers in such a core;
+//! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
 //!
 //! Naming: on-disk structures and their fields keep FreeBSD's names, so that a kernel developer
 //! can search for them; everything of our own has a plain English name.
@@ -26,12 +27,17 @@ extern crate std;
 pub mod addr;
 pub mod arch;
 pub mod bitmap;
+pub mod checksum;
 pub mod dump_avail;
 pub mod elf;
 pub mod endian;
+pub mod extension;
 pub mod header;
+pub mod identity;
 pub mod kerneldump;
 pub mod layout;
 pub mod msgbuf;
+mod numbered;
 pub mod paging;
 pub mod prstatus;
+pub mod registers;

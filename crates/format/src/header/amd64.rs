@@ -3,15 +3,15 @@
 //! Little-endian. All versions agree up to byte 63; version 3 (r365978, 2020) adds
 //! `dumpavailsize`. Version 1 calls `pmapsize` `ptesize`: it counts 4 KiB entries there.
 
-use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, read};
+use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// On disk; trailing bytes of the header page are zero.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Minidumphdr {
     magic: [u8; MAGIC_LEN],
@@ -54,4 +54,27 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
         }),
         pae: false,
     })
+}
+
+pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
+    if direct_map.phys != PhysAddr(0) {
+        return Err(HeaderError::Unwritable(
+            "a direct map that does not start at physical 0",
+        ));
+    }
+    let raw = Minidumphdr {
+        magic: magic_field(header.arch),
+        version: U32::new(header.version),
+        msgbufsize: U32::new(header.msgbufsize),
+        bitmapsize: U32::new(header.bitmapsize),
+        pmapsize: U32::new(header.pmapsize),
+        kernbase: U64::new(header.kernbase.0),
+        dmapbase: U64::new(direct_map.base.0),
+        dmapend: U64::new(direct_map.end.0),
+        dumpavailsize: U32::new(header.dumpavailsize.unwrap_or(0)),
+    };
+    write(&raw, page)
 }

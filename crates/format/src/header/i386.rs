@@ -3,15 +3,15 @@
 //! Little-endian, 32-bit addresses, no direct map. Any non-zero `paemode` counts as PAE, as in
 //! FreeBSD's reader.
 
-use super::{Header, HeaderError, MAGIC_LEN, check_version, read};
+use super::{Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
 use crate::addr::{PageSize, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
 use zerocopy::little_endian::U32;
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// On disk.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Minidumphdr {
     magic: [u8; MAGIC_LEN],
@@ -48,4 +48,20 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
         direct_map: None,
         pae: raw.paemode.get() != 0,
     })
+}
+
+pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+    let kernbase = u32::try_from(header.kernbase.0)
+        .map_err(|_| HeaderError::Unwritable("a kernel map above 4 GiB"))?;
+    let raw = Minidumphdr {
+        magic: magic_field(header.arch),
+        version: U32::new(header.version),
+        msgbufsize: U32::new(header.msgbufsize),
+        bitmapsize: U32::new(header.bitmapsize),
+        ptesize: U32::new(header.pmapsize),
+        kernbase: U32::new(kernbase),
+        paemode: U32::new(u32::from(header.pae)),
+        dumpavailsize: U32::new(header.dumpavailsize.unwrap_or(0)),
+    };
+    write(&raw, page)
 }

@@ -150,6 +150,9 @@ pub enum HeaderError {
     /// arm64 with a page size that FreeBSD has not defined.
     #[error("unsupported page size: the page-size flags are {0}")]
     PageSize(u32),
+    /// A header to be written says what its architecture and version cannot.
+    #[error("this minidump version cannot express {0}")]
+    Unwritable(&'static str),
 }
 
 /// The newest minidump version of an architecture.
@@ -158,6 +161,15 @@ pub const fn newest_version(arch: Arch) -> u32 {
     match arch {
         Arch::Amd64 | Arch::Arm64 => 3,
         Arch::I386 | Arch::Riscv64 => 2,
+    }
+}
+
+/// Whether minidumps of this version number their pages by `dump_avail`.
+#[must_use]
+pub const fn has_dump_avail(arch: Arch, version: u32) -> bool {
+    match arch {
+        Arch::Amd64 => version >= 3,
+        Arch::Arm64 | Arch::I386 | Arch::Riscv64 => version >= 2,
     }
 }
 
@@ -188,6 +200,25 @@ impl Header {
             Arch::Riscv64 => riscv64::decode(bytes),
         }?;
         Ok(header)
+    }
+
+    /// Writes the header to the start of `page` and clears the rest of it.
+    ///
+    /// # Errors
+    /// Returns an error if the version is unknown, if the header says what its architecture and
+    /// version cannot express, or if `page` is too short.
+    pub fn encode(&self, page: &mut [u8]) -> Result<(), HeaderError> {
+        check_version(self.arch, self.version)?;
+        if self.dumpavailsize.is_some() != has_dump_avail(self.arch, self.version) {
+            return Err(HeaderError::Unwritable("dump_avail being there or not"));
+        }
+        page.fill(0);
+        match self.arch {
+            Arch::Amd64 => amd64::encode(self, page),
+            Arch::Arm64 => arm64::encode(self, page),
+            Arch::I386 => i386::encode(self, page),
+            Arch::Riscv64 => riscv64::encode(self, page),
+        }
     }
 
     /// The order of bits in the bitmap: little-endian for every kernel read here.
@@ -271,5 +302,29 @@ where
         })
 }
 
+/// The magic of an architecture, padded with NULs.
+fn magic_field(arch: Arch) -> [u8; MAGIC_LEN] {
+    let mut field = [0; MAGIC_LEN];
+    for (to, from) in field.iter_mut().zip(magic(arch).as_bytes()) {
+        *to = *from;
+    }
+    field
+}
+
+/// Writes a structure to the start of `page`.
+fn write<T>(raw: &T, page: &mut [u8]) -> Result<(), HeaderError>
+where
+    T: zerocopy::IntoBytes + zerocopy::Immutable,
+{
+    let have = page.len();
+    raw.write_to_prefix(page)
+        .map_err(|_| HeaderError::Truncated {
+            have,
+            need: size_of::<T>(),
+        })
+}
+
+#[cfg(test)]
+mod encoded;
 #[cfg(test)]
 mod tests;

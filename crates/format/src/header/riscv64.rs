@@ -2,15 +2,15 @@
 //!
 //! Little-endian; version 2 adds `dumpavailsize`.
 
-use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, read};
+use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
 use zerocopy::little_endian::{U32, U64};
-use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// On disk.
-#[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Minidumphdr {
     magic: [u8; MAGIC_LEN],
@@ -52,4 +52,23 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
         }),
         pae: false,
     })
+}
+
+pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+    let direct_map = header
+        .direct_map
+        .ok_or(HeaderError::Unwritable("no direct map"))?;
+    let raw = Minidumphdr {
+        magic: magic_field(header.arch),
+        version: U32::new(header.version),
+        msgbufsize: U32::new(header.msgbufsize),
+        bitmapsize: U32::new(header.bitmapsize),
+        pmapsize: U32::new(header.pmapsize),
+        kernbase: U64::new(header.kernbase.0),
+        dmapphys: U64::new(direct_map.phys.0),
+        dmapbase: U64::new(direct_map.base.0),
+        dmapend: U64::new(direct_map.end.0),
+        dumpavailsize: U32::new(header.dumpavailsize.unwrap_or(0)),
+    };
+    write(&raw, page)
 }

@@ -14,6 +14,8 @@ const PG_RW: u64 = 1 << 1;
 /// Large page in a PDE or PDPE; the same bit is PAT in a PTE.
 const PG_PS: u64 = 1 << 7;
 const PG_NX: u64 = 1 << 63;
+/// Flags of a fabricated PTE: valid, writable, accessed, modified.
+const PG_FABRICATED: u64 = 0x63;
 const PG_FRAME: u64 = 0x000f_ffff_ffff_f000;
 
 impl Paging for Amd64 {
@@ -46,5 +48,14 @@ impl Paging for Amd64 {
                 execute: raw & PG_NX == 0,
             },
         })
+    }
+
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        let step = k << Self::shift(level);
+        if level > 0 {
+            return raw.wrapping_add(step);
+        }
+        (raw & PG_FRAME & (u64::MAX << Self::shift(from))) | step | PG_FABRICATED
     }
 }

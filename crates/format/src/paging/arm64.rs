@@ -49,6 +49,14 @@ fn decode(level: u32, raw: u64, size_shift: u32, page_shift: u32, highest_block:
     })
 }
 
+/// Attributes of a fabricated descriptor: accessed, inner shareable, a page.
+const FABRICATED: u64 = 0x703;
+
+/// A made-up level 3 descriptor: the block's attributes are lost.
+fn fabricate(raw: u64, size_shift: u32, step: u64) -> u64 {
+    (raw & OUTPUT_ADDRESS & (u64::MAX << size_shift)) | step | FABRICATED
+}
+
 impl Paging for Arm64Granule4K {
     const ENTRY: Width = Width::W64;
     const PAGE_SHIFT: u32 = 12;
@@ -58,6 +66,11 @@ impl Paging for Arm64Granule4K {
     #[inline]
     fn decode(level: u32, raw: u64) -> Entry {
         decode(level, raw, Self::shift(level), Self::PAGE_SHIFT, 2)
+    }
+
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        fabricate(raw, Self::shift(from), k << Self::shift(level))
     }
 }
 
@@ -70,5 +83,10 @@ impl Paging for Arm64Granule16K {
     #[inline]
     fn decode(level: u32, raw: u64) -> Entry {
         decode(level, raw, Self::shift(level), Self::PAGE_SHIFT, 1)
+    }
+
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        fabricate(raw, Self::shift(from), k << Self::shift(level))
     }
 }

@@ -18,6 +18,8 @@ const PG_RW: u64 = 1 << 1;
 /// Large page in a directory entry; PAT in a PTE.
 const PG_PS: u64 = 1 << 7;
 const PG_NX: u64 = 1 << 63;
+/// Flags of a fabricated PTE: valid, writable, accessed, modified.
+const PG_FABRICATED: u64 = 0x63;
 const FRAME: u64 = 0xffff_f000;
 const PAE_FRAME: u64 = 0x000f_ffff_ffff_f000;
 
@@ -45,6 +47,12 @@ impl Paging for I386 {
             },
         })
     }
+
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        let frame = raw & FRAME & (u64::MAX << Self::shift(from));
+        frame | k << Self::shift(level) | PG_FABRICATED
+    }
 }
 
 impl Paging for I386Pae {
@@ -71,5 +79,11 @@ impl Paging for I386Pae {
                 execute: raw & PG_NX == 0,
             },
         })
+    }
+
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        let frame = raw & PAE_FRAME & (u64::MAX << Self::shift(from));
+        frame | k << Self::shift(level) | PG_FABRICATED
     }
 }

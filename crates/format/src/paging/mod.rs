@@ -38,7 +38,7 @@ pub use amd64::Amd64;
 pub use arm64::{Arm64Granule4K, Arm64Granule16K};
 pub use i386::{I386, I386Pae};
 pub use riscv64::Riscv64;
-pub use visit::{Budget, Visitor, visit};
+pub use visit::{Budget, Visitor, visit, visit_range};
 
 use crate::addr::{PhysAddr, VirtAddr};
 use crate::endian::Width;
@@ -114,6 +114,12 @@ pub trait Paging {
 
     /// The meaning of entry `raw` of a table at `level`.
     fn decode(level: u32, raw: u64) -> Entry;
+
+    /// Entry number `k` of the table at `level` that would map what the leaf `raw` of the higher
+    /// level `from` maps, as FreeBSD's minidumps have it: those that store the lowest level make up
+    /// page-table entries with fixed flags, those of a higher level keep the leaf's.
+    #[must_use]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64;
 
     /// log2 of the bytes that an entry at `level` covers.
     #[must_use]
@@ -352,5 +358,64 @@ pub fn lookup_with<P: Paging, T: Tables>(
     }
 }
 
+/// The part of the tables that is one table's worth of entries at some level.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Covering {
+    /// Nothing is mapped there.
+    Absent,
+    /// The table.
+    Table(PhysAddr),
+    /// There is no table: a larger page maps all of it.
+    Leaf {
+        /// Level of its entry.
+        level: u32,
+        /// The entry as it stands in memory.
+        raw: u64,
+    },
+}
+
+/// Finds the table whose entries have `level` and cover `va`; `va` is the first address that such a
+/// table can cover.
+///
+/// # Errors
+/// Returns an error if the tables do not cover the address, or if a table on the way cannot be read.
+pub fn table_for<P: Paging, T: Tables>(
+    radix: &Radix,
+    tables: &T,
+    va: VirtAddr,
+    level: u32,
+) -> Result<Covering, WalkError<T::Error>> {
+    let offset = radix.offset_of(va).ok_or(WalkError::Outside)?;
+    let mut at = radix.level;
+    let mut table = radix.top;
+    let mut index = offset >> P::shift(at);
+    if index >= radix.entries || at <= level {
+        return Err(WalkError::Outside);
+    }
+    loop {
+        let raw = tables
+            .entry(table, index, P::ENTRY)
+            .map_err(|source| WalkError::Table {
+                level: at,
+                table,
+                source,
+            })?;
+        match P::decode(at, raw) {
+            Entry::Absent => return Ok(Covering::Absent),
+            Entry::Leaf(_) => return Ok(Covering::Leaf { level: at, raw }),
+            Entry::Table(next) => {
+                at -= 1;
+                if at == level {
+                    return Ok(Covering::Table(next));
+                }
+                table = TableRef::At(next);
+                index = (offset >> P::shift(at)) & ((1 << P::INDEX_BITS) - 1);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod fabricated;
 #[cfg(test)]
 mod tests;

@@ -46,4 +46,11 @@ impl Paging for Riscv64 {
             },
         })
     }
+
+    /// All flags are kept; the low bits of a large page's number are zero.
+    #[inline]
+    fn fabricate(from: u32, raw: u64, level: u32, k: u64) -> u64 {
+        let inside = !(u64::MAX << (Self::shift(from) - Self::PAGE_SHIFT)) << 10;
+        (raw & !inside) | (k << (Self::shift(level) - Self::PAGE_SHIFT) << 10)
+    }
 }

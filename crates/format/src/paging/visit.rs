@@ -41,16 +41,49 @@ pub fn visit<P: Paging, T: Tables>(
     budget: &mut Budget,
     visitor: &mut impl Visitor<T::Error>,
 ) -> ControlFlow<()> {
+    visit_offsets::<P, T>(radix, tables, (0, u64::MAX), buf, budget, visitor)
+}
+
+/// As [`visit`], but only what maps addresses from `first` to `last`, both included; of a page that
+/// reaches beyond, the whole page. Nothing is visited if the tables cannot cover both addresses.
+pub fn visit_range<P: Paging, T: Tables>(
+    radix: &Radix,
+    tables: &T,
+    (first, last): (VirtAddr, VirtAddr),
+    buf: &mut [u8],
+    budget: &mut Budget,
+    visitor: &mut impl Visitor<T::Error>,
+) -> ControlFlow<()> {
+    match (radix.offset_of(first), radix.offset_of(last)) {
+        (Some(low), Some(high)) => {
+            visit_offsets::<P, T>(radix, tables, (low, high), buf, budget, visitor)
+        }
+        _ => ControlFlow::Continue(()),
+    }
+}
+
+/// Visits the mappings whose distance from the radix's first address lies within `bounds`.
+fn visit_offsets<P: Paging, T: Tables>(
+    radix: &Radix,
+    tables: &T,
+    bounds: (u64, u64),
+    buf: &mut [u8],
+    budget: &mut Budget,
+    visitor: &mut impl Visitor<T::Error>,
+) -> ControlFlow<()> {
     let per_chunk = 1u64 << P::INDEX_BITS;
-    let mut first = 0;
-    while first < radix.entries && radix.va_at(first << P::shift(radix.level)).is_some() {
-        let count = per_chunk.min(radix.entries - first);
+    let shift = P::shift(radix.level);
+    let mut first = bounds.0 >> shift;
+    let end = radix.entries.min((bounds.1 >> shift) + 1);
+    while first < end && radix.va_at(first << shift).is_some() {
+        let count = per_chunk.min(end - first);
         let chunk = Chunk {
             table: radix.top,
             first,
             count,
             level: radix.level,
             offset: 0,
+            bounds,
         };
         descend::<P, T>(radix, tables, chunk, buf, budget, visitor)?;
         first += count;
@@ -67,6 +100,27 @@ struct Chunk {
     level: u32,
     /// Distance of the table's entry 0 from the radix's first address.
     offset: u64,
+    /// The first and last distance that is wanted.
+    bounds: (u64, u64),
+}
+
+impl Chunk {
+    /// All of the next lower table at `offset`, as far as it is wanted.
+    fn below<P: Paging>(&self, table: PhysAddr, offset: u64) -> Self {
+        let level = self.level.saturating_sub(1);
+        let shift = P::shift(level);
+        let last_of_table = (1u64 << P::INDEX_BITS) - 1;
+        let first = self.bounds.0.saturating_sub(offset) >> shift;
+        let last = (self.bounds.1.saturating_sub(offset) >> shift).min(last_of_table);
+        Self {
+            table: TableRef::At(table),
+            first,
+            count: (last + 1).saturating_sub(first),
+            level,
+            offset,
+            bounds: self.bounds,
+        }
+    }
 }
 
 /// Visits a run of entries, and the tables below. The recursion is as deep as the levels.
@@ -84,6 +138,7 @@ fn descend<P: Paging, T: Tables>(
         count,
         level,
         offset,
+        ..
     } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
@@ -119,16 +174,9 @@ fn descend<P: Paging, T: Tables>(
                     return ControlFlow::Break(());
                 }
                 budget.table_loads -= 1;
-                let below_level = level - 1;
-                visitor.table(next, below_level)?;
-                let chunk = Chunk {
-                    table: TableRef::At(next),
-                    first: 0,
-                    count: 1 << P::INDEX_BITS,
-                    level: below_level,
-                    offset,
-                };
-                descend::<P, T>(radix, tables, chunk, below, budget, visitor)?;
+                visitor.table(next, level - 1)?;
+                let next = chunk.below::<P>(next, offset);
+                descend::<P, T>(radix, tables, next, below, budget, visitor)?;
             }
         }
     }

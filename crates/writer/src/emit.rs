@@ -1,0 +1,285 @@
+//! Emission of a minidump: header, message buffer, RAM ranges, bitmap, page tables, pages.
+
+use crate::arch::KernelPaging;
+use crate::bits;
+use crate::damage::DamageList;
+use crate::error::{DumpError, PlanError};
+use crate::latch::Stage;
+use crate::machine::{Kernel, Machine};
+use crate::map::DumpMap;
+use crate::plan::MiniPlan;
+use crate::select::{MachineTables, TableFault};
+use crate::sink::Sink;
+use crate::stream::Stream;
+use vmcore_format::addr::{PageSize, Pfn, PhysAddr, VirtAddr};
+use vmcore_format::endian::Width;
+use vmcore_format::extension::{DamageKind, section_number};
+use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_OFFSET};
+use vmcore_format::layout::Section;
+use vmcore_format::paging::{Covering, Paging, TableRef, WalkError, table_for};
+
+/// Puts in a minidump up to its last page. The caller has planned it and begun the sink.
+#[inline(never)]
+pub(crate) fn minidump<'w, M: Machine, S: Sink>(
+    stream: &mut Stream<'w, M, S>,
+    map: &DumpMap<'_>,
+    plan: &MiniPlan,
+    identity: &[u8; IDENTITY_LEN],
+    private: &[u64],
+    sums: &'w mut [u64],
+    damage: &mut DamageList,
+) -> Result<(), DumpError> {
+    let end = |section| plan.layout.section(section).end().0;
+    stream.start(Stage::Header);
+    header(stream, plan, identity)?;
+    stream.end_section(section_number(Section::Header), end(Section::Header))?;
+    stream.start(Stage::MessageBuffer);
+    message_buffer(stream, map, damage)?;
+    stream.end_section(
+        section_number(Section::MessageBuffer),
+        end(Section::MessageBuffer),
+    )?;
+    if plan.header.dumpavailsize.is_some() {
+        stream.start(Stage::DumpAvail);
+        for range in map.ranges() {
+            stream.put(&range.start.0.to_le_bytes())?;
+            stream.put(&range.end.0.to_le_bytes())?;
+        }
+        stream.put_zeros_to(end(Section::DumpAvail))?;
+        stream.end_section(section_number(Section::DumpAvail), end(Section::DumpAvail))?;
+    }
+    stream.start(Stage::Bitmap);
+    bitmap(stream, map, plan, private)?;
+    stream.put_zeros_to(end(Section::Bitmap))?;
+    stream.end_section(section_number(Section::Bitmap), end(Section::Bitmap))?;
+    stream.start(Stage::PageTables);
+    page_tables(stream, map, plan, damage)?;
+    stream.end_section(
+        section_number(Section::PageTables),
+        end(Section::PageTables),
+    )?;
+    stream.start(Stage::Pages);
+    stream.sum_runs(sums, plan.extension.run_bytes);
+    pages(stream, map, private, damage)?;
+    stream.expect(plan.extension.offset.0)
+}
+
+/// The header page: the header, and the identity block behind it.
+fn header<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    plan: &MiniPlan,
+    identity: &[u8; IDENTITY_LEN],
+) -> Result<(), DumpError> {
+    let page = page_bytes(M::Paging::PAGE_SIZE);
+    let room = stream.room()?.get_mut(..page).unwrap_or_default();
+    plan.header.encode(room).map_err(|_| PlanError::Header)?;
+    let at = usize::try_from(IDENTITY_OFFSET).unwrap_or(usize::MAX);
+    for (to, from) in room.iter_mut().skip(at).zip(identity) {
+        *to = *from;
+    }
+    stream.commit(page)
+}
+
+/// The message buffer and what follows it up to the end of its last page.
+fn message_buffer<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    map: &DumpMap<'_>,
+    damage: &mut DamageList,
+) -> Result<(), DumpError> {
+    let page_size = M::Paging::PAGE_SIZE;
+    let page = page_bytes(page_size);
+    let machine = stream.machine;
+    let buffer = machine.message_buffer();
+    let numbering = map.numbering();
+    let is_ram = |pa: PhysAddr| numbering.bit_of(page_size.pfn(pa)).is_some();
+    let pages = page_size.pages(u64::from(buffer.len_bytes));
+    for index in 0..pages {
+        let to = stream.room()?.get_mut(..page).unwrap_or_default();
+        // A ring that does not start on a page boundary has a part of each stored page on two pages.
+        let start = buffer.start.checked_add(index * page_size.bytes());
+        let inside = start.map_or(0, |start| page_size.offset_in_page(start.0));
+        let first_len = usize::try_from(page_size.bytes() - inside).unwrap_or(page);
+        let (first, second) = to.split_at_mut_checked(first_len).unwrap_or_default();
+        let mut copy = |from: Option<PhysAddr>, to: &mut [u8]| {
+            let readable = from.is_some_and(|from| {
+                to.is_empty() || (is_ram(from) && machine.copy(from, to).is_ok())
+            });
+            if !readable {
+                to.fill(0);
+                let pa = from.unwrap_or(PhysAddr(u64::MAX));
+                damage.add_page(DamageKind::MessageBuffer, pa, page_size);
+            }
+        };
+        copy(start, first);
+        copy(
+            start.and_then(|start| start.checked_add(first_len as u64)),
+            second,
+        );
+        stream.commit(page)?;
+    }
+    Ok(())
+}
+
+/// The bitmap, over the RAM ranges or from physical page 0 on.
+fn bitmap<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    map: &DumpMap<'_>,
+    plan: &MiniPlan,
+    private: &[u64],
+) -> Result<(), DumpError> {
+    let numbering = map.numbering();
+    if plan.header.dumpavailsize.is_some() {
+        let words = usize::try_from(numbering.total_pages().div_ceil(64)).unwrap_or(usize::MAX);
+        for word in private.iter().take(words) {
+            stream.put(&word.to_le_bytes())?;
+        }
+        return Ok(());
+    }
+    let pages = numbering.ranges().last().map_or(0, |range| range.end.0);
+    for index in 0..pages.div_ceil(64) {
+        stream.put(&bits::linear_word(private, &numbering, index).to_le_bytes())?;
+    }
+    Ok(())
+}
+
+/// The page-table section: for each slot of the kernel map the table itself, entries made up for a
+/// larger page, or zeros.
+fn page_tables<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    map: &DumpMap<'_>,
+    plan: &MiniPlan,
+    damage: &mut DamageList,
+) -> Result<(), DumpError> {
+    let page = page_bytes(M::Paging::PAGE_SIZE);
+    let machine = stream.machine;
+    let kernel = machine.kernel();
+    for slot in 0..plan.slots {
+        let to = stream.room()?.get_mut(..page).unwrap_or_default();
+        // Slots lie below the end of the kernel map: no overflow.
+        let va = VirtAddr(kernel.kernbase.0 + slot * plan.slot_bytes);
+        if let Err((pa, level, fault)) = table_page(machine, map, &kernel, va, plan, to) {
+            to.fill(0);
+            damage.add_table(fault.damage_kind(), level, va, pa);
+        }
+        stream.commit(page)?;
+    }
+    Ok(())
+}
+
+/// One page of the section. Fails with the table that could not be read, and its level.
+fn table_page<M: Machine>(
+    machine: &M,
+    map: &DumpMap<'_>,
+    kernel: &Kernel,
+    va: VirtAddr,
+    plan: &MiniPlan,
+    to: &mut [u8],
+) -> Result<(), (PhysAddr, u32, TableFault)> {
+    let section_level = plan.section_level;
+    let tables = MachineTables {
+        machine,
+        numbering: map.numbering(),
+    };
+    match table_for::<M::Paging, _>(&kernel.radix, &tables, va, section_level) {
+        Ok(Covering::Table(pa)) => {
+            let fault = |fault| (pa, section_level, fault);
+            map.numbering()
+                .bit_of(M::Paging::PAGE_SIZE.pfn(pa))
+                .ok_or(fault(TableFault::NotRam))?;
+            machine
+                .copy(pa, to)
+                .map_err(|_| fault(TableFault::Unreadable))
+        }
+        Ok(Covering::Leaf { level, raw }) => {
+            let inside = va.0 & !(u64::MAX << M::Paging::shift(level));
+            let first = inside >> M::Paging::shift(section_level);
+            let entry = |k: u64| M::Paging::fabricate(level, raw, section_level, k);
+            fill_entries(M::Paging::ENTRY, to, first, entry);
+            Ok(())
+        }
+        Err(WalkError::Table {
+            level,
+            table: TableRef::At(pa),
+            source,
+        }) => Err((pa, level, source)),
+        Ok(Covering::Absent) | Err(_) => {
+            to.fill(0);
+            Ok(())
+        }
+    }
+}
+
+/// Fills a table with made-up entries, the first of which is number `first` of its large page.
+fn fill_entries(width: Width, table: &mut [u8], first: u64, entry: impl Fn(u64) -> u64) {
+    match width {
+        Width::W32 => {
+            for (k, to) in (first..).zip(table.as_chunks_mut::<4>().0) {
+                let [a, b, c, d, ..] = entry(k).to_le_bytes();
+                *to = [a, b, c, d];
+            }
+        }
+        Width::W64 => {
+            for (k, to) in (first..).zip(table.as_chunks_mut::<8>().0) {
+                *to = entry(k).to_le_bytes();
+            }
+        }
+    }
+}
+
+/// The pages of the private map, in the order of their bits.
+fn pages<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    map: &DumpMap<'_>,
+    private: &[u64],
+    damage: &mut DamageList,
+) -> Result<(), DumpError> {
+    let numbering = map.numbering();
+    for range in numbering.ranges() {
+        let end = range.first_bit + range.len_pages();
+        let mut from = range.first_bit;
+        while let Some((first, count)) = bits::next_run(private, from, end) {
+            let pfn = Pfn(range.first.0 + (first - range.first_bit));
+            run(stream, pfn, count, damage)?;
+            from = first + count;
+        }
+    }
+    Ok(())
+}
+
+/// `count` pages in a row. A page that cannot be read is all zeros, and is recorded.
+pub(crate) fn run<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    first: Pfn,
+    count: u64,
+    damage: &mut DamageList,
+) -> Result<(), DumpError> {
+    let page_size = M::Paging::PAGE_SIZE;
+    let page = page_bytes(page_size);
+    let machine = stream.machine;
+    let mut pfn = first;
+    let mut left = count;
+    while left > 0 {
+        let room = stream.room()?;
+        let fit = (room.len() as u64) >> page_size.shift();
+        let pages = fit.min(left).max(1);
+        let len = usize::try_from(pages).unwrap_or(1).saturating_mul(page);
+        let to = room.get_mut(..len).unwrap_or_default();
+        if machine.copy(page_size.base(pfn), to).is_err() {
+            for (index, to) in (0..).zip(to.chunks_exact_mut(page.max(1))) {
+                let pa = page_size.base(Pfn(pfn.0 + index));
+                if machine.copy(pa, to).is_err() {
+                    to.fill(0);
+                    damage.add_page(DamageKind::PageUnreadable, pa, page_size);
+                }
+            }
+        }
+        stream.commit(len)?;
+        pfn = Pfn(pfn.0 + pages);
+        left -= pages;
+    }
+    Ok(())
+}
+
+fn page_bytes(page_size: PageSize) -> usize {
+    usize::try_from(page_size.bytes()).unwrap_or(usize::MAX)
+}

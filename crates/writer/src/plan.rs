@@ -1,0 +1,244 @@
+//! The plan: every size of the dump, before its first byte is written.
+
+use crate::arch::{KernelPaging, MinidumpFormat};
+use crate::damage;
+use crate::error::PlanError;
+use crate::machine::{Kernel, Machine};
+use crate::map::DumpMap;
+use vmcore_format::addr::{FileOffset, PageSize};
+use vmcore_format::endian::Endian;
+use vmcore_format::extension::{
+    CPU_HEAD_LEN, CPUS_HEAD_LEN, DAMAGE_ENTRY_LEN, DAMAGE_HEAD_LEN, LOCATOR_LEN, PAGES_HEAD_LEN,
+    RecordHeader, RecordKind, SECTION_ENTRY_LEN,
+};
+use vmcore_format::header::{Header, has_dump_avail};
+use vmcore_format::identity::IDENTITY_LEN;
+use vmcore_format::layout::{Layout, Section};
+use vmcore_format::paging::Paging;
+use vmcore_format::registers;
+
+/// A minidump's sizes.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct MiniPlan {
+    pub(crate) header: Header,
+    pub(crate) layout: Layout,
+    /// Level of the entries in the page-table section.
+    pub(crate) section_level: u32,
+    /// Bytes of the kernel map that a page of the page-table section covers.
+    pub(crate) slot_bytes: u64,
+    /// Pages of the page-table section.
+    pub(crate) slots: u64,
+    pub(crate) extension: ExtensionPlan,
+}
+
+/// The extension's sizes, and those of the pages that it sums.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ExtensionPlan {
+    /// Where the pages start in the dump.
+    pub(crate) pages: FileOffset,
+    /// Where they end, and the extension starts.
+    pub(crate) offset: FileOffset,
+    /// Bytes that each checksum covers.
+    pub(crate) run_bytes: u64,
+    /// Checksums.
+    pub(crate) runs: u64,
+    /// Sections in front of the pages.
+    pub(crate) sections: u64,
+    /// CPUs.
+    pub(crate) cpus: u32,
+    /// Registers of each.
+    pub(crate) registers: u32,
+    /// Bytes of the records.
+    pub(crate) records_bytes: u64,
+    /// Where the dump ends: the records and the locator, rounded up to pages.
+    pub(crate) end: FileOffset,
+}
+
+/// Payload bytes of each record, in their order.
+pub(crate) struct RecordSizes {
+    pub(crate) sections: u64,
+    pub(crate) pages: u64,
+    pub(crate) cpus: u64,
+    pub(crate) damage: u64,
+}
+
+impl ExtensionPlan {
+    /// The extension of a dump with `len_bytes` of pages from `pages` on.
+    pub(crate) fn new<M: Machine>(
+        machine: &M,
+        pages: FileOffset,
+        len_bytes: u64,
+        sections: u64,
+        slots: usize,
+    ) -> Result<Self, PlanError> {
+        let too_large = PlanError::TooLarge("dump");
+        let page_size = M::Paging::PAGE_SIZE;
+        let offset = pages.checked_add(len_bytes).ok_or(too_large)?;
+        let slots = (slots as u64).max(1);
+        // The smallest power of two of pages with which the checksums suffice.
+        let per_run = page_size.pages(len_bytes).div_ceil(slots).max(1);
+        let per_run = per_run.checked_next_power_of_two().ok_or(too_large)?;
+        let run_bytes = per_run.checked_mul(page_size.bytes()).ok_or(too_large)?;
+        let names = registers::names(<M::Paging as KernelPaging>::ARCH);
+        let mut plan = Self {
+            pages,
+            offset,
+            run_bytes,
+            runs: len_bytes.div_ceil(run_bytes),
+            sections,
+            cpus: machine.cpus(),
+            registers: u32::try_from(names.len()).map_err(|_| too_large)?,
+            records_bytes: 0,
+            end: offset,
+        };
+        let sizes = plan.record_sizes().ok_or(too_large)?;
+        let identity = IDENTITY_LEN as u64;
+        let mut records_bytes = 0u64;
+        for size in [
+            identity,
+            sizes.sections,
+            sizes.pages,
+            sizes.cpus,
+            sizes.damage,
+        ] {
+            let record = RecordHeader::new(RecordKind::Identity, size).record_bytes();
+            records_bytes = record
+                .and_then(|len| records_bytes.checked_add(len))
+                .ok_or(too_large)?;
+        }
+        plan.records_bytes = records_bytes;
+        let len = records_bytes.checked_add(LOCATOR_LEN as u64);
+        let len = len
+            .and_then(|len| page_size.round_up(len))
+            .ok_or(too_large)?;
+        plan.end = offset.checked_add(len).ok_or(too_large)?;
+        Ok(plan)
+    }
+
+    pub(crate) fn record_sizes(&self) -> Option<RecordSizes> {
+        let cpu = (CPU_HEAD_LEN as u64).checked_add(u64::from(self.registers) * 8)?;
+        Some(RecordSizes {
+            sections: self.sections.checked_mul(SECTION_ENTRY_LEN as u64)?,
+            pages: self
+                .runs
+                .checked_mul(8)?
+                .checked_add(PAGES_HEAD_LEN as u64)?,
+            cpus: cpu
+                .checked_mul(u64::from(self.cpus))?
+                .checked_add(CPUS_HEAD_LEN as u64)?,
+            damage: (DAMAGE_HEAD_LEN + damage::CAPACITY * DAMAGE_ENTRY_LEN) as u64,
+        })
+    }
+
+    /// Bytes of all pages.
+    pub(crate) const fn len_bytes(&self) -> u64 {
+        self.offset.0.saturating_sub(self.pages.0)
+    }
+}
+
+/// The format that the settings ask for.
+pub(crate) fn format<P: KernelPaging>(version: Option<u32>) -> Result<MinidumpFormat, PlanError> {
+    let wanted = |format: &&MinidumpFormat| version.is_none_or(|version| version == format.version);
+    P::FORMATS
+        .iter()
+        .find(wanted)
+        .copied()
+        .ok_or(PlanError::Version(version.unwrap_or(0)))
+}
+
+/// Plans a minidump with `set_bits` pages.
+#[inline(never)]
+pub(crate) fn minidump<M: Machine>(
+    machine: &M,
+    map: &DumpMap<'_>,
+    format: MinidumpFormat,
+    set_bits: u64,
+    sums: usize,
+) -> Result<MiniPlan, PlanError> {
+    let arch = <M::Paging as KernelPaging>::ARCH;
+    let page_size = M::Paging::PAGE_SIZE;
+    let kernel = machine.kernel();
+    let dump_avail = has_dump_avail(arch, format.version);
+    let slot_bytes = 1u64 << M::Paging::shift(format.section_level + 1);
+    let slots = slots(&kernel, slot_bytes)?;
+    let section_bytes = slots
+        .checked_mul(page_size.bytes())
+        .ok_or(PlanError::TooLarge("kernel map"))?;
+    let dumpavailsize = dump_avail
+        .then(|| dump_avail_bytes(map, page_size))
+        .transpose()?;
+    let header = Header {
+        arch,
+        version: format.version,
+        endian: Endian::Little,
+        page_size,
+        msgbufsize: machine.message_buffer().len_bytes,
+        bitmapsize: bitmap_bytes(map, page_size, dump_avail)?,
+        pmapsize: u32::try_from(section_bytes)
+            .map_err(|_| PlanError::SpanTooLarge { section_bytes })?,
+        dumpavailsize,
+        kernbase: kernel.kernbase,
+        direct_map: kernel.direct_map,
+        pae: <M::Paging as KernelPaging>::PAE,
+    };
+    let layout = Layout::of(&header);
+    let pages = layout.section(Section::Pages).offset;
+    let end = layout.end(set_bits).ok_or(PlanError::TooLarge("dump"))?;
+    let sections = if dump_avail { 5 } else { 4 };
+    let extension = ExtensionPlan::new(
+        machine,
+        pages,
+        end.0.saturating_sub(pages.0),
+        sections,
+        sums,
+    )?;
+    let section_level = format.section_level;
+    Ok(MiniPlan {
+        header,
+        layout,
+        section_level,
+        slot_bytes,
+        slots,
+        extension,
+    })
+}
+
+/// Pages of the page-table section.
+fn slots(kernel: &Kernel, slot_bytes: u64) -> Result<u64, PlanError> {
+    let span = kernel
+        .kernend
+        .checked_sub(kernel.kernbase)
+        .ok_or(PlanError::KernelMap)?;
+    if kernel.kernbase.0 & (slot_bytes - 1) != 0 {
+        return Err(PlanError::KernelMap);
+    }
+    Ok(span.div_ceil(slot_bytes.max(1)))
+}
+
+/// Bytes of `dump_avail`: a pair for each range and one of zeros.
+fn dump_avail_bytes(map: &DumpMap<'_>, page_size: PageSize) -> Result<u32, PlanError> {
+    let pairs = (map.ranges().len() as u64).saturating_add(1);
+    let bytes = pairs
+        .checked_mul(16)
+        .and_then(|bytes| page_size.round_up(bytes));
+    bytes
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or(PlanError::TooLarge("list of RAM ranges"))
+}
+
+/// Bytes of the bitmap: over the ranges, or from physical page 0.
+fn bitmap_bytes(map: &DumpMap<'_>, page_size: PageSize, ranges: bool) -> Result<u32, PlanError> {
+    let numbering = map.numbering();
+    let bits = if ranges {
+        numbering.total_pages()
+    } else {
+        numbering.ranges().last().map_or(0, |range| range.end.0)
+    };
+    let bytes = bits
+        .div_ceil(64)
+        .checked_mul(8)
+        .and_then(|bytes| page_size.round_up(bytes));
+    bytes
+        .and_then(|bytes| u32::try_from(bytes).ok())
+        .ok_or(PlanError::TooLarge("bitmap"))
+}

@@ -1,0 +1,252 @@
+//! The dump that the specification demands of a simulated machine, byte by byte, built from the
+//! machine's own books. Identity block and extension are not in it.
+
+use crate::kinds::Model;
+use crate::sim::{Sim, ix};
+use vmcore_format::arch::Arch;
+use vmcore_writer::arch::KernelPaging;
+
+/// Bytes of the header page that belong to the identity block.
+pub(crate) const IDENTITY: std::ops::Range<usize> = 1024..1024 + 192;
+
+fn round(len: usize, page: usize) -> usize {
+    len.div_ceil(page) * page
+}
+
+fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
+    let [msgbuf, bitmap, tables, dump_avail] = sizes.map(|size| u32::try_from(size).unwrap());
+    let name = match model.arch {
+        Arch::Amd64 => "amd64",
+        Arch::Arm64 => "arm64",
+        Arch::I386 => "i386",
+        Arch::Riscv64 => "riscv",
+    };
+    let mut page = vec![0u8; model.page_bytes()];
+    let magic = format!("minidump FreeBSD/{name}");
+    page[..magic.len()].copy_from_slice(magic.as_bytes());
+    let mut at = 24;
+    let mut put = |bytes: &[u8]| {
+        page[at..at + bytes.len()].copy_from_slice(bytes);
+        at += bytes.len();
+    };
+    for value in [version, msgbuf, bitmap, tables] {
+        put(&value.to_le_bytes());
+    }
+    if model.arch == Arch::I386 {
+        put(&u32::try_from(model.kernbase).unwrap().to_le_bytes());
+        put(&u32::from(model.pae).to_le_bytes());
+    } else {
+        let direct = model.direct_map.unwrap();
+        put(&model.kernbase.to_le_bytes());
+        if model.arch != Arch::Amd64 {
+            put(&direct.phys.0.to_le_bytes());
+        }
+        put(&direct.base.0.to_le_bytes());
+        put(&direct.end.0.to_le_bytes());
+    }
+    if model.has_dump_avail(version) {
+        put(&dump_avail.to_le_bytes());
+    }
+    if model.arch == Arch::Arm64 {
+        put(&u32::from(model.page_shift == 14).to_le_bytes());
+    }
+    page
+}
+
+/// The page-table section.
+fn page_tables<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
+    let model = &sim.model;
+    let level = model.section_level(version);
+    let slot_bytes = 1u64 << model.shift(level + 1);
+    let width = ix(model.entry_bytes);
+    let per_table = model.page_bytes() / width;
+    let mut section = Vec::new();
+    let mut slot = model.kernbase;
+    while slot < model.kernend {
+        section.extend(match find(sim, slot, level) {
+            Slot::Empty => vec![0; model.page_bytes()],
+            Slot::Table(pa) => sim.page(pa >> model.page_shift),
+            Slot::Large { raw, level: large } => {
+                let pa = (model.frame)(raw) & !((1 << model.shift(large)) - 1);
+                let inside = slot & ((1 << model.shift(large)) - 1);
+                let first = inside >> model.shift(level);
+                let entry = |k: usize| (model.made_up)(raw, pa, first + k as u64, level);
+                (0..per_table)
+                    .flat_map(|k| entry(k).to_le_bytes()[..width].to_vec())
+                    .collect()
+            }
+        });
+        slot += slot_bytes;
+    }
+    section
+}
+
+enum Slot {
+    Empty,
+    Table(u64),
+    Large { raw: u64, level: u32 },
+}
+
+/// What covers a slot: found in the machine's books, not in its tables.
+fn find<P: KernelPaging>(sim: &Sim<P>, va: u64, level: u32) -> Slot {
+    let model = &sim.model;
+    for large in level + 1..=model.large_level {
+        let start = va & !((1 << model.shift(large)) - 1);
+        if let Some((pa, shift)) = sim.mapped.get(&start)
+            && *shift == model.shift(large)
+        {
+            return Slot::Large {
+                raw: (model.leaf)(*pa, large),
+                level: large,
+            };
+        }
+    }
+    let end = va + (1 << model.shift(level + 1));
+    if sim.mapped.range(va..end).next().is_none() {
+        return Slot::Empty;
+    }
+    let mut table = sim.root.0;
+    for at in (level + 1..=model.root_level).rev() {
+        table = (model.frame)(sim.entry(table, model.index(va, at)));
+    }
+    Slot::Table(table)
+}
+
+/// The whole dump.
+pub(crate) fn minidump<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
+    let model = &sim.model;
+    let page = model.page_bytes();
+    let pages = sim.predicted(version);
+
+    let msgbuf_len = ix(sim.msgbuf.1.into());
+    let msgbuf: Vec<u8> = (0..msgbuf_len.div_ceil(page) as u64)
+        .flat_map(|index| sim.page((sim.msgbuf.0 >> model.page_shift) + index))
+        .collect();
+
+    let mut dump_avail = Vec::new();
+    if model.has_dump_avail(version) {
+        for range in &sim.ranges {
+            dump_avail.extend(range.start.0.to_le_bytes());
+            dump_avail.extend(range.end.0.to_le_bytes());
+        }
+        dump_avail.resize(round(dump_avail.len() + 16, page), 0);
+    }
+
+    // Bit numbers, counted page by page.
+    let all: Vec<u64> = if model.has_dump_avail(version) {
+        let per_range = sim.ranges.iter().map(|range| {
+            range.start.0 >> model.page_shift..range.end.0.div_ceil(1 << model.page_shift)
+        });
+        per_range.flatten().collect()
+    } else {
+        (0..sim
+            .ranges
+            .last()
+            .unwrap()
+            .end
+            .0
+            .div_ceil(1 << model.page_shift))
+            .collect()
+    };
+    let mut bitmap = vec![0u8; round(all.len().div_ceil(64) * 8, page)];
+    for (bit, pfn) in all.iter().enumerate() {
+        if pages.contains(pfn) {
+            bitmap[bit / 8] |= 1 << (bit % 8);
+        }
+    }
+
+    let tables = page_tables(sim, version);
+    let sizes = [msgbuf_len, bitmap.len(), tables.len(), dump_avail.len()];
+    let mut dump = header(model, version, sizes);
+    for section in [msgbuf, dump_avail, bitmap, tables] {
+        dump.extend(section);
+    }
+    for pfn in pages {
+        let unreadable = sim.unreadable.contains(&pfn);
+        dump.extend(if unreadable {
+            vec![0; page]
+        } else {
+            sim.page(pfn)
+        });
+    }
+    dump
+}
+
+/// A full dump: headers up to the first page, and all RAM.
+pub(crate) fn full_dump<P: KernelPaging>(sim: &Sim<P>) -> Vec<u8> {
+    let model = &sim.model;
+    let page = model.page_bytes();
+    let wide = model.arch != Arch::I386;
+    let count = sim.ranges.len() + usize::from(sim.image.is_some());
+    let (ehdr, phdr) = if wide { (64, 56) } else { (52, 32) };
+    let mut out = vec![0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, 1, 1, 255];
+    out.resize(16, 0);
+    let put = |out: &mut Vec<u8>, value: u64, wide: bool| {
+        out.extend(&value.to_le_bytes()[..if wide { 8 } else { 4 }]);
+    };
+    out.extend(4u16.to_le_bytes());
+    out.extend(if wide { 62u16 } else { 3 }.to_le_bytes());
+    out.extend(0u32.to_le_bytes());
+    for value in [0, ehdr as u64, 0] {
+        put(&mut out, value, wide);
+    }
+    out.extend(0u32.to_le_bytes());
+    let short = |value: usize| u16::try_from(value).unwrap();
+    for value in [ehdr, phdr, count, if wide { 64 } else { 40 }, 0, 0] {
+        out.extend(short(value).to_le_bytes());
+    }
+    assert_eq!(out.len(), ehdr);
+    let mut offset = round(ehdr + count * phdr, page);
+    let mut segment =
+        |kind: u32, flags: u32, at: usize, va: u64, pa: u64, len: usize, align: u64| {
+            put(&mut out, kind.into(), false);
+            if wide {
+                put(&mut out, flags.into(), false);
+            }
+            for value in [at as u64, va, pa, len as u64, len as u64] {
+                put(&mut out, value, wide);
+            }
+            if !wide {
+                put(&mut out, flags.into(), false);
+            }
+            put(&mut out, align, wide);
+        };
+    let mut pages = Vec::new();
+    for range in &sim.ranges {
+        let first = range.start.0 >> model.page_shift;
+        let end = range.end.0.div_ceil(page as u64);
+        let len = ix(end - first) * page;
+        segment(
+            1,
+            4,
+            offset,
+            first << model.page_shift,
+            first << model.page_shift,
+            len,
+            page as u64,
+        );
+        offset += len;
+        pages.extend(first..end);
+    }
+    if let Some(image) = sim.image {
+        segment(
+            0x6fb5_d000,
+            4,
+            0,
+            image.vaddr.0,
+            image.paddr.0,
+            0,
+            image.hole,
+        );
+    }
+    out.resize(round(ehdr + count * phdr, page), 0);
+    for pfn in pages {
+        let unreadable = sim.unreadable.contains(&pfn);
+        out.extend(if unreadable {
+            vec![0; page]
+        } else {
+            sim.page(pfn)
+        });
+    }
+    out
+}

@@ -1,0 +1,133 @@
+//! The debugger on the serial line. Everything else stands still; nothing here takes a lock that
+//! matters, and memory is read by probing.
+
+pub(crate) mod bench;
+mod corrupt;
+mod show;
+pub(crate) mod symbols;
+pub(crate) mod trace;
+
+use crate::arch::pcb::trapframe;
+use crate::arch::pcpu;
+use crate::dump;
+use crate::kern::console::{print_unlogged, printf, read_line_polled};
+use crate::kern::{panic, proc, sysctl};
+use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
+
+/// Why the debugger was entered, for the person: a name of FreeBSD's scripts.
+static REASON: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
+/// The trap that led here; null while the debugger does not run.
+static FRAME: AtomicPtr<trapframe> = AtomicPtr::new(core::ptr::null_mut());
+
+const HELP: &str = "\
+bt [TID]              backtrace of this thread, or of another (also: trace, where)
+alltrace              backtraces of all threads
+ps                    processes and threads
+show registers        registers of the trap
+show msgbuf           the message buffer
+show pte ADDR         the page-table entries that map an address
+show dump             how large a dump would be, from the kernel's counters
+show panic            the panic message
+show pcpu             what each CPU ran
+show zones            the zone allocator
+show load             where the standard load is in memory
+x ADDR [WORDS]        memory; ADDR is a number or a symbol
+sysctl [NAME[=VALUE]] settings
+panic                 panic from here
+dump, call doadump    write a dump
+corrupt pagetables [root]
+                      damage the kernel map's tables, or their root
+bench disk [MIB]      raw writes, and a copy of the dump's work, beside each other
+continue              leave the debugger: after a panic, dump and reset
+reset, poweroff
+";
+
+/// Says why a breakpoint is coming.
+pub(crate) fn set_reason(why: &'static str) {
+    REASON[0].store(why.as_ptr().addr(), Ordering::Relaxed);
+    REASON[1].store(why.len(), Ordering::Relaxed);
+}
+
+/// The trap that led to the debugger.
+pub(crate) fn frame() -> Option<trapframe> {
+    let frame = FRAME.load(Ordering::Acquire);
+    // SAFETY: not null only while `run` holds the frame.
+    unsafe { frame.as_ref() }.copied()
+}
+
+/// Talks to the person until it is time to go on.
+pub(crate) fn run(frame: &mut trapframe) {
+    FRAME.store(frame, Ordering::Release);
+    if let Some(thread) = pcpu::curthread() {
+        printf!(
+            "[ thread pid {} tid {} ]\n",
+            thread.td_proc.p_pid,
+            thread.td_tid
+        );
+    }
+    printf!("Stopped at      ");
+    symbols::print(frame.tf_rip);
+    printf!("\n");
+    loop {
+        print_unlogged("db> ");
+        let line = read_line_polled();
+        if !command(line.as_str().trim()) {
+            break;
+        }
+    }
+    FRAME.store(core::ptr::null_mut(), Ordering::Release);
+}
+
+/// Splits the first word off.
+fn split(line: &str) -> (&str, &str) {
+    match line.split_once(' ') {
+        Some((word, rest)) => (word, rest.trim()),
+        None => (line, ""),
+    }
+}
+
+/// Does what a line says. False to leave the debugger.
+fn command(line: &str) -> bool {
+    let (word, rest) = split(line);
+    match word {
+        "" => {}
+        "help" => print_unlogged(HELP),
+        "bt" | "trace" | "where" | "t" => backtrace(rest),
+        "alltrace" => trace::all(),
+        "ps" => show::ps(),
+        "show" => show::command(rest),
+        "x" => show::examine(rest),
+        "sysctl" => sysctl::command(rest, true),
+        "panic" => panic!("from debugger"),
+        "dump" => dump::command(),
+        "call" => call(rest),
+        "corrupt" => corrupt::command(rest),
+        "bench" => bench::command(rest),
+        "continue" | "c" => return false,
+        "reset" | "reboot" => panic::reset(),
+        "poweroff" => panic::poweroff(),
+        _ => printf!("No such command; use \"help\" to list available commands\n"),
+    }
+    true
+}
+
+fn call(what: &str) {
+    match what {
+        "doadump" | "doadump(0)" | "doadump(1)" => match dump::doadump() {
+            Ok(()) => printf!("= 0\n"),
+            Err(failure) => printf!("= {failure:?}\n"),
+        },
+        _ => printf!("Symbol not found\n"),
+    }
+}
+
+fn backtrace(tid: &str) {
+    let thread = match tid {
+        "" => pcpu::curthread(),
+        _ => tid.parse().ok().and_then(proc::find_thread),
+    };
+    match thread {
+        Some(thread) => trace::of(thread),
+        None => printf!("Thread {tid} not found\n"),
+    }
+}

@@ -1,0 +1,142 @@
+//! Backtraces: frame pointers from frame to frame, and trap frames where an interrupt cut in.
+
+use crate::arch::pcb::pcb;
+use crate::arch::pcpu;
+use crate::arch::probe::{self, is_canonical};
+use crate::arch::{mp, trap};
+use crate::ddb::{self, symbols};
+use crate::kern::console::printf;
+use crate::kern::proc::{self, NOCPU, thread};
+use crate::vm::layout::KVA_MIN;
+use core::mem::offset_of;
+use core::sync::atomic::Ordering;
+use vmcore_format::addr::VirtAddr;
+
+/// The most frames that are shown.
+const FRAMES_MAX: usize = 1000;
+/// Where a trap frame keeps what the walk goes on with.
+const TF_RBP: u64 = offset_of!(crate::arch::pcb::trapframe, tf_rbp) as u64;
+const TF_TRAPNO: u64 = offset_of!(crate::arch::pcb::trapframe, tf_trapno) as u64;
+const TF_RIP: u64 = offset_of!(crate::arch::pcb::trapframe, tf_rip) as u64;
+const TF_RSP: u64 = offset_of!(crate::arch::pcb::trapframe, tf_rsp) as u64;
+
+fn word(va: u64) -> Option<u64> {
+    probe::read_u64(VirtAddr(va))
+}
+
+/// Functions whose callee's frame is followed by a trap frame.
+fn is_trap_entry(name: &str) -> bool {
+    [
+        "calltrap",
+        "nmi_calltrap",
+        "mchk_calltrap",
+        "Xdblfault",
+        "Xtimerint",
+    ]
+    .contains(&name)
+}
+
+/// Shows the frames from an instruction and its frame pointer on. `exact` says that the instruction
+/// is not a return address.
+fn walk(rip: u64, rbp: u64, exact: bool) {
+    let (mut rip, mut rbp, mut exact) = (rip, rbp, exact);
+    for _ in 0..FRAMES_MAX {
+        let name = symbols::print_frame(rip, exact, rbp);
+        if rbp < KVA_MIN.0 || !is_canonical(rbp) || !rbp.is_multiple_of(8) {
+            return;
+        }
+        let (Some(next_rbp), Some(return_to)) = (word(rbp), word(rbp + 8)) else {
+            return;
+        };
+        if name.is_none() && return_to == 0 {
+            return;
+        }
+        let caller_is_trap =
+            symbols::with_name(return_to - u64::from(return_to > 0), is_trap_entry);
+        if caller_is_trap {
+            symbols::print_frame(return_to, false, next_rbp);
+            let frame = rbp + 16;
+            let number = word(frame + TF_TRAPNO).unwrap_or(0) as u32;
+            let (Some(trap_rip), Some(trap_rsp), Some(trap_rbp)) = (
+                word(frame + TF_RIP),
+                word(frame + TF_RSP),
+                word(frame + TF_RBP),
+            ) else {
+                return;
+            };
+            printf!(
+                "--- trap {number:#x}, rip = {trap_rip:#x}, rsp = {trap_rsp:#x}, rbp = {trap_rbp:#x} ---\n"
+            );
+            (rip, rbp, exact) = (trap_rip, trap_rbp, true);
+            continue;
+        }
+        if next_rbp == 0 || return_to == 0 {
+            if return_to != 0 {
+                symbols::print_frame(return_to, false, next_rbp);
+            }
+            return;
+        }
+        (rip, rbp, exact) = (return_to, next_rbp, false);
+    }
+}
+
+/// The stack of whoever calls this.
+#[inline(never)]
+pub(crate) fn here() {
+    let rbp: u64;
+    // SAFETY: reads the frame pointer, which the compiler keeps.
+    unsafe {
+        core::arch::asm!("mov {}, rbp", out(reg) rbp, options(nomem, nostack, preserves_flags))
+    }
+    if let (Some(next), Some(return_to)) = (word(rbp), word(rbp + 8)) {
+        walk(return_to, next, false);
+    }
+}
+
+/// A thread's stack.
+pub(crate) fn of(thread: &thread) {
+    printf!(
+        "Tracing pid {} tid {} td {:#x}\n",
+        thread.td_proc.p_pid,
+        thread.td_tid,
+        thread.address()
+    );
+    frames(thread);
+}
+
+fn frames(thread: &thread) {
+    let is_here = pcpu::curthread().is_some_and(|own| own.address() == thread.address());
+    if is_here && let Some(frame) = ddb::frame() {
+        let exact = frame.tf_trapno != trap::T_BPTFLT;
+        return walk(frame.tf_rip, frame.tf_rbp, exact);
+    }
+    let cpu = thread.td_oncpu.load(Ordering::Relaxed);
+    let context: pcb = if cpu != NOCPU && mp::is_stopped(cpu as usize) {
+        mp::registers(cpu as usize)
+    } else {
+        // SAFETY: the PCB at the top of a thread's stack lives as long as the thread.
+        unsafe { thread.td_pcb.load(Ordering::Relaxed).read_volatile() }
+    };
+    let never_ran = context.pcb_rip == crate::arch::pcb::fork_trampoline as *const () as u64;
+    walk(context.pcb_rip, context.pcb_rbp, never_ran);
+}
+
+/// Every thread's stack.
+pub(crate) fn all() {
+    for process in proc::all() {
+        for thread in process.threads() {
+            printf!(
+                "\nTracing command {} pid {} tid {} td {:#x}",
+                process.comm(),
+                process.p_pid,
+                thread.td_tid,
+                thread.address()
+            );
+            match thread.td_oncpu.load(Ordering::Relaxed) {
+                NOCPU => printf!("\n"),
+                cpu => printf!(" (CPU {cpu})\n"),
+            }
+            frames(thread);
+        }
+    }
+}

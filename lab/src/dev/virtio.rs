@@ -1,0 +1,234 @@
+//! A virtio device on the PCI bus with one queue, driven by polling (virtio 1.x, split queue).
+//!
+//! There is one request at a time, in memory that was set aside at boot. A request that is not
+//! answered in time is not waited for any longer: the device is reset, and touches memory no more.
+
+use crate::arch::time::Deadline;
+use crate::dev::pci::{CAP_VENDOR, Device};
+use crate::vm::layout::{PAGE_SIZE, dmap};
+use crate::vm::mmio::Mmio;
+use crate::vm::{phys, pmap};
+use core::ptr;
+use core::sync::atomic::{AtomicU16, Ordering, fence};
+use vmcore_format::addr::{PhysAddr, PhysRange};
+
+/// Kinds of register windows.
+const CFG_COMMON: u8 = 1;
+const CFG_NOTIFY: u8 = 2;
+const CFG_DEVICE: u8 = 4;
+
+/// Registers of the common window.
+const DEVICE_FEATURE_SELECT: usize = 0;
+const DEVICE_FEATURE: usize = 4;
+const DRIVER_FEATURE_SELECT: usize = 8;
+const DRIVER_FEATURE: usize = 12;
+const DEVICE_STATUS: usize = 20;
+const QUEUE_SELECT: usize = 22;
+const QUEUE_SIZE: usize = 24;
+const QUEUE_ENABLE: usize = 28;
+const QUEUE_NOTIFY_OFF: usize = 30;
+const QUEUE_DESC: usize = 32;
+const QUEUE_DRIVER: usize = 40;
+const QUEUE_DEVICE: usize = 48;
+
+const STATUS_ACKNOWLEDGE: u8 = 1;
+const STATUS_DRIVER: u8 = 2;
+const STATUS_DRIVER_OK: u8 = 4;
+const STATUS_FEATURES_OK: u8 = 8;
+/// Virtio 1.0, which is bit 0 of the second word of features.
+const VERSION_1: u32 = 1;
+
+/// Descriptors in the queue: a request needs three.
+const QUEUE_LEN: u16 = 4;
+const DESC_NEXT: u16 = 1;
+/// The device writes there.
+const DESC_WRITE: u16 = 2;
+
+/// Offsets in the page of the queue.
+const AT_AVAILABLE: usize = 256;
+const AT_USED: usize = 512;
+/// Where the driver keeps the small parts of its request.
+const AT_SCRATCH: u64 = 1024;
+
+#[repr(C)]
+struct Descriptor {
+    address: u64,
+    len: u32,
+    flags: u16,
+    next: u16,
+}
+
+/// A piece of a request.
+#[derive(Clone, Copy)]
+pub(crate) struct Piece {
+    pub(crate) at: PhysAddr,
+    pub(crate) len: u32,
+    /// Whether the device writes it.
+    pub(crate) to_memory: bool,
+}
+
+/// The device did not do what it should.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum VirtioError {
+    /// It did not answer in time.
+    Timeout,
+    /// It does not take what the driver needs.
+    Refused,
+}
+
+/// A device, and the page that holds its queue.
+pub(crate) struct Virtio {
+    common: Mmio,
+    notify: Mmio,
+    notify_multiplier: u32,
+    pub(crate) config: Mmio,
+    page: PhysRange,
+    /// Where this queue is rung.
+    doorbell: usize,
+    /// Requests made and answered since the last reset.
+    available: u16,
+    used: u16,
+}
+
+impl Virtio {
+    /// Finds the windows of a device's registers and maps them.
+    pub(crate) fn attach(device: Device) -> Option<Self> {
+        device.enable();
+        let mut virtio = Self {
+            common: Mmio::new(),
+            notify: Mmio::new(),
+            notify_multiplier: 0,
+            config: Mmio::new(),
+            page: phys::alloc_contiguous(PAGE_SIZE, PAGE_SIZE),
+            doorbell: 0,
+            available: 0,
+            used: 0,
+        };
+        let mut found = 0u8;
+        for at in device.capabilities(CAP_VENDOR) {
+            let kind = (device.read(at) >> 24) as u8;
+            let bar = device.read(at + 4) as u8;
+            let (offset, len) = (device.read(at + 8), device.read(at + 12));
+            let window = match kind {
+                CFG_COMMON => &virtio.common,
+                CFG_NOTIFY => {
+                    virtio.notify_multiplier = device.read(at + 16);
+                    &virtio.notify
+                }
+                CFG_DEVICE => &virtio.config,
+                _ => continue,
+            };
+            let base = PhysAddr(device.bar(bar)?.0 + u64::from(offset));
+            window.set(pmap::map_device(base, u64::from(len)), len as usize);
+            found |= 1 << kind;
+        }
+        let all = 1 << CFG_COMMON | 1 << CFG_NOTIFY | 1 << CFG_DEVICE;
+        (found == all).then_some(virtio)
+    }
+
+    /// Physical address of memory that the driver may use for itself.
+    pub(crate) fn scratch(&self) -> PhysAddr {
+        PhysAddr(self.page.start.0 + AT_SCRATCH)
+    }
+
+    /// Resets the device: whatever it was doing has ended when this returns. Then makes it ready, with
+    /// those of `features` (of the first 32) that it has; returns them.
+    pub(crate) fn reset(&mut self, features: u32, deadline: Deadline) -> Result<u32, VirtioError> {
+        self.common.write8(DEVICE_STATUS, 0);
+        while self.common.read8(DEVICE_STATUS) != 0 {
+            if deadline.has_passed() {
+                return Err(VirtioError::Timeout);
+            }
+        }
+        // SAFETY: the page is ours, and the device has just let go of it.
+        unsafe { ptr::write_bytes(dmap(self.page.start), 0, PAGE_SIZE as usize) }
+        (self.available, self.used) = (0, 0);
+        let mut status = STATUS_ACKNOWLEDGE | STATUS_DRIVER;
+        self.common.write8(DEVICE_STATUS, status);
+        self.common.write(DEVICE_FEATURE_SELECT, 0);
+        let features = features & self.common.read(DEVICE_FEATURE);
+        self.common.write(DEVICE_FEATURE_SELECT, 1);
+        if self.common.read(DEVICE_FEATURE) & VERSION_1 == 0 {
+            return Err(VirtioError::Refused);
+        }
+        for (select, value) in [(0, features), (1, VERSION_1)] {
+            self.common.write(DRIVER_FEATURE_SELECT, select);
+            self.common.write(DRIVER_FEATURE, value);
+        }
+        status |= STATUS_FEATURES_OK;
+        self.common.write8(DEVICE_STATUS, status);
+        if self.common.read8(DEVICE_STATUS) & STATUS_FEATURES_OK == 0 {
+            return Err(VirtioError::Refused);
+        }
+        self.common.write16(QUEUE_SELECT, 0);
+        if self.common.read16(QUEUE_SIZE) < QUEUE_LEN {
+            return Err(VirtioError::Refused);
+        }
+        self.common.write16(QUEUE_SIZE, QUEUE_LEN);
+        let page = self.page.start.0;
+        self.common.write64(QUEUE_DESC, page);
+        self.common
+            .write64(QUEUE_DRIVER, page + AT_AVAILABLE as u64);
+        self.common.write64(QUEUE_DEVICE, page + AT_USED as u64);
+        let offset = u32::from(self.common.read16(QUEUE_NOTIFY_OFF));
+        self.doorbell = (offset * self.notify_multiplier) as usize;
+        self.common.write16(QUEUE_ENABLE, 1);
+        self.common.write8(DEVICE_STATUS, status | STATUS_DRIVER_OK);
+        Ok(features)
+    }
+
+    /// A field of the queue's page.
+    fn field(&self, offset: usize) -> &AtomicU16 {
+        // SAFETY: the page is ours for ever, and the field lies in it; the device changes it as
+        // another CPU would.
+        unsafe { &*dmap(self.page.start).add(offset).cast::<AtomicU16>() }
+    }
+
+    /// Hands over a request; nothing else is under way.
+    pub(crate) fn submit(&mut self, pieces: &[Piece]) {
+        for (index, piece) in (0u16..).zip(pieces).take(usize::from(QUEUE_LEN)) {
+            let is_last = usize::from(index) + 1 == pieces.len();
+            let next = if is_last { 0 } else { DESC_NEXT };
+            let write = if piece.to_memory { DESC_WRITE } else { 0 };
+            let descriptor = Descriptor {
+                address: piece.at.0,
+                len: piece.len,
+                flags: next | write,
+                next: if is_last { 0 } else { index + 1 },
+            };
+            // SAFETY: the table lies at the start of the page, which is ours; the device does not
+            // look at it before it is told of the request.
+            unsafe {
+                dmap(self.page.start)
+                    .cast::<Descriptor>()
+                    .add(usize::from(index))
+                    .write_volatile(descriptor);
+            }
+        }
+        let slot = usize::from(self.available % QUEUE_LEN);
+        self.field(AT_AVAILABLE + 4 + 2 * slot)
+            .store(0, Ordering::Relaxed);
+        self.available = self.available.wrapping_add(1);
+        self.field(AT_AVAILABLE + 2)
+            .store(self.available, Ordering::Release);
+        fence(Ordering::SeqCst);
+        self.notify.write16(self.doorbell, 0);
+    }
+
+    /// Whether a request is under way.
+    pub(crate) fn is_busy(&self) -> bool {
+        self.available != self.used
+    }
+
+    /// Waits until the request that is under way is answered.
+    pub(crate) fn wait(&mut self, deadline: Deadline) -> Result<(), VirtioError> {
+        while self.field(AT_USED + 2).load(Ordering::Acquire) == self.used {
+            if deadline.has_passed() {
+                return Err(VirtioError::Timeout);
+            }
+            core::hint::spin_loop();
+        }
+        self.used = self.used.wrapping_add(1);
+        Ok(())
+    }
+}

@@ -1,0 +1,144 @@
+//! Spin locks with interrupts off, shaped like FreeBSD's `struct mtx`.
+//!
+//! After a panic the scheduler has stopped: locks are held by nobody who will ever release them, so
+//! taking one succeeds at once. What it protects may be half changed; the panic path reads only what
+//! survives that, and the dump path takes no lock at all.
+
+use crate::arch::time::Deadline;
+use crate::arch::{cpu, pcpu};
+use crate::kern::panic;
+use core::cell::UnsafeCell;
+use core::ops::{Deref, DerefMut};
+use core::ptr;
+use core::sync::atomic::{AtomicUsize, Ordering};
+
+/// Owner of a lock that is taken before there are threads.
+const NO_THREAD: usize = 8;
+
+#[repr(C)]
+struct LockObject {
+    lo_name: &'static str,
+    lo_flags: u32,
+    lo_data: u32,
+}
+
+/// A value behind a spin lock.
+#[repr(C)]
+pub(crate) struct SpinLock<T> {
+    lock_object: LockObject,
+    /// The owner's `struct thread`; 0 if there is none.
+    mtx_lock: AtomicUsize,
+    value: UnsafeCell<T>,
+}
+
+// SAFETY: one CPU at a time has the value; see above for the time after a panic, and
+// `lock_impatiently` for the one exception.
+unsafe impl<T: Send> Sync for SpinLock<T> {}
+
+pub(crate) struct Guard<'a, T> {
+    lock: &'a SpinLock<T>,
+    /// Whether this guard took the lock, and whether interrupts were on before.
+    taken: bool,
+    interrupts: bool,
+}
+
+impl<T> SpinLock<T> {
+    pub(crate) const fn new(name: &'static str, value: T) -> Self {
+        Self {
+            lock_object: LockObject {
+                lo_name: name,
+                lo_flags: 0,
+                lo_data: 0,
+            },
+            mtx_lock: AtomicUsize::new(0),
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    pub(crate) fn lock(&self) -> Guard<'_, T> {
+        self.acquire(None)
+    }
+
+    /// As [`SpinLock::lock`], but after `limit_us` the value is used whoever holds the lock: the
+    /// console must work even if a CPU died while it printed.
+    pub(crate) fn lock_impatiently(&self, limit_us: u64) -> Guard<'_, T> {
+        self.acquire(Some(Deadline::after_us(limit_us)))
+    }
+
+    fn acquire(&self, limit: Option<Deadline>) -> Guard<'_, T> {
+        let interrupts = cpu::interrupts_on();
+        cpu::disable_interrupts();
+        let me = pcpu::curthread().map_or(NO_THREAD, |thread| ptr::from_ref(thread).addr());
+        let mut taken = false;
+        while !panic::scheduler_stopped() {
+            let lock = &self.mtx_lock;
+            match lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
+                Ok(_) => {
+                    taken = true;
+                    break;
+                }
+                // A fault in the middle of a message, too, is told on the console.
+                Err(owner) if limit.is_some_and(|limit| owner == me || limit.has_passed()) => break,
+                Err(owner) if owner == me && me != NO_THREAD => {
+                    let name = self.lock_object.lo_name;
+                    panic!("lock {name:?} is taken twice by one thread")
+                }
+                Err(_) => core::hint::spin_loop(),
+            }
+        }
+        Guard {
+            lock: self,
+            taken,
+            interrupts,
+        }
+    }
+
+    /// The value, whoever holds the lock.
+    pub(crate) const fn contents(&self) -> *mut T {
+        self.value.get()
+    }
+
+    /// Hands the lock to another thread, which releases it: a thread switch holds the scheduler's
+    /// lock from one thread to the next.
+    pub(crate) fn hand_over(&self, to: usize) {
+        self.mtx_lock.store(to, Ordering::Release);
+    }
+
+    /// Releases a lock that was handed over.
+    pub(crate) fn release(&self) {
+        self.mtx_lock.store(0, Ordering::Release);
+    }
+}
+
+impl<T> Guard<'_, T> {
+    /// Keeps the lock beyond the guard's life, and interrupts off.
+    pub(crate) fn keep(self) {
+        core::mem::forget(self);
+    }
+}
+
+impl<T> Deref for Guard<'_, T> {
+    type Target = T;
+    fn deref(&self) -> &T {
+        // SAFETY: the lock is ours, or the scheduler has stopped and nobody else runs.
+        unsafe { &*self.lock.value.get() }
+    }
+}
+
+impl<T> DerefMut for Guard<'_, T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: as for `deref`.
+        unsafe { &mut *self.lock.value.get() }
+    }
+}
+
+impl<T> Drop for Guard<'_, T> {
+    fn drop(&mut self) {
+        if self.taken {
+            self.lock.mtx_lock.store(0, Ordering::Release);
+        }
+        if self.interrupts {
+            cpu::enable_interrupts();
+        }
+    }
+}

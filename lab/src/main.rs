@@ -1,0 +1,90 @@
+//! A small kernel for x86-64 that crashes on purpose: a model of how to adopt vmcore.
+//!
+//! It boots in QEMU, runs threads on several CPUs, allocates and releases memory, panics in every
+//! way that its crash menu knows, lets a person look around in a debugger on the serial line, and
+//! writes a dump to its disk with nothing but the crate `vmcore-writer`. Debuggers take it for a
+//! FreeBSD kernel: it has the symbols, constants and structures that they look for.
+//!
+//! `lab/README.md` is a walk through it in the order in which one adopts the writer.
+#![no_std]
+#![no_main]
+
+mod arch;
+mod ddb;
+mod dev;
+mod dump;
+mod kern;
+mod vm;
+
+use arch::start_info::StartInfo;
+use arch::{apic, mp, pcpu, segments};
+use core::sync::atomic::Ordering;
+use dev::vtblk;
+use kern::console::printf;
+use kern::{linker, load, msgbuf, proc, sched, shell, sysctl, tunable, version, watchdog};
+use vm::{phys, pmap};
+use vmcore_format::addr::PhysAddr;
+
+/// The first Rust code: memory, descriptors, time, thread 0. Returns the top of that thread's
+/// stack.
+#[unsafe(no_mangle)]
+extern "C" fn hammer_time(start_info: u32) -> u64 {
+    pcpu::init(0);
+    // SAFETY: the boot code passes on what the loader gave it, and has mapped the first gigabyte.
+    let info = unsafe { StartInfo::read(PhysAddr(start_info.into())) };
+    let Some(info) = info else {
+        panic!("not started by a loader that speaks PVH");
+    };
+    tunable::init(info.cmdline());
+    sysctl::init();
+    let limit = tunable::number("hw.physmem");
+    phys::init(info.ram(), info.module, limit, dump::map::reserve_bytes);
+    dump::init();
+    pmap::bootstrap();
+    msgbuf::init();
+    printf!("{}", version::version.as_str());
+    print_memory();
+    segments::init_idt();
+    segments::init_cpu(0);
+    apic::init();
+    version::init();
+    linker::init();
+    ddb::symbols::init(info.module);
+    let thread0 = proc::init();
+    thread0.td_frame.load(Ordering::Relaxed)
+}
+
+/// The rest, as thread 0 on its own stack, with all CPUs.
+#[unsafe(no_mangle)]
+extern "C" fn mi_startup() -> ! {
+    apic::init_cpu();
+    mp::start_all();
+    printf!("{} CPUs, timer at {} Hz\n", mp::ncpus(), arch::time::hz);
+    vtblk::init();
+    dump::attach_disk();
+    proc::create_init();
+    load::start();
+    watchdog::init();
+    printf!("up after {} ms\n", arch::time::uptime_us() / 1000);
+    shell::start();
+    arch::cpu::enable_interrupts();
+    loop {
+        sched::sleep(c"swapin", 1000);
+    }
+}
+
+fn print_memory() {
+    printf!("real memory = {} MiB\n", phys::total_pages() >> 8);
+    for range in phys::ranges() {
+        printf!("  {range}\n");
+    }
+    let page = if pmap::uses_1g_pages() {
+        "1 GiB"
+    } else {
+        "2 MiB"
+    };
+    printf!(
+        "direct map up to {:#x} in pages of {page}\n",
+        pmap::dmap_limit()
+    );
+}
