@@ -5,13 +5,14 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::sync::OnceLock;
+use vmcore::OpenOptions;
 use vmcore::process::{self, ProcessList};
 use vmcore::session::{KernelChoice, Session};
-use vmcore::{OpenOptions, format::arch::Arch};
 use vmcore_debug::gdb::Stub;
 use vmcore_debug::gdb::packet::framed;
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_fuzz::file::InputFile;
+use vmcore_synth::Arch;
 use vmcore_synth::machine::{Machine, Options};
 
 /// A session that lives as long as the process.
