@@ -445,7 +445,7 @@ impl<'a> PageSums<'a> {
         let (offset, len_bytes, run_bytes) = (FileOffset(field(0)?), field(8)?, field(16)?);
         let runs = len_bytes
             .checked_add(run_bytes)
-            .and_then(|sum| (sum - 1).checked_div(run_bytes));
+            .and_then(|sum| sum.checked_sub(1)?.checked_div(run_bytes));
         if runs != Some(sums.len() as u64) || field(24)? != sums.len() as u64 {
             return Err(malformed);
         }
