@@ -462,9 +462,9 @@ impl Dump {
             });
         }
         // Where the bitmap does not lead to the extension, it is not known where the dump ends.
-        let extension = self.extension().filter(|extension| {
-            page_size.round_up(end.0) == Some(extension.start().0)
-        });
+        let extension = self
+            .extension()
+            .filter(|extension| page_size.round_up(end.0) == Some(extension.start().0));
         let dump_end = extension.map_or(end, Extension::end);
         Ok(Completeness::Complete {
             trailing_bytes: have - dump_end.0.min(have),

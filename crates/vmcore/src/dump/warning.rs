@@ -80,7 +80,9 @@ pub enum Warning {
         reason: ExtensionError,
     },
     /// The bitmap or the headers do not lead to the extension.
-    #[error("the extension starts at {start}, but by the dump's headers the pages end at {pages_end}")]
+    #[error(
+        "the extension starts at {start}, but by the dump's headers the pages end at {pages_end}"
+    )]
     ExtensionElsewhere {
         /// Where its locator says that it starts.
         start: FileOffset,
