@@ -250,7 +250,7 @@ fn damage_in_the_kernel_is_listed_and_odd() {
     let verification = verified(&file);
     let damage = verification.damage.clone().unwrap();
     assert_eq!((damage.found, damage.entries.len()), (2, 2));
-    let json = serde_json::to_value(&damage.entries[0]).unwrap();
+    let json = serde_json::to_value(damage.entries[0]).unwrap();
     let expected = serde_json::json!({
         "kind": "table_not_ram", "level": 1, "va": "0xfffffe0080000000", "pa": "0xdead00000000",
         "pages": 1,
