@@ -42,7 +42,10 @@ impl Default for Boot {
 
 /// The `-drive` of a raw image. Zeros become holes: full dumps are mostly zeros.
 pub(super) fn raw_drive(image: &Path) -> String {
-    format!("file={},format=raw,discard=unmap,detect-zeroes=unmap", image.display())
+    format!(
+        "file={},format=raw,discard=unmap,detect-zeroes=unmap",
+        image.display()
+    )
 }
 
 /// QEMU's command line, without the serial line and the monitor.
