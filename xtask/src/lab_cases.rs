@@ -4,8 +4,9 @@
 //! the case passes, and kept when it fails.
 
 use super::checks::{
-    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, holds_the_load, is_as_predicted, is_sound,
-    number_before, pattern, places, poweroff, tells_the_story, write_dump,
+    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, has_damage, holds_the_load,
+    is_as_predicted, is_flawless, is_sound, number_before, pattern, places, poweroff,
+    tells_the_story, write_dump,
 };
 use super::dump::Dump;
 use super::machine::{Boot, Machine};
@@ -115,7 +116,7 @@ fn good_minidump(scene: &Scene, boot: Boot) -> Result<Dump> {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     is_as_predicted(&predicted, &written, &dump)?;
-    is_sound(&dump, "page fault")?;
+    is_flawless(&dump, "page fault")?;
     holds_the_load(&dump, &load, false)?;
     Ok(dump)
 }
@@ -163,7 +164,7 @@ fn full_dump(scene: &Scene) -> Result {
     if ram == 0 || dump.len < ram || dump.len > ram + EXTENSION_MAX {
         return Err(format!("{} bytes for {ram} bytes of RAM", dump.len));
     }
-    is_sound(&dump, "page fault")?;
+    is_flawless(&dump, "page fault")?;
     holds_the_load(&dump, &load, true)
 }
 
@@ -313,6 +314,7 @@ fn unreadable_pages(scene: &Scene) -> Result {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     is_sound(&dump, "kdb_sysctl_panic")?;
+    has_damage(&dump, "page_unreadable")?;
     let places = places(&load);
     let (_, start, end) = places
         .iter()
@@ -352,6 +354,7 @@ fn damaged_tables(scene: &Scene) -> Result {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     tells_the_story(&dump, "kdb_sysctl_panic")?;
+    has_damage(&dump, "table_not_ram")?;
     match dump.says(&["verify"]) {
         Err(message) => expect(&message, "kernel map"),
         Ok(said) => Err(format!("damaged tables were not noticed:\n{said}")),
