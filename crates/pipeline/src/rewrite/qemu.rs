@@ -50,11 +50,11 @@ pub(super) fn cpus(dump: &Dump) -> Vec<QemuCpu> {
     let notes = notes(dump).unwrap_or_default();
     let mut cpus = Vec::new();
     let mut rest = notes.as_slice();
-    while let Some((owner, kind, contents, behind)) = note(rest) {
+    while let Some((note, behind)) = Note::first(rest) {
         let cpu = QemuCpu {
-            state: contents.to_vec(),
+            state: note.contents.to_vec(),
         };
-        if owner == OWNER && kind == 0 && cpu.is_sound() {
+        if note.owner == OWNER && note.kind == 0 && cpu.is_sound() {
             cpus.push(cpu);
         }
         rest = behind;
@@ -91,19 +91,31 @@ fn notes(dump: &Dump) -> Option<Vec<u8>> {
     Some(all)
 }
 
-/// The first note: owner, type, contents, and what follows it.
-fn note(bytes: &[u8]) -> Option<(&[u8], u32, &[u8], &[u8])> {
-    let field = |at| {
-        let value = Endian::Little.u32_at(bytes, at)?;
-        usize::try_from(value).ok()
-    };
-    let (owner_len, len) = (field(0)?, field(4)?);
-    let kind = Endian::Little.u32_at(bytes, 8)?;
-    let at = 12 + owner_len.checked_next_multiple_of(4)?;
-    let end = at.checked_add(len)?;
-    let owner = bytes.get(12..12 + owner_len)?;
-    let behind = end.checked_next_multiple_of(4)?.min(bytes.len());
-    Some((owner, kind, bytes.get(at..end)?, bytes.get(behind..)?))
+/// A note of an ELF file.
+struct Note<'n> {
+    owner: &'n [u8],
+    kind: u32,
+    contents: &'n [u8],
+}
+
+impl<'n> Note<'n> {
+    /// The first note, and what follows it.
+    fn first(bytes: &'n [u8]) -> Option<(Self, &'n [u8])> {
+        let field = |at| {
+            let value = Endian::Little.u32_at(bytes, at)?;
+            usize::try_from(value).ok()
+        };
+        let (owner_len, len) = (field(0)?, field(4)?);
+        let start = 12usize.checked_add(owner_len.checked_next_multiple_of(4)?)?;
+        let end = start.checked_add(len)?;
+        let note = Self {
+            owner: bytes.get(12..12usize.checked_add(owner_len)?)?,
+            kind: Endian::Little.u32_at(bytes, 8)?,
+            contents: bytes.get(start..end)?,
+        };
+        let behind = end.checked_next_multiple_of(4)?.min(bytes.len());
+        Some((note, bytes.get(behind..)?))
+    }
 }
 
 impl QemuCpu {
