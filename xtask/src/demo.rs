@@ -1,8 +1,9 @@
 //! `cargo xtask demo`: a crashed machine, and what the command says about it.
 
 mod screen;
+mod story;
 
-use crate::tools::{self, GDB, READELF, ZSTD};
+use crate::tools::{self, GDB, QEMU, READELF, ZSTD};
 use crate::{Result, corpus, shell};
 use screen::{Keep, Screen, heading, mib};
 use std::fs;
@@ -10,10 +11,6 @@ use std::path::{Path, PathBuf};
 
 /// Where everything is made.
 const FOLDER: &str = "target/demo";
-/// The machine's dump, its kernel file and what is made from them.
-const DUMP: &str = "target/demo/vmcore.0";
-const KERNEL: &str = "target/demo/kernel";
-const CORE: &str = "target/demo/vmcore.elf";
 /// Where the real dumps are unpacked.
 const REAL: &str = "target/demo/real";
 
@@ -22,11 +19,22 @@ pub(crate) fn run(args: &[String]) -> Result {
     if let Some(arg) = args.first() {
         return Err(format!("what is {arg:?}? cargo xtask demo takes nothing"));
     }
-    println!("A FreeBSD kernel has crashed and left a dump. This is what `vmcore` makes of it,");
-    println!("here, without FreeBSD. All output below is real; what is long is cut.");
+    println!("A kernel crashes and leaves a dump on its disk. This is how it gets there, and what");
+    println!(
+        "`vmcore` makes of it, here, without FreeBSD. All output below is real; what is long is"
+    );
+    println!("cut. Everything is made below {FOLDER}, and needs 200 MiB of disk: zeros are holes.");
     let vmcore = build()?;
     let mut screen = Screen::new(vmcore);
-    machine(&mut screen)?;
+    remove(FOLDER)?;
+    fs::create_dir_all(FOLDER).map_err(|error| format!("{FOLDER}: {error}"))?;
+    match tools::need(&[QEMU]) {
+        Ok(()) => story::tell(&mut screen)?,
+        Err(message) => {
+            println!("\n{message}\nWithout it no kernel can crash here; so take a generated dump.");
+            generated(&mut screen)?;
+        }
+    }
     if let Some(corpus) = corpus::find() {
         real_dumps(&mut screen, &corpus)?;
     }
@@ -48,57 +56,63 @@ fn build() -> Result<PathBuf> {
         .join(format!("vmcore{}", std::env::consts::EXE_SUFFIX)))
 }
 
-/// A generated machine: everything that the command can do.
-fn machine(screen: &mut Screen) -> Result {
+/// A generated machine, where there is none to crash.
+fn generated(screen: &mut Screen) -> Result {
     heading("A machine with 8 GiB of RAM crashes");
-    remove(FOLDER)?;
-    fs::create_dir_all(FOLDER).map_err(|error| format!("{FOLDER}: {error}"))?;
     let mut make = shell::command_line(
         "cargo run --quiet --release --locked -p vmcore-synth --example demo_machine --",
     );
     let (made, time) = shell::timed(|| shell::run(make.arg(FOLDER)));
     made?;
-    println!("the dump    {DUMP}, {}", mib(Path::new(DUMP))?);
-    println!("its kernel  {KERNEL}, {}", mib(Path::new(KERNEL))?);
-    println!("made in     {}", shell::human(time));
+    println!(
+        "the dump and its kernel were made in {}",
+        shell::human(time)
+    );
+    show(screen, FOLDER)
+}
 
-    heading("What happened? (no kernel file needed)");
-    screen.run(&format!("vmcore list -d {FOLDER}"), Keep::Start);
-    screen.run(&format!("vmcore info {DUMP}"), Keep::Start);
-    screen.run(&format!("vmcore log {DUMP}"), Keep::End);
+/// What the command says about `vmcore.0` in a folder, whose kernel is beside it.
+fn show(screen: &mut Screen, folder: &str) -> Result {
+    let (dump, core) = (format!("{folder}/vmcore.0"), format!("{folder}/vmcore.elf"));
+    heading("What happened?");
+    screen.run(&format!("vmcore list -d {folder}"), Keep::Start);
+    screen.run(&format!("vmcore info {dump}"), Keep::Start);
+    screen.run(&format!("vmcore log {dump}"), Keep::End);
 
-    heading("Who was running? (with the kernel file)");
-    screen.run(&format!("vmcore ps {DUMP} -k {KERNEL}"), Keep::Start);
+    heading("Who was running? (the kernel file is found by its build id)");
+    screen.run(&format!("vmcore ps {dump}"), Keep::Start);
+    screen.run(&format!("vmcore bt {dump}"), Keep::Start);
 
     heading("One variable, from its name to its byte in the file");
-    let symbol = screen.run(&format!("vmcore sym {DUMP} hz -k {KERNEL}"), Keep::Start);
+    let symbol = screen.run(&format!("vmcore sym {dump} hz"), Keep::Start);
     if let Some(address) = first_address(&symbol) {
-        screen.run(&format!("vmcore translate {DUMP} {address}"), Keep::Start);
+        screen.run(&format!("vmcore translate {dump} {address}"), Keep::Start);
     }
-    screen.run(&format!("vmcore read {DUMP} hz 4 -k {KERNEL}"), Keep::Start);
+    screen.run(&format!("vmcore read {dump} hz 4"), Keep::Start);
 
     heading("What is in the dump?");
-    screen.run(&format!("vmcore map {DUMP}"), Keep::Start);
-    screen.run(&format!("vmcore search {DUMP} panic"), Keep::Start);
-    screen.run(&format!("vmcore verify {DUMP}"), Keep::Start);
+    screen.run(&format!("vmcore map {dump}"), Keep::Start);
+    screen.run(&format!("vmcore search {dump} panic"), Keep::Start);
+    screen.run(&format!("vmcore verify {dump}"), Keep::Start);
 
     heading("For every other tool: an ELF core");
     screen.run(
-        &format!("vmcore convert {DUMP} {CORE} --to elf -k {KERNEL}"),
+        &format!("vmcore convert {dump} {core} --to elf"),
         Keep::Start,
     );
-    if !Path::new(CORE).is_file() {
+    if !Path::new(&core).is_file() {
         return Ok(());
     }
-    println!("{CORE}: {}\n", mib(Path::new(CORE))?);
+    println!("{core}: {}\n", mib(Path::new(&core))?);
     if READELF.is_there() {
-        screen.run(&format!("readelf -lW {CORE}"), Keep::Start);
+        screen.run(&format!("readelf -hW {core}"), Keep::Start);
     }
     if GDB.is_there() {
         screen.run(
             &format!(
                 "gdb -nx -batch -iex 'set auto-load off' -iex 'set osabi GNU/Linux' \
-                 -ex 'file {KERNEL}' -ex 'core-file {CORE}' -ex 'print (int) hz'"
+                 -ex 'file {folder}/kernel' -ex 'core-file {core}' -ex 'set language c' \
+                 -ex 'print (int) hz'"
             ),
             Keep::End,
         );
@@ -165,6 +179,7 @@ fn next() {
     println!("  vmcore ps YOUR-DUMP -k YOUR-KERNEL   who was running");
     println!("  vmcore help                          every command; each has --help and --json");
     println!("  cargo install --path crates/cli      puts `vmcore` into your search path");
+    println!("  cargo xtask lab --interactive        the lab kernel is yours to crash");
     println!("  cargo xtask bench                    how fast it is, beside plain loops and cp");
 }
 

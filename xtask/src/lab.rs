@@ -59,7 +59,7 @@ pub(crate) fn run(args: &[String]) -> Result {
             "--disk" => disk = value()?.into(),
             "--disk-size" => disk_mib = value()?.parse().map_err(|_| "--disk-size: no number")?,
             "--interactive" => interactive = true,
-            "help" | "-h" | "--help" => {
+            "-h" | "--help" => {
                 print!("{HELP}");
                 return Ok(());
             }
@@ -75,11 +75,33 @@ pub(crate) fn run(args: &[String]) -> Result {
     if interactive {
         return shell::run(&mut machine::interactive(&boot, &kernel));
     }
-    let log = PathBuf::from(FOLDER).join("serial.txt");
-    let mut machine = Machine::start(&boot, &kernel, &log)?;
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    talk(&boot, &kernel, &commands)
+}
+
+/// Boots an 8 GiB machine with a dump disk, types the commands, and switches it off. What it says
+/// is shown.
+pub(crate) fn crash(kernel: &Path, disk: &Path, tunables: &[&str], commands: &[&str]) -> Result {
+    let boot = Boot {
+        memory: "8G".to_owned(),
+        tunables: tunables
+            .iter()
+            .map(|tunable| (*tunable).to_owned())
+            .collect(),
+        drive: machine::raw_drive(disk),
+        ..Boot::default()
+    };
+    talk(&boot, kernel, commands)
+}
+
+/// Boots, types each command at the prompt, and switches off.
+fn talk(boot: &Boot, kernel: &Path, commands: &[&str]) -> Result {
+    let folder = Path::new(FOLDER);
+    std::fs::create_dir_all(folder).map_err(|error| format!("{FOLDER}: {error}"))?;
+    let mut machine = Machine::start(boot, kernel, &folder.join("serial.txt"))?;
     machine.echo = true;
     machine.prompt(PATIENCE)?;
-    for command in &commands {
+    for command in commands {
         machine.send(&format!("{command}\r"))?;
         if machine.prompt(PATIENCE).is_err() {
             break;
@@ -93,7 +115,7 @@ pub(crate) fn run(args: &[String]) -> Result {
 }
 
 /// Builds the kernel, and tells where it is.
-fn build() -> Result<PathBuf> {
+pub(crate) fn build() -> Result<PathBuf> {
     tools::need(&[CC, QEMU])?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--quiet"]);
@@ -113,7 +135,7 @@ fn build() -> Result<PathBuf> {
 }
 
 /// Makes an empty disk, which takes no room, unless there is one.
-fn make_disk(path: &Path, mib: u64) -> Result {
+pub(crate) fn make_disk(path: &Path, mib: u64) -> Result {
     let failed = |error| format!("{}: {error}", path.display());
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(failed)?;

@@ -1,4 +1,4 @@
-//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`.
+//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`, `lab`.
 
 #![expect(
     clippy::print_stdout,
@@ -49,7 +49,7 @@ const COMMANDS: &[Command] = &[
     (
         "lab [ARGS...]",
         lab::run,
-        "boot the lab kernel in QEMU; lab help tells more",
+        "boot the lab kernel in QEMU; lab --help tells more",
     ),
 ];
 

@@ -1,6 +1,6 @@
 //! `cargo xtask test`: everything that CI checks, in order, up to the first failure.
 
-use crate::tools::{self, CC, CXX, GDB, READELF, ZSTD};
+use crate::tools::{self, CC, CXX, GDB, QEMU, READELF, ZSTD};
 use crate::{Result, corpus, house, shell};
 use std::process::Command;
 use std::time::Duration;
@@ -13,6 +13,10 @@ const STEPS: &[Step] = &[
     (
         "format-fuzz",
         Some("cargo fmt --manifest-path fuzz/Cargo.toml --check"),
+    ),
+    (
+        "format-lab",
+        Some("cargo fmt --manifest-path lab/Cargo.toml --check"),
     ),
     ("house", None),
     (
@@ -27,6 +31,7 @@ const STEPS: &[Step] = &[
         "lint-fuzz",
         Some("cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings"),
     ),
+    ("lint-lab", Some(LINT_LAB)),
     ("doc", Some("cargo doc --no-deps --workspace --locked")),
     ("test", Some("cargo test --workspace --locked")),
     ("loom", Some(LOOM)),
@@ -34,8 +39,13 @@ const STEPS: &[Step] = &[
         "proof",
         Some("cargo run --release --locked --manifest-path crates/writer/proof/Cargo.toml"),
     ),
+    ("lab", Some("cargo xtask lab test")),
     ("deny", Some(DENY)),
 ];
+
+/// The kernel's flags are in its own folder.
+const LINT_LAB: &str = "cargo --config lab/.cargo/config.toml clippy --release --locked \
+                        --manifest-path lab/Cargo.toml -- -D warnings";
 
 /// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`, and
 /// gets a target folder of its own: it rebuilds everything.
@@ -64,7 +74,7 @@ pub(crate) fn run(args: &[String]) -> Result {
             names.join(" ")
         ));
     }
-    tools::need(&[CC, CXX, READELF, GDB, ZSTD])?;
+    tools::need(&[CC, CXX, READELF, GDB, ZSTD, QEMU])?;
     tools::need_components()?;
     corpus::announce()?;
     let wanted = STEPS

@@ -253,21 +253,42 @@ impl FileHeader {
     #[must_use]
     pub fn encode_full_dump(&self, out: &mut [u8]) -> Option<usize> {
         match self.endian {
-            Endian::Little => self.encode::<LE>(1, out),
-            Endian::Big => self.encode::<BE>(2, out),
+            Endian::Little => self.encode::<LE>([1, 255], 0, out),
+            Endian::Big => self.encode::<BE>([2, 255], 0, out),
         }
     }
 
-    fn encode<O: ByteOrder>(&self, data: u8, out: &mut [u8]) -> Option<usize> {
+    /// Writes the file header of a core for debuggers to the start of `out`: OSABI 0, version 1, and
+    /// one section if `e_phnum` is [`PN_XNUM`]. Returns its length in bytes, or `None` if `out` is
+    /// too short or an offset does not fit the class.
+    #[must_use]
+    pub fn encode_core(&self, out: &mut [u8]) -> Option<usize> {
+        match self.endian {
+            Endian::Little => self.encode::<LE>([1, 0], 1, out),
+            Endian::Big => self.encode::<BE>([2, 0], 1, out),
+        }
+    }
+
+    fn encode<O: ByteOrder>(
+        &self,
+        [data, osabi]: [u8; 2],
+        version: u32,
+        out: &mut [u8],
+    ) -> Option<usize> {
         let [m0, m1, m2, m3] = *ELF_MAGIC;
-        let ident = |class| [m0, m1, m2, m3, class, data, 1, 255, 0, 0, 0, 0, 0, 0, 0, 0];
+        let ident = |class| {
+            [
+                m0, m1, m2, m3, class, data, 1, osabi, 0, 0, 0, 0, 0, 0, 0, 0,
+            ]
+        };
+        let e_shnum = u16::from(self.e_phnum == PN_XNUM);
         match self.class {
             Width::W32 => put(
                 &Elf32Ehdr::<O> {
                     e_ident: ident(1),
                     e_type: U16::new(self.e_type),
                     e_machine: U16::new(self.e_machine),
-                    e_version: U32::new(0),
+                    e_version: U32::new(version),
                     e_entry: U32::new(0),
                     e_phoff: U32::new(u32::try_from(self.e_phoff).ok()?),
                     e_shoff: U32::new(u32::try_from(self.e_shoff).ok()?),
@@ -276,7 +297,7 @@ impl FileHeader {
                     e_phentsize: U16::new(self.e_phentsize),
                     e_phnum: U16::new(self.e_phnum),
                     e_shentsize: U16::new(40),
-                    e_shnum: U16::new(0),
+                    e_shnum: U16::new(e_shnum),
                     e_shstrndx: U16::new(0),
                 },
                 out,
@@ -286,7 +307,7 @@ impl FileHeader {
                     e_ident: ident(2),
                     e_type: U16::new(self.e_type),
                     e_machine: U16::new(self.e_machine),
-                    e_version: U32::new(0),
+                    e_version: U32::new(version),
                     e_entry: U64::new(0),
                     e_phoff: U64::new(self.e_phoff),
                     e_shoff: U64::new(self.e_shoff),
@@ -295,7 +316,7 @@ impl FileHeader {
                     e_phentsize: U16::new(self.e_phentsize),
                     e_phnum: U16::new(self.e_phnum),
                     e_shentsize: U16::new(64),
-                    e_shnum: U16::new(0),
+                    e_shnum: U16::new(e_shnum),
                     e_shstrndx: U16::new(0),
                 },
                 out,
@@ -325,11 +346,16 @@ impl FileHeader {
     /// `e_phnum` is [`PN_XNUM`].
     #[must_use]
     pub fn section_info(&self, bytes: &[u8]) -> Option<u32> {
-        let offset = match self.class {
+        self.endian.u32_at(bytes, self.section_info_offset())
+    }
+
+    /// Where `sh_info` lies in a section header.
+    #[must_use]
+    pub const fn section_info_offset(&self) -> usize {
+        match self.class {
             Width::W32 => core::mem::offset_of!(Elf32Shdr<LE>, sh_info),
             Width::W64 => core::mem::offset_of!(Elf64Shdr<LE>, sh_info),
-        };
-        self.endian.u32_at(bytes, offset)
+        }
     }
 }
 

@@ -5,6 +5,7 @@
     reason = "tests may fail, and say what they skip"
 )]
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
@@ -12,6 +13,7 @@ use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
+use vmcore_synth::elf::FullDump;
 use vmcore_synth::machine::{Machine, Options};
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::{Arch, machines};
@@ -307,6 +309,32 @@ fn a_truncated_dump_gives_what_is_there_and_says_what_is_not() {
         core.space().unwrap().read_u32(va).is_err(),
         "it is not in the file"
     );
+}
+
+/// Cores of other tools may hold ranges that begin and end anywhere in a page.
+#[test]
+fn ragged_ranges_read_the_same_in_the_core() {
+    let dir = tempfile::tempdir().unwrap();
+    let (dump, core) = (dir.path().join("vmcore.0"), dir.path().join("core"));
+    let (va, pa) = (0xffff_fe00_0000_0fff, 0x1fff);
+    let content: Vec<u8> = (1..=255).cycle().take(0x2345).collect();
+    let mut ragged = FullDump::of_memory(Arch::Amd64, &[(0, 0x1000)], &BTreeMap::new());
+    ragged.segments[0].p_vaddr = va;
+    ragged.segments[0].p_paddr = pa;
+    ragged.segments[0].content = content.clone();
+    std::fs::write(&dump, ragged.build()).unwrap();
+    let session = open(&dump, KernelChoice::None);
+    elf::convert(&session, &core, false, |_, _| {}).unwrap();
+    for path in [&dump, &core] {
+        let session = open(path, KernelChoice::None);
+        let mut read = vec![0; content.len() + 1];
+        let part = session.space().unwrap().read(VirtAddr(va), &mut read);
+        assert_eq!(part.len, content.len());
+        assert!(read.starts_with(&content));
+        let physical = session.dump().memory().read(PhysAddr(pa), &mut read);
+        assert_eq!(physical.0, content.len());
+        assert!(read.starts_with(&content));
+    }
 }
 
 #[test]

@@ -1,6 +1,6 @@
 //! Full dumps and hypervisors' files as minidumps and full dumps: every page that a model predicts,
 //! no other, and everything that was true before.
-#![expect(clippy::unwrap_used, reason = "tests may fail")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "tests may fail")]
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -381,7 +381,7 @@ fn qemu_file(dump: &FullDump, cpus: &[VirtualCpu]) -> Vec<u8> {
         for value in [offset, pa, pa, len, len] {
             file.extend_from_slice(&value.to_le_bytes()[..width]);
         }
-        file.extend_from_slice(&vec![0; if is_wide { 8 } else { 8 }]);
+        file.extend_from_slice(&[0; 8]);
     }
     assert_eq!(file.len(), ehdr + phdr * (parts.len() + 1));
     file.extend_from_slice(&notes);

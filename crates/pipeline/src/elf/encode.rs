@@ -8,12 +8,11 @@ use std::io::{self, Write};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{
-    ELF_MAGIC, ET_CORE, Elf32Ehdr, Elf32Phdr, Elf32Shdr, Elf64Ehdr, Elf64Phdr, Elf64Shdr, PF_R,
+    ET_CORE, Elf32Ehdr, Elf32Phdr, Elf32Shdr, Elf64Ehdr, Elf64Phdr, Elf64Shdr, FileHeader, PF_R,
     PF_W, PF_X, PN_XNUM, PT_LOAD, PT_NOTE, Segment,
 };
-use vmcore_format::endian::Width;
-use zerocopy::IntoBytes as _;
-use zerocopy::byteorder::{LE, U16, U32, U64};
+use vmcore_format::endian::{Endian, Width};
+use zerocopy::byteorder::LE;
 
 /// What decides about the layout.
 pub(super) struct Head {
@@ -87,65 +86,26 @@ impl Encoder {
         let count = Self::headers(head);
         let (file_header, program_header, section) = self.lengths();
         let in_section = Self::counts_in_section(head);
-        let e_phnum = u16::try_from(count).unwrap_or(PN_XNUM);
-        let (e_shoff, e_shnum) = if in_section { (file_header, 1) } else { (0, 0) };
-        // Class, little-endian, version 1, OS ABI 0.
-        let mut e_ident = [0; 16];
-        e_ident[..4].copy_from_slice(ELF_MAGIC);
-        e_ident[4] = if self.class == Width::W32 { 1 } else { 2 };
-        e_ident[5] = 1;
-        e_ident[6] = 1;
-        let e_phoff = self.headers_offset(head);
-        let sh_info = u32::try_from(count).unwrap_or(u32::MAX);
-        match self.class {
-            Width::W32 => {
-                let header = Elf32Ehdr::<LE> {
-                    e_ident,
-                    e_type: U16::new(ET_CORE),
-                    e_machine: U16::new(self.machine),
-                    e_version: U32::new(1),
-                    e_entry: U32::new(0),
-                    e_phoff: U32::new(low(e_phoff)),
-                    e_shoff: U32::new(low(e_shoff)),
-                    e_flags: U32::new(0),
-                    e_ehsize: U16::new(short(file_header)),
-                    e_phentsize: U16::new(short(program_header)),
-                    e_phnum: U16::new(e_phnum),
-                    e_shentsize: U16::new(short(section)),
-                    e_shnum: U16::new(e_shnum),
-                    e_shstrndx: U16::new(0),
-                };
-                out.write_all(header.as_bytes())?;
-                if in_section {
-                    let mut section: Elf32Shdr<LE> = zerocopy::FromZeros::new_zeroed();
-                    section.sh_info = U32::new(sh_info);
-                    out.write_all(section.as_bytes())?;
-                }
+        let header = FileHeader {
+            class: self.class,
+            endian: Endian::Little,
+            e_type: ET_CORE,
+            e_machine: self.machine,
+            e_phoff: self.headers_offset(head),
+            e_phentsize: u16::try_from(program_header).unwrap_or(u16::MAX),
+            e_phnum: u16::try_from(count).unwrap_or(PN_XNUM),
+            e_shoff: if in_section { file_header } else { 0 },
+        };
+        let mut raw = [0; FileHeader::MAX_LEN];
+        let len = header.encode_core(&mut raw).ok_or_else(too_large)?;
+        out.write_all(raw.get(..len).unwrap_or_default())?;
+        if in_section {
+            let mut raw = vec![0; usize::try_from(section).unwrap_or(0)];
+            let at = header.section_info_offset();
+            if let Some(field) = raw.get_mut(at..at + 4) {
+                field.copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
             }
-            Width::W64 => {
-                let header = Elf64Ehdr::<LE> {
-                    e_ident,
-                    e_type: U16::new(ET_CORE),
-                    e_machine: U16::new(self.machine),
-                    e_version: U32::new(1),
-                    e_entry: U64::new(0),
-                    e_phoff: U64::new(e_phoff),
-                    e_shoff: U64::new(e_shoff),
-                    e_flags: U32::new(0),
-                    e_ehsize: U16::new(short(file_header)),
-                    e_phentsize: U16::new(short(program_header)),
-                    e_phnum: U16::new(e_phnum),
-                    e_shentsize: U16::new(short(section)),
-                    e_shnum: U16::new(e_shnum),
-                    e_shstrndx: U16::new(0),
-                };
-                out.write_all(header.as_bytes())?;
-                if in_section {
-                    let mut section: Elf64Shdr<LE> = zerocopy::FromZeros::new_zeroed();
-                    section.sh_info = U32::new(sh_info);
-                    out.write_all(section.as_bytes())?;
-                }
-            }
+            out.write_all(&raw)?;
         }
         Ok(())
     }
@@ -177,7 +137,11 @@ impl Encoder {
             p_flags: PF_R | flag(load.prot.write, PF_W) | flag(load.prot.execute, PF_X),
             p_offset: data + (load.number << page_size.shift()) + load.skipped_bytes,
             p_vaddr: load.va.0,
-            p_paddr: load.pa.0,
+            // PAE's physical addresses may be longer than the field; then it is 0.
+            p_paddr: match self.class {
+                Width::W32 => u64::from(u32::try_from(load.pa.0).unwrap_or(0)),
+                Width::W64 => load.pa.0,
+            },
             p_filesz: load.len_bytes,
             p_memsz: load.len_bytes,
             p_align: page_size.bytes(),
@@ -186,53 +150,24 @@ impl Encoder {
     }
 
     fn segment(&self, segment: &Segment, out: &mut impl Write) -> io::Result<()> {
-        match self.class {
-            Width::W32 => {
-                let header = Elf32Phdr::<LE> {
-                    p_type: U32::new(segment.p_type),
-                    p_offset: U32::new(low(segment.p_offset)),
-                    p_vaddr: U32::new(low(segment.p_vaddr)),
-                    // PAE's physical addresses may be longer than the field; then it is 0.
-                    p_paddr: U32::new(u32::try_from(segment.p_paddr).unwrap_or(0)),
-                    p_filesz: U32::new(low(segment.p_filesz)),
-                    p_memsz: U32::new(low(segment.p_memsz)),
-                    p_flags: U32::new(segment.p_flags),
-                    p_align: U32::new(low(segment.p_align)),
-                };
-                out.write_all(header.as_bytes())
-            }
-            Width::W64 => {
-                let header = Elf64Phdr::<LE> {
-                    p_type: U32::new(segment.p_type),
-                    p_flags: U32::new(segment.p_flags),
-                    p_offset: U64::new(segment.p_offset),
-                    p_vaddr: U64::new(segment.p_vaddr),
-                    p_paddr: U64::new(segment.p_paddr),
-                    p_filesz: U64::new(segment.p_filesz),
-                    p_memsz: U64::new(segment.p_memsz),
-                    p_align: U64::new(segment.p_align),
-                };
-                out.write_all(header.as_bytes())
-            }
-        }
+        let mut raw = [0; size_of::<Elf64Phdr<LE>>()];
+        let len = segment.encode(self.class, Endian::Little, &mut raw);
+        let len = len.ok_or_else(too_large)?;
+        out.write_all(raw.get(..len).unwrap_or_default())
     }
 }
 
-/// A value of a 32-bit core, whose length was checked to fit.
-fn low(value: u64) -> u32 {
-    u32::try_from(value).unwrap_or(u32::MAX)
-}
-
-/// A structure's length.
-fn short(value: u64) -> u16 {
-    u16::try_from(value).unwrap_or(u16::MAX)
+/// A number that a 32-bit core cannot hold. The length of the core was checked before.
+fn too_large() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, "a 32-bit core cannot hold it")
 }
 
 /// Appends a note: lengths, type, owner and contents, each padded to 4 bytes.
 pub(super) fn note(notes: &mut Vec<u8>, owner: &[u8], kind: u32, contents: &[u8]) {
-    for value in [low(owner.len() as u64), low(contents.len() as u64), kind] {
-        notes.extend_from_slice(&value.to_le_bytes());
+    for len in [owner.len(), contents.len()] {
+        notes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
     }
+    notes.extend_from_slice(&kind.to_le_bytes());
     for part in [owner, contents] {
         notes.extend_from_slice(part);
         notes.resize(notes.len().next_multiple_of(4), 0);

@@ -165,8 +165,11 @@ impl<'m, F: FnMut(Load)> Merge<'m, F> {
     fn add(&mut self, run: PresentRun, prot: Prot) {
         if let Some((pending, pending_prot)) = &mut self.pending {
             let bytes = pending.len_bytes;
+            // The core keeps room for whole pages: only those lie side by side in it.
+            let page_size = self.memory.page_size();
+            let end = page_size.offset_in_page(pending.skipped_bytes + bytes);
             if *pending_prot == prot
-                && run.skipped_bytes == 0
+                && (run.skipped_bytes, end) == (0, 0)
                 && pending.va.checked_add(bytes) == Some(run.va)
                 && pending.pa.checked_add(bytes) == Some(run.pa)
                 && pending.offset.checked_add(bytes) == Some(run.offset)
