@@ -443,9 +443,7 @@ impl<'a> PageSums<'a> {
         let field = |offset| Endian::Little.u64_at(head, offset).ok_or(malformed);
         let (sums, _) = sums.as_chunks::<8>();
         let (offset, len_bytes, run_bytes) = (FileOffset(field(0)?), field(8)?, field(16)?);
-        let runs = len_bytes
-            .checked_add(run_bytes)
-            .and_then(|sum| (sum - 1).checked_div(run_bytes));
+        let runs = (run_bytes > 0).then(|| len_bytes.div_ceil(run_bytes));
         if runs != Some(sums.len() as u64) || field(24)? != sums.len() as u64 {
             return Err(malformed);
         }
