@@ -61,6 +61,28 @@ pub(super) fn take(disk: &Path, to: &Path, kernel: &Path, reader: &Path) -> Resu
     }))
 }
 
+/// Has the reader convert a file to a dump of another kind.
+pub(super) fn convert(
+    file: &Path,
+    to: &Path,
+    kind: &str,
+    kernel: &Path,
+    reader: &Path,
+) -> Result<Dump> {
+    let mut command = Command::new(reader);
+    command.arg("convert").args([file, to]).args(["--to", kind]);
+    command.arg("-k").arg(kernel);
+    shell::run(&mut command)?;
+    let metadata = std::fs::metadata(to).map_err(|error| format!("{}: {error}", to.display()))?;
+    Ok(Dump {
+        file: to.to_owned(),
+        len: metadata.len(),
+        panic: String::new(),
+        kernel: kernel.to_owned(),
+        reader: reader.to_owned(),
+    })
+}
+
 /// Copies part of a file; zeros become holes.
 fn copy(from: &mut File, start: u64, len: u64, to: &Path) -> std::io::Result<()> {
     let mut out = File::create(to)?;

@@ -2,6 +2,7 @@
 
 pub(crate) mod bt;
 pub(crate) mod convert;
+mod convert_dump;
 pub(crate) mod info;
 pub(crate) mod list;
 pub(crate) mod log;
