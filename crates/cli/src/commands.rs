@@ -3,20 +3,27 @@
 pub(crate) mod bt;
 pub(crate) mod convert;
 mod convert_dump;
+mod debug_files;
+pub(crate) mod gdb;
 pub(crate) mod info;
 pub(crate) mod list;
+pub(crate) mod locks;
 pub(crate) mod log;
 pub(crate) mod map;
 mod map_svg;
+pub(crate) mod mods;
 pub(crate) mod print;
 pub(crate) mod ps;
 pub(crate) mod read;
+pub(crate) mod report;
+mod report_html;
 pub(crate) mod save;
 pub(crate) mod savecore;
 pub(crate) mod search;
 pub(crate) mod sym;
 pub(crate) mod translate;
 pub(crate) mod verify;
+pub(crate) mod whatis;
 
 use std::ffi::OsString;
 use std::path::Path;

@@ -12,6 +12,8 @@ use vmcore::memory::Absence;
 use vmcore::session::KernelMatch;
 use vmcore::translation::{Fault, RootError};
 use vmcore::{Session, SessionError};
+use vmcore_debug::DebugFiles;
+use vmcore_debug::expr::EvalError;
 use vmcore_pipeline::output::OutputError;
 use vmcore_pipeline::save::SaveError;
 
@@ -107,6 +109,12 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
         if let Some(absence) = cause.downcast_ref::<Absence>() {
             return absent(absence, context);
         }
+        if let Some(error) = cause.downcast_ref::<EvalError>() {
+            return match error {
+                EvalError::Fault(fault) => unreadable(fault, context),
+                error => Failure::new(error.to_string()).next(context.proposal("sym NAME")),
+            };
+        }
         if let Some(error) = cause.downcast_ref::<SaveError>() {
             return not_saved(error);
         }
@@ -121,6 +129,16 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
         }
     }
     Failure::new(format!("{error:#}")).next(context.proposal("verify"))
+}
+
+/// The kernel file has no types, which are needed.
+pub(crate) fn no_types(files: &DebugFiles, context: &Context) -> Failure {
+    let kernel = text::path(files.kernel_path());
+    Failure::new(format!(
+        "{kernel} has no types: neither debug information nor CTF"
+    ))
+    .line("FreeBSD has them in kernel.debug, of the package with debug files of the same build")
+    .next(context.again("-k DIR/kernel.debug"))
 }
 
 fn session(error: &SessionError, context: &Context) -> Failure {

@@ -10,11 +10,15 @@ FILE is a vmcore, with its kernel file beside it if you like.
 Without FILE: the newest in /var/crash.
 
 What happened?
+  report      what crashed, where, and what else went on: on one page
   list        the dumps in a directory
   info        what the dump is: panic, version, host, time, what is missing
   log         the kernel's last words (also: dmesg)
   ps          who was running, and which thread crashed
   bt          where threads were: functions, files and lines
+  locks       who waits for whom: owners, chains, deadlocks
+  mods        the kernel's modules, and which of their files are here
+  gdb         gdb or lldb on the dump, with all its threads
 
 Memory
   read        bytes at an address or symbol
@@ -22,6 +26,7 @@ Memory
   sym         symbol to address, address to symbol
   search      where bytes, a string or a pointer stand
   print       kernel structures by their types
+  whatis      what an address is: symbol, module, process, stack
 
 The file
   map         which memory is in the dump: a table or a picture
@@ -30,12 +35,7 @@ The file
   save        from the dump device, or an image of it, to vmcore.N and info.N
 
 Examples
-  vmcore info vmcore.0
-  vmcore log | tail
-  vmcore ps vmcore.0 -k kernel.debug
-  vmcore read vmcore.0 hz
-  vmcore read vmcore.0 0xfffff80003374000 256
-  vmcore convert vmcore.0 core.elf --to elf
+  vmcore report vmcore.0 -k kernel.debug
   vmcore save /dev/ada0p3 /var/crash
 
 Options of every command

@@ -47,7 +47,13 @@ impl Case {
         let mut lines = vec![
             format!("info {dump}"),
             format!("log {dump}"),
+            format!("report {dump}"),
+            format!("report {dump} --share"),
             format!("ps {dump}"),
+            format!("bt {dump}"),
+            format!("bt {dump} --unique"),
+            format!("mods {dump}"),
+            format!("whatis {dump} allproc"),
             format!("read {dump} hz"),
             format!("read {dump} allproc 64"),
             format!("read {dump} 0 16"),
@@ -292,7 +298,13 @@ fn undocumented(answers: &[(String, Run)]) -> BTreeSet<String> {
     let mut unknown = BTreeSet::new();
     for (words, run) in answers.iter().filter(|(_, run)| !run.stdout.is_empty()) {
         let command = words.split(' ').next().unwrap();
-        let known = [section("Every answer"), section(&format!("`{command}`"))].concat();
+        let mut known = [section("Every answer"), section(&format!("`{command}`"))].concat();
+        if command == "report" {
+            // It holds other answers, and its section says which.
+            for other in ["info", "ps", "bt", "locks"] {
+                known += section(&format!("`{other}`"));
+            }
+        }
         let mut names = BTreeSet::new();
         field_names(&run.json(), &mut names);
         names.retain(|name| !known.contains(&format!("`{name}`")));
@@ -311,7 +323,7 @@ fn field_names(value: &serde_json::Value, names: &mut BTreeSet<String>) {
             for (name, value) in fields {
                 names.insert(name.clone());
                 // The names of registers are data.
-                if name != "registers" {
+                if name != "registers" && name != "other" {
                     field_names(value, names);
                 }
             }

@@ -52,6 +52,7 @@ pub struct ProcessDetails {
     pub flags: Option<u32>,
     /// Letters of what it is beside running or sleeping, as ps prints them behind the state:
     /// `X` traced, `E` exiting, `J` jailed.
+    #[serde(skip_serializing_if = "String::is_empty")]
     pub suffix: String,
     /// Whether it is one of the kernel's own.
     #[serde(skip_serializing_if = "Option::is_none")]

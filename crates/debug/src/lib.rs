@@ -8,8 +8,9 @@
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
+//! - [`groups`]: threads with the same stack;
 //! - [`details`] and [`locks`]: states of threads, and who waits for whom; [`whatis`]: what an address is;
-//! - [`gdb`]: a remote stub, so that gdb and lldb open the dump.
+//! - [`report`]: all of it in one value; [`gdb`]: a remote stub, so that gdb and lldb open the dump.
 //!
 //! Everything returns values that print themselves and serialise; nothing here prints.
 #![forbid(unsafe_code)]
@@ -17,10 +18,12 @@
 pub mod details;
 pub mod expr;
 pub mod gdb;
+pub mod groups;
 pub mod lines;
 pub mod locks;
 pub mod modules;
 pub mod object_file;
+pub mod report;
 pub mod show;
 pub mod stack;
 pub mod target;

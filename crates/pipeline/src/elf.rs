@@ -3,8 +3,8 @@
 //! Every run of pages that lie together virtually, physically and in the file, with the same
 //! protection, becomes a `PT_LOAD` with its virtual and its physical address: the kernel map by the
 //! page tables, and the direct map, over the same bytes of the file. So every page is in the core
-//! once, and pages that only the direct map reaches are in it too. A note holds the registers of
-//! the thread that crashed. More segments than a 16-bit count can tell are counted in section 0,
+//! once, and pages that only the direct map reaches are in it too. Each thread whose registers the
+//! dump has is a note, the one that crashed first. More segments than a 16-bit count can tell are counted in section 0,
 //! as the ABI says.
 //!
 //! The core carries the OS ABI 0 and Linux' style of notes, which stock gdb accepts; tell it `set
@@ -66,8 +66,10 @@ pub struct Converted {
     pub truncated_pages: u64,
     /// Pages of the file in no segment, because no virtual address leads to them.
     pub unreachable_pages: u64,
-    /// The thread whose registers the core has: the one that crashed, if it is known.
+    /// The thread that crashed, if its registers are known.
     pub thread: Option<i32>,
+    /// Threads with registers.
+    pub threads: u64,
 }
 
 /// Why a dump cannot be converted.
@@ -120,8 +122,8 @@ pub fn convert(
     let memory = session.dump().memory();
     let arch = session.dump().arch();
     let pages = pages::page_count(memory)?;
-    let thread = crashed_thread(session);
-    let notes = notes(session, arch, thread.as_ref())?;
+    let threads = threads(session);
+    let notes = notes(session, arch, &threads)?;
 
     let numbered_pages = pages::numbered_page_count(memory)?;
     let loads = Loads::new(space, numbered_pages);
@@ -162,7 +164,11 @@ pub fn convert(
         pages,
         truncated_pages: pages.saturating_sub(copied.pages),
         unreachable_pages: copied.pages.saturating_sub(reached_pages),
-        thread: thread.map(|thread| thread.tid),
+        thread: threads
+            .first()
+            .filter(|thread| thread.crashed)
+            .map(|thread| thread.tid),
+        threads: threads.len() as u64,
     })
 }
 
@@ -208,28 +214,34 @@ fn write_headers(
     Ok(())
 }
 
-/// The thread that crashed, with its registers; `None` if there is no kernel file to find it.
-fn crashed_thread(session: &Session) -> Option<process::Thread> {
-    let list = process::list(session).ok()?;
-    let mut threads = list
-        .processes
+/// The threads whose registers the dump has, the one that crashed first; none without the kernel
+/// file.
+fn threads(session: &Session) -> Vec<process::Thread> {
+    let list = process::list(session).ok();
+    let mut threads: Vec<process::Thread> = list
         .into_iter()
-        .flat_map(|process| process.threads);
-    threads.find(|thread| thread.crashed && thread.registers.is_some())
+        .flat_map(|list| list.processes)
+        .flat_map(|process| process.threads)
+        .filter(|thread| thread.registers.is_some())
+        .collect();
+    threads.sort_by_key(|thread| !thread.crashed);
+    threads
 }
 
 fn notes(
     session: &Session,
     arch: Arch,
-    thread: Option<&process::Thread>,
+    threads: &[process::Thread],
 ) -> Result<Vec<u8>, ConvertError> {
     let mut notes = Vec::new();
-    if let Some(thread) = thread
-        && let Some(registers) = &thread.registers
-    {
-        let mut buf = [0; Prstatus::MAX_LEN];
-        let layout = Prstatus::of(arch);
-        let contents = layout.encode(&mut buf, thread.tid, SIGNAL, |name| registers.get(name));
+    let layout = Prstatus::of(arch);
+    let mut buf = [0; Prstatus::MAX_LEN];
+    for thread in threads {
+        let Some(registers) = &thread.registers else {
+            continue;
+        };
+        let signal = if thread.crashed { SIGNAL } else { 0 };
+        let contents = layout.encode(&mut buf, thread.tid, signal, |name| registers.get(name));
         encode::note(&mut notes, prstatus::OWNER, NT_PRSTATUS, contents);
     }
     let origin = origin(session)?;

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use tempfile::TempDir;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
+use vmcore::process;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
@@ -125,6 +126,41 @@ fn the_core_has_the_crashed_threads_registers() {
         };
         let pc = &bytes[note + pc_at..note + pc_at + word];
         assert_eq!(pc, &crashed.pc.to_le_bytes()[..word], "{name}");
+    }
+}
+
+#[test]
+fn every_thread_with_registers_is_a_note_and_the_crashed_one_is_first() {
+    for (name, options) in machines::all() {
+        let case = Case::new(&options);
+        let converted = case.convert();
+        let bytes = std::fs::read(case.path("core")).unwrap();
+        let pid_at = match options.arch {
+            Arch::I386 => 24,
+            _ => 32,
+        };
+        let tids: Vec<i32> = bytes
+            .windows(5)
+            .enumerate()
+            .filter(|(_, bytes)| *bytes == b"CORE\0")
+            .map(|(at, _)| at + 8 + pid_at)
+            .map(|at| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
+            .collect();
+        assert_eq!(converted.threads, tids.len() as u64, "{name}");
+        let mut expected: Vec<i32> = process::list(&case.open("vmcore.0"))
+            .unwrap()
+            .processes
+            .iter()
+            .flat_map(|process| &process.threads)
+            .filter(|thread| thread.registers.is_some())
+            .map(|thread| thread.tid)
+            .collect();
+        assert!(expected.len() > 4, "{name}");
+        assert_eq!(tids[0], case.machine.truth.crashed_tid, "{name}");
+        let mut found = tids;
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected, "{name}");
     }
 }
 

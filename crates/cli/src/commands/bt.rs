@@ -1,6 +1,7 @@
 //! `vmcore bt`: the stacks of threads.
 
 use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
 use crate::help;
@@ -8,14 +9,15 @@ use crate::output::{self, Out, Style};
 use crate::text::{self, counted};
 use clap::Args;
 use serde::Serialize;
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use vmcore::OpenOptions;
 use vmcore::process::{self, PcbSource, Process, ProcessList, Thread};
+use vmcore_debug::Target;
+use vmcore_debug::details::{Details, ThreadDetails};
+use vmcore_debug::groups::{self, Group, Member};
 use vmcore_debug::stack::{NamedFrame, Stack};
-use vmcore_debug::unwind::{Doubt, End, How, Machine};
-use vmcore_debug::{DebugFiles, Target};
+use vmcore_debug::unwind::{Doubt, End, How, Machine, TrapFrame};
 
 /// Where threads were: functions, files and lines
 #[derive(Debug, Args)]
@@ -41,12 +43,19 @@ pub(crate) struct Bt {
     /// The registers of each thread too
     #[arg(long)]
     regs: bool,
+    /// All that is known of each frame: stack and frame pointers, registers, trap frames
+    #[arg(long, conflicts_with = "unique")]
+    full: bool,
+    #[command(flatten)]
+    places: ModulePlaces,
 }
 
 /// The answer in JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
     threads: Vec<Walked<'a>>,
+    /// With `--unique`.
+    groups: Option<Vec<Group>>,
     problems: &'a [String],
 }
 
@@ -59,6 +68,7 @@ struct Walked<'a> {
     cpu: Option<u32>,
     crashed: bool,
     pcb: Option<PcbSource>,
+    wait: Option<String>,
     registers: Option<&'a vmcore::registers::Registers>,
     #[serde(flatten)]
     stack: Stack,
@@ -69,12 +79,16 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     let tid = words.first().map(parse_tid).transpose()?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let list = process::list(&session)?;
-    let files = DebugFiles::of(&session)?;
+    let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let details = Details::of(&target);
     let chosen = choose(args, &list, tid)?;
     let threads: Vec<Walked<'_>> = chosen
         .into_iter()
-        .map(|(process, thread)| walked(&target, process, thread, args.regs))
+        .map(|(process, thread)| Walked {
+            wait: waits_for(details.thread(thread)),
+            ..walked(&target, process, thread, args.regs || args.full)
+        })
         .collect();
     let incomplete = !list.problems.is_empty()
         || threads.iter().any(|thread| {
@@ -86,21 +100,27 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     } else {
         Status::Done
     };
+    let groups = args
+        .unique
+        .then(|| groups::group(threads.iter().map(member)));
     if context.common().json {
-        let problems = &list.problems;
-        let answer = Answer { threads, problems };
+        let answer = Answer {
+            threads,
+            groups,
+            problems: &list.problems,
+        };
         output::json(context, Some(session.dump()), answer)?;
         return Ok(status);
     }
     let mut out = context.out();
-    if args.unique {
-        print_unique(&mut out, &threads)?;
+    if let Some(groups) = &groups {
+        print_unique(&mut out, &threads, groups)?;
     } else {
         for (position, thread) in threads.iter().enumerate() {
             if position > 0 {
                 writeln!(out)?;
             }
-            print_thread(&mut out, &target, thread, args.regs)?;
+            print_thread(&mut out, &target, thread, args)?;
         }
     }
     out.finish()?;
@@ -163,6 +183,7 @@ fn walked<'a>(
         cpu: thread.cpu,
         crashed: thread.crashed,
         pcb: thread.pcb,
+        wait: None,
         registers: thread.registers.as_ref().filter(|_| regs),
         stack: target.stack(thread),
     }
@@ -172,14 +193,18 @@ fn print_thread(
     out: &mut Out,
     target: &Target<'_>,
     thread: &Walked<'_>,
-    regs: bool,
+    args: &Bt,
 ) -> io::Result<()> {
+    let regs = args.regs || args.full;
     let cpu = thread
         .cpu
         .map_or_else(String::new, |cpu| format!(", CPU {cpu}"));
     let crashed = if thread.crashed { ", crashed" } else { "" };
+    let wait = thread.wait.as_ref().map_or_else(String::new, |wait| {
+        format!(", waits: {}", text::escape(wait.as_bytes()))
+    });
     let heading = format!(
-        "thread {}, process {} ({}){cpu}{crashed}",
+        "thread {}, process {} ({}){cpu}{wait}{crashed}",
         thread.tid,
         thread.pid,
         text::escape(thread.name.as_bytes())
@@ -199,22 +224,56 @@ fn print_thread(
             writeln!(out, "  {name:<5} {value:#018x}")?;
         }
     }
-    print_frames(out, &thread.stack)?;
+    let machine = Machine::of(target.arch());
+    print_frames(out, &thread.stack, args.full.then_some(&machine))?;
     let trap = thread
         .stack
         .frames
         .iter()
         .find_map(|frame| frame.frame.trap.as_ref());
-    if let (Some(trap), true) = (trap, regs) {
-        writeln!(out, "  trap frame at {}", trap.address)?;
-        for (name, value) in trap.named(&Machine::of(target.arch())) {
-            writeln!(out, "  {name:<5} {value:#018x}")?;
-        }
+    if let (Some(trap), true, false) = (trap, regs, args.full) {
+        print_trap(out, trap, &machine, "  ")?;
     }
     Ok(())
 }
 
-fn print_frames(out: &mut Out, stack: &Stack) -> io::Result<()> {
+fn print_trap(out: &mut Out, trap: &TrapFrame, machine: &Machine, margin: &str) -> io::Result<()> {
+    writeln!(out, "{margin}trap frame at {}", trap.address)?;
+    for (name, value) in trap.named(machine) {
+        writeln!(out, "{margin}{name:<5} {value:#018x}")?;
+    }
+    Ok(())
+}
+
+/// All that is known of a frame, for `--full`.
+fn print_full(out: &mut Out, frame: &NamedFrame, machine: &Machine) -> io::Result<()> {
+    let margin = "        ";
+    let pointers = [("sp", frame.frame.sp), ("fp", frame.frame.fp)];
+    let pointers = pointers
+        .iter()
+        .filter_map(|(name, value)| Some(format!("{name} {}", (*value)?)));
+    let words: Vec<String> = pointers.collect();
+    if !words.is_empty() {
+        writeln!(out, "{margin}{}", words.join("  "))?;
+    }
+    let special = [machine.pc, machine.sp, machine.fp].map(|number| machine.names.get(number));
+    let registers: Vec<String> = frame
+        .frame
+        .registers
+        .named(machine)
+        .filter(|(name, _)| !special.contains(&Some(name)))
+        .map(|(name, value)| format!("{name} {value:#x}"))
+        .collect();
+    for line in registers.chunks(4) {
+        writeln!(out, "{margin}{}", line.join("  "))?;
+    }
+    match &frame.frame.trap {
+        Some(trap) => print_trap(out, trap, machine, margin),
+        None => Ok(()),
+    }
+}
+
+fn print_frames(out: &mut Out, stack: &Stack, full: Option<&Machine>) -> io::Result<()> {
     for (number, frame) in stack.frames.iter().enumerate() {
         let inlined = frame.places.iter().filter(|place| place.inlined);
         for place in inlined {
@@ -222,6 +281,9 @@ fn print_frames(out: &mut Out, stack: &Stack) -> io::Result<()> {
             writeln!(out, "  #{number:<2} {name:<34} {} inlined", source(place))?;
         }
         writeln!(out, "  #{number:<2} {}", line_of(frame))?;
+        if let Some(machine) = full {
+            print_full(out, frame, machine)?;
+        }
     }
     let end = match &stack.end {
         None | Some(End::ThreadStart | End::FramePointerZero) => return Ok(()),
@@ -272,30 +334,46 @@ fn line_of(frame: &NamedFrame) -> String {
     )
 }
 
-/// Stacks that are equal in every function and address, the most frequent first.
-fn print_unique(out: &mut Out, threads: &[Walked<'_>]) -> io::Result<()> {
-    let mut groups: BTreeMap<Vec<u64>, Vec<&Walked<'_>>> = BTreeMap::new();
-    for thread in threads {
-        let key = thread.stack.frames.iter().map(|frame| frame.frame.pc.0);
-        groups.entry(key.collect()).or_default().push(thread);
+/// What a thread waits for: a lock has a star, as ps writes it.
+fn waits_for(details: ThreadDetails) -> Option<String> {
+    let lock = details.lock_name.map(|lock| format!("*{lock}"));
+    lock.or(details.wait_message)
+}
+
+fn member(thread: &Walked<'_>) -> Member {
+    let frames = thread.stack.frames.iter();
+    Member {
+        tid: thread.tid,
+        pcs: frames.map(|frame| frame.frame.pc.0).collect(),
+        wait: thread.wait.clone(),
     }
-    let mut groups: Vec<Vec<&Walked<'_>>> = groups.into_values().collect();
-    groups.sort_by_key(|group| std::cmp::Reverse(group.len()));
-    for group in &groups {
-        let tids: Vec<String> = group
-            .iter()
-            .take(8)
-            .map(|thread| thread.tid.to_string())
-            .collect();
-        let more = if group.len() > 8 { " …" } else { "" };
+}
+
+/// Every stack once, the most frequent first.
+fn print_unique(out: &mut Out, threads: &[Walked<'_>], groups: &[Group]) -> io::Result<()> {
+    for group in groups {
+        let tids: Vec<String> = group.tids.iter().take(8).map(i32::to_string).collect();
+        let more = if group.tids.len() > 8 { " …" } else { "" };
         let heading = format!(
             "{}: {}{more}",
-            counted(group.len() as u64, "thread", "threads"),
+            counted(group.tids.len() as u64, "thread", "threads"),
             tids.join(" ")
         );
         writeln!(out, "{}", out.paint(Style::Strong, &heading))?;
-        if let Some(first) = group.first() {
-            print_frames(out, &first.stack)?;
+        if !group.waits.is_empty() {
+            let wait = |wait: &groups::Wait| match wait.threads {
+                1 => text::escape(wait.message.as_bytes()),
+                count => format!("{} ({count})", text::escape(wait.message.as_bytes())),
+            };
+            let waits: Vec<String> = group.waits.iter().take(8).map(wait).collect();
+            let more = if group.waits.len() > 8 { " …" } else { "" };
+            writeln!(out, "  waits: {}{more}", waits.join(", "))?;
+        }
+        let first = threads
+            .iter()
+            .find(|thread| group.tids.first() == Some(&thread.tid));
+        if let Some(first) = first {
+            print_frames(out, &first.stack, None)?;
         }
         writeln!(out)?;
     }

@@ -24,7 +24,8 @@ use vmcore_pipeline::rewrite::Target;
     after_help = help::with_files("\
 OUT is created for its owner alone, and not overwritten without --force.
 
-To elf: any dump. With the kernel file it has the registers of the thread that crashed. In gdb:
+To elf: any dump. With the kernel file it has the registers of all threads, the crashed one first. In
+gdb:
 
   gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
 
@@ -69,6 +70,7 @@ struct Answer<'a> {
     truncated_pages: u64,
     unreachable_pages: u64,
     thread: Option<i32>,
+    threads: u64,
     kernel: Option<&'a str>,
 }
 
@@ -111,6 +113,7 @@ fn to_elf(context: &Context, session: &Session, out: &Path) -> anyhow::Result<St
             truncated_pages: converted.truncated_pages,
             unreachable_pages: converted.unreachable_pages,
             thread: converted.thread,
+            threads: converted.threads,
             kernel: kernel.as_deref(),
         };
         output::json(context, Some(session.dump()), answer)?;
@@ -152,8 +155,10 @@ fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow:
             "  {lost} in no segment: no known virtual address leads there"
         )?;
     }
+    let registers = counted(converted.threads, "thread", "threads");
     match converted.thread {
-        Some(tid) => writeln!(out, "  registers of thread {tid}, which crashed")?,
+        Some(tid) => writeln!(out, "  registers of {registers}; {tid} crashed")?,
+        None if converted.threads > 0 => writeln!(out, "  registers of {registers}")?,
         None => writeln!(out, "  no registers: {}", why_no_registers(session))?,
     }
     let kernel = session.kernel().map_or_else(

@@ -1,8 +1,9 @@
 //! `vmcore print`: kernel structures by their types.
 
 use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
 use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::explain::{self, Failure};
 use crate::help;
 use crate::output;
 use crate::text;
@@ -11,8 +12,8 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
+use vmcore_debug::Target;
 use vmcore_debug::show::{ListEnd, Options, Shown};
-use vmcore_debug::{DebugFiles, Target};
 
 /// Kernel variables and structures, by their types
 #[derive(Debug, Args)]
@@ -41,6 +42,8 @@ pub(crate) struct Print {
     /// Structures in structures [default: 4]
     #[arg(long, value_name = "N", default_value_t = 4, hide_default_value = true)]
     depth: usize,
+    #[command(flatten)]
+    places: ModulePlaces,
 }
 
 /// The answer in JSON.
@@ -59,11 +62,10 @@ pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
     let word = words.first().and_then(|word| word.to_str());
     let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = DebugFiles::of(&session)?;
+    let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
     if target.types().is_empty() {
-        let kernel = text::path(files.kernel_path());
-        anyhow::bail!("{kernel} has no types: neither debug information nor CTF");
+        return Err(explain::no_types(&files, context).into());
     }
     let options = Options {
         depth: args.depth,

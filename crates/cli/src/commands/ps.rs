@@ -6,10 +6,14 @@ use crate::help;
 use crate::output::{self, Style};
 use crate::text::{self, counted};
 use clap::Args;
+use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
+use vmcore::format::addr::VirtAddr;
 use vmcore::process::{self, Process, ProcessList, Thread};
+use vmcore_debug::details::{Details, ProcessDetails, ThreadDetails};
+use vmcore_debug::{DebugFiles, Target};
 
 /// Who was running, and which thread crashed
 #[derive(Debug, Args)]
@@ -17,7 +21,8 @@ use vmcore::process::{self, Process, ProcessList, Thread};
     override_usage = "vmcore ps [FILE] [OPTIONS]",
     after_help = help::with_files("\
 Needs the kernel file. First comes the thread that crashed, then those that were on a CPU, then the
-others by process and thread id; --json has them in the kernel's order.")
+others by process and thread id; --json has them in the kernel's order. State, wait message and
+channel, parent and user need types: -k kernel.debug.")
 )]
 pub(crate) struct Ps {
     /// The dump, and its kernel file, in either order
@@ -31,20 +36,56 @@ pub(crate) struct Ps {
 /// What only the kernel's types tell.
 const UNKNOWN: &str = "?";
 
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    processes: Vec<ProcessAnswer<'a>>,
+    crashed_tid: Option<i32>,
+    problems: &'a [String],
+}
+
+#[derive(Serialize)]
+struct ProcessAnswer<'a> {
+    address: VirtAddr,
+    pid: i32,
+    comm: String,
+    zombie: bool,
+    #[serde(flatten)]
+    details: ProcessDetails,
+    threads: Vec<ThreadAnswer<'a>>,
+}
+
+#[derive(Serialize)]
+struct ThreadAnswer<'a> {
+    #[serde(flatten)]
+    thread: &'a Thread,
+    #[serde(flatten)]
+    details: ThreadDetails,
+}
+
 pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let list = process::list(&session)?;
+    let files = DebugFiles::of(&session)?;
+    let target = Target::new(&session, &files)?;
+    let details = Details::of(&target);
     let status = if list.problems.is_empty() {
         Status::Done
     } else {
         Status::Incomplete
     };
     if context.common().json {
-        output::json(context, Some(session.dump()), &list)?;
+        output::json(context, Some(session.dump()), answer(&list, &details))?;
         return Ok(status);
     }
-    print(context, &list, args.kernel_order)?;
+    let has_types = !target.types().is_empty();
+    print(
+        context,
+        &list,
+        has_types.then_some(&details),
+        args.kernel_order,
+    )?;
     for problem in &list.problems {
         context.note(&format!(
             "vmcore: a list breaks off: {}",
@@ -52,6 +93,26 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
         ));
     }
     Ok(status)
+}
+
+fn answer<'a>(list: &'a ProcessList, details: &Details<'_, '_>) -> Answer<'a> {
+    let of_thread = |thread: &'a Thread| ThreadAnswer {
+        thread,
+        details: details.thread(thread),
+    };
+    let of_process = |process: &'a Process| ProcessAnswer {
+        address: process.address,
+        pid: process.pid,
+        comm: String::from_utf8_lossy(&process.comm).into_owned(),
+        zombie: process.zombie,
+        details: details.process(process),
+        threads: process.threads.iter().map(of_thread).collect(),
+    };
+    Answer {
+        processes: list.processes.iter().map(of_process).collect(),
+        crashed_tid: list.crashed_tid,
+        problems: &list.problems,
+    }
 }
 
 /// A line of the table: a thread, or a process without any.
@@ -85,7 +146,12 @@ fn rows(list: &ProcessList, kernel_order: bool) -> Vec<Row<'_>> {
     rows
 }
 
-fn print(context: &Context, list: &ProcessList, kernel_order: bool) -> anyhow::Result<()> {
+fn print(
+    context: &Context,
+    list: &ProcessList,
+    details: Option<&Details<'_, '_>>,
+    kernel_order: bool,
+) -> anyhow::Result<()> {
     let mut out = context.out();
     let rows = rows(list, kernel_order);
     let crashed = rows
@@ -113,49 +179,97 @@ fn print(context: &Context, list: &ProcessList, kernel_order: bool) -> anyhow::R
         }
     };
     writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
-    let heading = format!(
-        "  {:>5} {:>7} {:>4} {:<5} {:<8} COMMAND",
-        "PID", "TID", "CPU", "STATE", "WAIT"
-    );
-    writeln!(out, "{}", out.paint(Style::Label, &heading))?;
+    writeln!(
+        out,
+        "{}",
+        out.paint(Style::Label, &heading(details.is_some()))
+    )?;
     for row in &rows {
-        let (tid, cpu, name) = match row.thread {
-            Some(thread) => (
-                thread.tid.to_string(),
-                thread.cpu,
-                row.process.thread_name(thread),
-            ),
-            None => ("-".to_owned(), None, row.process.comm.clone()),
-        };
+        let line = line(row, details);
         let is_crashed = row.thread.is_some_and(|thread| thread.crashed);
-        let line = format!(
-            "{} {:>5} {tid:>7} {:>4} {:<5} {UNKNOWN:<8} {}",
-            if is_crashed { "*" } else { " " },
-            row.process.pid,
-            cpu.map_or_else(|| "-".to_owned(), |cpu| cpu.to_string()),
-            if row.process.zombie { "Z" } else { UNKNOWN },
-            text::escape(&name),
-        );
-        writeln!(
-            out,
-            "{}",
-            if is_crashed {
-                out.paint(Style::Bad, &line)
-            } else {
-                line
-            }
-        )?;
+        let line = if is_crashed {
+            out.paint(Style::Bad, &line)
+        } else {
+            line
+        };
+        writeln!(out, "{line}")?;
     }
     let threads: usize = list
         .processes
         .iter()
         .map(|process| process.threads.len())
         .sum();
+    let unknown = match details {
+        Some(_) => "",
+        None => "; ? needs the kernel's types (-k kernel.debug)",
+    };
     let total = format!(
-        "{} in {}; * crashed; ? needs the kernel's types, which are not read yet",
+        "{} in {}; * crashed{unknown}",
         counted(threads as u64, "thread", "threads"),
         counted(list.processes.len() as u64, "process", "processes"),
     );
     writeln!(out, "{}", out.paint(Style::Faint, &total))?;
     Ok(out.finish()?)
+}
+
+fn heading(has_types: bool) -> String {
+    let user = if has_types { "  PPID   UID" } else { "" };
+    let channel = if has_types { " CHANNEL           " } else { "" };
+    format!(
+        "  {:>5}{user} {:>7} {:>4} {:<5} {:<8}{channel} COMMAND",
+        "PID", "TID", "CPU", "STATE", "WAIT"
+    )
+}
+
+fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>) -> String {
+    let process = row.process;
+    let name = row.thread.map_or_else(
+        || process.comm.clone(),
+        |thread| process.thread_name(thread),
+    );
+    let number = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
+    let cpu = row.thread.and_then(|thread| thread.cpu);
+    let of_process = details.map(|details| details.process(process));
+    let of_thread = details
+        .zip(row.thread)
+        .map(|(details, thread)| details.thread(thread));
+    let user = of_process.as_ref().map_or_else(String::new, |process| {
+        format!(
+            " {:>5} {:>5}",
+            number(process.ppid.map(|ppid| ppid.to_string())),
+            number(process.uid.map(|uid| uid.to_string()))
+        )
+    });
+    let suffix = of_process.map(|process| process.suffix).unwrap_or_default();
+    let letter = match of_thread.as_ref().and_then(|thread| thread.state) {
+        _ if process.zombie => "Z".to_owned(),
+        Some(letter) => format!("{letter}{suffix}"),
+        None => UNKNOWN.to_owned(),
+    };
+    let wait = match &of_thread {
+        // A lock that is waited for has a star, as ps writes it.
+        Some(thread) => match (&thread.lock_name, &thread.wait_message) {
+            (Some(lock), _) => format!("*{lock}"),
+            (None, Some(message)) => message.clone(),
+            (None, None) => "-".to_owned(),
+        },
+        None => UNKNOWN.to_owned(),
+    };
+    let channel = of_thread.as_ref().map_or_else(String::new, |thread| {
+        let address = thread.wait_channel.or(thread.blocked_on);
+        format!(
+            " {:<18}",
+            number(address.map(|address| address.to_string()))
+        )
+    });
+    let is_crashed = row.thread.is_some_and(|thread| thread.crashed);
+    format!(
+        "{} {:>5}{user} {:>7} {:>4} {letter:<5} {:<8}{channel} {}",
+        if is_crashed { "*" } else { " " },
+        process.pid,
+        number(row.thread.map(|thread| thread.tid.to_string())),
+        number(cpu.map(|cpu| cpu.to_string())),
+        text::escape(wait.as_bytes()),
+        text::escape(&name),
+    )
 }

@@ -14,7 +14,8 @@ pub(super) fn answer(target: &Target<'_>, list: &ProcessList, command: &str) -> 
         "ps" => processes(target, list),
         "locks" => waits(target, list),
         "info" => about(target),
-        _ => "commands: log, ps, locks, info\n".to_owned(),
+        "report" => report(target, list),
+        _ => "commands: report, log, ps, locks, info\n".to_owned(),
     }
 }
 
@@ -97,6 +98,18 @@ fn waits(target: &Target<'_>, list: &ProcessList) -> String {
         text += "no thread waits for a lock\n";
     }
     text
+}
+
+fn report(target: &Target<'_>, list: &ProcessList) -> String {
+    match crate::report::of(target, list) {
+        Ok(report) => report
+            .to_string()
+            .lines()
+            .fold(String::new(), |text, line| {
+                text + &plain(line.as_bytes()) + "\n"
+            }),
+        Err(absence) => format!("{absence}\n"),
+    }
 }
 
 fn about(target: &Target<'_>) -> String {

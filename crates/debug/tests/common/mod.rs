@@ -32,7 +32,8 @@ pub struct TestKernel {
 impl TestKernel {
     /// Compiles `tests/c/NAME` with these flags, and the code for stacks with it.
     pub fn compile(name: &str, flags: &[&str]) -> Self {
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+        // The tests of the command use these kernels too.
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debug/tests/c");
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kernel");
         let output = Command::new("gcc")

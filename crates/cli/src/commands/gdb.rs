@@ -1,0 +1,283 @@
+//! `vmcore gdb`: stock gdb or lldb on the dump.
+//!
+//! The debugger runs as it comes, without the user's start-up files, and is connected to the stub
+//! over a socket in a directory of its own; on systems without such sockets, over the loopback
+//! interface.
+
+use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::text;
+use clap::Args;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vmcore::OpenOptions;
+use vmcore::format::arch::Arch;
+use vmcore::process;
+use vmcore_debug::gdb::{self, Stub, frames};
+use vmcore_debug::{DebugFiles, Target};
+
+/// gdb or lldb on the dump, with all its threads
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore gdb [FILE] [OPTIONS] [-- ARGS]",
+    after_help = help::with_files("\
+Needs the kernel file. ARGS go to the debugger: vmcore gdb vmcore.0 -- -batch -ex bt. It reads no
+start-up files and no scripts of the kernel's, cannot resume, and cannot write. In it: monitor
+report, log, ps, locks, info. Memory that is not in the dump is an error, not zeros.")
+)]
+pub(crate) struct Gdb {
+    /// The dump, and its kernel file, in either order
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// Start lldb
+    #[arg(long)]
+    lldb: bool,
+    /// Start this program [else gdb, or lldb]
+    #[arg(long, value_name = "PROGRAM")]
+    program: Option<OsString>,
+    /// Start nothing, and wait for debuggers at PORT of the loopback interface, or at HOST:PORT
+    #[arg(long, value_name = "ADDR", conflicts_with_all = ["lldb", "program", "args"])]
+    listen: Option<String>,
+    #[command(flatten)]
+    places: ModulePlaces,
+    /// Arguments of the debugger
+    #[arg(last = true, hide = true)]
+    args: Vec<OsString>,
+}
+
+pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
+    context.choose(&args.words, 0..=0, "")?;
+    if context.common().json {
+        return Err(Failure::usage("gdb has no answer to give in JSON").into());
+    }
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let list = process::list(&session)?;
+    let files = args.places.open(&session)?;
+    let target = Target::new(&session, &files)?;
+    let mut stub = Stub::new(&target, &list);
+    for problem in &list.problems {
+        let problem = text::escape(problem.as_bytes());
+        context.note(&format!("vmcore: a list breaks off: {problem}"));
+    }
+    match &args.listen {
+        Some(address) => listen(context, &mut stub, address, &files),
+        None => debug(args, &mut stub, &target),
+    }
+}
+
+/// Serves whoever connects, one after the other.
+fn listen(
+    context: &Context,
+    stub: &mut Stub<'_, '_>,
+    address: &str,
+    files: &DebugFiles,
+) -> anyhow::Result<Status> {
+    let place = if address.contains(':') {
+        address.to_owned()
+    } else {
+        format!("127.0.0.1:{address}")
+    };
+    let refused = |error: &io::Error| {
+        Failure::new(format!(
+            "{}: {}",
+            text::escape(place.as_bytes()),
+            text::os_error(error)
+        ))
+        .next(context.again("--listen 0"))
+    };
+    let listener = TcpListener::bind(&place).map_err(|error| refused(&error))?;
+    let local = listener.local_addr()?;
+    let mut out = context.out();
+    writeln!(out, "serving {local}; in gdb:")?;
+    writeln!(out, "  set osabi none")?;
+    writeln!(out, "  file {}", text::path(files.kernel_path()))?;
+    writeln!(out, "  target remote {local}")?;
+    out.finish()?;
+    loop {
+        let (stream, _) = listener.accept()?;
+        let served = serve(stub, &stream);
+        if let Err(error) = served {
+            context.note(&format!("vmcore: a connection broke: {error}"));
+        }
+    }
+}
+
+fn serve(stub: &mut Stub<'_, '_>, stream: &TcpStream) -> io::Result<()> {
+    stream.set_nodelay(true)?;
+    gdb::serve(stub, stream, stream)
+}
+
+/// Starts a debugger, and serves it until it ends.
+fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Result<Status> {
+    let directory = tempfile::Builder::new().prefix("vmcore").tempdir()?;
+    let frames = directory.path().join("frames");
+    let has_frames = match frames::for_gdb(target) {
+        Some(bytes) if !args.lldb => {
+            std::fs::write(&frames, bytes)?;
+            true
+        }
+        _ => false,
+    };
+    let private = Private::new(directory.path())?;
+    let kernel = target.files().kernel_path();
+    let mut command = Command::new(program(args, target.arch()));
+    if args.lldb {
+        command.args(["--no-lldbinit", "-o"]);
+        command.arg("settings set target.load-script-from-symbol-file false");
+        command.args(["-o", &format!("target create {}", quoted(kernel))]);
+        let connect = format!("process connect --plugin gdb-remote {}", private.for_lldb());
+        command.args(["-o", &connect]);
+    } else {
+        command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
+        // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.
+        command.args(["-iex", "set osabi none", "-iex", "set confirm off"]);
+        command.args(["-ex", &format!("file {}", quoted(kernel))]);
+        if has_frames {
+            command.args(["-ex", &format!("add-symbol-file {} -o 0", quoted(&frames))]);
+        }
+        command.args(["-ex", &format!("target remote {}", private.for_gdb())]);
+        command.args(["-ex", "set confirm on"]);
+    }
+    command.args(&args.args);
+    // A terminal sends the interrupt to the debugger and to us: it is the debugger's.
+    #[cfg(unix)]
+    signal_hook::flag::register(signal_hook::consts::SIGINT, Default::default())?;
+    let mut child = command
+        .spawn()
+        .map_err(|error| not_started(args, &command, &error))?;
+    let ended = AtomicBool::new(false);
+    let status = std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| {
+            let status = child.wait();
+            ended.store(true, Ordering::SeqCst);
+            private.wake();
+            status
+        });
+        while !ended.load(Ordering::SeqCst) {
+            // A connection that breaks is the debugger's to tell.
+            if private.serve_one(stub).is_err() && ended.load(Ordering::SeqCst) {
+                break;
+            }
+        }
+        waiting.join()
+    });
+    let status = status.map_err(|_| Failure::new("nobody waited for the debugger"))??;
+    if status.success() {
+        return Ok(Status::Done);
+    }
+    Err(Failure::new(format!("the debugger ended with {status}")).into())
+}
+
+/// The debugger: for other processors than our own, gdb that knows them.
+fn program(args: &Gdb, arch: Arch) -> OsString {
+    if let Some(program) = &args.program {
+        return program.clone();
+    }
+    if args.lldb {
+        return "lldb".into();
+    }
+    let own = match std::env::consts::ARCH {
+        "x86_64" => matches!(arch, Arch::Amd64 | Arch::I386),
+        "aarch64" => arch == Arch::Arm64,
+        "riscv64" => arch == Arch::Riscv64,
+        "x86" => arch == Arch::I386,
+        _ => false,
+    };
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let has_multiarch =
+        || std::env::split_paths(&paths).any(|path| path.join("gdb-multiarch").is_file());
+    if !own && has_multiarch() {
+        return "gdb-multiarch".into();
+    }
+    "gdb".into()
+}
+
+fn not_started(args: &Gdb, command: &Command, error: &io::Error) -> Failure {
+    let program = text::path(Path::new(command.get_program()));
+    let failure = Failure::new(format!("{program}: {}", text::os_error(error)));
+    let other = if args.lldb { "gdb" } else { "gdb --lldb" };
+    failure.next(format!(
+        "vmcore {other}; or --program PROGRAM; or --listen 1234, and a debugger elsewhere"
+    ))
+}
+
+/// A file's name as gdb and lldb take it in a command.
+fn quoted(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// Where the debugger finds us, and nobody else does.
+#[cfg(unix)]
+struct Private {
+    path: std::path::PathBuf,
+    listener: std::os::unix::net::UnixListener,
+}
+
+#[cfg(unix)]
+impl Private {
+    /// A socket in a directory that is ours alone.
+    fn new(directory: &Path) -> io::Result<Self> {
+        let path = directory.join("stub");
+        let listener = std::os::unix::net::UnixListener::bind(&path)?;
+        Ok(Self { path, listener })
+    }
+
+    fn for_gdb(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn for_lldb(&self) -> String {
+        format!("unix-connect://{}", self.path.display())
+    }
+
+    fn serve_one(&self, stub: &mut Stub<'_, '_>) -> io::Result<()> {
+        let (stream, _) = self.listener.accept()?;
+        gdb::serve(stub, &stream, &stream)
+    }
+
+    /// Ends a wait for a connection that will not come.
+    fn wake(&self) {
+        let _ = std::os::unix::net::UnixStream::connect(&self.path);
+    }
+}
+
+/// Where the debugger finds us: nothing private is to be had here.
+#[cfg(not(unix))]
+struct Private {
+    listener: TcpListener,
+    address: std::net::SocketAddr,
+}
+
+#[cfg(not(unix))]
+impl Private {
+    fn new(_: &Path) -> io::Result<Self> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let address = listener.local_addr()?;
+        Ok(Self { listener, address })
+    }
+
+    fn for_gdb(&self) -> String {
+        self.address.to_string()
+    }
+
+    fn for_lldb(&self) -> String {
+        format!("connect://{}", self.address)
+    }
+
+    fn serve_one(&self, stub: &mut Stub<'_, '_>) -> io::Result<()> {
+        let (stream, _) = self.listener.accept()?;
+        serve(stub, &stream)
+    }
+
+    fn wake(&self) {
+        let _ = TcpStream::connect(self.address);
+    }
+}

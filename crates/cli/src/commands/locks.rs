@@ -1,0 +1,134 @@
+//! `vmcore locks`: who waits for whom, and deadlocks.
+
+use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
+use crate::context::{Context, KernelUse};
+use crate::explain;
+use crate::help;
+use crate::output::{self, Out, Style};
+use crate::text::{self, counted};
+use clap::Args;
+use std::collections::HashMap;
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+use vmcore::OpenOptions;
+use vmcore::process::{self, ProcessList};
+use vmcore_debug::Target;
+use vmcore_debug::locks::{self, Holder, Lock, Locks};
+
+/// Who waits for whom: lock owners, chains, deadlocks
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore locks [FILE] [OPTIONS]",
+    after_help = help::with_files("\
+Needs the kernel file with its debug information, or with CTF. It sees mutexes, rwlocks, sx locks and
+lockmgr locks that threads wait for; of a lock held by readers the kernel keeps no names.")
+)]
+pub(crate) struct LocksArgs {
+    /// The dump, and its kernel file, in either order
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    #[command(flatten)]
+    places: ModulePlaces,
+}
+
+pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status> {
+    context.choose(&args.words, 0..=0, "")?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let list = process::list(&session)?;
+    let files = args.places.open(&session)?;
+    let target = Target::new(&session, &files)?;
+    if target.types().is_empty() {
+        return Err(explain::no_types(&files, context).into());
+    }
+    let found = locks::find(&target, &list);
+    let status = if list.problems.is_empty() && found.problems.is_empty() {
+        Status::Done
+    } else {
+        Status::Incomplete
+    };
+    if context.common().json {
+        output::json(context, Some(session.dump()), &found)?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    print(&mut out, &found, &names(&list))?;
+    out.finish()?;
+    for problem in list.problems.iter().chain(&found.problems) {
+        let problem = text::escape(problem.as_bytes());
+        context.note(&format!("vmcore: not all is known: {problem}"));
+    }
+    Ok(status)
+}
+
+/// Thread id to name.
+fn names(list: &ProcessList) -> HashMap<i32, String> {
+    let of = |process: &process::Process, thread: &process::Thread| {
+        let name = text::escape(&process.thread_name(thread));
+        let crashed = if thread.crashed { ", crashed" } else { "" };
+        (thread.tid, format!("{} ({name}{crashed})", thread.tid))
+    };
+    list.processes
+        .iter()
+        .flat_map(|process| {
+            process
+                .threads
+                .iter()
+                .map(move |thread| of(process, thread))
+        })
+        .collect()
+}
+
+fn print(out: &mut Out, found: &Locks, names: &HashMap<i32, String>) -> io::Result<()> {
+    let name = |tid: &i32| names.get(tid).cloned().unwrap_or_else(|| tid.to_string());
+    for cycle in &found.cycles {
+        let mut words: Vec<String> = cycle.iter().map(name).collect();
+        words.extend(words.first().cloned());
+        let line = format!("DEADLOCK {}", words.join(" -> "));
+        writeln!(out, "{}", out.paint(Style::Bad, &line))?;
+    }
+    for chain in found.chains.iter().filter(|chain| !chain.is_cycle) {
+        let words: Vec<String> = chain.tids.iter().map(name).collect();
+        writeln!(out, "{}", out.paint(Style::Warning, &words.join(" -> ")))?;
+    }
+    for lock in &found.locks {
+        let waiting: Vec<String> = found
+            .waits
+            .iter()
+            .filter(|wait| wait.lock == lock.address)
+            .map(|wait| name(&wait.tid))
+            .collect();
+        let heading = format!(
+            "{} \"{}\" at {}: {}",
+            lock.class,
+            text::escape(lock.name.as_bytes()),
+            lock.address,
+            holder(lock, &name)
+        );
+        writeln!(out, "{}", out.paint(Style::Strong, &heading))?;
+        writeln!(out, "  waited for by {}", waiting.join(", "))?;
+    }
+    let total = if found.waits.is_empty() {
+        "no thread waits for a lock".to_owned()
+    } else {
+        format!(
+            "{} for {}, {}",
+            counted(found.waits.len() as u64, "thread waits", "threads wait"),
+            counted(found.locks.len() as u64, "lock", "locks"),
+            counted(found.cycles.len() as u64, "deadlock", "deadlocks")
+        )
+    };
+    writeln!(out, "{}", out.paint(Style::Faint, &total))
+}
+
+fn holder(lock: &Lock, name: &impl Fn(&i32) -> String) -> String {
+    match &lock.holder {
+        Holder::Free => "held by nobody".to_owned(),
+        Holder::By { tid: Some(tid), .. } => format!("held by {}", name(tid)),
+        Holder::By { thread, .. } => format!("held by {thread}, which is in no list of threads"),
+        Holder::Shared { count } => {
+            format!("held by {}", counted(*count, "reader", "readers"))
+        }
+        Holder::Unknown => "held by somebody".to_owned(),
+    }
+}

@@ -1,0 +1,96 @@
+//! `vmcore report`: all that matters on one page, as text, JSON or HTML.
+
+use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
+use crate::commands::{map_svg, report_html};
+use crate::context::{Context, KernelUse};
+use crate::help;
+use crate::output::{self, Style};
+use crate::text;
+use clap::Args;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::PathBuf;
+use vmcore::dump::Completeness;
+use vmcore::{OpenOptions, map, process};
+use vmcore_debug::{Target, report};
+use vmcore_pipeline::output::OutputFile;
+
+/// Cells of the picture of memory.
+const CELLS: u64 = 1200;
+
+/// What crashed, where, and what else the machine did: on one page
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore report [FILE] [OPTIONS]",
+    after_help = help::with_files("\
+Needs the kernel file; with kernel.debug it has lines of source, locks and wait messages. sig is equal
+for equal crashes. A report never holds arguments or the environment of processes; names of processes
+and threads are in it.")
+)]
+pub(crate) struct ReportArgs {
+    /// The dump, and its kernel file, in either order
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// To be given away: without host name, directories, and addresses in log lines
+    #[arg(long)]
+    share: bool,
+    /// Write one file of HTML, which needs no network
+    #[arg(long, value_name = "OUT", conflicts_with = "json")]
+    html: Option<PathBuf>,
+    #[command(flatten)]
+    places: ModulePlaces,
+}
+
+pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status> {
+    context.choose(&args.words, 0..=0, "")?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let list = process::list(&session)?;
+    let files = args.places.open(&session)?;
+    let target = Target::new(&session, &files)?;
+    let mut report = report::of(&target, &list)?;
+    if args.share {
+        report = report.share();
+    }
+    let is_complete = matches!(report.info.state, Completeness::Complete { .. });
+    let is_whole = list.problems.is_empty() && is_complete;
+    let status = if is_whole {
+        Status::Done
+    } else {
+        Status::Incomplete
+    };
+    if context.common().json {
+        output::json(context, Some(session.dump()), &report)?;
+        return Ok(status);
+    }
+    if let Some(path) = &args.html {
+        let map = map::map(&session, CELLS)?;
+        let page = report_html::page(&report, &map_svg::draw("Memory", &map));
+        let mut file = OutputFile::create(path, context.common().force)?;
+        let written = file.file().write_all(page.as_bytes());
+        written.map_err(|error| file.error(error))?;
+        file.commit()?;
+        let mut out = context.out();
+        writeln!(out, "{}", text::path(path))?;
+        out.finish()?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    for line in report.to_string().lines() {
+        let line = text::escape(line.as_bytes());
+        // Labels stand in the first columns, what belongs to them is indented.
+        let line = match line.split_once(' ') {
+            Some((label, rest)) if !label.is_empty() => {
+                let style = match label {
+                    "PANIC" => Style::Bad,
+                    _ => Style::Label,
+                };
+                format!("{} {rest}", out.paint(style, label))
+            }
+            _ => line,
+        };
+        writeln!(out, "{line}")?;
+    }
+    out.finish()?;
+    Ok(status)
+}

@@ -1,0 +1,83 @@
+//! `vmcore whatis`: what an address is.
+
+use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::output::{self, Style};
+use crate::place::Place;
+use crate::text;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use vmcore::OpenOptions;
+use vmcore::format::addr::VirtAddr;
+use vmcore::process;
+use vmcore_debug::Target;
+use vmcore_debug::whatis::{self, Fact};
+
+/// What an address is: symbol, module, process, thread, stack
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore whatis [FILE] ADDR [OPTIONS]",
+    after_help = help::with_files("\
+Needs the kernel file; with its debug information it names members of structures, and stacks. ADDR
+is an address, a symbol, or symbol+offset.")
+)]
+pub(crate) struct WhatIs {
+    /// The dump, and its kernel file; then an address or symbol
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    #[command(flatten)]
+    places: ModulePlaces,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    address: VirtAddr,
+    facts: &'a [Fact],
+    problems: &'a [String],
+}
+
+pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "ADDR")?;
+    let word = words
+        .first()
+        .ok_or_else(|| Failure::usage("ADDR is missing"))?;
+    let place = Place::parse(word)?;
+    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let address = place.find(&session)?.address;
+    let list = process::list(&session)?;
+    let files = args.places.open(&session)?;
+    let target = Target::new(&session, &files)?;
+    let facts = whatis::at(&target, &list, address);
+    let status = if list.problems.is_empty() {
+        Status::Done
+    } else {
+        Status::Incomplete
+    };
+    if context.common().json {
+        let answer = Answer {
+            address,
+            facts: &facts,
+            problems: &list.problems,
+        };
+        output::json(context, Some(session.dump()), answer)?;
+        return Ok(status);
+    }
+    let mut out = context.out();
+    let address = address.to_string();
+    writeln!(out, "{}", out.paint(Style::Strong, &address))?;
+    for fact in &facts {
+        writeln!(out, "  {}", text::escape(fact.to_string().as_bytes()))?;
+    }
+    out.finish()?;
+    for problem in &list.problems {
+        let problem = text::escape(problem.as_bytes());
+        context.note(&format!("vmcore: a list breaks off: {problem}"));
+    }
+    Ok(status)
+}

@@ -1,0 +1,428 @@
+//! The commands that need debug information, on a kernel that the C compiler made.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+#[path = "../../debug/tests/common/mod.rs"]
+mod common;
+mod support;
+
+use common::TestKernel;
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::net::TcpStream;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use support::{Run, command, finish, line};
+
+/// A kernel whose shell panicked while init waited for it.
+fn crashed() -> TestKernel {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    common::crash(&mut kernel);
+    kernel.session();
+    kernel
+}
+
+fn ask(kernel: &TestKernel, words: &str) -> Run {
+    line(kernel.dir.path(), words)
+}
+
+#[test]
+fn bt_goes_through_the_trap_with_lines_of_source() {
+    let kernel = crashed();
+    let text = ask(&kernel, "bt vmcore.0 kernel").expect(0).text();
+    assert!(
+        text.starts_with("thread 100077, process 77 (sh/worker), waits: *flow, crashed\n"),
+        "{text}"
+    );
+    let functions: Vec<&str> = text
+        .lines()
+        .filter(|line| line.starts_with("  #"))
+        .map(|line| line.split_whitespace().nth(2).unwrap())
+        .map(|name| name.split('+').next().unwrap())
+        .collect();
+    let expected = [
+        "doadump",
+        "panic",
+        "trap",
+        "calltrap",
+        "leaf",
+        "worker",
+        "fork_exit",
+        "fork_trampoline",
+    ];
+    assert_eq!(functions, expected, "{text}");
+    assert!(text.contains("stack.S:"), "{text}");
+    let trap = text.lines().find(|line| line.contains(" leaf")).unwrap();
+    assert!(trap.ends_with(" trap"), "{trap}");
+
+    let full = ask(&kernel, "bt vmcore.0 kernel --full").expect(0).text();
+    assert!(
+        full.contains("trap frame at 0x") && full.contains("sp 0x"),
+        "{full}"
+    );
+    let regs = ask(&kernel, "bt vmcore.0 kernel --regs").expect(0).text();
+    assert!(regs.contains("  rbx   0x0000000000002222"), "{regs}");
+
+    let json = ask(&kernel, "bt vmcore.0 kernel --json").expect(0).json();
+    assert_eq!(json["threads"][0]["wait"], "*flow");
+    assert_eq!(json["threads"][0]["frames"][4]["how"], "trap_frame");
+    assert_eq!(json["threads"][0]["frames"][3]["trap"]["number"], "0xc");
+}
+
+#[test]
+fn equal_stacks_are_told_once_with_what_they_wait_for() {
+    let kernel = crashed();
+    let text = ask(&kernel, "bt vmcore.0 kernel --unique").expect(3).text();
+    assert!(text.contains("waits: *flow\n"), "{text}");
+    let json = ask(&kernel, "bt vmcore.0 kernel --unique --json").json();
+    let tids: usize = json["groups"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|group| group["tids"].as_array().unwrap().len())
+        .sum();
+    assert_eq!(tids, 3);
+    ask(&kernel, "bt vmcore.0 kernel 1").expect(1);
+    ask(&kernel, "bt vmcore.0 kernel --unique --full").expect(2);
+}
+
+#[test]
+fn print_shows_structures_members_and_lists() {
+    let kernel = crashed();
+    let print = |words: &str| ask(&kernel, &format!("print vmcore.0 kernel {words}"));
+    assert_eq!(print("hz").expect(0).text(), "(int) 100\n");
+    assert_eq!(
+        print("allproc.lh_first->p_comm").expect(0).text(),
+        "(char [20]) \"sh\"\n"
+    );
+    let list = print("allproc --list p_list.le_next --depth 1")
+        .expect(0)
+        .text();
+    assert_eq!(list.matches("p_comm").count(), 3, "{list}");
+    assert!(
+        print("loop_a --list next")
+            .expect(0)
+            .text()
+            .contains("value")
+    );
+    print("broken --list next").expect(3);
+    let wrong = print("nothing").expect(1);
+    assert!(wrong.stderr.contains("there is no"), "{wrong:?}");
+    assert!(wrong.stderr.contains("\n  try: "), "{wrong:?}");
+    let json = print("hz --json").expect(0).json();
+    assert_eq!(json["schema"], "vmcore.print/1");
+    assert_eq!(json["types"], "DWARF");
+    assert_eq!(json["values"][0]["type"], "int");
+}
+
+#[test]
+fn a_kernel_without_types_names_the_file_that_has_them() {
+    let kernel = crashed();
+    let stripped = Command::new("strip").arg("-g").arg(&kernel.file).status();
+    assert!(stripped.unwrap().success());
+    for words in ["print vmcore.0 kernel hz", "locks vmcore.0 kernel"] {
+        let run = ask(&kernel, words).expect(1);
+        assert!(run.stderr.contains("kernel has no types"), "{run:?}");
+        assert!(run.stderr.contains("-k DIR/kernel.debug"), "{run:?}");
+    }
+    let text = ask(&kernel, "ps vmcore.0 kernel").expect(0).text();
+    assert!(
+        text.contains("? needs the kernel's types (-k kernel.debug)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn ps_has_what_the_types_tell() {
+    let kernel = crashed();
+    let text = ask(&kernel, "ps vmcore.0 kernel").expect(0).text();
+    let words = |tid: &str| -> Vec<String> {
+        let line = text
+            .lines()
+            .skip(2)
+            .find(|line| line.contains(tid))
+            .unwrap();
+        line.split_whitespace().map(str::to_owned).collect()
+    };
+    let turnstile = format!("{:#018x}", kernel.address("flow_ts"));
+    let tree = format!("{:#018x}", kernel.address("tree_sx"));
+    assert_eq!(
+        words("100077"),
+        [
+            "*",
+            "77",
+            "1",
+            "1001",
+            "100077",
+            "-",
+            "L",
+            "*flow",
+            &turnstile,
+            "sh/worker"
+        ]
+    );
+    assert_eq!(
+        words("100002"),
+        ["1", "0", "0", "100002", "-", "D", "tree", &tree, "init"]
+    );
+    let json = ask(&kernel, "ps vmcore.0 kernel --json").expect(0).json();
+    let init = &json["processes"][1];
+    assert_eq!((&init["ppid"], &init["uid"]), (&0.into(), &0.into()));
+    assert_eq!(init["threads"][0]["state"], "D");
+    assert_eq!(init["threads"][0]["wait_channel"], tree);
+}
+
+#[test]
+fn locks_name_the_deadlock() {
+    let kernel = crashed();
+    let text = ask(&kernel, "locks vmcore.0 kernel").expect(0).text();
+    assert!(
+        text.starts_with(
+            "DEADLOCK 100002 (init) -> 100077 (sh/worker, crashed) -> 100002 (init)\n"
+        ),
+        "{text}"
+    );
+    assert!(text.contains("sleep mutex \"flow\" at 0x"), "{text}");
+    assert!(
+        text.ends_with("2 threads wait for 2 locks, 1 deadlock\n"),
+        "{text}"
+    );
+    let json = ask(&kernel, "locks vmcore.0 kernel --json")
+        .expect(0)
+        .json();
+    assert_eq!(json["cycles"][0], serde_json::json!([100_002, 100_077]));
+}
+
+#[test]
+fn whatis_explains_an_address() {
+    let kernel = crashed();
+    let text = ask(&kernel, "whatis vmcore.0 kernel shell")
+        .expect(0)
+        .text();
+    assert!(text.contains("  symbol shell\n"), "{text}");
+    assert!(
+        text.contains("  struct proc of 77 (sh)+0x0, in p_list\n"),
+        "{text}"
+    );
+    let stack = kernel.address("stacks") + 16384 + 16;
+    let words = format!("whatis vmcore.0 kernel {stack:#x} --json");
+    let json = ask(&kernel, &words).expect(0).json();
+    assert_eq!(json["facts"][1]["what"], "stack");
+    assert_eq!(json["facts"][1]["tid"], 100_002);
+    ask(&kernel, "whatis vmcore.0 kernel no_such_symbol").expect(1);
+}
+
+#[test]
+fn mods_says_which_files_are_here() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    kernel.session();
+    let text = ask(&kernel, "mods vmcore.0 kernel").expect(0).text();
+    assert!(
+        text.contains("flow.ko") && text.contains("no file"),
+        "{text}"
+    );
+    assert!(text.ends_with("1 module, 0 with a file\n"), "{text}");
+    let json = ask(&kernel, "mods vmcore.0 kernel --json").expect(0).json();
+    assert_eq!(json["modules"][0]["status"], "missing");
+    assert_eq!(json["modules"][0]["path"], "/boot/modules/flow.ko");
+    // The list leads into nowhere.
+    let head = kernel.address("linker_files");
+    kernel.write_words(head, &[0xffff_ffff_c000_0000]);
+    kernel.session();
+    let run = ask(&kernel, "mods vmcore.0 kernel").expect(3);
+    assert!(run.stderr.contains("the list breaks off"), "{run:?}");
+}
+
+fn has_gdb() -> bool {
+    let found = Command::new("gdb").arg("--version").output();
+    if found.is_err() {
+        eprintln!("skipped: gdb does not start");
+    }
+    found.is_ok()
+}
+
+#[test]
+fn stock_gdb_runs_on_the_dump() {
+    if !has_gdb() {
+        return;
+    }
+    let kernel = crashed();
+    let gdb = |args: &[&str]| {
+        let mut started = command(kernel.dir.path());
+        started.args(["gdb", "vmcore.0", "kernel", "--", "-batch"]);
+        finish(started.args(args).output().unwrap())
+    };
+    let run = gdb(&[
+        "-ex",
+        "bt",
+        "-ex",
+        "info threads",
+        "-ex",
+        "monitor ps",
+        "-ex",
+        "print hz",
+    ])
+    .expect(0);
+    let text = run.text();
+    for expected in [
+        "<signal handler called>",
+        "leaf () at ",
+        "\"sh/worker (pid 77)\"",
+        "$1 = 100",
+    ] {
+        assert!(
+            text.contains(expected),
+            "{expected} is not in {run:?}\n{text}"
+        );
+    }
+    // It ends before it connects.
+    let run = line(kernel.dir.path(), "gdb vmcore.0 kernel --program false").expect(1);
+    assert!(run.stderr.contains("the debugger ended with"), "{run:?}");
+    let run = line(
+        kernel.dir.path(),
+        "gdb vmcore.0 kernel --program no-such-program",
+    )
+    .expect(1);
+    assert!(
+        run.stderr.contains("no-such-program: No such file"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn lldb_is_given_the_kernel_and_the_socket() {
+    let kernel = crashed();
+    let script = kernel.dir.path().join("lldb");
+    let said = kernel.dir.path().join("said");
+    let text = format!("#!/bin/sh\nprintf '%s\\n' \"$@\" > {}\n", said.display());
+    std::fs::write(&script, text).unwrap();
+    make_executable(&script);
+    let words = format!(
+        "gdb vmcore.0 kernel --lldb --program {} -- -b",
+        script.display()
+    );
+    ask(&kernel, &words).expect(0);
+    let said = std::fs::read_to_string(said).unwrap();
+    assert!(said.starts_with("--no-lldbinit\n"), "{said}");
+    assert!(said.contains("\ntarget create \"kernel\"\n"), "{said}");
+    assert!(
+        said.contains("\nprocess connect --plugin gdb-remote unix-connect:///"),
+        "{said}"
+    );
+    assert!(said.ends_with("\n-b\n"), "{said}");
+}
+
+fn make_executable(path: &Path) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();
+}
+
+#[test]
+fn the_stub_listens_on_loopback_unless_told() {
+    let kernel = crashed();
+    let mut started = command(kernel.dir.path());
+    started.args(["gdb", "vmcore.0", "kernel", "--listen", "0"]);
+    let mut server = started.stdout(Stdio::piped()).spawn().unwrap();
+    let mut first = String::new();
+    let mut lines = BufReader::new(server.stdout.take().unwrap());
+    lines.read_line(&mut first).unwrap();
+    let address = first.strip_prefix("serving ").unwrap().trim_end();
+    let address = address.strip_suffix("; in gdb:").unwrap();
+    assert!(address.starts_with("127.0.0.1:"), "{first}");
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(address).unwrap();
+        stream.write_all(b"+$qC#b4").unwrap();
+        let mut answer = [0; 12];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer[..8], b"+$QC186e");
+    }
+    server.kill().unwrap();
+    server.wait().unwrap();
+    let run = line(kernel.dir.path(), "gdb vmcore.0 kernel --listen nowhere:x").expect(1);
+    assert!(run.stderr.contains("nowhere:x"), "{run:?}");
+}
+
+#[test]
+fn the_report_says_what_crashed_where() {
+    let kernel = crashed();
+    let text = ask(&kernel, "report vmcore.0 kernel").expect(0).text();
+    for expected in [
+        "PANIC   page fault: kernel read of 0x18 (NULL + 0x18)\n",
+        "        in leaf, ",
+        "thread  100077, process 77 (sh/worker)\n",
+        "sig     v1:",
+        "FAULT   trap 12",
+        "  leaf ",
+        "STACK   4 frames of the panic hidden",
+        "  #1  worker+0x",
+        "  DEADLOCK 100002 -> 100077 -> 100002\n",
+        "modules flow.ko (no file)",
+        "NEXT    vmcore bt --unique    vmcore locks    vmcore gdb\n",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+    let json = ask(&kernel, "report vmcore.0 kernel --json")
+        .expect(0)
+        .json();
+    assert_eq!(json["crash"]["kind"], "page_fault");
+    let signature = &json["signature"];
+    assert_eq!(signature["functions"][0], "leaf");
+    assert_eq!(signature["addresses"][0]["module"], "kernel");
+    assert!(text.contains(signature["text"].as_str().unwrap()));
+    // The same crash of a kernel that was built otherwise has the same signature.
+    let mut other = TestKernel::compile("kernel.c", &["-gdwarf-4", "-DOTHER", "-O1"]);
+    common::crash(&mut other);
+    other.session();
+    let again = ask(&other, "report vmcore.0 kernel --json")
+        .expect(0)
+        .json();
+    assert_eq!(again["signature"]["text"], signature["text"]);
+}
+
+#[test]
+fn the_page_is_one_file_that_asks_nobody() {
+    let mut kernel = crashed();
+    let at = ask(
+        &kernel,
+        "print vmcore.0 kernel &shell_thread.td_name --json",
+    )
+    .expect(0)
+    .json();
+    let at = at["values"][0]["value"]["to"].as_str().unwrap().to_owned();
+    let at = u64::from_str_radix(at.trim_start_matches("0x"), 16).unwrap();
+    kernel.write(at, b"<b>&bold\0");
+    kernel.session();
+    ask(&kernel, "report vmcore.0 kernel --html page.html").expect(0);
+    let page = std::fs::read_to_string(kernel.dir.path().join("page.html")).unwrap();
+    assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
+    assert!(page.contains("sh/&lt;b&gt;&amp;bold"), "{page}");
+    assert!(!page.contains("<b>") && !page.contains("<script"));
+    assert!(page.contains("<svg") && page.contains("<details>"));
+    assert!(page.contains("default-src 'none'"));
+    for reference in ["src=", "href=", "url(", "@import"] {
+        assert!(!page.contains(reference), "{reference}");
+    }
+    // It is not written over.
+    ask(&kernel, "report vmcore.0 kernel --html page.html").expect(1);
+}
+
+#[test]
+fn a_report_to_be_shared_names_no_machine() {
+    let options = vmcore_synth::machine::Options::new(vmcore_synth::Arch::Amd64, 3);
+    let folder = support::Folder::new(&options);
+    let whole = folder.vmcore("report vmcore.0").expect(0).text();
+    assert!(
+        whole.contains("storage7") && whole.contains("192.0.2.17"),
+        "{whole}"
+    );
+    for words in ["report vmcore.0 --share", "report vmcore.0 --share --json"] {
+        let shared = folder.vmcore(words).expect(0).text();
+        for secret in ["storage7", "192.0.2.17", "02:00:5e:00:53:01", "build@"] {
+            assert!(!shared.contains(secret), "{secret} is in:\n{shared}");
+        }
+        assert!(shared.contains("host name"), "{shared}");
+    }
+}

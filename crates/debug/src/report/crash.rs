@@ -1,0 +1,509 @@
+//! What crashed: decoded from the panic message and the trap frame.
+
+use crate::stack::NamedFrame;
+use crate::target::Target;
+use crate::unwind::{Machine, TrapFrame};
+use serde::Serialize;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// Bytes of instructions in the report.
+const CODE_BYTES: usize = 8;
+/// A pointer to a member of a structure at NULL is at most so large.
+const NULL_REACH: u64 = 0x1_0000;
+/// What memory is filled with when it is freed, on kernels with checks.
+const FREED: u64 = 0xdead_c0de;
+/// Trap numbers of x86.
+const X86_PROTECTION: u64 = 9;
+const X86_PAGE_FAULT: u64 = 12;
+const X86_NMI: u64 = 19;
+const X86_DOUBLE_FAULT: u64 = 23;
+const X86_MACHINE_CHECK: u64 = 28;
+
+/// What kind of crash it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Kind {
+    /// An access to memory that is not there, or not allowed.
+    PageFault,
+    /// The processor refused an instruction or an address.
+    ProtectionFault,
+    /// A fault while a fault was handled: usually a stack overflow.
+    DoubleFault,
+    /// Broken hardware.
+    MachineCheck,
+    /// A non-maskable interrupt.
+    Nmi,
+    /// Another exception.
+    Trap,
+    /// A check that failed.
+    Assertion,
+    /// A lock that was misused.
+    Lock,
+    /// Something waited for too long.
+    Hung,
+    /// Memory that was freed and then used, or freed twice.
+    UseAfterFree,
+    /// No memory.
+    OutOfMemory,
+    /// Somebody asked for it.
+    Forced,
+    /// Another panic.
+    Panic,
+    /// No panic is known of.
+    Unknown,
+}
+
+/// What crashed.
+#[derive(Clone, Debug, Serialize)]
+pub struct Crash {
+    /// What kind.
+    pub kind: Kind,
+    /// In one line, text.
+    pub summary: String,
+    /// The panic message.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub message: Option<String>,
+    /// The message with numbers, addresses and quoted names replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The function at fault, its file and line: `flow_lookup, netinet/flow.c:212`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// The trap.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fault: Option<Fault>,
+    /// The thread that the panic is about, if it is another.
+    #[serde(skip)]
+    pub about_thread: Option<VirtAddr>,
+    /// The same by its id.
+    #[serde(skip)]
+    pub about_tid: Option<i32>,
+}
+
+/// The trap that led to a panic.
+#[derive(Clone, Debug, Serialize)]
+pub struct Fault {
+    /// What was tried, text: `kernel read of 0x18 (NULL + 0x18)`.
+    pub what: String,
+    /// Where: `flow_lookup+0x64`.
+    pub at: String,
+    /// The first bytes of the instruction there, in hexadecimal.
+    pub code: String,
+    /// The registers, as `0x…`, in the order of the architecture.
+    pub registers: Vec<(String, String)>,
+    /// The trap frame.
+    pub trap: TrapFrame,
+}
+
+/// Names of functions that only lead from a crash to its dump.
+const HELPERS: [&str; 40] = [
+    "savectx",
+    "doadump",
+    "dumpsys",
+    "minidumpsys",
+    "kern_reboot",
+    "vpanic",
+    "panic",
+    "kassert_panic",
+    "trap_fatal",
+    "trap_pfault",
+    "trap",
+    "trap_check",
+    "calltrap",
+    "alltraps",
+    "nmi_calltrap",
+    "dbg_calltrap",
+    "mchk_calltrap",
+    "dblfault_handler",
+    "Xdblfault",
+    "do_el1h_sync",
+    "handle_el1h_sync",
+    "data_abort",
+    "align_abort",
+    "do_trap_supervisor",
+    "page_fault_handler",
+    "cpu_exception_handler_supervisor",
+    "dump_savectx",
+    "breakpoint",
+    "__mtx_assert",
+    "_mtx_assert",
+    "_sx_assert",
+    "_rw_assert",
+    "_rm_assert",
+    "_lockmgr_assert",
+    "witness_checkorder",
+    "witness_warn",
+    "_mtx_lock_indefinite_check",
+    "kdb_backtrace",
+    "trash_ctor",
+    "trash_dtor",
+];
+
+/// A function's name without offset and without what a compiler appends to its parts.
+#[must_use]
+pub fn base_name(name: &str) -> &str {
+    let name = name.rsplit_once("+0x").map_or(name, |(base, _)| base);
+    // `.isra.0`, `.part.1`, `.constprop.0`, `.cold`; a static's `.` stands behind a name.
+    match name.find('.') {
+        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
+        _ => name,
+    }
+}
+
+fn is_helper(name: &str) -> bool {
+    let base = base_name(name);
+    HELPERS.contains(&base)
+        || base.starts_with("db_")
+        || base.starts_with("kdb_") && base != "kdb_sysctl_panic"
+}
+
+/// The first frame that is not about the panic itself; `None` if all are, or none has a name.
+#[must_use]
+pub fn culprit(frames: &[NamedFrame]) -> Option<usize> {
+    let known = frames.iter().position(|frame| frame.frame.name.is_some())?;
+    let of = |frame: &NamedFrame| frame.frame.name.clone().unwrap_or_default();
+    let at = frames
+        .iter()
+        .skip(known)
+        .position(|frame| !is_helper(&of(frame)))?;
+    Some(known + at)
+}
+
+/// Decodes what crashed. `stack` is the kernel stack of the thread, if it is known.
+#[must_use]
+pub fn decode(
+    target: &Target<'_>,
+    message: Option<&str>,
+    frames: &[NamedFrame],
+    stack: Option<(VirtAddr, u64)>,
+) -> Crash {
+    let culprit = culprit(frames);
+    let before = culprit.and_then(|at| frames.get(at.checked_sub(1)?));
+    let trap = before.and_then(|frame| frame.frame.trap.as_ref());
+    let trap = trap.filter(|trap| !trap.user);
+    let at_fault = culprit.and_then(|at| frames.get(at));
+    let place = at_fault.map(place_of);
+    let by_message = message.map_or(Kind::Unknown, kind_of_message);
+    let fault = trap.map(|trap| fault(target, trap, at_fault, stack));
+    let kind = match (trap, by_message) {
+        (Some(trap), Kind::Panic | Kind::Unknown | Kind::PageFault) => {
+            kind_of_trap(target.arch(), trap)
+        }
+        (_, by_message) => by_message,
+    };
+    let first_line = message.and_then(|message| message.lines().next());
+    let summary = match (&fault, first_line) {
+        (Some(fault), Some(message)) if kind != Kind::Forced => {
+            format!("{message}: {}", fault.what)
+        }
+        (Some(fault), None) => fault.what.clone(),
+        (_, Some(message)) => message.to_owned(),
+        (None, None) => "no panic: the dump was asked for, or the message is lost".to_owned(),
+    };
+    let about = message.filter(|_| kind == Kind::Hung);
+    Crash {
+        kind,
+        summary,
+        message: message.map(str::to_owned),
+        template: message.map(template),
+        place,
+        fault,
+        about_thread: about.and_then(pointer_in).map(VirtAddr),
+        about_tid: about.and_then(|message| number_after(message, "tid ")),
+    }
+}
+
+/// The function of a frame, with its file and line.
+fn place_of(frame: &NamedFrame) -> String {
+    let function = frame.frame.name.as_deref().map_or("?", base_name);
+    let line = frame.places.first().and_then(|place| {
+        let file = place.file.as_deref()?;
+        Some(match place.line {
+            Some(line) => format!(", {file}:{line}"),
+            None => format!(", {file}"),
+        })
+    });
+    format!("{function}{}", line.unwrap_or_default())
+}
+
+fn kind_of_message(message: &str) -> Kind {
+    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
+    if has(&[
+        "possible deadlock",
+        "held too long",
+        "watchdog",
+        "blocked for",
+        "spin lock",
+    ]) {
+        Kind::Hung
+    } else if has(&[
+        "odified after free",
+        "uplicate free",
+        "use after free",
+        "double free",
+    ]) {
+        Kind::UseAfterFree
+    } else if has(&["page fault"]) {
+        Kind::PageFault
+    } else if has(&["double fault"]) {
+        Kind::DoubleFault
+    } else if has(&["general protection"]) {
+        Kind::ProtectionFault
+    } else if has(&["machine check", "MCA", "unrecoverable memory"]) {
+        Kind::MachineCheck
+    } else if has(&["NMI"]) {
+        Kind::Nmi
+    } else if has(&["kdb_sysctl_panic", "from debugger", "by request"]) {
+        Kind::Forced
+    } else if has(&["Assertion ", "not owned at", "KASSERT"]) {
+        Kind::Assertion
+    } else if has(&[
+        "_lock",
+        "recurse",
+        "mutex",
+        "lock order",
+        "Lock ",
+        "lockmgr",
+    ]) {
+        Kind::Lock
+    } else if has(&["out of memory", "kmem_", "out of swap", "no memory"]) {
+        Kind::OutOfMemory
+    } else {
+        Kind::Panic
+    }
+}
+
+fn kind_of_trap(arch: Arch, trap: &TrapFrame) -> Kind {
+    match (arch, trap.number) {
+        (Arch::Amd64 | Arch::I386, Some(number)) => match number {
+            X86_PAGE_FAULT => Kind::PageFault,
+            X86_PROTECTION => Kind::ProtectionFault,
+            X86_DOUBLE_FAULT => Kind::DoubleFault,
+            X86_NMI => Kind::Nmi,
+            X86_MACHINE_CHECK => Kind::MachineCheck,
+            _ => Kind::Trap,
+        },
+        _ if trap.fault_address.is_some() => Kind::PageFault,
+        _ => Kind::Trap,
+    }
+}
+
+fn fault(
+    target: &Target<'_>,
+    trap: &TrapFrame,
+    frame: Option<&NamedFrame>,
+    stack: Option<(VirtAddr, u64)>,
+) -> Fault {
+    let machine = Machine::of(target.arch());
+    let mut code = [0; CODE_BYTES];
+    let read = target.space().read(trap.pc, &mut code).len;
+    let code: Vec<String> = code
+        .iter()
+        .take(read)
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
+    let width = usize::try_from(machine.word_bytes() * 2 + 2).unwrap_or(18);
+    let registers = trap
+        .named(&machine)
+        .into_iter()
+        .map(|(name, value)| (name.to_owned(), format!("{value:#0width$x}")))
+        .collect();
+    let name = frame.and_then(|frame| frame.frame.name.clone());
+    Fault {
+        what: what(target.arch(), trap, stack, &machine),
+        at: name.unwrap_or_else(|| trap.pc.to_string()),
+        code: code.join(" "),
+        registers,
+        trap: trap.clone(),
+    }
+}
+
+/// What was tried and refused.
+fn what(arch: Arch, trap: &TrapFrame, stack: Option<(VirtAddr, u64)>, machine: &Machine) -> String {
+    let access = match (arch, trap.number, trap.error) {
+        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), Some(error)) if error & 16 != 0 => {
+            "jump to"
+        }
+        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), Some(error)) if error & 2 != 0 => {
+            "write to"
+        }
+        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), _) => "read of",
+        // Exception class 0x21: an instruction; bit 6 of a data abort: a write.
+        (Arch::Arm64, Some(esr), _) if esr >> 26 & 0x3f == 0x21 => "jump to",
+        (Arch::Arm64, Some(esr), _) if esr >> 6 & 1 == 1 => "write to",
+        (Arch::Riscv64, Some(1 | 12), _) => "jump to",
+        (Arch::Riscv64, Some(7 | 15), _) => "write to",
+        _ => "read of",
+    };
+    let is_fault = match arch {
+        Arch::Amd64 | Arch::I386 => trap.number == Some(X86_PAGE_FAULT),
+        _ => true,
+    };
+    match trap.fault_address.filter(|_| is_fault) {
+        Some(address) => {
+            let sort = sort_of_address(address.0, arch, stack);
+            format!("kernel {access} {:#x}{sort}", address.0)
+        }
+        None => {
+            let freed = trap
+                .named(machine)
+                .into_iter()
+                .find(|(_, value)| is_freed(*value));
+            let freed = freed.map_or_else(String::new, |(name, _)| {
+                format!(" ({name} holds 0xdeadc0de: use after free)")
+            });
+            let number = trap.number.unwrap_or(0);
+            let name = match (arch, number) {
+                (Arch::Amd64 | Arch::I386, X86_PROTECTION) => "general protection fault".to_owned(),
+                (Arch::Amd64 | Arch::I386, X86_PAGE_FAULT) => "page fault".to_owned(),
+                (Arch::Amd64 | Arch::I386, X86_DOUBLE_FAULT) => {
+                    "double fault: the kernel stack overflowed".to_owned()
+                }
+                (Arch::Amd64 | Arch::I386, X86_NMI) => "non-maskable interrupt".to_owned(),
+                (Arch::Amd64 | Arch::I386, X86_MACHINE_CHECK) => "machine check".to_owned(),
+                (_, number) => format!("trap {number:#x}"),
+            };
+            format!("{name}{freed}")
+        }
+    }
+}
+
+/// Whether a word was read from freed memory, or from a member of a structure there.
+const fn is_freed(value: u64) -> bool {
+    let (low, high) = (value & 0xffff_ffff, value >> 32);
+    let is_near = low & !0xfff == FREED & !0xfff;
+    high == FREED || is_near && high == 0
+}
+
+fn sort_of_address(address: u64, arch: Arch, stack: Option<(VirtAddr, u64)>) -> String {
+    let words = if address < NULL_REACH {
+        format!("NULL + {address:#x}")
+    } else if is_freed(address) {
+        "freed memory is filled with 0xdeadc0de".to_owned()
+    } else if stack
+        .is_some_and(|(start, _)| address < start.0 && address >= start.0.saturating_sub(2 * 4096))
+    {
+        "just below the kernel stack: it overflowed".to_owned()
+    } else if arch != Arch::I386 && address >> 63 == 0 {
+        "not a kernel address".to_owned()
+    } else {
+        return String::new();
+    };
+    format!(" ({words})")
+}
+
+/// A message without what differs between equal crashes.
+fn template(message: &str) -> String {
+    let mut text = String::new();
+    let mut rest = message;
+    while let Some(c) = rest.chars().next() {
+        let after_word = text
+            .chars()
+            .last()
+            .is_some_and(|c| c.is_alphanumeric() || c == '_');
+        if c.is_ascii_digit() && !after_word {
+            let end = rest
+                .find(|c: char| !c.is_ascii_alphanumeric())
+                .unwrap_or(rest.len());
+            text.push('N');
+            rest = rest.get(end..).unwrap_or_default();
+        } else if c == '"' || c == '\u{60}' {
+            let close = if c == '"' { '"' } else { '\'' };
+            let inside = rest.get(1..).unwrap_or_default();
+            match inside.find(close) {
+                Some(end) => {
+                    text += "\"…\"";
+                    rest = inside.get(end + 1..).unwrap_or_default();
+                }
+                None => {
+                    text.push(c);
+                    rest = inside;
+                }
+            }
+        } else {
+            text.push(c);
+            rest = rest.get(c.len_utf8()..).unwrap_or_default();
+        }
+    }
+    text
+}
+
+/// The first address in a message.
+fn pointer_in(message: &str) -> Option<u64> {
+    let (_, rest) = message.split_once("0x")?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_hexdigit())
+        .unwrap_or(rest.len());
+    u64::from_str_radix(rest.get(..end)?, 16).ok()
+}
+
+fn number_after(message: &str, words: &str) -> Option<i32> {
+    let (_, rest) = message.split_once(words)?;
+    let end = rest
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(rest.len());
+    rest.get(..end)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn equal_crashes_have_equal_templates() {
+        assert_eq!(
+            template("mutex \"flow 7\" not owned at /usr/src/sys/a.c:212"),
+            "mutex \"…\" not owned at /usr/src/sys/a.c:N"
+        );
+        assert_eq!(
+            template("vm_fault at 0xfffff80 in if_em0"),
+            "vm_fault at N in if_em0"
+        );
+        assert_eq!(template("open \"quote é"), "open \"quote é");
+    }
+
+    #[test]
+    fn messages_tell_their_kind() {
+        assert_eq!(
+            kind_of_message("spin lock 0xff (sched) held by 0xfe (tid 100123) too long"),
+            Kind::Hung
+        );
+        assert_eq!(
+            kind_of_message("Memory modified after free 0xff"),
+            Kind::UseAfterFree
+        );
+        assert_eq!(
+            kind_of_message("Assertion a == b failed at c.c:3"),
+            Kind::Assertion
+        );
+        assert_eq!(kind_of_message("kdb_sysctl_panic"), Kind::Forced);
+        assert_eq!(kind_of_message("ffs_valloc: dup alloc"), Kind::Panic);
+        assert_eq!(
+            number_after("held by 0xfe (tid 100123) too long", "tid "),
+            Some(100_123)
+        );
+        assert_eq!(
+            pointer_in("deadlock detected for 0xfffff8, blocked"),
+            Some(0xff_fff8)
+        );
+    }
+
+    #[test]
+    fn addresses_are_sorted() {
+        let stack = Some((VirtAddr(0xffff_fe00_0010_0000), 16384));
+        let sort = |address| sort_of_address(address, Arch::Amd64, stack);
+        assert_eq!(sort(0x18), " (NULL + 0x18)");
+        assert_eq!(
+            sort(0xdead_c0de_dead_c0ee),
+            " (freed memory is filled with 0xdeadc0de)"
+        );
+        assert_eq!(
+            sort(0xffff_fe00_000f_fff8),
+            " (just below the kernel stack: it overflowed)"
+        );
+        assert_eq!(sort(0x7fff_ffff_0000), " (not a kernel address)");
+        assert_eq!(sort(0xffff_fe00_0010_0008), "");
+        assert_eq!(base_name("flow_lookup.isra.0+0x64"), "flow_lookup");
+    }
+}

@@ -1,0 +1,134 @@
+//! The signature of a crash: equal for crashes with the same cause, and comparable for ever.
+//!
+//! Version 1 is the hash of lines: the kind, the template of the panic message, and module and
+//! function of the first five frames behind the panic, without offsets and inlined functions.
+
+use super::crash::{self, Crash, Kind};
+use crate::stack::NamedFrame;
+use crate::target::Target;
+use serde::Serialize;
+use vmcore_format::addr::VirtAddr;
+
+/// Frames that count.
+const FRAMES: usize = 5;
+
+/// A signature and what it is made of.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Signature {
+    /// `v1:` and 12 hexadecimal digits.
+    pub text: String,
+    /// What kind of crash.
+    pub kind: Kind,
+    /// The panic message without what differs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub template: Option<String>,
+    /// The module of the first frame; `kernel` for the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
+    /// The frames that count, without offsets.
+    pub functions: Vec<String>,
+    /// Build id of the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub build_id: Option<String>,
+    /// The same frames without symbols, to be looked up later.
+    pub addresses: Vec<Place>,
+}
+
+/// An address in a file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The module, or `kernel`.
+    pub module: String,
+    /// Bytes from where it was loaded; for the kernel, from the start of its first section.
+    pub offset: u64,
+}
+
+/// The signature of a crash on this stack.
+#[must_use]
+pub fn of(target: &Target<'_>, crash: &Crash, frames: &[NamedFrame]) -> Signature {
+    let from = crash::culprit(frames).unwrap_or(0);
+    let frames = frames.iter().skip(from).take(FRAMES);
+    let (mut functions, mut addresses) = (Vec::new(), Vec::new());
+    for frame in frames {
+        let place = place(target, frame.frame.pc);
+        let name = frame.frame.name.as_deref().map(crash::base_name);
+        functions.push(match name {
+            Some(name) => name.to_owned(),
+            None => format!("{}+{:#x}", place.module, place.offset),
+        });
+        addresses.push(place);
+    }
+    let build_id = target.session().build_ids().and_then(|ids| ids.certain());
+    let mut signature = Signature {
+        text: String::new(),
+        kind: crash.kind,
+        template: crash.template.clone(),
+        module: addresses.first().map(|place| place.module.clone()),
+        functions,
+        build_id: build_id.map(|id| id.to_string()),
+        addresses,
+    };
+    signature.text = signature.hash();
+    signature
+}
+
+fn place(target: &Target<'_>, pc: VirtAddr) -> Place {
+    let module = target.loaded(pc).and_then(|loaded| loaded.module);
+    match module {
+        Some(module) => Place {
+            module: module.module.name.clone(),
+            offset: pc.0 - module.range().start,
+        },
+        None => {
+            let start = target
+                .files()
+                .kernel()
+                .extent()
+                .map_or(0, |range| range.start);
+            Place {
+                module: "kernel".to_owned(),
+                offset: pc.0.wrapping_sub(start),
+            }
+        }
+    }
+}
+
+impl Signature {
+    fn hash(&self) -> String {
+        let mut lines = vec![format!("{:?}", self.kind)];
+        lines.push(self.template.clone().unwrap_or_default());
+        for (function, place) in self.functions.iter().zip(&self.addresses) {
+            lines.push(format!("{} {function}", place.module));
+        }
+        let hash = xxhash_rust::xxh3::xxh3_64(lines.join("\n").as_bytes());
+        format!("v1:{:012x}", hash >> 16)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_signature_of_a_crash_stays_for_ever() {
+        let mut signature = Signature {
+            text: String::new(),
+            kind: Kind::PageFault,
+            template: Some("page fault".to_owned()),
+            module: Some("kernel".to_owned()),
+            functions: vec!["flow_lookup".to_owned()],
+            build_id: None,
+            addresses: vec![Place {
+                module: "kernel".to_owned(),
+                offset: 0x1234,
+            }],
+        };
+        let first = signature.hash();
+        // Another build of the same kernel has other addresses.
+        signature.addresses[0].offset = 0x5678;
+        assert_eq!(signature.hash(), first);
+        assert_eq!(first, "v1:8ba2550d5540");
+        signature.functions[0] = "flow_insert".to_owned();
+        assert_ne!(signature.hash(), first);
+    }
+}
