@@ -48,11 +48,14 @@ fuzz_target!(|data: &[u8]| {
     let mut rank = 0;
     for bit in 0..len {
         assert_eq!(index.rank(&bitmap, bit), rank);
+        let expected = naive(bit).then_some(rank);
+        assert_eq!(index.rank_of_set(&bitmap, bit), expected);
         assert_eq!(bitmap.contains(bit), naive(bit));
         rank += u64::from(naive(bit));
     }
     for beyond in [len, len + 1, u64::MAX] {
         assert_eq!(index.rank(&bitmap, beyond), total);
+        assert_eq!(index.rank_of_set(&bitmap, beyond), None);
         assert!(!bitmap.contains(beyond));
     }
     for (rank, bit) in (0..).zip(&ones) {

@@ -54,6 +54,9 @@ fuzz_target!(|data: &[u8]| {
         assert_eq!(segment.p_filesz, field(raw, (16, 4), (32, 8)));
         assert_eq!(segment.p_memsz, field(raw, (20, 4), (40, 8)));
         assert_eq!(segment.p_align, field(raw, (28, 4), (48, 8)));
+        let mut again = vec![0; raw.len()];
+        let written = segment.encode(header.class, header.endian, &mut again);
+        assert_eq!((written, &again[..]), (Some(raw.len()), raw));
     }
     let section = usize::try_from(header.e_shoff)
         .ok()

@@ -13,6 +13,10 @@ fuzz_target!(|data: &[u8]| {
         return;
     };
     assert!((1..=newest_version(header.arch)).contains(&header.version));
+    let mut page = vec![1; 4096];
+    if header.encode(&mut page).is_ok() {
+        assert_eq!(Header::parse(&page), Ok(header));
+    }
     let layout = Layout::of(&header);
     let sections = [
         Section::Header,

@@ -8,6 +8,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::path::Path;
+use vmcore::dump::Completeness;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::endian::Width;
 use vmcore::format::layout::Section;
@@ -17,7 +18,7 @@ use vmcore::search::{Pattern, search};
 use vmcore::session::{KernelChoice, Session};
 use vmcore::source::Access;
 use vmcore::translation::WindowKind;
-use vmcore::{OpenOptions, info, log, map, verify};
+use vmcore::{Dump, OpenOptions, info, log, map, verify};
 use vmcore_fuzz::file::InputFile;
 use vmcore_fuzz::limit;
 
@@ -60,6 +61,7 @@ fuzz_target!(|data: &[u8]| {
 fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<(&'static str, u64)>> {
     let session = Session::open(path, KernelChoice::None, options).ok()?;
     let memory = session.dump().memory();
+    told(session.dump());
     let first = memory
         .sparse()
         .map_or(0, |sparse| sparse.layout().section(Section::Pages).offset.0);
@@ -97,6 +99,30 @@ fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<(&'static str, u64)
         mapped_pages(&session, &map);
     }
     Some(answers)
+}
+
+/// What the identity block and the extension say: within the file, and the same everywhere.
+fn told(dump: &Dump) {
+    let identity = dump.identity();
+    if let Some(identity) = identity.filter(|identity| identity.dump_id != [0; 16]) {
+        let id = format!("{:032x}", u128::from_be_bytes(identity.dump_id));
+        assert_eq!(dump.id(), Ok(id));
+    }
+    let Some(extension) = dump.extension() else {
+        return;
+    };
+    let file_len = dump.memory().source().len();
+    assert!(extension.start() <= extension.end() && extension.end().0 <= file_len);
+    if let Some((_, cpus)) = extension.cpus() {
+        assert!(cpus.count() as u64 * 16 <= file_len);
+    }
+    if let Some(sums) = extension.page_sums() {
+        let sum: u64 = sums.runs().map(|(_, len_bytes, _)| len_bytes).sum();
+        assert!(sum <= sums.len_bytes);
+    }
+    if let Ok(Completeness::Complete { trailing_bytes }) = dump.completeness() {
+        assert!(trailing_bytes <= file_len);
+    }
 }
 
 /// A hash of all that a value shows of itself, which may be long.

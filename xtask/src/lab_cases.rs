@@ -4,10 +4,11 @@
 //! the case passes, and kept when it fails.
 
 use super::checks::{
-    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, holds_the_load, is_as_predicted, is_sound,
-    number_before, pattern, places, poweroff, tells_the_story, write_dump,
+    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, has_damage, holds_the_load,
+    is_as_predicted, is_flawless, is_sound, number_before, pattern, places, poweroff,
+    tells_the_story, write_dump,
 };
-use super::dump::Dump;
+use super::dump::{self, Dump};
 use super::machine::{Boot, Machine};
 use super::{FOLDER, build};
 use crate::{Result, shell};
@@ -21,6 +22,7 @@ type Case = (&'static str, fn(&Scene) -> Result);
 const CASES: &[Case] = &[
     ("minidump", minidump),
     ("full-dump", full_dump),
+    ("memory-file", memory_file),
     ("both-kinds", both_kinds),
     ("panics-cpu0", |scene| every_panic(scene, 0)),
     ("panics-cpu1", |scene| every_panic(scene, 1)),
@@ -115,7 +117,7 @@ fn good_minidump(scene: &Scene, boot: Boot) -> Result<Dump> {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     is_as_predicted(&predicted, &written, &dump)?;
-    is_sound(&dump, "page fault")?;
+    is_flawless(&dump, "page fault")?;
     holds_the_load(&dump, &load, false)?;
     Ok(dump)
 }
@@ -132,6 +134,38 @@ fn minidump(scene: &Scene) -> Result {
     expect(&String::from_utf8_lossy(trailer), "laboratory")?;
     expect(&dump.says(&["ps"])?, "crasher/culprit, on CPU 0")
         .or_else(|_| expect(&dump.says(&["ps"])?, "(crasher/culprit), on CPU 0"))
+}
+
+/// The hypervisor writes the crashed machine's memory to a file. What is made of it tells what the
+/// kernel's own dump tells, and has the size of it.
+fn memory_file(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    let load = command(&mut machine, "load")?;
+    crash(&mut machine, "sysctl debug.kdb.trap=1")?;
+    let predicted = command(&mut machine, "show dump")?;
+    write_dump(&mut machine)?;
+    let file = scene.folder.join("memory.elf");
+    machine.write_memory_file(&file)?;
+    poweroff(&mut machine)?;
+    let own = scene.dump()?;
+    let (kernel, reader) = (&scene.kernel, &scene.reader);
+    for kind in ["minidump", "full"] {
+        let to = scene.folder.join(kind);
+        let mut dump = dump::convert(&file, &to, kind, kernel, reader)?;
+        dump.panic.clone_from(&own.panic);
+        is_sound(&dump, "page fault")?;
+        // No symbol tells which mapped pages hold secrets.
+        holds_the_load(&dump, &load, true)?;
+        let mut words = predicted.split_whitespace();
+        words.find(|word| *word == "dumpable");
+        let kept = words.next().and_then(|word| word.parse::<u64>().ok());
+        let kept = kept.ok_or("show dump does not say how many pages are not dumpable")?;
+        let expected = own.len + (kept << 12);
+        if kind == "minidump" && dump.len.abs_diff(expected) > EXTENSION_MAX {
+            return Err(format!("{} bytes instead of {expected}", dump.len));
+        }
+    }
+    Ok(())
 }
 
 fn memory(scene: &Scene, memory: &str, cpu: Option<&str>) -> Result {
@@ -163,7 +197,7 @@ fn full_dump(scene: &Scene) -> Result {
     if ram == 0 || dump.len < ram || dump.len > ram + EXTENSION_MAX {
         return Err(format!("{} bytes for {ram} bytes of RAM", dump.len));
     }
-    is_sound(&dump, "page fault")?;
+    is_flawless(&dump, "page fault")?;
     holds_the_load(&dump, &load, true)
 }
 
@@ -313,6 +347,7 @@ fn unreadable_pages(scene: &Scene) -> Result {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     is_sound(&dump, "kdb_sysctl_panic")?;
+    has_damage(&dump, "page_unreadable")?;
     let places = places(&load);
     let (_, start, end) = places
         .iter()
@@ -352,6 +387,7 @@ fn damaged_tables(scene: &Scene) -> Result {
     poweroff(&mut machine)?;
     let dump = scene.dump()?;
     tells_the_story(&dump, "kdb_sysctl_panic")?;
+    has_damage(&dump, "table_not_ram")?;
     match dump.says(&["verify"]) {
         Err(message) => expect(&message, "kernel map"),
         Ok(said) => Err(format!("damaged tables were not noticed:\n{said}")),

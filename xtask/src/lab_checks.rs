@@ -143,10 +143,48 @@ pub(super) fn tells_the_story(dump: &Dump, panic: &str) -> Result {
     Ok(())
 }
 
-/// As [`tells_the_story`], of a dump in which nothing is damaged.
+/// As [`tells_the_story`], of a dump that is as it was written, whatever the kernel was.
 pub(super) fn is_sound(dump: &Dump, panic: &str) -> Result {
     tells_the_story(dump, panic)?;
     dump.says(&["verify"]).map(|_| ())
+}
+
+/// As [`is_sound`], of a kernel in which nothing was damaged: nothing about the dump is odd.
+pub(super) fn is_flawless(dump: &Dump, panic: &str) -> Result {
+    is_sound(dump, panic)?;
+    let said = dump.says(&["verify"])?;
+    match said.lines().find(|line| line.starts_with("odd")) {
+        None => Ok(()),
+        Some(line) => Err(format!("this is odd: {line}")),
+    }
+}
+
+/// How often the writer met damage, and the kinds of what it tells of it, from `verify --json`.
+fn damage(dump: &Dump) -> Result<(u64, Vec<String>)> {
+    let said = dump.verified()?;
+    let list = said
+        .split_once("\"damage\": {")
+        .ok_or_else(|| format!("no damage list in:\n{said}"))?
+        .1;
+    let fields = |name: &'static str| {
+        let fields = list.lines().map(|line| line.trim().trim_end_matches(','));
+        fields.filter_map(move |line| line.strip_prefix(name)?.strip_prefix(": "))
+    };
+    let found = fields("\"found\"").next().and_then(|n| n.parse().ok());
+    let kinds = fields("\"kind\"").map(|kind| kind.trim_matches('"').to_owned());
+    Ok((
+        found.ok_or_else(|| format!("no number of damage in:\n{said}"))?,
+        kinds.collect(),
+    ))
+}
+
+/// Demands damage, and that all of it is of this kind.
+pub(super) fn has_damage(dump: &Dump, kind: &str) -> Result {
+    let (found, kinds) = damage(dump)?;
+    match found > 0 && !kinds.is_empty() && kinds.iter().all(|found| found == kind) {
+        true => Ok(()),
+        false => Err(format!("damage {found} times: {kinds:?}, not {kind}")),
+    }
 }
 
 /// Addresses that the kernel's `load` tells: name, start, end.

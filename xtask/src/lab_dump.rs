@@ -4,7 +4,7 @@ use crate::{Result, shell};
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// Bytes of a dump header, and of a block of the lab's disks.
 const HEADER: usize = 512;
@@ -61,6 +61,28 @@ pub(super) fn take(disk: &Path, to: &Path, kernel: &Path, reader: &Path) -> Resu
     }))
 }
 
+/// Has the reader convert a file to a dump of another kind.
+pub(super) fn convert(
+    file: &Path,
+    to: &Path,
+    kind: &str,
+    kernel: &Path,
+    reader: &Path,
+) -> Result<Dump> {
+    let mut command = Command::new(reader);
+    command.arg("convert").args([file, to]).args(["--to", kind]);
+    command.arg("-k").arg(kernel);
+    shell::run(&mut command)?;
+    let metadata = std::fs::metadata(to).map_err(|error| format!("{}: {error}", to.display()))?;
+    Ok(Dump {
+        file: to.to_owned(),
+        len: metadata.len(),
+        panic: String::new(),
+        kernel: kernel.to_owned(),
+        reader: reader.to_owned(),
+    })
+}
+
 /// Copies part of a file; zeros become holes.
 fn copy(from: &mut File, start: u64, len: u64, to: &Path) -> std::io::Result<()> {
     let mut out = File::create(to)?;
@@ -84,19 +106,9 @@ fn copy(from: &mut File, start: u64, len: u64, to: &Path) -> std::io::Result<()>
 }
 
 impl Dump {
-    /// Runs a command of the reader on it: its answer, whatever its exit status.
+    /// Runs a command of the reader on it: its answer, as far as the dump goes.
     pub(super) fn ask(&self, words: &[&str]) -> Result<Vec<u8>> {
-        let (command, arguments) = words.split_first().unwrap_or((&"info", &[]));
-        let mut reader = Command::new(&self.reader);
-        reader
-            .arg(command)
-            .arg(&self.file)
-            .args(arguments)
-            .arg("-k")
-            .arg(&self.kernel);
-        let output = reader
-            .output()
-            .map_err(|error| shell::no_start(&reader, &error))?;
+        let (reader, output) = self.run(words)?;
         match output.status.code() {
             // 3: answered, as far as the dump goes.
             Some(0 | 3) => Ok(output.stdout),
@@ -105,6 +117,27 @@ impl Dump {
                 shell::text(&reader),
                 String::from_utf8_lossy(&output.stderr)
             )),
+        }
+    }
+
+    /// What `verify --json` finds, whether the dump is sound or not.
+    pub(super) fn verified(&self) -> Result<String> {
+        let (_, output) = self.run(&["verify", "--json"])?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    }
+
+    fn run(&self, words: &[&str]) -> Result<(Command, Output)> {
+        let (command, arguments) = words.split_first().unwrap_or((&"info", &[]));
+        let mut reader = Command::new(&self.reader);
+        reader
+            .arg(command)
+            .arg(&self.file)
+            .args(arguments)
+            .arg("-k")
+            .arg(&self.kernel);
+        match reader.output() {
+            Ok(output) => Ok((reader, output)),
+            Err(error) => Err(shell::no_start(&reader, &error)),
         }
     }
 

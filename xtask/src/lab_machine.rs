@@ -2,7 +2,7 @@
 
 use crate::{Result, shell};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -195,17 +195,39 @@ impl Machine {
 
     /// Tells the monitor something that has no arguments, such as `inject-nmi`.
     pub(super) fn monitor(&mut self, command: &str) -> Result {
+        self.execute(&format!("{{\"execute\": \"{command}\"}}"))
+    }
+
+    /// Has QEMU write the machine's memory to a file.
+    pub(super) fn write_memory_file(&mut self, to: &Path) -> Result {
+        let to = std::path::absolute(to).map_err(|error| format!("{}: {error}", to.display()))?;
+        self.execute(&format!(
+            "{{\"execute\": \"dump-guest-memory\", \"arguments\": \
+             {{\"paging\": false, \"protocol\": \"file:{}\"}}}}",
+            to.display()
+        ))
+    }
+
+    /// Has the monitor execute a command, and waits until it has.
+    fn execute(&mut self, command: &str) -> Result {
         let failed = |error: std::io::Error| format!("{}: {error}", self.monitor.display());
         let mut socket = UnixStream::connect(&self.monitor).map_err(failed)?;
         socket
-            .set_read_timeout(Some(Duration::from_secs(10)))
+            .set_read_timeout(Some(Duration::from_secs(60)))
             .map_err(failed)?;
-        let mut answer = [0; 4096];
-        socket.read(&mut answer).map_err(failed)?; // its greeting
-        for command in ["qmp_capabilities", command] {
-            let line = format!("{{\"execute\": \"{command}\"}}\n");
-            socket.write_all(line.as_bytes()).map_err(failed)?;
-            socket.read(&mut answer).map_err(failed)?;
+        let mut said = BufReader::new(socket.try_clone().map_err(failed)?).lines();
+        said.next().transpose().map_err(failed)?; // its greeting
+        for command in ["{\"execute\": \"qmp_capabilities\"}", command] {
+            writeln!(socket, "{command}").map_err(failed)?;
+            // Events come in between.
+            loop {
+                let line = said.next().transpose().map_err(failed)?;
+                match line.as_deref() {
+                    Some(line) if line.contains("\"return\"") => break,
+                    Some(line) if line.contains("\"event\"") => {}
+                    other => return Err(format!("QEMU did not do {command}: {other:?}")),
+                }
+            }
         }
         Ok(())
     }

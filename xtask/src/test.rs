@@ -50,7 +50,7 @@ const LINT_LAB: &str = "cargo --config lab/.cargo/config.toml clippy --release -
 /// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`, and
 /// gets a target folder of its own: it rebuilds everything.
 const LOOM: &str = "cargo test --locked -p vmcore-writer --test map_loom --target-dir target/loom \
-                    --config target.'cfg(all())'.rustflags=[\"--cfg\",\"loom\"]";
+                    --config 'target.\"cfg(all())\".rustflags=[\"--cfg\",\"loom\"]'";
 
 /// Advisories are left out: they need a download, and change from day to day.
 const DENY: &str = "cargo deny check bans licenses sources";

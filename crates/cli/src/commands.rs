@@ -2,6 +2,7 @@
 
 pub(crate) mod bt;
 pub(crate) mod convert;
+mod convert_dump;
 mod debug_files;
 pub(crate) mod gdb;
 pub(crate) mod info;

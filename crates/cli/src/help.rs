@@ -31,7 +31,7 @@ Memory
 The file
   map         which memory is in the dump: a table or a picture
   verify      reads everything, checks everything
-  convert     to an ELF core, for gdb and everything else that reads ELF
+  convert     to an ELF core for debuggers, to a minidump, to a full dump
   save        from the dump device, or an image of it, to vmcore.N and info.N
 
 Examples

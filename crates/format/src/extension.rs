@@ -266,6 +266,18 @@ impl RecordHeader {
         }
     }
 
+    /// Decodes what stands in front of a payload; `None` at the end of the extension.
+    #[must_use]
+    pub fn parse(bytes: &[u8; RECORD_HEADER_LEN]) -> Option<Self> {
+        let raw = RawRecord::ref_from_bytes(bytes).ok()?;
+        let kind = RecordKind::from_number(raw.kind.get());
+        (kind != RecordKind::End).then_some(Self {
+            kind,
+            must_understand: raw.flags.get() & FLAG_MUST_UNDERSTAND != 0,
+            len_bytes: raw.len_bytes.get(),
+        })
+    }
+
     /// The header's bytes.
     #[must_use]
     pub fn encode(&self) -> [u8; RECORD_HEADER_LEN] {
@@ -311,17 +323,7 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Extensio
     core::iter::from_fn(move || {
         let from = rest.take()?;
         let at = (bytes.len() - from.len()) as u64;
-        let (raw, _) = RawRecord::ref_from_prefix(from).ok()?;
-        let kind = RecordKind::from_number(raw.kind.get());
-        if kind == RecordKind::End {
-            return None;
-        }
-        let must_understand = raw.flags.get() & FLAG_MUST_UNDERSTAND != 0;
-        let header = RecordHeader {
-            kind,
-            must_understand,
-            len_bytes: raw.len_bytes.get(),
-        };
+        let header = RecordHeader::parse(from.first_chunk()?)?;
         let len = header
             .record_bytes()
             .and_then(|len| usize::try_from(len).ok());
@@ -341,8 +343,8 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Extensio
         let payload = summed.get(RECORD_HEADER_LEN..)?;
         let payload = payload.get(..usize::try_from(header.len_bytes).ok()?)?;
         Some(Ok(Record {
-            kind,
-            must_understand,
+            kind: header.kind,
+            must_understand: header.must_understand,
             payload,
         }))
     })
@@ -443,9 +445,7 @@ impl<'a> PageSums<'a> {
         let field = |offset| Endian::Little.u64_at(head, offset).ok_or(malformed);
         let (sums, _) = sums.as_chunks::<8>();
         let (offset, len_bytes, run_bytes) = (FileOffset(field(0)?), field(8)?, field(16)?);
-        let runs = len_bytes
-            .checked_add(run_bytes)
-            .and_then(|sum| (sum - 1).checked_div(run_bytes));
+        let runs = (run_bytes > 0).then(|| len_bytes.div_ceil(run_bytes));
         if runs != Some(sums.len() as u64) || field(24)? != sums.len() as u64 {
             return Err(malformed);
         }

@@ -17,13 +17,14 @@
 
 use crate::Arch;
 use crate::bytes::{index, put_u64};
-use crate::elf::Kernel;
+use crate::elf::{FullDump, Kernel};
 use crate::machine::{Build, Options, Shape, Truth, info};
 use crate::minidump::Minidump;
 use crate::random::Random;
 use crate::tables::{Mapping, Tree};
+use std::collections::BTreeSet;
 use std::fs::File;
-use std::io::{self, Write};
+use std::io::{self, Seek, SeekFrom, Write};
 use std::path::Path;
 
 /// How large a machine and its dump are.
@@ -57,6 +58,8 @@ const LARGE: u64 = 2 << 20;
 const RESERVED_END: u64 = 64 << 20;
 /// Where page tables are.
 const TABLES: (u64, u64) = (32 << 20, RESERVED_END);
+/// Where the variables and the bitmap of a full dump's kernel are: memory that nobody else has.
+const BITMAP_AT: u64 = 20 << 20;
 /// Distance of the filled part of the kernel map from its start.
 const FILLED_AT: u64 = 4 << 30;
 /// Of a hundred pages, so many are in large pages, and so many only in the direct map.
@@ -344,6 +347,58 @@ impl BigMachine {
         }
     }
 
+    /// Writes the full dump of the machine as `vmcore.full`, and as `kernel.full` its kernel, which
+    /// knows what it would have put into its minidump (`vm_page_dump`). Pages that would not be in it
+    /// are holes of the file.
+    ///
+    /// # Errors
+    /// Returns an error if a file cannot be made or written.
+    pub fn write_full_into(&self, folder: &Path) -> io::Result<()> {
+        let mut kernel = self.kernel.clone();
+        let words: Vec<u8> = self.dumped.iter().flat_map(|w| w.to_le_bytes()).collect();
+        let pages = self.ram.pages();
+        let mut variables = vec![0; index(PAGE)];
+        let at = |offset: u64| self.build.layout.direct_va(BITMAP_AT + offset).unwrap_or(0);
+        let mut avail: Vec<u64> = self.ram.ranges.iter().flat_map(|r| [r.0, r.1]).collect();
+        avail.extend([0, 0]);
+        put_u64(&mut variables, 0, at(PAGE));
+        put_u64(&mut variables, 8, pages);
+        for (number, address) in (0..).zip(&avail) {
+            put_u64(&mut variables, 16 + number * 8, *address);
+        }
+        kernel.add_object("vm_page_dump", at(0), 8);
+        kernel.add_object("vm_page_dump_pages", at(8), 8);
+        kernel.add_object("dump_avail", at(16), avail.len() as u64 * 8);
+        std::fs::write(folder.join("kernel.full"), kernel.build())?;
+
+        let segments: Vec<(u64, u64)> = self.ram.ranges.clone();
+        let mut offset = PAGE;
+        let mut starts = Vec::new();
+        for (start, end) in &segments {
+            starts.push((*start, offset));
+            offset += end - start;
+        }
+        let mut file = File::create(folder.join("vmcore.full"))?;
+        file.set_len(offset)?;
+        file.write_all(&FullDump::headers(Arch::Amd64, &segments))?;
+        let offset_of = |pa: u64| {
+            let found = starts.iter().rev().find(|(start, _)| *start <= pa);
+            found.map_or(0, |(start, offset)| offset + (pa - start))
+        };
+        let mut pages: BTreeSet<u64> = self.pages().collect();
+        pages.extend(self.tree.tables.keys());
+        let mut batch = Vec::new();
+        for pa in pages {
+            self.append_page(pa, &mut batch);
+            file.seek(SeekFrom::Start(offset_of(pa)))?;
+            file.write_all(&batch)?;
+            batch.clear();
+        }
+        variables.extend(words);
+        file.seek(SeekFrom::Start(offset_of(BITMAP_AT)))?;
+        file.write_all(&variables)
+    }
+
     /// Writes `vmcore.0`, `info.0` and `kernel` into a folder.
     ///
     /// # Errors
@@ -410,7 +465,6 @@ fn map_runs(taker: &mut Taker, build: &mut Build, va: u64, count: u64) {
 mod tests {
     use super::*;
     use crate::bytes::word;
-    use std::collections::BTreeSet;
 
     const SMALL: Size = Size {
         ram_bytes: 4 << 30,

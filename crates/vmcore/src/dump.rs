@@ -15,23 +15,28 @@
 //! ```
 
 mod detect;
+mod extension;
 mod full;
 mod minidump;
+mod warning;
 
 pub use detect::DeviceHeader;
+pub use extension::Extension;
 pub use full::{FullHeader, KernelDelta};
-pub use minidump::Warning;
+pub use warning::{Place, Warning};
 
 use crate::memory::{Absence, Memory};
 use crate::source::{Access, Source};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use thiserror::Error;
 use vmcore_format::addr::{FileOffset, PhysAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::ElfError;
 use vmcore_format::header::{Header, HeaderError};
+use vmcore_format::identity::{IDENTITY_OFFSET, Identity, IdentityError};
 use vmcore_format::layout::Section;
 
 /// How to open a dump.
@@ -175,7 +180,7 @@ impl DumpKind {
 pub enum Completeness {
     /// The file is as long as its headers predict, or longer.
     Complete {
-        /// Bytes behind the last page, such as the header of a live dump.
+        /// Bytes behind the last page and the extension, such as the header of a live dump.
         trailing_bytes: u64,
     },
     /// The file ends before its last page.
@@ -198,8 +203,15 @@ pub struct Dump {
     path: PathBuf,
     kind: DumpKind,
     memory: Memory,
-    warnings: Vec<Warning>,
+    /// Those of the headers.
+    header_warnings: Vec<Warning>,
     device_header: Option<DeviceHeader>,
+    /// What the header page holds.
+    identity_block: Result<Identity, IdentityError>,
+    /// Read when first wanted, because the bitmap has to be counted to find it.
+    extension: OnceLock<Option<Extension>>,
+    /// All of them.
+    warnings: OnceLock<Vec<Warning>>,
 }
 
 impl Dump {
@@ -218,16 +230,21 @@ impl Dump {
         let mut first = [0; 4096];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let first = first.get(..len).unwrap_or_default();
-        let (kind, memory, warnings) = match detect::detect(path, first)? {
+        let (kind, memory, header_warnings) = match detect::detect(path, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => full::open(path, source, first)?,
         };
+        let block = usize::try_from(IDENTITY_OFFSET).ok();
+        let block = block.and_then(|at| first.get(at..)).unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),
             kind,
             memory,
-            warnings,
+            header_warnings,
             device_header,
+            identity_block: Identity::parse(block),
+            extension: OnceLock::new(),
+            warnings: OnceLock::new(),
         })
     }
 
@@ -267,10 +284,82 @@ impl Dump {
         &self.memory
     }
 
-    /// What is odd about the headers.
+    /// What is odd about the headers, the identity block and the extension. Reads the extension.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
-        &self.warnings
+        self.warnings.get_or_init(|| {
+            let mut warnings = self.header_warnings.clone();
+            let extension = self.extension();
+            match self.identity_block {
+                Err(IdentityError::Absent) => {
+                    let copy = extension.and_then(Extension::identity);
+                    if copy.is_some() && self.has_room_for_identity() {
+                        warnings.push(Warning::IdentityLost);
+                    }
+                }
+                Err(reason) => warnings.push(Warning::IdentityDamaged { reason }),
+                Ok(_) if extension.is_none() && self.has_all_pages() => {
+                    warnings.push(Warning::ExtensionMissing);
+                }
+                Ok(_) => {}
+            }
+            warnings.extend(extension.into_iter().flat_map(Extension::warnings));
+            warnings
+        })
+    }
+
+    /// Whether the headers leave room for the identity block: a full dump's may be longer.
+    fn has_room_for_identity(&self) -> bool {
+        match &self.kind {
+            DumpKind::Mini(_) => true,
+            DumpKind::Full(header) => {
+                let len = u64::from(header.elf.e_phnum) * header.elf.phdr_len() as u64;
+                header.elf.e_phoff.saturating_add(len) <= IDENTITY_OFFSET
+            }
+        }
+    }
+
+    /// The identity block in the header page: which dump this is, of which boot, and when.
+    ///
+    /// # Errors
+    /// Returns an error if there is none, or if it is damaged.
+    pub const fn identity_block(&self) -> Result<&Identity, IdentityError> {
+        match &self.identity_block {
+            Ok(identity) => Ok(identity),
+            Err(error) => Err(*error),
+        }
+    }
+
+    /// What the identity block says, or else its copy in the extension; `None` in a dump by another
+    /// writer. Reads the extension if it has to.
+    #[must_use]
+    pub fn identity(&self) -> Option<Identity> {
+        match self.identity_block {
+            Ok(identity) => Some(identity),
+            Err(_) => self.extension()?.identity(),
+        }
+    }
+
+    /// What our writer put behind the last page; `None` in a dump by another writer, or if it is
+    /// lost. Reads it when first asked, and counts the bitmap for that.
+    #[must_use]
+    pub fn extension(&self) -> Option<&Extension> {
+        self.extension
+            .get_or_init(|| {
+                if self.cut_section().is_some() {
+                    return None;
+                }
+                let page_size = self.memory.page_size();
+                let pages_end = page_size.round_up(self.pages_end().ok()?.0)?;
+                let block = self.identity_block.as_ref().ok();
+                Extension::read(
+                    self.memory.source(),
+                    page_size,
+                    FileOffset(pages_end),
+                    block,
+                )
+            })
+            .as_ref()
     }
 
     /// The dump header of the device that stood in front, if there was one.
@@ -308,70 +397,91 @@ impl Dump {
         }
     }
 
-    /// Whether the file holds all that its headers and bitmap predict. Counts the bitmap.
-    ///
-    /// # Errors
-    /// Returns an error if the bitmap cannot be read.
-    pub fn completeness(&self) -> Result<Completeness, Absence> {
+    /// The section in front of the pages that the file's end cuts.
+    fn cut_section(&self) -> Option<&'static str> {
+        let layout = self.memory.sparse()?.layout();
         let have = self.memory.source().len();
-        let page_size = self.memory.page_size();
-        let (end, pages_at) = match (self.memory.sparse(), self.memory.segments()) {
+        let sections = [
+            (Section::MessageBuffer, "message buffer"),
+            (Section::DumpAvail, "dump_avail"),
+            (Section::Bitmap, "bitmap"),
+            (Section::PageTables, "page tables"),
+        ];
+        let cut = sections.into_iter().find(|(section, _)| {
+            let extent = layout.section(*section);
+            extent.offset.0 + extent.len_bytes > have
+        });
+        cut.map(|(_, name)| name)
+    }
+
+    /// Where the last page ends by the headers and the bitmap.
+    fn pages_end(&self) -> Result<FileOffset, Absence> {
+        Ok(match (self.memory.sparse(), self.memory.segments()) {
             (Some(sparse), _) => {
-                let pages = sparse.layout().section(Section::Pages).offset;
-                for section in [
-                    Section::MessageBuffer,
-                    Section::DumpAvail,
-                    Section::Bitmap,
-                    Section::PageTables,
-                ] {
-                    let extent = sparse.layout().section(section);
-                    if extent.offset.0 + extent.len_bytes > have {
-                        let section = match section {
-                            Section::MessageBuffer => "message buffer",
-                            Section::DumpAvail => "dump_avail",
-                            Section::Bitmap => "bitmap",
-                            _ => "page tables",
-                        };
-                        return Ok(Completeness::TruncatedSection { section });
-                    }
-                }
                 let set_bits = sparse.set_bits(self.memory.source())?;
-                (
-                    sparse
-                        .layout()
-                        .end(set_bits)
-                        .unwrap_or(FileOffset(u64::MAX)),
-                    pages,
-                )
+                let end = sparse.layout().end(set_bits);
+                end.unwrap_or(FileOffset(u64::MAX))
             }
             (_, Some(segments)) => {
                 let ends = segments
                     .segments()
                     .iter()
                     .map(|segment| segment.offset.0 + segment.file_bytes);
-                (FileOffset(ends.max().unwrap_or(0)), FileOffset(0))
+                FileOffset(ends.max().unwrap_or(0))
             }
-            (None, None) => (FileOffset(0), FileOffset(0)),
-        };
-        Ok(match end.checked_sub(FileOffset(have)) {
-            Some(missing_bytes) if missing_bytes > 0 => Completeness::Truncated {
-                missing_bytes,
-                missing_pages: page_size
-                    .pages(missing_bytes)
-                    .min(page_size.pages(end.0 - pages_at.0)),
-            },
-            _ => Completeness::Complete {
-                trailing_bytes: have - end.0,
-            },
+            (None, None) => FileOffset(0),
         })
     }
 
-    /// A 128-bit identity: the hash of header, message buffer and bitmap, as 32 hexadecimal digits.
-    /// Of a full dump, its headers and 64 pages spread over the file.
+    fn has_all_pages(&self) -> bool {
+        matches!(self.completeness(), Ok(Completeness::Complete { .. }))
+    }
+
+    /// Whether the file holds all that its headers and bitmap predict. Counts the bitmap.
+    ///
+    /// # Errors
+    /// Returns an error if the bitmap cannot be read.
+    pub fn completeness(&self) -> Result<Completeness, Absence> {
+        if let Some(section) = self.cut_section() {
+            return Ok(Completeness::TruncatedSection { section });
+        }
+        let have = self.memory.source().len();
+        let page_size = self.memory.page_size();
+        let end = self.pages_end()?;
+        if end.0 > have {
+            let missing_bytes = end.0 - have;
+            let pages_at = match self.memory.sparse() {
+                Some(sparse) => sparse.layout().section(Section::Pages).offset.0,
+                None => 0,
+            };
+            return Ok(Completeness::Truncated {
+                missing_bytes,
+                missing_pages: page_size
+                    .pages(missing_bytes)
+                    .min(page_size.pages(end.0 - pages_at)),
+            });
+        }
+        // Where the bitmap does not lead to the extension, it is not known where the dump ends.
+        let extension = self
+            .extension()
+            .filter(|extension| page_size.round_up(end.0) == Some(extension.start().0));
+        let dump_end = extension.map_or(end, Extension::end);
+        Ok(Completeness::Complete {
+            trailing_bytes: have - dump_end.0.min(have),
+        })
+    }
+
+    /// A 128-bit identity, as 32 hexadecimal digits: the dump id of its identity block. Of a dump
+    /// without one, the hash of header, message buffer and bitmap; of such a full dump, that of its
+    /// headers and 64 pages spread over the file.
     ///
     /// # Errors
     /// Returns an error if the operating system does.
     pub fn id(&self) -> Result<String, Absence> {
+        let named = self.identity().map(|identity| identity.dump_id);
+        if let Some(id) = named.filter(|id| *id != [0; 16]) {
+            return Ok(format!("{:032x}", u128::from_be_bytes(id)));
+        }
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         let source = self.memory.source();
         let mut feed = |offset: u64, len: u64| -> Result<(), Absence> {

@@ -1,7 +1,7 @@
 //! What a dump is, what is missing from it, and how each fact is known.
 //!
-//! Facts come from whatever has them: the dump's headers, a device's dump header in front, the
-//! `info.N` beside the file, the message buffer, the kernel's memory. Each [`Known`] value names
+//! Facts come from whatever has them: the dump's headers and its identity block, a device's dump
+//! header in front, the `info.N` beside the file, the message buffer, the kernel's memory. Each [`Known`] value names
 //! its sources; what nothing tells is absent.
 //!
 //! ```no_run
@@ -14,9 +14,11 @@
 //! ```
 
 pub(crate) mod facts;
+mod identity;
 
 pub(crate) use facts::Facts;
 pub use facts::{Known, utc};
+pub use identity::{ExtensionInfo, IdentityInfo};
 
 use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
@@ -56,6 +58,8 @@ pub struct Info {
     pub crashed: Option<Known>,
     /// How long the machine had been up.
     pub uptime: Option<Known>,
+    /// What only the identity block knows, if there is one.
+    pub identity: Option<IdentityInfo>,
     /// The build ids in the dump.
     pub build_ids: Option<DumpBuildIds>,
     /// The kernel file.
@@ -76,7 +80,9 @@ pub struct Info {
     pub kernbase: Option<VirtAddr>,
     /// The direct map.
     pub direct_map: Option<DirectMap>,
-    /// What is odd about the headers.
+    /// What our writer put behind the last page.
+    pub extension: Option<ExtensionInfo>,
+    /// What is odd about the headers, the identity block and the extension.
     pub warnings: Vec<Warning>,
 }
 
@@ -149,6 +155,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
         host: facts.host,
         crashed: facts.crashed,
         uptime: facts.uptime,
+        identity: dump.identity().as_ref().map(IdentityInfo::of),
         build_ids: session.build_ids().cloned(),
         kernel: session.kernel().map(|kernel| KernelInfo {
             file: kernel.path().display().to_string(),
@@ -162,6 +169,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
         paging: paging(session),
         kernbase: dump.minidump().map(|header| header.kernbase),
         direct_map: dump.minidump().and_then(|header| header.direct_map),
+        extension: ExtensionInfo::of(dump),
         warnings: dump.warnings().to_vec(),
     })
 }

@@ -251,11 +251,13 @@ impl Session {
     }
 
     /// The build ids in the dump; `None` if there are none. Small dumps are searched for notes if
-    /// the kernel's ELF header is not in them.
+    /// neither an identity block nor the kernel's ELF header is in them.
     pub fn build_ids(&self) -> Option<&DumpBuildIds> {
         self.build_ids
             .get_or_init(|| {
-                DumpBuildIds::from_elf_header(&self.dump, self.translation.as_ref().ok())
+                let translation = self.translation.as_ref().ok();
+                DumpBuildIds::from_identity(&self.dump)
+                    .or_else(|| DumpBuildIds::from_elf_header(&self.dump, translation))
                     .or_else(|| self.search_build_ids(NOTE_SEARCH_UP_TO).ok().flatten())
             })
             .as_ref()

@@ -4,7 +4,8 @@
 //! somebody should know), or bad (something is missing or damaged). The checks are those of the
 //! format: lengths against the bitmap, ranges against the bitmap's size, padding, the message
 //! buffer's checksum, every page-table entry, every page of the file, the kernel's image where it
-//! should be, and the kernel file if there is one.
+//! should be, and the kernel file if there is one. Of a dump by our writer also its checksums, its
+//! registers, and what it tells of damage in the kernel.
 //!
 //! ```no_run
 //! use vmcore::session::KernelChoice;
@@ -17,14 +18,19 @@
 //! ```
 
 mod headers;
+mod sums;
 mod tables;
+mod told;
 
-use crate::dump::Completeness;
+pub use told::{DamageEntry, DamageList};
+
+use crate::dump::{Completeness, Place};
 use crate::memory::Absence;
 use crate::pages;
 use crate::session::{KernelMatch, Session};
 use serde::Serialize;
 use std::ops::ControlFlow;
+use sums::PageCheck;
 
 /// What came out of a check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -76,6 +82,8 @@ pub struct Verification {
     pub pages_read: u64,
     /// Of them, those that hold only zeros.
     pub zero_pages: u64,
+    /// What the writer met in the kernel; absent in a dump by another writer.
+    pub damage: Option<DamageList>,
 }
 
 impl Verification {
@@ -98,20 +106,29 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
     let dump = session.dump();
     let mut checks = vec![length(session)?];
     checks.extend(headers::checks(dump)?);
-    checks.extend(
-        dump.warnings()
-            .iter()
-            .map(|warning| Check::new("header", Verdict::Odd, warning.to_string())),
-    );
+    checks.extend(told::identity(dump));
+    checks.extend(dump.warnings().iter().map(|warning| {
+        let (name, verdict) = match warning.place() {
+            Place::Header => ("header", Verdict::Odd),
+            Place::Identity => ("identity", Verdict::Bad),
+            Place::Extension => ("extension", Verdict::Bad),
+        };
+        Check::new(name, verdict, warning.to_string())
+    }));
+    checks.extend(sums::sections(dump)?);
     checks.push(headers::message_buffer(dump)?);
     checks.extend(tables::checks(session)?);
     checks.push(kernel_file(session));
     let (pages, read) = read_pages(session, on_page);
-    checks.push(pages);
+    checks.extend(pages);
+    checks.extend(told::registers(dump));
+    let damage = told::damage_list(dump);
+    checks.extend(told::damage(damage.as_ref()));
     Ok(Verification {
         checks,
         pages_read: read.pages,
         zero_pages: read.zeros,
+        damage,
     })
 }
 
@@ -122,7 +139,13 @@ fn length(session: &Session) -> Result<Check, Absence> {
     Ok(match session.dump().completeness()? {
         Completeness::Complete { trailing_bytes: 0 } => check(
             Verdict::Sound,
-            format!("{have} bytes, as the headers predict"),
+            match session.dump().extension() {
+                None => format!("{have} bytes, as the headers predict"),
+                Some(extension) => format!(
+                    "{have} bytes: what the headers predict, and the extension from {} on",
+                    extension.start()
+                ),
+            },
         ),
         Completeness::Complete { trailing_bytes } => check(
             Verdict::Odd,
@@ -156,9 +179,14 @@ struct PagesRead {
 /// Pages between two reports of progress.
 const REPORT_EVERY: u64 = 4096;
 
-fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Check, PagesRead) {
+fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, PagesRead) {
     let mut read = PagesRead::default();
-    let result = pages::scan(session.dump().memory(), |page| {
+    let memory = session.dump().memory();
+    let mut sums = PageCheck::new(session.dump());
+    let result = pages::scan(memory, |page| {
+        if let Some(sums) = &mut sums {
+            sums.page(&page);
+        }
         read.pages += 1;
         read.zeros += u64::from(pages::is_zero(page.bytes));
         if read.pages.is_multiple_of(REPORT_EVERY) {
@@ -171,7 +199,13 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Check, PagesR
         Ok(()) => Check::new(
             "pages",
             Verdict::Sound,
-            format!("{pages} pages read, {zeros} of them all zeros; this format has no checksums"),
+            format!(
+                "{pages} pages read, {zeros} of them all zeros{}",
+                match sums {
+                    Some(_) => "",
+                    None => "; this format has no checksums",
+                }
+            ),
         ),
         Err(absence) => Check::new(
             "pages",
@@ -179,7 +213,9 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Check, PagesR
             format!("reading stopped after {pages} pages: {absence}"),
         ),
     };
-    (check, read)
+    let mut checks = vec![check];
+    checks.extend(sums.into_iter().flat_map(|sums| sums.checks(memory)));
+    (checks, read)
 }
 
 fn kernel_file(session: &Session) -> Check {

@@ -25,7 +25,7 @@
 //! let ranges = [(0, 0x9_f000), (0x10_0000, 0x2000_0000)]
 //!     .map(|(start, end)| PhysRange { start: PhysAddr(start), end: PhysAddr(end) });
 //! let reserve = reserve_size(PageSize::SIZE_4K, &ranges).ok_or("too large")?;
-//! assert_eq!((reserve.len_bytes, reserve.align_bytes), (0x2a000, 0x1000)); // 168 KiB
+//! assert_eq!((reserve.len_bytes, reserve.align_bytes), (0x8a000, 0x1000)); // 552 KiB
 //! # Ok::<(), &str>(())
 //! ```
 #![no_std]

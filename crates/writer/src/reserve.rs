@@ -9,7 +9,7 @@
 //! use vmcore_writer::reserve::reserve_size;
 //! let all = PhysRange { start: PhysAddr(0), end: PhysAddr(8 << 30) };
 //! let reserve = reserve_size(PageSize::SIZE_4K, &[all]).ok_or("too large")?;
-//! assert!(reserve.len_bytes < 450 << 10); // for 8 GiB of RAM
+//! assert!(reserve.len_bytes < 820 << 10); // for 8 GiB of RAM
 //! # Ok::<(), &str>(())
 //! ```
 
@@ -20,7 +20,7 @@ use vmcore_format::paging::MAX_LEVELS;
 use zerocopy::FromBytes;
 
 /// Bytes of a staging buffer.
-pub const STAGING_BYTES: u64 = 64 << 10;
+pub const STAGING_BYTES: u64 = 256 << 10;
 /// Pages of RAM for which there is one checksum of a run of pages.
 const PAGES_PER_SUM: u64 = 1024;
 /// The fewest checksums: small machines get finer ones.
@@ -149,7 +149,7 @@ mod tests {
         assert!(space.bits.len() >= 64 && space.tables.len() == 5 * 4096);
         assert_eq!(
             (space.staging.0.len(), space.staging.1.len()),
-            (65536, 65536)
+            (262_144, 262_144)
         );
         let short = Workspace::carve(&map, &mut bytes[..len - 1]);
         assert_eq!(short.err(), Some(ReserveError::TooSmall { have: len - 1 }));

@@ -1,5 +1,6 @@
 //! `vmcore convert`: the dump in another format.
 
+use super::convert_dump;
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
@@ -14,18 +15,28 @@ use std::io::Write as _;
 use std::path::Path;
 use vmcore::{OpenOptions, Session, SessionError};
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
+use vmcore_pipeline::rewrite::Target;
 
-/// The dump as an ELF core, for gdb and everything else that reads ELF
+/// The dump in another format: an ELF core for debuggers, a minidump, a full dump
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "vmcore convert [FILE] OUT --to elf [OPTIONS]",
+    override_usage = "vmcore convert [FILE] OUT --to FORMAT [OPTIONS]",
     after_help = help::with_files("\
-OUT is created for its owner alone, and not overwritten without --force. With the kernel file it has
-the registers of all threads, the crashed one first. To open it in gdb:
+OUT is created for its owner alone, and not overwritten without --force.
+
+To elf: any dump. With the kernel file it has the registers of all threads, the crashed one first. In
+gdb:
 
   gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
 
 Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
+
+To minidump, to full: a full dump, or the memory file of a virtual machine (QEMU's monitor writes one:
+dump-guest-memory FILE), of amd64 or i386. With the kernel file a minidump has the pages that the
+kernel itself would have chosen, by its page tables and its bitmap; without it, or if it has no such
+bitmap, all RAM. Pages that their owners marked as not to be dumped are kept where they are mapped.
+A full dump needs its kernel file to become a minidump, a virtual machine's file does not.
+
 Exit status 3: converted, but pages are missing because the dump is truncated.")
 )]
 pub(crate) struct Convert {
@@ -40,8 +51,12 @@ pub(crate) struct Convert {
 /// Formats that are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Format {
-    /// An ELF core.
+    /// An ELF core, for gdb and everything else that reads ELF.
     Elf,
+    /// A minidump, as the kernel would have written it.
+    Minidump,
+    /// A full dump, as the kernel would have written it.
+    Full,
 }
 
 /// The answer in JSON.
@@ -66,9 +81,16 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
         .map(Path::new)
         .ok_or_else(|| Failure::usage("OUT is missing"))?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    match args.to {
+        Format::Elf => to_elf(context, &session, out),
+        Format::Minidump => convert_dump::run(context, &session, Target::Minidump, out),
+        Format::Full => convert_dump::run(context, &session, Target::Full, out),
+    }
+}
+
+fn to_elf(context: &Context, session: &Session, out: &Path) -> anyhow::Result<Status> {
     let mut progress = Progress::new(context, "writing");
-    let Format::Elf = args.to;
-    let converted = elf::convert(&session, out, context.common().force, |done, total| {
+    let converted = elf::convert(session, out, context.common().force, |done, total| {
         progress.at(done, total);
     })
     .map_err(|error| match error {
@@ -96,7 +118,7 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
         };
         output::json(context, Some(session.dump()), answer)?;
     } else {
-        print(context, &session, &converted)?;
+        print(context, session, &converted)?;
     }
     if converted.truncated_pages > 0 {
         let lost = counted(converted.truncated_pages, "page is", "pages are");

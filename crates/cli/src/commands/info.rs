@@ -9,7 +9,7 @@ use crate::text::{self, count, counted};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use vmcore::dump::Completeness;
+use vmcore::dump::{Completeness, Place};
 use vmcore::format::addr::PhysRange;
 use vmcore::format::layout::Section;
 use vmcore::info::{self, Info as Facts, Known};
@@ -34,6 +34,9 @@ pub(crate) struct Info {
 
 /// Columns for the values, if they are not longer.
 const VALUE_WIDTH: usize = 52;
+/// Where facts stand that our writer left.
+const IDENTITY_BLOCK: &str = "identity block";
+const EXTENSION: &str = "extension";
 /// RAM ranges that are shown; `map` shows all.
 const RANGES_SHOWN: usize = 8;
 
@@ -153,10 +156,20 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         info.panic.as_ref(),
         ": not in the log, and no info.N beside the dump",
     );
+    if let Some(identity) = &info.identity {
+        some(&mut sheet, "trap", identity.trap.as_ref());
+    }
     sheet.known("version", info.kernel_version.as_ref(), hint);
     sheet.known("host", info.host.as_ref(), ": no info.N beside the dump");
     sheet.known("crashed", info.crashed.as_ref(), hint);
+    if let Some(identity) = &info.identity {
+        some(&mut sheet, "clock", identity.clock.as_ref());
+    }
     sheet.known("uptime", info.uptime.as_ref(), hint);
+    if let Some(identity) = &info.identity {
+        some(&mut sheet, "boot id", identity.boot_id.as_ref());
+        some(&mut sheet, "machine", identity.machine_id.as_ref());
+    }
     build_id(&mut sheet, info.build_ids.as_ref());
     kernel(&mut sheet, info, session);
     size(&mut sheet, info, full);
@@ -170,16 +183,92 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     if let Some(map) = info.direct_map {
         sheet.row("", format!("direct map {}-{}", map.base, map.end), header);
     }
-    sheet.row("checksums", "none in this format", "");
+    checksums(&mut sheet, info);
+    writer(&mut sheet, info);
     for warning in &info.warnings {
+        let source = match warning.place() {
+            Place::Header => header,
+            Place::Identity => IDENTITY_BLOCK,
+            Place::Extension => EXTENSION,
+        };
         sheet.add(
             Some(Style::Warning),
             "odd",
             warning.to_string(),
-            header.to_owned(),
+            source.to_owned(),
         );
     }
     sheet.print()
+}
+
+/// A fact that only some dumps have.
+fn some(sheet: &mut Sheet<'_>, label: &'static str, known: Option<&Known>) {
+    if known.is_some() {
+        sheet.known(label, known, "");
+    }
+}
+
+/// What there is to tell damage to the dump by.
+fn checksums(sheet: &mut Sheet<'_>, info: &Facts) {
+    let Some(extension) = &info.extension else {
+        sheet.row("checksums", "none in this format", "");
+        return;
+    };
+    let sections = extension
+        .summed_sections
+        .map(|sections| counted(sections, "section", "sections"));
+    let runs = extension.summed_runs.map(|runs| {
+        let runs = counted(runs, "run", "runs");
+        let run_bytes = text::size(extension.run_bytes.unwrap_or(0));
+        format!("{runs} of pages ({run_bytes})")
+    });
+    let parts: Vec<String> = sections.into_iter().chain(runs).collect();
+    if parts.is_empty() {
+        sheet.styled(Style::Warning, "checksums", "lost");
+        return;
+    }
+    let value = format!("{}; vmcore verify compares them", parts.join(", "));
+    sheet.row("checksums", value, EXTENSION);
+}
+
+/// What the writer tells of itself, and of damage that it met.
+fn writer(sheet: &mut Sheet<'_>, info: &Facts) {
+    if let Some(cpus) = info.extension.and_then(|found| found.cpus_with_registers) {
+        sheet.row(
+            "registers",
+            format!("of {}", counted(cpus, "CPU", "CPUs")),
+            EXTENSION,
+        );
+    }
+    let Some(identity) = &info.identity else {
+        return;
+    };
+    let mut label = "damage";
+    let mut odd = |label: &'static str, words: String, source: &str| {
+        sheet.add(Some(Style::Warning), label, words, source.to_owned());
+    };
+    if let Some(found) = info.extension.and_then(|extension| extension.damage_found)
+        && found > 0
+    {
+        let words = format!("in the kernel, met {}", counted(found, "time", "times"));
+        odd(label, words, EXTENSION);
+        label = "";
+    }
+    if identity.damaged {
+        let words = "the writer met some before it wrote the header";
+        odd(label, words.to_owned(), IDENTITY_BLOCK);
+        label = "";
+    }
+    if identity.fallback {
+        let words = "a full dump: the page tables are damaged beyond use";
+        odd(label, words.to_owned(), IDENTITY_BLOCK);
+    }
+    if identity.live {
+        let words = "the system went on running: pages need not agree";
+        odd("live", words.to_owned(), IDENTITY_BLOCK);
+    }
+    some(sheet, "origin", identity.origin.as_ref());
+    some(sheet, "", identity.source_id.as_ref());
 }
 
 /// The dump in one line.
@@ -219,6 +308,13 @@ fn size(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
     match info.state {
         Completeness::Complete { trailing_bytes: 0 } => {
             sheet.row("size", format!("{bytes}, as predicted"), source);
+            if let Some(extension) = &info.extension {
+                let words = format!(
+                    "{} of them behind the last page",
+                    count(extension.len_bytes)
+                );
+                sheet.row("", words, EXTENSION);
+            }
         }
         Completeness::Complete { trailing_bytes } => {
             let predicted = count(info.size_bytes.saturating_sub(trailing_bytes));
@@ -238,6 +334,7 @@ fn build_id(sheet: &mut Sheet<'_>, ids: Option<&DumpBuildIds>) {
         return;
     };
     let source = match (ids.evidence, ids.ids.len()) {
+        (Evidence::IdentityBlock, _) => IDENTITY_BLOCK,
         (Evidence::ElfHeader, _) => "kernel image",
         (Evidence::NoteSearch, 1) => "a note in the dump; it may be a module's",
         (Evidence::NoteSearch, _) => "notes in the dump: the kernel's and its modules'",

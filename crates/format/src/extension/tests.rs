@@ -107,6 +107,9 @@ fn page_sums_cover_all_pages_and_the_last_run_is_short() {
     assert!(PageSums::parse(&payload[..payload.len() - 8]).is_err());
     payload[16..24].fill(0); // runs of no bytes
     assert!(PageSums::parse(&payload).is_err());
+    // No bytes in runs of no bytes.
+    assert!(PageSums::parse(&[0; 32]).is_err());
+    assert!(PageSums::parse(&PageSums::encode_head(FileOffset(0), 0, 0x2000, 0)).is_ok());
 }
 
 #[test]

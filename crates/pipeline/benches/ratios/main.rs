@@ -1,7 +1,7 @@
-//! Every operation of the reader beside the least that it must cost, in one run.
+//! Every operation of the reader, and of the writer, beside the least that it must cost, in one run.
 //!
-//! `cargo xtask bench [--json] [--only 8g|64g|1t]`. The dumps are generated once into
-//! `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB. Times are medians, the page cache is hot.
+//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t]`. The dumps are generated once into
+//! `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of 4 GiB. Times are medians, the page cache is hot.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -14,6 +14,7 @@ mod clock;
 mod reference;
 mod rows;
 mod table;
+mod writer;
 
 use std::path::{Path, PathBuf};
 use vmcore_synth::big::{BigMachine, DEMO, HUGE, SERVER, Size};
@@ -47,6 +48,9 @@ fn main() {
         let dump = dump(&folder.join(own), size);
         rows::measure(name, &dump, &mut table);
         rows::measure_conversion(name, &dump, &folder, &mut table);
+    }
+    if only.is_none_or(|only| only == "4g") {
+        writer::measure(&folder, &mut table);
     }
     table.finish();
 }

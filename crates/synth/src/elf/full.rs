@@ -126,6 +126,35 @@ impl FullDump {
         }
     }
 
+    /// The headers of the full dump of the RAM in `ranges`, a page long, for contents that are too
+    /// large to be held.
+    #[must_use]
+    pub fn headers(arch: Arch, ranges: &[(u64, u64)]) -> Vec<u8> {
+        let mut file = vec![0; index(PAGE)];
+        let mut header = FileHeader::new(arch, ET_CORE);
+        header.osabi = 255;
+        header.e_version = 0;
+        header.e_phnum = low16(ranges.len() as u64);
+        header.write(arch, &mut file);
+        let (mut at, mut offset) = (header_len(arch), PAGE);
+        for (start, end) in ranges {
+            let program_header = ProgramHeader {
+                p_type: PT_LOAD,
+                p_flags: 4,
+                p_offset: offset,
+                p_vaddr: *start,
+                p_paddr: *start,
+                p_filesz: end - start,
+                p_memsz: end - start,
+                p_align: PAGE,
+            };
+            program_header.write(arch, &mut file, at);
+            at += program_header_len(arch);
+            offset += end - start;
+        }
+        file
+    }
+
     fn header_count(&self) -> u64 {
         self.segments.len() as u64 + u64::from(self.delta.is_some())
     }
@@ -207,6 +236,15 @@ mod tests {
     fn small(arch: Arch) -> FullDump {
         let pages = BTreeMap::from([(0x1000, vec![1; 4096]), (0x20_0000, b"kernel".to_vec())]);
         FullDump::of_memory(arch, &[(0, 0x3000), (0x20_0000, 0x20_2000)], &pages)
+    }
+
+    #[test]
+    fn headers_alone_are_those_of_the_whole() {
+        let ranges = [(0, 0x3000), (0x20_0000, 0x20_2000)];
+        for arch in [Arch::Amd64, Arch::I386] {
+            let whole = FullDump::of_memory(arch, &ranges, &BTreeMap::new()).build();
+            assert_eq!(FullDump::headers(arch, &ranges), whole[..0x1000]);
+        }
     }
 
     #[test]

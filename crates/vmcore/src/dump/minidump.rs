@@ -1,63 +1,15 @@
 //! Opening a minidump: its header, its ranges, and the checks that both allow.
 
-use super::{DumpKind, OpenError, OpenOptions};
+use super::{DumpKind, OpenError, OpenOptions, Warning};
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
-use serde::Serialize;
 use std::path::Path;
-use thiserror::Error;
-use vmcore_format::addr::VirtAddr;
 use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
 use vmcore_format::header::Header;
 use vmcore_format::layout::{Layout, Section};
 
 /// The most bytes of `dump_avail` that are looked at; kernels write a page.
 const DUMP_AVAIL_LIMIT: u64 = 1 << 20;
-
-/// Something odd about a dump that opens all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize)]
-#[serde(rename_all = "snake_case", tag = "warning")]
-#[non_exhaustive]
-pub enum Warning {
-    /// Ranges were left out.
-    #[error("{count} RAM ranges are reversed, out of order or overlapping, and were left out")]
-    RangesRefused {
-        /// How many.
-        count: usize,
-    },
-    /// `dump_avail` has no terminating pair.
-    #[error("dump_avail has no terminator; its end was taken as one")]
-    NoTerminator,
-    /// The bitmap has fewer bits than the ranges have pages.
-    #[error(
-        "the bitmap has {bits} bits for {pages} pages of RAM; the pages beyond are not in the dump"
-    )]
-    BitmapShort {
-        /// Bits of the bitmap.
-        bits: u64,
-        /// Pages in all ranges.
-        pages: u64,
-    },
-    /// The direct map's end is before its start.
-    #[error("the direct map ends at {end} before it starts at {base}; it is taken as empty")]
-    DirectMapReversed {
-        /// Start.
-        base: VirtAddr,
-        /// End.
-        end: VirtAddr,
-    },
-    /// The bitmap is empty.
-    #[error("the bitmap has no bytes: no page is in the dump")]
-    NoBitmap,
-    /// Program headers were left out.
-    #[error(
-        "{count} program headers overflow, or claim the same bytes over and over, and were left out"
-    )]
-    SegmentsRefused {
-        /// How many.
-        count: usize,
-    },
-}
 
 pub(super) fn open(
     path: &Path,

@@ -1,5 +1,6 @@
 //! What the pieces around a dump say about the crash: panic message, version, host, times.
 
+use super::identity;
 use crate::log::Log;
 use crate::session::Session;
 use serde::Serialize;
@@ -15,7 +16,7 @@ const INFO_MAX: u64 = 64 << 10;
 pub struct Known {
     /// The value.
     pub value: String,
-    /// Where it stands: `info.3`, `log`, `kernel memory`, `dump header`.
+    /// Where it stands: `info.3`, `log`, `kernel memory`, `dump header`, `identity block`.
     pub sources: Vec<String>,
 }
 
@@ -52,6 +53,14 @@ fn add(fact: &mut Option<Known>, source: &str, value: Option<String>) {
 pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
     let mut facts = Facts::default();
     let dump = session.dump();
+    if let Some(identity) = dump.identity() {
+        let seconds = u64::try_from(identity.time_seconds).ok();
+        let time = seconds.filter(|seconds| *seconds > 0).map(utc);
+        add(&mut facts.crashed, identity::SOURCE, time);
+        let uptime = identity.uptime_us / 1_000_000;
+        let uptime = (identity.uptime_us > 0).then(|| duration(uptime));
+        add(&mut facts.uptime, identity::SOURCE, uptime);
+    }
     if let Some(header) = dump.device_header() {
         let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
         let source = "dump header";

@@ -1,8 +1,9 @@
 //! The build id of the kernel that crashed, as the dump has it.
 //!
-//! The kernel's own ELF header is mapped at the start of its image, with its notes: if that page is
-//! in the dump, it is the answer. Else the dump is searched for notes; kernel modules have them
-//! too, so several candidates may come out, and none of them is chosen.
+//! The identity block names it, if the dump has one. Else the kernel's own ELF header, which is
+//! mapped at the start of its image with its notes, is the answer, if that page is in the dump. Else
+//! the dump is searched for notes; kernel modules have them too, so several candidates may come out,
+//! and none of them is chosen.
 
 use crate::dump::{Dump, DumpKind};
 use crate::memory::{Absence, Memory};
@@ -89,6 +90,8 @@ impl Serialize for BuildId {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Evidence {
+    /// The identity block has it: the kernel's own.
+    IdentityBlock,
     /// In the notes that the kernel's mapped ELF header names: the kernel's own.
     ElfHeader,
     /// By searching the dump for notes: the kernel's and its modules', in no order.
@@ -100,7 +103,7 @@ pub enum Evidence {
 pub struct DumpBuildIds {
     /// How they were found.
     pub evidence: Evidence,
-    /// One, if by the ELF header; any number, if by searching.
+    /// Any number, if by searching; else one.
     pub ids: Vec<BuildId>,
 }
 
@@ -109,9 +112,18 @@ impl DumpBuildIds {
     #[must_use]
     pub fn certain(&self) -> Option<BuildId> {
         match (self.evidence, self.ids.as_slice()) {
-            (Evidence::ElfHeader, [id]) => Some(*id),
+            (Evidence::IdentityBlock | Evidence::ElfHeader, [id]) => Some(*id),
             _ => None,
         }
+    }
+
+    /// The build id in the identity block.
+    pub(crate) fn from_identity(dump: &Dump) -> Option<Self> {
+        let id = BuildId::new(dump.identity()?.build_id.bytes())?;
+        Some(Self {
+            evidence: Evidence::IdentityBlock,
+            ids: vec![id],
+        })
     }
 
     /// The build id from the kernel's mapped ELF header.

@@ -3,8 +3,11 @@
 use super::{Check, Verdict};
 use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
+use std::ops::Range;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Endian;
 use vmcore_format::header::Header;
+use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
 use vmcore_format::layout::Section;
 use vmcore_format::msgbuf::Msgbuf;
 
@@ -27,20 +30,36 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
     Ok(checks)
 }
 
-/// The header page is zero behind the header.
+/// The header page is zero behind the header, but for the identity block.
 fn header_page(dump: &Dump) -> Result<Check, Absence> {
     let page = dump.section(Section::Header)?.unwrap_or_default();
-    let rest = page.get(HEADER_USED..).unwrap_or_default();
-    let used = rest.iter().filter(|byte| **byte != 0).count();
+    let block = match dump.identity_block() {
+        Err(IdentityError::Absent) => 0..0,
+        // A damaged one is told elsewhere.
+        _ => identity_range(&page),
+    };
+    let bytes = page.iter().enumerate().skip(HEADER_USED);
+    let used = bytes
+        .filter(|(at, byte)| **byte != 0 && !block.contains(at))
+        .count();
     Ok(Check::of(
         "header page",
         used == 0,
         Verdict::Odd,
         match used {
-            0 => "zero behind the header, as kernels leave it".to_owned(),
+            0 if block.is_empty() => "zero behind the header, as kernels leave it".to_owned(),
+            0 => "nothing behind the header but the identity block".to_owned(),
             used => format!("{used} bytes behind the header are not zero"),
         },
     ))
+}
+
+/// The bytes of the identity block, as long as it says it is.
+fn identity_range(page: &[u8]) -> Range<usize> {
+    let at = usize::try_from(IDENTITY_OFFSET).unwrap_or(0);
+    let len = Endian::Little.u32_at(page, at + 12).unwrap_or(0);
+    let len = usize::try_from(len).unwrap_or(IDENTITY_LEN);
+    at..at + len.clamp(IDENTITY_LEN, IDENTITY_MAX_LEN)
 }
 
 /// The page-table section is whole pages, and starts where tables do.

@@ -18,4 +18,5 @@ mod naive;
 mod panic_path;
 mod round_trip;
 mod sim;
+mod told;
 mod write;

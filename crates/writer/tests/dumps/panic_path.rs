@@ -11,7 +11,7 @@ use vmcore_format::addr::PhysAddr;
 use vmcore_format::paging::Amd64;
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::latch::{Latch, Reentry, Stage};
-use vmcore_writer::reserve::reserve_size;
+use vmcore_writer::reserve::{STAGING_BYTES, reserve_size};
 use vmcore_writer::settings::{Patience, Settings};
 use vmcore_writer::{DumpError, Writer};
 use zerocopy::IntoBytes;
@@ -35,7 +35,7 @@ fn an_abort_at_any_poll_leaves_no_dump() {
 fn the_watchdog_is_patted_for_every_buffer() {
     let sim = small::<Amd64>(kinds::AMD64);
     let (summary, _) = dump(&sim, settings(None));
-    assert!(sim.pats.get() >= summary.len_bytes / (64 << 10));
+    assert!(sim.pats.get() >= summary.len_bytes / STAGING_BYTES);
 }
 
 #[test]

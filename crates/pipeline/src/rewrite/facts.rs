@@ -1,0 +1,138 @@
+//! What is known of the machine in a file, gathered before anything is written.
+
+use super::choice::Marked;
+use super::identity::{self, Earlier};
+use super::kernel::{self, KernelMemory};
+use super::qemu::{self, QemuCpu};
+use super::ram::{self, Ram};
+use super::{RewriteError, Target, cpus};
+use vmcore::dump::DumpKind;
+use vmcore::session::{Session, SessionError};
+use vmcore::translation::PagingMode;
+use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::arch::Arch;
+use vmcore_format::identity::Identity;
+use vmcore_format::paging::Radix;
+use vmcore_writer::machine::{Cpu, CpuState, Kernel, KernelImage, MessageBuffer};
+
+/// The machine, as far as the file and the kernel's symbols tell.
+pub(super) struct Facts {
+    pub(super) mode: PagingMode,
+    pub(super) kernel: Kernel,
+    pub(super) ram: Ram,
+    pub(super) marked: Marked,
+    pub(super) message_buffer: MessageBuffer,
+    pub(super) identity: Identity,
+    pub(super) cpus: Vec<Cpu>,
+}
+
+impl Facts {
+    pub(super) fn gather(session: &Session, target: Target) -> Result<Self, RewriteError> {
+        let dump = session.dump();
+        let memory = dump.memory();
+        let arch = dump.arch();
+        if !matches!(arch, Arch::Amd64 | Arch::I386) {
+            return Err(RewriteError::Architecture(arch));
+        }
+        let earlier = Earlier::read(memory.source());
+        let notes = qemu::cpus(dump);
+        let known = match (KernelMemory::of(session), target) {
+            (Ok(known), _) => known,
+            (Err(error @ RewriteError::Session(SessionError::Mismatch { .. })), _)
+            | (Err(error), Target::Minidump) => return Err(error),
+            // RAM can be copied whatever the page tables say.
+            (Err(_), Target::Full) => None,
+        };
+        let mut facts = Self {
+            identity: identity::identity(session, &earlier, &notes, known.as_ref())?,
+            cpus: cpus::cpus(session, &earlier, &notes, known.as_ref()),
+            mode: match arch {
+                Arch::Amd64 => PagingMode::Amd64,
+                _ => PagingMode::I386,
+            },
+            kernel: kernel::no_address_space(),
+            ram: ram::of_full_dump(memory, known.as_ref()),
+            marked: Marked::Nothing,
+            message_buffer: kernel::NO_MESSAGE_BUFFER,
+        };
+        match target {
+            Target::Minidump => facts.for_minidump(session, &notes, known.as_ref())?,
+            Target::Full => {
+                let tables = known.as_ref().map(|known| (known.mode, known.radix));
+                let image = tables.and_then(|(mode, radix)| kernel::image(mode, &radix, memory));
+                facts.kernel.image = given_image(session).or(image);
+            }
+        }
+        match facts.ram.ranges.is_empty() {
+            true => Err(RewriteError::Ram),
+            false => Ok(facts),
+        }
+    }
+
+    fn for_minidump(
+        &mut self,
+        session: &Session,
+        notes: &[QemuCpu],
+        known: Option<&KernelMemory<'_>>,
+    ) -> Result<(), RewriteError> {
+        let memory = session.dump().memory();
+        let arch = session.dump().arch();
+        let (mode, radix) = match known {
+            Some(known) => (known.mode, known.radix),
+            None => root_of_cpus(session, notes)?,
+        };
+        self.mode = mode;
+        self.kernel = kernel::address_space(arch, mode, radix, memory, known)?;
+        self.ram = match known {
+            Some(known) => ram::of_kernel(memory, known),
+            None => ram::present(memory),
+        };
+        self.marked = Marked::of(arch, &self.ram, known);
+        if let Some(known) = known {
+            self.message_buffer = known.message_buffer();
+        }
+        Ok(())
+    }
+
+    /// CPUs whose registers are known.
+    pub(super) fn stopped_cpus(&self) -> u32 {
+        let stopped = self
+            .cpus
+            .iter()
+            .filter(|cpu| matches!(cpu.state, CpuState::Stopped | CpuState::Dumping));
+        u32::try_from(stopped.count()).unwrap_or(u32::MAX)
+    }
+}
+
+/// The page tables of a CPU that was in the kernel; a process' may lack the kernel's part.
+fn root_of_cpus(session: &Session, notes: &[QemuCpu]) -> Result<(PagingMode, Radix), RewriteError> {
+    if notes.is_empty() {
+        return match session.space() {
+            Err(error) => Err(error.into()),
+            // Without a kernel file only the segments of a core translate.
+            Ok(_) => Err(RewriteError::NoRoot),
+        };
+    }
+    let arch = session.dump().arch();
+    let (in_kernel, others): (Vec<&QemuCpu>, Vec<&QemuCpu>) =
+        notes.iter().partition(|cpu| cpu.is_in_kernel());
+    let mut roots = in_kernel
+        .into_iter()
+        .chain(others)
+        .map(|cpu| cpu.page_tables(arch));
+    roots
+        .find(|(mode, radix)| kernel::maps_a_kernel(*mode, radix, session.dump().memory()))
+        .ok_or(RewriteError::NoKernelMap)
+}
+
+/// Where the dump itself says that the image was loaded.
+fn given_image(session: &Session) -> Option<KernelImage> {
+    let DumpKind::Full(header) = session.dump().kind() else {
+        return None;
+    };
+    header.delta.map(|delta| KernelImage {
+        vaddr: VirtAddr(delta.vaddr.0),
+        paddr: PhysAddr(delta.paddr.0),
+        hole: delta.hole,
+    })
+}

@@ -1,0 +1,138 @@
+//! What is odd about a dump that can be read all the same.
+
+use serde::Serialize;
+use thiserror::Error;
+use vmcore_format::addr::{FileOffset, VirtAddr};
+use vmcore_format::extension::ExtensionError;
+use vmcore_format::identity::IdentityError;
+
+/// Something odd about a dump that opens all the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize)]
+#[serde(rename_all = "snake_case", tag = "warning")]
+#[non_exhaustive]
+pub enum Warning {
+    /// Ranges were left out.
+    #[error("{count} RAM ranges are reversed, out of order or overlapping, and were left out")]
+    RangesRefused {
+        /// How many.
+        count: usize,
+    },
+    /// `dump_avail` has no terminating pair.
+    #[error("dump_avail has no terminator; its end was taken as one")]
+    NoTerminator,
+    /// The bitmap has fewer bits than the ranges have pages.
+    #[error(
+        "the bitmap has {bits} bits for {pages} pages of RAM; the pages beyond are not in the dump"
+    )]
+    BitmapShort {
+        /// Bits of the bitmap.
+        bits: u64,
+        /// Pages in all ranges.
+        pages: u64,
+    },
+    /// The direct map's end is before its start.
+    #[error("the direct map ends at {end} before it starts at {base}; it is taken as empty")]
+    DirectMapReversed {
+        /// Start.
+        base: VirtAddr,
+        /// End.
+        end: VirtAddr,
+    },
+    /// The bitmap is empty.
+    #[error("the bitmap has no bytes: no page is in the dump")]
+    NoBitmap,
+    /// Program headers were left out.
+    #[error(
+        "{count} program headers overflow, or claim the same bytes over and over, and were left out"
+    )]
+    SegmentsRefused {
+        /// How many.
+        count: usize,
+    },
+    /// The identity block is not what the writer wrote.
+    #[error("{reason}")]
+    IdentityDamaged {
+        /// What is wrong.
+        #[serde(serialize_with = "crate::serialize_display")]
+        reason: IdentityError,
+    },
+    /// The extension has a copy of the identity block that should be in the header page.
+    #[error("the identity block is not in the header page; its copy in the extension is used")]
+    IdentityLost,
+    /// A dump with an identity block has an extension, and this one has none.
+    #[error("the extension is missing: nothing tells whether what was read is what was written")]
+    ExtensionMissing,
+    /// The file ends before the extension's locator.
+    #[error("the file ends inside the extension")]
+    ExtensionCut,
+    /// The locator at the end of the extension is damaged.
+    #[error("the end of the extension is damaged: {reason}")]
+    LocatorLost {
+        /// What is wrong.
+        #[serde(serialize_with = "crate::serialize_display")]
+        reason: ExtensionError,
+    },
+    /// A record of the extension is damaged.
+    #[error("{reason}")]
+    ExtensionDamaged {
+        /// What is wrong.
+        #[serde(serialize_with = "crate::serialize_display")]
+        reason: ExtensionError,
+    },
+    /// The bitmap or the headers do not lead to the extension.
+    #[error(
+        "the extension starts at {start}, but by the dump's headers the pages end at {pages_end}"
+    )]
+    ExtensionElsewhere {
+        /// Where its locator says that it starts.
+        start: FileOffset,
+        /// Where the pages end.
+        pages_end: FileOffset,
+    },
+    /// Header, extension and locator do not name the same dump.
+    #[error("the extension is that of another dump")]
+    ExtensionOfAnother,
+    /// A record of a later version, without which the rest cannot be trusted.
+    #[error(
+        "a later version wrote record {kind} of the extension, and what is read here cannot be \
+         trusted without it"
+    )]
+    MustUnderstand {
+        /// Its kind.
+        kind: u32,
+    },
+}
+
+/// What a [`Warning`] is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// The headers, or what they name.
+    Header,
+    /// The identity block.
+    Identity,
+    /// The extension behind the last page.
+    Extension,
+}
+
+impl Warning {
+    /// What it is about.
+    #[must_use]
+    pub const fn place(&self) -> Place {
+        match self {
+            Self::IdentityDamaged { .. } | Self::IdentityLost => Place::Identity,
+            Self::ExtensionMissing
+            | Self::ExtensionCut
+            | Self::LocatorLost { .. }
+            | Self::ExtensionDamaged { .. }
+            | Self::ExtensionElsewhere { .. }
+            | Self::ExtensionOfAnother
+            | Self::MustUnderstand { .. } => Place::Extension,
+            Self::RangesRefused { .. }
+            | Self::NoTerminator
+            | Self::BitmapShort { .. }
+            | Self::DirectMapReversed { .. }
+            | Self::NoBitmap
+            | Self::SegmentsRefused { .. } => Place::Header,
+        }
+    }
+}
