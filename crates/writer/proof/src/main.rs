@@ -60,7 +60,7 @@ struct Statics {
     ranges: [PhysRange; 2],
     numbered: [NumberedRange; 2],
     words: [AtomicU64; 8],
-    memory: [u64; 32 << 10],
+    memory: [u64; 128 << 10],
     ram: Ram,
 }
 
@@ -149,7 +149,7 @@ extern "C" fn main() -> i32 {
         ranges: kernel::RANGES,
         numbered: [kernel::NO_RANGE; 2],
         words: [const { AtomicU64::new(0) }; 8],
-        memory: [0; 32 << 10],
+        memory: [0; 128 << 10],
         ram: Ram::EMPTY,
     };
     let statics = &raw mut STATICS;
