@@ -46,12 +46,16 @@ fuzz_target!(|data: &[u8]| {
         if done.segments == 0 {
             return;
         }
-        let core = Session::open(&path, KernelChoice::None, &OpenOptions::default());
-        let core = core.expect("a core that we have written");
-        assert_eq!(core.dump().arch(), session.dump().arch());
-        if let (Ok(from), Ok(to)) = (session.space(), core.space()) {
-            compare(from, to);
-        }
+        // The core has a header for each segment, and costs memory for each.
+        let len = usize::try_from(done.len_bytes).expect("a file that is there");
+        limit::memory(len, || {
+            let core = Session::open(&path, KernelChoice::None, &OpenOptions::default());
+            let core = core.expect("a core that we have written");
+            assert_eq!(core.dump().arch(), session.dump().arch());
+            if let (Ok(from), Ok(to)) = (session.space(), core.space()) {
+                compare(from, to);
+            }
+        });
     });
 });
 

@@ -140,14 +140,19 @@ impl Memory {
         }
     }
 
-    /// Where `len` bytes from `pa`, which do not cross a page, lie together in the file. The short
-    /// way that every read tries: no reasons, and only once the index is built.
+    /// Where `len` bytes from `pa` lie together in the file. The short way that every read tries: no
+    /// reasons, and only once the index is built.
     #[inline(always)]
     pub(crate) fn find(&self, pa: PhysAddr, len: u64) -> Option<FileOffset> {
         let offset = match &self.store {
             Store::Sparse(sparse) => {
                 let page = sparse.find_page(&self.source, self.page_size.pfn(pa))?;
-                page.0 + self.page_size.offset_in_page(pa.0)
+                let in_page = self.page_size.offset_in_page(pa.0);
+                // A page that is not mapped page to page may end before the virtual one does.
+                if in_page + len > self.page_size.bytes() {
+                    return None;
+                }
+                page.0 + in_page
             }
             Store::Segments(segments) => segments.find(pa, len)?.0,
         };
@@ -169,12 +174,15 @@ impl Memory {
         Ok(FileOffset(offset.0 + in_page))
     }
 
-    /// How many of `want_bytes` from `pa`, which do not cross a page, lie together in the file: a
-    /// full dump's range may end inside a page.
+    /// How many of `want_bytes` from `pa` lie together in the file for sure: those of its page, and
+    /// a full dump's range may end inside a page.
     #[inline]
     pub(crate) fn contiguous(&self, pa: PhysAddr, want_bytes: usize) -> usize {
         match &self.store {
-            Store::Sparse(_) => want_bytes,
+            Store::Sparse(_) => {
+                let left = self.page_size.bytes() - self.page_size.offset_in_page(pa.0);
+                usize::try_from(left).map_or(want_bytes, |left| left.min(want_bytes))
+            }
             Store::Segments(segments) => segments.contiguous(pa, want_bytes),
         }
     }

@@ -9,6 +9,7 @@ use vmcore::format::paging::TableRef;
 use vmcore::memory::Absence;
 use vmcore::pages::{self, Mapping, PageMap, VisitSummary};
 use vmcore::translation::Fault;
+use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
 /// A table of 512 entries, of which these are not zero.
@@ -245,5 +246,27 @@ fn m27_a_direct_map_that_ends_before_it_starts_is_empty() {
             memory.text(KERNBASE + 0x5000, 11),
             Ok(b"page 0x5000".to_vec())
         );
+    }
+}
+
+/// Page tables that start inside a page: virtual pages lie over the ends of physical ones.
+#[test]
+fn reads_end_with_the_physical_page_where_the_tables_start_inside_one() {
+    let mut dump = Minidump::new(Arch::Amd64, 1);
+    let start = KERNBASE + 0xa00;
+    dump.kernbase = start;
+    dump.page_tables = table(&[(0, 0x5003)]);
+    dump.pages.insert(0x5000, vec![0x11; 4096]);
+    dump.pages.insert(0x9000, vec![0x22; 4096]);
+    let session = session(&dump.build(), None);
+    let space = session.space().unwrap();
+    let mut read = [0; 4096];
+    let part = space.read(VirtAddr(start + 0x600), &mut read);
+    assert_eq!(part.len, 0xa00);
+    assert!(read[..0xa00].iter().all(|byte| *byte == 0x11));
+    let last = VirtAddr(start + 0xffc);
+    for _ in 0..2 {
+        assert_eq!(space.read_u32(last), Ok(0x1111_1111));
+        assert!(space.read_u64(last).is_err());
     }
 }
