@@ -5,6 +5,7 @@ use crate::dump::Dump;
 use serde::Serialize;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::extension::{CpuState, DamageKind};
+use vmcore_format::identity::Origin;
 use vmcore_format::registers;
 
 /// The most entries of a damage list that are shown: writers have room for fewer.
@@ -162,13 +163,18 @@ pub(super) fn registers(dump: &Dump) -> Option<Check> {
         let detail = format!("{short} of {count} CPUs have fewer than {wanted} registers");
         return check(Verdict::Bad, detail);
     }
-    let Some(dumping) = dumping else {
-        return check(
-            Verdict::Bad,
-            format!("of {count} CPUs none is said to have written the dump"),
-        );
+    // What was made of a hypervisor's memory file, no CPU wrote.
+    let by_kernel = dump
+        .identity()
+        .is_none_or(|identity| identity.origin == Origin::Kernel);
+    let detail = match dumping {
+        Some(dumping) => format!("{count} CPUs, CPU {dumping} wrote the dump"),
+        None if by_kernel => {
+            let detail = format!("of {count} CPUs none is said to have written the dump");
+            return check(Verdict::Bad, detail);
+        }
+        None => format!("{count} CPUs; the dump was made of another file"),
     };
-    let detail = format!("{count} CPUs, CPU {dumping} wrote the dump");
     if running == 0 {
         return check(Verdict::Sound, detail);
     }
