@@ -11,7 +11,8 @@
 //! - [`bitmap`]: which pages are in the dump, with constant-time rank;
 //! - [`paging`]: page-table entries of each architecture, and the one descent through tables;
 //! - [`msgbuf`]: the kernel's message buffer;
-//! - [`kerneldump`]: the 512-byte header around a dump on a device;
+//! - [`kerneldump`]: the 512-byte header around a dump on a device, [`kerneldumpkey`]: the key
+//!   block of an encrypted one;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
@@ -35,6 +36,7 @@ pub mod extension;
 pub mod header;
 pub mod identity;
 pub mod kerneldump;
+pub mod kerneldumpkey;
 pub mod layout;
 pub mod msgbuf;
 mod numbered;
