@@ -1,4 +1,4 @@
-//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`, `lab`.
+//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`, `capi`, `lab`.
 
 #![expect(
     clippy::print_stdout,
@@ -7,6 +7,7 @@
 )]
 
 mod bench;
+mod capi;
 mod corpus;
 mod demo;
 mod fuzz;
@@ -45,6 +46,11 @@ const COMMANDS: &[Command] = &[
         "fuzz [TARGET] [--seconds N]",
         fuzz::run,
         "fuzz every entry point, 60 seconds each",
+    ),
+    (
+        "capi [--prefix DIR]",
+        capi::run,
+        "build and install the C library",
     ),
     (
         "lab [ARGS...]",

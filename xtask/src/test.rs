@@ -34,6 +34,7 @@ const STEPS: &[Step] = &[
     ("lint-lab", Some(LINT_LAB)),
     ("doc", Some("cargo doc --no-deps --workspace --locked")),
     ("test", Some("cargo test --workspace --locked")),
+    ("capi", Some("cargo xtask capi")),
     ("loom", Some(LOOM)),
     (
         "proof",
