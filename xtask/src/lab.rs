@@ -27,6 +27,8 @@ cargo xtask lab test [CASE...]           the tests; without names all of them
   --tune NAME=VALUE a boot tunable; any number of them
   --disk FILE       the dump disk [target/lab/disk.img, made when it is missing]
   --disk-size MIB   of a disk that is made [1024]
+  --keep-zeros      write zeros to it like anything else, where they become holes otherwise; for
+                    `bench disk`
 ";
 
 /// Where the lab keeps disks, dumps and logs.
@@ -41,7 +43,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     }
     let mut boot = Boot::default();
     let mut disk = PathBuf::from(FOLDER).join("disk.img");
-    let (mut interactive, mut disk_mib) = (false, 1024);
+    let (mut interactive, mut keep_zeros, mut disk_mib) = (false, false, 1024);
     let mut commands = Vec::new();
     let mut args = args.iter();
     while let Some(arg) = args.next() {
@@ -58,6 +60,7 @@ pub(crate) fn run(args: &[String]) -> Result {
             "--tune" => boot.tunables.push(value()?),
             "--disk" => disk = value()?.into(),
             "--disk-size" => disk_mib = value()?.parse().map_err(|_| "--disk-size: no number")?,
+            "--keep-zeros" => keep_zeros = true,
             "--interactive" => interactive = true,
             "-h" | "--help" => {
                 print!("{HELP}");
@@ -71,7 +74,10 @@ pub(crate) fn run(args: &[String]) -> Result {
     }
     let kernel = build()?;
     make_disk(&disk, disk_mib)?;
-    boot.drive = machine::raw_drive(&disk);
+    boot.drive = match keep_zeros {
+        true => machine::plain_drive(&disk),
+        false => machine::raw_drive(&disk),
+    };
     if interactive {
         return shell::run(&mut machine::interactive(&boot, &kernel));
     }

@@ -40,12 +40,14 @@ impl Default for Boot {
     }
 }
 
-/// The `-drive` of a raw image. Zeros become holes: full dumps are mostly zeros.
+/// The `-drive` of a raw image.
+pub(super) fn plain_drive(image: &Path) -> String {
+    format!("file={},format=raw", image.display())
+}
+
+/// The `-drive` of a raw image in which zeros become holes: full dumps are mostly zeros.
 pub(super) fn raw_drive(image: &Path) -> String {
-    format!(
-        "file={},format=raw,discard=unmap,detect-zeroes=unmap",
-        image.display()
-    )
+    format!("{},discard=unmap,detect-zeroes=unmap", plain_drive(image))
 }
 
 /// QEMU's command line, without the serial line and the monitor.
@@ -70,7 +72,13 @@ fn qemu(boot: &Boot, kernel: &Path) -> Command {
     }
     if !boot.drive.is_empty() {
         qemu.args(["-drive", &format!("{},if=none,id=dump", boot.drive)]);
-        qemu.args(["-device", "virtio-blk-pci,drive=dump,werror=report"]);
+        // Requests are served by a thread of their own: QEMU's main one holds the lock that the
+        // processors need.
+        qemu.args(["-object", "iothread,id=disk"]);
+        qemu.args([
+            "-device",
+            "virtio-blk-pci,drive=dump,werror=report,iothread=disk",
+        ]);
     }
     qemu.args(boot.extra.split_whitespace());
     qemu

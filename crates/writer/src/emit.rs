@@ -129,17 +129,15 @@ fn bitmap<M: Machine, S: Sink>(
 ) -> Result<(), DumpError> {
     let numbering = map.numbering();
     if plan.header.dumpavailsize.is_some() {
-        let words = usize::try_from(numbering.total_pages().div_ceil(64)).unwrap_or(usize::MAX);
-        for word in private.iter().take(words) {
-            stream.put(&word.to_le_bytes())?;
-        }
-        return Ok(());
+        let word = |index| {
+            let index = usize::try_from(index).unwrap_or(usize::MAX);
+            private.get(index).copied().unwrap_or(0)
+        };
+        return stream.put_words(numbering.total_pages().div_ceil(64), word);
     }
     let pages = numbering.ranges().last().map_or(0, |range| range.end.0);
-    for index in 0..pages.div_ceil(64) {
-        stream.put(&bits::linear_word(private, &numbering, index).to_le_bytes())?;
-    }
-    Ok(())
+    let word = |index| bits::linear_word(private, &numbering, index);
+    stream.put_words(pages.div_ceil(64), word)
 }
 
 /// The page-table section: for each slot of the kernel map the table itself, entries made up for a

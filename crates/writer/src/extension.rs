@@ -50,9 +50,11 @@ pub(crate) fn extension<M: Machine, S: Sink>(
     begin(stream, RecordKind::Pages, sizes.pages)?;
     let head = PageSums::encode_head(plan.pages, plan.len_bytes(), plan.run_bytes, plan.runs);
     stream.put(&head)?;
-    for sum in sums {
-        stream.put(&sum.to_le_bytes())?;
-    }
+    let sum = |index| {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        sums.get(index).copied().unwrap_or(0)
+    };
+    stream.put_words(sums.len() as u64, sum)?;
     end(stream)?;
 
     begin(stream, RecordKind::Cpus, sizes.cpus)?;

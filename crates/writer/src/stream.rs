@@ -150,10 +150,7 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         let bytes = self
             .filling
             .get(self.filled..end)
-            .ok_or(DumpError::Inconsistent {
-                position: self.position,
-                planned: self.total_bytes,
-            })?;
+            .ok_or(self.inconsistent(self.total_bytes))?;
         match &mut self.summing {
             Summing::One(sum) => sum.update(bytes),
             Summing::Runs(runs) => runs.update(bytes),
@@ -174,6 +171,30 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
             }
             self.commit(len)?;
             bytes = bytes.get(len..).unwrap_or_default();
+        }
+        Ok(())
+    }
+
+    /// Puts in `count` words of eight bytes, a buffer at a time. The position is a multiple of eight.
+    pub(crate) fn put_words(
+        &mut self,
+        count: u64,
+        word: impl Fn(u64) -> u64,
+    ) -> Result<(), DumpError> {
+        let mut index = 0;
+        while index < count {
+            let first = index;
+            for to in self.room()?.as_chunks_mut::<8>().0 {
+                if index == count {
+                    break;
+                }
+                *to = word(index).to_le_bytes();
+                index += 1;
+            }
+            if index == first {
+                return Err(self.inconsistent(self.total_bytes));
+            }
+            self.commit(usize::try_from((index - first) * 8).unwrap_or(usize::MAX))?;
         }
         Ok(())
     }
@@ -250,20 +271,21 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         if self.position == planned {
             return Ok(());
         }
-        Err(DumpError::Inconsistent {
+        Err(self.inconsistent(planned))
+    }
+
+    const fn inconsistent(&self, planned: u64) -> DumpError {
+        DumpError::Inconsistent {
             position: self.position,
             planned,
-        })
+        }
     }
 
     fn expect_within(&self) -> Result<(), DumpError> {
         if self.position <= self.total_bytes {
             return Ok(());
         }
-        Err(DumpError::Inconsistent {
-            position: self.position,
-            planned: self.total_bytes,
-        })
+        Err(self.inconsistent(self.total_bytes))
     }
 
     /// Hands the filled part to the sink as soon as it has the other buffer behind it, and goes on

@@ -122,12 +122,16 @@ pub(crate) fn wait_for_interrupt() {
     unsafe { asm!("sti", "hlt", options(nostack)) }
 }
 
+/// Sleeps with interrupts off: only a non-maskable interrupt wakes this CPU, if at all.
+pub(crate) fn doze() {
+    // SAFETY: nothing but time is lost; nobody counts on this CPU to wake up.
+    unsafe { asm!("cli", "hlt", options(nostack)) }
+}
+
 /// Stops for good, with interrupts off.
 pub(crate) fn halt() -> ! {
     loop {
-        disable_interrupts();
-        // SAFETY: only non-maskable interrupts get through; their handler returns here.
-        unsafe { asm!("hlt", options(nostack)) }
+        doze();
     }
 }
 

@@ -10,7 +10,7 @@ use crate::arch::pcpu::{self, MAXCPU};
 use crate::arch::time::Deadline;
 use crate::arch::{apic, segments};
 use crate::kern::console::printf;
-use crate::kern::{proc, sched};
+use crate::kern::{panic, proc, sched};
 use crate::vm::layout;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
@@ -175,16 +175,20 @@ pub(crate) fn stop_if_asked(frame: Option<&mut trapframe>) -> bool {
     asked
 }
 
-/// Saves the registers, and waits until somebody lets this CPU go on.
+/// Saves the registers, and waits until somebody lets this CPU go on. After a panic nobody will: it
+/// sleeps then, and leaves a core of the host to whoever writes the dump.
 #[unsafe(no_mangle)]
 extern "C" fn cpustop_handler() {
-    let cpu = pcpu::cpuid();
-    let bit = 1u64 << cpu;
+    let me = pcpu::cpuid();
+    let bit = 1u64 << me;
     // SAFETY: the slot belongs to this CPU. Its context is that of this very call, so the frame
     // stays as it is until the CPU goes on.
-    unsafe { savectx(STOPPCBS[cpu].get()) }
+    unsafe { savectx(STOPPCBS[me].get()) }
     stopped_cpus.fetch_or(bit, Ordering::AcqRel);
     while RESTARTED.load(Ordering::Acquire) & bit == 0 {
+        if panic::has_stopped_cpus() {
+            cpu::doze();
+        }
         core::hint::spin_loop();
     }
     RESTARTED.fetch_and(!bit, Ordering::AcqRel);

@@ -1,8 +1,14 @@
-//! How fast the disk is, and how fast the work of a dump could be at best.
+//! How fast the disk is, and how near a dump comes to the least work that a dump must do.
 //!
-//! Two loops write the same number of bytes in writes of the same size: one sends the same buffer
-//! again and again, the other copies pages into a buffer, sums them, and sends that while it fills
-//! another. The second is what a dump has to do at least; the dump's own rate is printed with it.
+//! Three ways to put the same number of bytes on the disk, in writes of the same size, in turns:
+//!
+//! - *raw*: one buffer again and again, and a flush;
+//! - *reference*: pages are copied into one of two buffers and summed while the other is written. As
+//!   in a dump, a torn one must not pass for a whole one: a block is made invalid and flushed first,
+//!   and after the data, and a flush, two blocks are written and flushed;
+//! - *dump*: the dump itself.
+//!
+//! What is left between the last two is choosing the pages, the page tables and the bitmap.
 
 use crate::arch::{probe, time};
 use crate::ddb::split;
@@ -16,57 +22,78 @@ use core::slice;
 use vmcore_format::addr::PhysAddr;
 use vmcore_format::checksum::Checksum;
 use vmcore_writer::device::{BlockDevice, DeviceError};
+use vmcore_writer::reserve::STAGING_BYTES;
 
 /// Bytes of a write.
-const WRITE_BYTES: u64 = 256 << 10;
+const WRITE_BYTES: usize = STAGING_BYTES as usize;
 const TIMEOUT_MS: u32 = 10_000;
-/// How often everything is measured, in turns: the machine has other work.
-const ROUNDS: u32 = 5;
+/// How often each way is measured unless the person says otherwise, and at most.
+const ROUNDS: usize = 25;
+const MAX_ROUNDS: usize = 99;
+
+type Buffers = [&'static mut [u8]; 2];
 
 pub(super) fn command(what: &str) {
-    let ("disk", mib) = split(what) else {
-        printf!("bench disk [MIB]\n");
+    let ("disk", rounds) = split(what) else {
+        printf!("bench disk [ROUNDS]\n");
         return;
     };
-    let bytes = tunable::parse(mib).unwrap_or(32) << 20;
-    // The first half of the disk at most: a dump lies at its end.
-    let bytes = bytes.min(vtblk::media_bytes() / 2) / WRITE_BYTES * WRITE_BYTES;
-    if bytes == 0 {
-        printf!("no disk, or a very small one\n");
-        return;
-    }
-    let buffers = [buffer(), buffer()];
-    let mut best = [0; 3];
-    for _ in 0..ROUNDS {
-        let rates = [
-            timed(|| raw(bytes, &buffers)),
-            timed(|| reference(bytes, &buffers)),
-            dump::measure(),
-        ];
-        for (best, rate) in best.iter_mut().zip(rates) {
-            *best = rate.unwrap_or(0).max(*best);
+    let rounds = tunable::parse(rounds).map_or(ROUNDS, |rounds| rounds as usize);
+    let rounds = rounds.clamp(1, MAX_ROUNDS);
+    let mut buffers = [buffer(), buffer()];
+    let mut rates = [[0; MAX_ROUNDS]; 3];
+    let mut shares = [0; MAX_ROUNDS];
+    let mut bytes = 0;
+    for round in 0..rounds {
+        // The dump is first: the others write as much.
+        let Some((len_bytes, dump)) = dump::measure() else {
+            printf!("no dump\n");
+            return;
+        };
+        bytes = len_bytes.next_multiple_of(WRITE_BYTES as u64);
+        if bytes > vtblk::media_bytes() / 2 {
+            printf!("the disk is too small: a dump lies in its second half\n");
+            return;
         }
+        let (Some(raw), Some(reference)) = (
+            timed(bytes, || raw(bytes, &buffers)),
+            timed(bytes, || reference(bytes, &mut buffers)),
+        ) else {
+            return;
+        };
+        for (rates, rate) in rates.iter_mut().zip([raw, reference, dump]) {
+            rates[round] = rate;
+        }
+        shares[round] = dump * 100 / reference.max(1);
     }
-    let [raw, reference, dump] = best;
+    for values in rates.iter_mut().chain([&mut shares]) {
+        values[..rounds].sort_unstable();
+    }
     printf!(
-        "best of {ROUNDS} rounds, {} MiB each, writes of {} KiB\n",
+        "{rounds} rounds, {} MiB each, writes of {} KiB: median and best\n",
         bytes >> 20,
         WRITE_BYTES >> 10
     );
-    printf!("raw writes {raw} MB/s, reference {reference} MB/s, dump {dump} MB/s\n");
+    let (middle, last) = (rounds / 2, rounds - 1);
+    let names = ["raw writes", "reference", "dump"];
+    for (name, rates) in names.iter().zip(&rates) {
+        printf!("{name:<12}{:>6} {:>6} MB/s\n", rates[middle], rates[last]);
+    }
+    let [_, reference, dump] = &rates;
+    let best = dump[last] * 100 / reference[last].max(1);
     printf!(
-        "the dump has {}% of the reference's rate\n",
-        dump * 100 / reference.max(1)
+        "the dump has {}% of the reference's rate ({best}% of the best)\n",
+        shares[middle]
     );
 }
 
 /// Bytes in a microsecond; `None` if the disk failed.
-fn timed(work: impl FnOnce() -> Result<u64, DeviceError>) -> Option<u64> {
+fn timed(bytes: u64, work: impl FnOnce() -> Result<(), DeviceError>) -> Option<u64> {
     let start = time::uptime_us();
-    let result = work().and_then(|bytes| flush().map(|()| bytes));
+    let result = work();
     let elapsed = (time::uptime_us() - start).max(1);
     match result {
-        Ok(bytes) => Some(bytes / elapsed),
+        Ok(()) => Some(bytes / elapsed),
         Err(error) => {
             printf!("{error}\n");
             None
@@ -74,57 +101,72 @@ fn timed(work: impl FnOnce() -> Result<u64, DeviceError>) -> Option<u64> {
     }
 }
 
-/// Memory for a write, which is not given back: benches are few.
+/// Memory for a write, which is not given back: benches are few. It is not zeros, for which disks
+/// have short cuts.
 fn buffer() -> &'static mut [u8] {
-    // A page more, so that two buffers do not lie a power of two apart: the emulator's translation
-    // cache is direct-mapped.
-    let memory = phys::alloc_contiguous(WRITE_BYTES + PAGE_SIZE, PAGE_SIZE);
+    let memory = phys::alloc_contiguous(WRITE_BYTES as u64, PAGE_SIZE);
     // SAFETY: fresh memory, in the direct map, and nobody else's.
-    unsafe { slice::from_raw_parts_mut(layout::dmap(memory.start), WRITE_BYTES as usize) }
+    let buffer = unsafe { slice::from_raw_parts_mut(layout::dmap(memory.start), WRITE_BYTES) };
+    buffer.fill(0xa5);
+    buffer
+}
+
+fn prepare() -> Result<(), DeviceError> {
+    vtblk::in_panic(|disk| disk.prepare(TIMEOUT_MS))
+}
+
+fn submit(offset: u64, data: &[u8]) -> Result<(), DeviceError> {
+    vtblk::in_panic(|disk| disk.submit(offset, data))
+}
+
+fn complete() -> Result<(), DeviceError> {
+    vtblk::in_panic(|disk| disk.complete(TIMEOUT_MS)).map(|_| ())
 }
 
 fn flush() -> Result<(), DeviceError> {
     vtblk::in_panic(|disk| disk.flush(TIMEOUT_MS))
 }
 
-fn raw(bytes: u64, buffers: &[&'static mut [u8]; 2]) -> Result<u64, DeviceError> {
-    vtblk::in_panic(|disk| disk.prepare(TIMEOUT_MS))?;
-    for offset in (0..bytes).step_by(WRITE_BYTES as usize) {
-        vtblk::in_panic(|disk| {
-            disk.submit(offset, buffers[0])?;
-            disk.complete(TIMEOUT_MS)
-        })?;
+fn raw(bytes: u64, buffers: &Buffers) -> Result<(), DeviceError> {
+    prepare()?;
+    for offset in (0..bytes).step_by(WRITE_BYTES) {
+        submit(offset, buffers[0])?;
+        complete()?;
     }
-    Ok(bytes)
+    flush()
 }
 
-fn reference(bytes: u64, buffers: &[&'static mut [u8]; 2]) -> Result<u64, DeviceError> {
-    vtblk::in_panic(|disk| disk.prepare(TIMEOUT_MS))?;
+fn reference(bytes: u64, buffers: &mut Buffers) -> Result<(), DeviceError> {
+    let block = vtblk::in_panic(|disk| Ok(disk.geometry().block_bytes))? as usize;
+    let [filling, other] = buffers;
+    let (mut filling, mut other) = (&mut **filling, &mut **other);
+    let (first, last) = (bytes, bytes + block as u64);
+    prepare()?;
+    submit(last, &other[..block])?;
+    complete()?;
+    flush()?;
     // The memory that the load filled last: from the top down, as it was allocated.
     let mut page = phys::top().0;
     let mut sum = Checksum::new();
-    let mut under_way = false;
-    for (number, offset) in (0..bytes).step_by(WRITE_BYTES as usize).enumerate() {
-        // SAFETY: the device reads the other buffer, if any.
-        let filling = unsafe {
-            &mut *buffers[number % 2]
-                .as_ptr()
-                .cast::<[u8; WRITE_BYTES as usize]>()
-                .cast_mut()
-        };
+    for offset in (0..bytes).step_by(WRITE_BYTES) {
         for room in filling.chunks_exact_mut(PAGE_SIZE as usize) {
             page = page.saturating_sub(PAGE_SIZE).max(PAGE_SIZE);
             // An unreadable page is as good as any here.
             let _ = probe::copy(layout::dmap_address(PhysAddr(page)), room);
             sum.update(room);
         }
-        if under_way {
-            vtblk::in_panic(|disk| disk.complete(TIMEOUT_MS))?;
+        if offset > 0 {
+            complete()?;
         }
-        vtblk::in_panic(|disk| disk.submit(offset, filling))?;
-        under_way = true;
+        submit(offset, filling)?;
+        core::mem::swap(&mut filling, &mut other);
     }
     core::hint::black_box(sum.value());
-    vtblk::in_panic(|disk| disk.complete(TIMEOUT_MS))?;
-    Ok(bytes)
+    complete()?;
+    flush()?;
+    for offset in [first, last] {
+        submit(offset, &other[..block])?;
+        complete()?;
+    }
+    flush()
 }

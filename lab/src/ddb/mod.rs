@@ -37,7 +37,7 @@ panic                 panic from here
 dump, call doadump    write a dump
 corrupt pagetables [root]
                       damage the kernel map's tables, or their root
-bench disk [MIB]      raw writes, and a copy of the dump's work, beside each other
+bench disk [ROUNDS]   raw writes, the least work of a dump, and dumps, in turns
 continue              leave the debugger: after a panic, dump and reset
 reset, poweroff
 ";

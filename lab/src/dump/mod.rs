@@ -104,8 +104,8 @@ pub(crate) fn doadump() -> Result<(), Failure> {
     result
 }
 
-/// Writes a dump without a word, and returns bytes per microsecond.
-pub(crate) fn measure() -> Option<u64> {
+/// Writes a dump without a word, and returns its bytes, and how many of them it wrote in a microsecond.
+pub(crate) fn measure() -> Option<(u64, u64)> {
     let owner = LATCH.enter().ok()?;
     // SAFETY: the latch is ours.
     let (writer, sink) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
@@ -114,7 +114,8 @@ pub(crate) fn measure() -> Option<u64> {
         .as_mut()?
         .dump(&owner, &LabMachine::silent(), sink.as_mut()?);
     let elapsed_us = (time::uptime_us() - start_us).max(1);
-    Some(summary.ok()?.len_bytes / elapsed_us)
+    let len_bytes = summary.ok()?.len_bytes;
+    Some((len_bytes, len_bytes / elapsed_us))
 }
 
 /// Lets the writer write, and says what came of it in FreeBSD's words.

@@ -47,6 +47,11 @@ static ORIGIN: Origin = Origin(UnsafeCell::new(None));
 static CAUSE: AtomicU32 = AtomicU32::new(0);
 static PANIC_PCB: PcbCell = PcbCell::new();
 
+/// Whether a panic has stopped the other CPUs: they never go on.
+pub(crate) fn has_stopped_cpus() -> bool {
+    STOPPED.load(Ordering::Acquire)
+}
+
 /// Whether locks mean nothing any more: one CPU runs, the others stand still.
 pub(crate) fn scheduler_stopped() -> bool {
     STOPPED.load(Ordering::Relaxed) || kdb_active.load(Ordering::Relaxed)
