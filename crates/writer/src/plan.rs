@@ -84,7 +84,7 @@ impl ExtensionPlan {
             pages,
             offset,
             run_bytes,
-            runs: len_bytes.div_ceil(run_bytes),
+            runs: len_bytes.div_ceil(run_bytes.max(1)),
             sections,
             cpus: machine.cpus(),
             registers: u32::try_from(names.len()).map_err(|_| too_large)?,

@@ -183,18 +183,17 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
     ) -> Result<(), DumpError> {
         let mut index = 0;
         while index < count {
-            let first = index;
-            for to in self.room()?.as_chunks_mut::<8>().0 {
-                if index == count {
-                    break;
-                }
-                *to = word(index).to_le_bytes();
-                index += 1;
+            let mut len = 0_usize;
+            let room = self.room()?.as_chunks_mut::<8>().0;
+            for (to, number) in room.iter_mut().zip(index..count) {
+                *to = word(number).to_le_bytes();
+                len = len.saturating_add(8);
             }
-            if index == first {
+            if len == 0 {
                 return Err(self.inconsistent(self.total_bytes));
             }
-            self.commit(usize::try_from((index - first) * 8).unwrap_or(usize::MAX))?;
+            self.commit(len)?;
+            index = index.saturating_add(len as u64 / 8);
         }
         Ok(())
     }
