@@ -1,12 +1,9 @@
 //! `cargo xtask lab`: the lab kernel in QEMU, for a person, for a script, and for the tests.
 
-#[path = "lab_cases.rs"]
+mod backtraces;
 mod cases;
-#[path = "lab_checks.rs"]
 mod checks;
-#[path = "lab_dump.rs"]
 mod dump;
-#[path = "lab_machine.rs"]
 mod machine;
 
 use crate::tools::{self, CC, QEMU};

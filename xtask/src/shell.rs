@@ -30,6 +30,23 @@ pub(crate) fn run(command: &mut Command) -> Result {
     }
 }
 
+/// Runs a program to its end: what it prints, warnings included.
+pub(crate) fn said(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .map_err(|error| no_start(command, &error))?;
+    let mut said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said += &String::from_utf8_lossy(&output.stderr);
+    match output.status.success() {
+        true => Ok(said),
+        false => Err(format!(
+            "{} failed ({}):\n{said}",
+            text(command),
+            output.status
+        )),
+    }
+}
+
 /// Whether a program can be started and says that all is well; what it prints is dropped.
 pub(crate) fn works(line: &str) -> bool {
     command_line(line)

@@ -37,6 +37,12 @@ pub(crate) const GDB: Tool = Tool {
     package: "gdb",
     why: "opens the ELF files that we write",
 };
+/// The other debugger.
+pub(crate) const LLDB: Tool = Tool {
+    program: "lldb",
+    package: "lldb",
+    why: "opens dumps through the remote stub",
+};
 /// The machine of the lab kernel.
 pub(crate) const QEMU: Tool = Tool {
     program: "qemu-system-x86_64",

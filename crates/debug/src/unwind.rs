@@ -334,7 +334,12 @@ impl<'a> Unwinder<'a> {
 
     /// Whether a frame can be the caller of `callee`: on one stack callers lie above.
     fn order(&self, callee: &Frame, frame: &mut Frame, stacks: &mut usize) -> Result<(), End> {
-        if callee.trap.is_some() {
+        // Entries leave the frame pointer of what they interrupted alone.
+        let is_entry = || {
+            let symbol = self.symbol(frame.lookup());
+            symbol.is_some_and(|symbol| trap::is_entry(self.machine.arch, &symbol.name))
+        };
+        if callee.trap.is_some() || is_entry() {
             return Ok(());
         }
         let (Some(old), Some(new)) = (callee.fp, frame.fp) else {

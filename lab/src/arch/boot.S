@@ -77,6 +77,8 @@ pvh_start:
 # The end of every backtrace of thread 0.
 .globl btext
 btext:
+    .cfi_startproc
+    .cfi_undefined %rip
     movabsq $boot_stack_end, %rsp
     xorl %ebp, %ebp
     movl %esi, %edi
@@ -85,6 +87,7 @@ btext:
     xorl %ebp, %ebp
     call mi_startup
     ud2
+    .cfi_endproc
 
 .balign 8
 boot_gdt:
@@ -94,6 +97,24 @@ boot_gdt:
 boot_gdt_descriptor:
     .word boot_gdt_descriptor - boot_gdt - 1
     .quad boot_gdt - KERNBASE
+
+# At the kernel's own address, but still on the boot tables: change to the kernel's.
+.globl mp_entry
+mp_entry:
+    .cfi_startproc
+    .cfi_undefined %rip
+    movw $16, %ax
+    movw %ax, %ss
+    movw %ax, %ds
+    movw %ax, %es
+    movq KPML4phys(%rip), %rax
+    movq %rax, %cr3
+    movq mp_boot_stack(%rip), %rsp
+    movl mp_boot_cpu(%rip), %edi
+    xorl %ebp, %ebp
+    call init_secondary
+    ud2
+    .cfi_endproc
 
 # An application processor starts in real mode; this piece is copied to physical MP_TRAMPOLINE.
 .set MP_TRAMPOLINE, 0x8000
@@ -140,20 +161,6 @@ mp_gdt_descriptor:
     .word mp_gdt_descriptor - mp_gdt - 1
     .long mp_gdt - mp_trampoline + MP_TRAMPOLINE
 mp_trampoline_end:
-
-# At the kernel's own address, but still on the boot tables: change to the kernel's.
-mp_entry:
-    movw $16, %ax
-    movw %ax, %ss
-    movw %ax, %ds
-    movw %ax, %es
-    movq KPML4phys(%rip), %rax
-    movq %rax, %cr3
-    movq mp_boot_stack(%rip), %rsp
-    movl mp_boot_cpu(%rip), %edi
-    xorl %ebp, %ebp
-    call init_secondary
-    ud2
 
 .section .bss.boot, "aw", @nobits
 .balign 4096

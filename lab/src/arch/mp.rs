@@ -178,6 +178,7 @@ pub(crate) fn stop_if_asked(frame: Option<&mut trapframe>) -> bool {
 /// Saves the registers, and waits until somebody lets this CPU go on. After a panic nobody will: it
 /// sleeps then, and leaves a core of the host to whoever writes the dump.
 #[unsafe(no_mangle)]
+#[inline(never)]
 extern "C" fn cpustop_handler() {
     let me = pcpu::cpuid();
     let bit = 1u64 << me;

@@ -37,6 +37,7 @@
 .globl cpu_switch
 .type cpu_switch, @function
 cpu_switch:
+    .cfi_startproc
     SAVE_CALLEE %rdi
     movq PCB_R15(%rsi), %r15
     movq PCB_R14(%rsi), %r14
@@ -48,23 +49,28 @@ cpu_switch:
     movq PCB_RIP(%rsi), %rax
     movq %rax, (%rsp)
     retq
+    .cfi_endproc
 .size cpu_switch, . - cpu_switch
 
 # Where a new thread begins: function in r12, argument in rbx, an empty trap frame on the stack.
 .globl fork_trampoline
 .type fork_trampoline, @function
 fork_trampoline:
+    .cfi_startproc
+    .cfi_undefined %rip
     movq %r12, %rdi
     movq %rbx, %rsi
     movq %rsp, %rdx
     call fork_exit
     ud2
+    .cfi_endproc
 .size fork_trampoline, . - fork_trampoline
 
 # savectx(pcb): the caller's registers, and what belongs to the processor.
 .globl savectx
 .type savectx, @function
 savectx:
+    .cfi_startproc
     SAVE_CALLEE %rdi
     movq %cr0, %rax
     movq %rax, PCB_CR0(%rdi)
@@ -83,6 +89,7 @@ savectx:
     movl %eax, PCB_GSBASE(%rdi)
     movl %edx, PCB_GSBASE + 4(%rdi)
     retq
+    .cfi_endproc
 .size savectx, . - savectx
 
 # probe_copy(to, from, len) -> 0, or 1 if a page of `from` (or `to`) is not there. The page-fault
@@ -91,8 +98,12 @@ savectx:
 .globl probe_copy
 .type probe_copy, @function
 probe_copy:
+    .cfi_startproc
     pushq %rbp
+    .cfi_def_cfa_offset 16
+    .cfi_offset %rbp, -16
     movq %rsp, %rbp
+    .cfi_def_cfa_register %rbp
     movq $probe_fault, %gs:PC_ONFAULT
     cmpq $32, %rdx
     jb 2f
@@ -120,10 +131,15 @@ probe_copy:
 4:  movq $0, %gs:PC_ONFAULT
     xorl %eax, %eax
     popq %rbp
+    .cfi_remember_state
+    .cfi_def_cfa %rsp, 8
     retq
+    .cfi_restore_state
 probe_fault:
     movq $0, %gs:PC_ONFAULT
     movl $1, %eax
     popq %rbp
+    .cfi_def_cfa %rsp, 8
     retq
+    .cfi_endproc
 .size probe_copy, . - probe_copy

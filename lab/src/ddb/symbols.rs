@@ -139,8 +139,9 @@ impl Table {
 struct Plain<'a>(&'a str);
 
 /// The identifiers of a name, in their order: each has its length in front. The newer kind of names
-/// has letters between them, and numbers that tell crates apart (`s`, digits and letters, `_`).
-fn identifiers(name: &str) -> impl Iterator<Item = &str> {
+/// has letters between them, numbers that tell crates apart (`s`, digits and letters, `_`), and a `_`
+/// behind the length of an identifier that begins with one.
+fn identifiers(name: &str, is_new: bool) -> impl Iterator<Item = &str> {
     let mut rest = name;
     core::iter::from_fn(move || {
         loop {
@@ -148,9 +149,13 @@ fn identifiers(name: &str) -> impl Iterator<Item = &str> {
             if first.is_ascii_digit() {
                 let digits = rest.bytes().take_while(u8::is_ascii_digit).count();
                 let len: usize = rest[..digits].parse().ok()?;
-                let part = rest.get(digits..digits + len)?;
-                rest = &rest[digits + len..];
-                return Some(part.trim_start_matches('_'));
+                rest = &rest[digits..];
+                if is_new {
+                    rest = rest.strip_prefix('_').unwrap_or(rest);
+                }
+                let part = rest.get(..len)?;
+                rest = &rest[len..];
+                return Some(part);
             }
             rest = match first {
                 's' => rest.split_once('_')?.1,
@@ -168,15 +173,12 @@ fn is_hash(part: &str) -> bool {
 
 impl fmt::Display for Plain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mangled = self
-            .0
-            .strip_prefix("_ZN")
-            .or_else(|| self.0.strip_prefix("_R"));
-        let Some(mangled) = mangled else {
+        let old = self.0.strip_prefix("_ZN");
+        let Some(mangled) = old.or_else(|| self.0.strip_prefix("_R")) else {
             return f.write_str(self.0);
         };
         let mut separator = "";
-        for part in identifiers(mangled).filter(|part| !is_hash(part)) {
+        for part in identifiers(mangled, old.is_none()).filter(|part| !is_hash(part)) {
             f.write_str(separator)?;
             // Type parameters and the like: readable enough without being undone in full.
             f.write_str(part)?;

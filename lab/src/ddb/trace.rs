@@ -40,8 +40,17 @@ fn is_trap_entry(name: &str) -> bool {
 /// is not a return address.
 fn walk(rip: u64, rbp: u64, exact: bool) {
     let (mut rip, mut rbp, mut exact) = (rip, rbp, exact);
+    let mut trap_rsp = None;
     for _ in 0..FRAMES_MAX {
         let name = symbols::print_frame(rip, exact, rbp);
+        // A call of what is no code: it has no frame, and the return address is where it was put.
+        if name.is_none()
+            && let Some(return_to) = trap_rsp.take().and_then(word)
+            && symbols::with_name(return_to, |_| true)
+        {
+            (rip, exact) = (return_to, false);
+            continue;
+        }
         if rbp < KVA_MIN.0 || !is_canonical(rbp) || !rbp.is_multiple_of(8) {
             return;
         }
@@ -57,7 +66,7 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
             symbols::print_frame(return_to, false, next_rbp);
             let frame = rbp + 16;
             let number = word(frame + TF_TRAPNO).unwrap_or(0) as u32;
-            let (Some(trap_rip), Some(trap_rsp), Some(trap_rbp)) = (
+            let (Some(trap_rip), Some(rsp), Some(trap_rbp)) = (
                 word(frame + TF_RIP),
                 word(frame + TF_RSP),
                 word(frame + TF_RBP),
@@ -65,9 +74,10 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
                 return;
             };
             printf!(
-                "--- trap {number:#x}, rip = {trap_rip:#x}, rsp = {trap_rsp:#x}, rbp = {trap_rbp:#x} ---\n"
+                "--- trap {number:#x}, rip = {trap_rip:#x}, rsp = {rsp:#x}, rbp = {trap_rbp:#x} ---\n"
             );
             (rip, rbp, exact) = (trap_rip, trap_rbp, true);
+            trap_rsp = Some(rsp);
             continue;
         }
         if next_rbp == 0 || return_to == 0 {

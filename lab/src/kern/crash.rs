@@ -38,7 +38,7 @@ pub(crate) static ACTIONS: [Action; 14] = [
     crash("debug.kdb.trap", "read through a null pointer", |_| {
         on_crash_cpu(read_null)
     }),
-    crash("debug.kdb.trap_code", "jump to where no code is", |_| {
+    crash("debug.kdb.trap_code", "call what is no code", |_| {
         on_crash_cpu(jump_astray)
     }),
     crash("debug.kdb.stack_overflow", "overflow the stack", |_| {
@@ -125,7 +125,7 @@ fn read_null(_: usize) {
 #[inline(never)]
 fn jump_astray(_: usize) {
     // SAFETY: none: this is the crash. The direct map is not executable.
-    unsafe { core::arch::asm!("jmp {}", in(reg) layout::DMAP_MIN.0, options(noreturn)) }
+    unsafe { core::arch::asm!("call {}", "ud2", in(reg) layout::DMAP_MIN.0, options(noreturn)) }
 }
 
 #[inline(never)]

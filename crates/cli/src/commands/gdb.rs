@@ -134,6 +134,9 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
         command.args(["-o", &format!("target create {}", quoted(kernel))]);
         let connect = format!("process connect --plugin gdb-remote {}", private.for_lldb());
         command.args(["-o", &connect]);
+        // The kernel runs where it was linked; lldb does not suppose so by itself.
+        let load = format!("target modules load --file {} --slide 0", quoted(kernel));
+        command.args(["-o", &load]);
     } else {
         command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
         // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.

@@ -141,9 +141,9 @@ impl Register {
     }
 }
 
-/// `target.xml`.
+/// `target.xml` for these registers, whose numbers are their positions.
 #[must_use]
-pub fn description(arch: Arch) -> String {
+pub fn description(arch: Arch, registers: &[Register]) -> String {
     let (architecture, feature) = match arch {
         Arch::Amd64 => ("i386:x86-64", "org.gnu.gdb.i386.core"),
         Arch::I386 => ("i386", "org.gnu.gdb.i386.core"),
@@ -154,7 +154,7 @@ pub fn description(arch: Arch) -> String {
         "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\
          <architecture>{architecture}</architecture><feature name=\"{feature}\">"
     );
-    for (number, register) in of(arch).iter().enumerate() {
+    for (number, register) in registers.iter().enumerate() {
         let Register {
             name, bits, type_, ..
         } = register;

@@ -55,6 +55,8 @@ pub struct Stub<'a, 't> {
     description: String,
     libraries: String,
     multiprocess: bool,
+    /// The client is an lldb: it takes no `x` for an unknown register, but an error.
+    lldb: bool,
     reason: String,
 }
 
@@ -82,9 +84,10 @@ impl<'a, 't> Stub<'a, 't> {
             }
         }
         threads.sort_by_key(|thread| !thread.crashed);
+        let registers = registers::of(target.arch());
         Self {
-            registers: registers::of(target.arch()),
-            description: registers::description(target.arch()),
+            description: registers::description(target.arch(), &registers),
+            registers,
             libraries: libraries_xml(target),
             reason: target
                 .panic_message()
@@ -94,7 +97,17 @@ impl<'a, 't> Stub<'a, 't> {
             threads,
             current: 0,
             multiprocess: false,
+            lldb: false,
         }
+    }
+
+    /// lldb gives up on single registers if the first one is unknown, so the first is the program
+    /// counter; it goes by names, not by numbers.
+    fn meet_lldb(&mut self) {
+        self.lldb = true;
+        self.registers
+            .sort_by_key(|register| register.generic != "pc");
+        self.description = registers::description(self.target.arch(), &self.registers);
     }
 
     fn id(&self, tid: u32) -> String {
@@ -195,6 +208,10 @@ impl<'a, 't> Stub<'a, 't> {
     fn single(&mut self, text: &str) -> Vec<u8> {
         match text {
             "?" => return self.stop_reply(),
+            "QThreadSuffixSupported" => {
+                self.meet_lldb();
+                return b"OK".to_vec();
+            }
             "qC" => {
                 let first = self.threads.first().map_or(0, |thread| thread.tid);
                 return format!("QC{}", self.id(first)).into_bytes();
@@ -205,7 +222,6 @@ impl<'a, 't> Stub<'a, 't> {
             "qProcessInfo" => return format!("pid:{PID:x};{}", self.machine()).into_bytes(),
             "g" => return self.all_registers(self.current),
             "QStartNoAckMode"
-            | "QThreadSuffixSupported"
             | "QListThreadsInStopReply"
             | "QEnableErrorStrings"
             | "D"
@@ -308,7 +324,13 @@ impl<'a, 't> Stub<'a, 't> {
             .and_then(|number| self.registers.get(number));
         let thread = thread.and_then(|thread| self.threads.get(thread));
         match (register, thread) {
-            (Some(register), Some(thread)) => register.value(&thread.registers),
+            (Some(register), Some(thread)) => {
+                let value = register.value(&thread.registers);
+                if self.lldb && value.contains(&b'x') {
+                    return ERROR.to_vec();
+                }
+                value
+            }
             _ => ERROR.to_vec(),
         }
     }

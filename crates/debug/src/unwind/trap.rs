@@ -132,6 +132,15 @@ fn is_riscv64_entry(name: &str) -> bool {
     )
 }
 
+/// Whether a symbol is an exception entry on a machine whose entries keep the frame pointer.
+pub(super) fn is_entry(arch: Arch, symbol: &str) -> bool {
+    match arch {
+        Arch::Amd64 => is_amd64_entry(symbol),
+        Arch::I386 => symbol == "calltrap" || is_x86_entry(symbol),
+        Arch::Arm64 | Arch::Riscv64 => false,
+    }
+}
+
 impl Unwinder<'_> {
     /// The trap frame of an exception entry with these registers; `None` if the symbol is none.
     pub(super) fn trap_frame(

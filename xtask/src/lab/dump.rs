@@ -120,6 +120,14 @@ impl Dump {
         }
     }
 
+    /// Runs stock gdb on it, or lldb, by way of `vmcore gdb`: what that prints.
+    pub(super) fn debug(&self, words: &[&str]) -> Result<String> {
+        let mut reader = Command::new(&self.reader);
+        reader.arg("gdb").arg(&self.file);
+        reader.arg("-k").arg(&self.kernel).args(words);
+        shell::said(&mut reader)
+    }
+
     /// What `verify --json` finds, whether the dump is sound or not.
     pub(super) fn verified(&self) -> Result<String> {
         let (_, output) = self.run(&["verify", "--json"])?;

@@ -121,6 +121,13 @@ pub(super) fn poweroff(machine: &mut Machine) -> Result {
     machine.end(LIMIT)
 }
 
+/// Dumps, switches the machine off, and takes the dump off its disk.
+pub(super) fn finish(scene: &Scene, machine: &mut Machine) -> Result<Dump> {
+    write_dump(machine)?;
+    poweroff(machine)?;
+    scene.dump()
+}
+
 /// What every dump of a panic must tell: the message, the log, the crashed thread, all processes.
 pub(super) fn tells_the_story(dump: &Dump, panic: &str) -> Result {
     expect(&dump.panic, panic)?;
