@@ -44,8 +44,9 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
     for _ in 0..FRAMES_MAX {
         let name = symbols::print_frame(rip, exact, rbp);
         // A call of what is no code: it has no frame, and the return address is where it was put.
+        let on_top = trap_rsp.take().and_then(word);
         if name.is_none()
-            && let Some(return_to) = trap_rsp.take().and_then(word)
+            && let Some(return_to) = on_top
             && symbols::with_name(return_to, |_| true)
         {
             (rip, exact) = (return_to, false);
