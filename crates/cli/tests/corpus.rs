@@ -59,6 +59,36 @@ fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
     }
 }
 
+/// The sample ends inside a page that a list of threads goes through.
+#[test]
+fn the_real_full_dump_becomes_a_minidump_with_the_same_threads() {
+    let Some(packed) = corpus::find() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let mini = folder.path().join("vmcore.mini");
+    let mut converted = 0;
+    for real in corpus::unpack(&packed) {
+        if !real.name.ends_with("-full") {
+            continue;
+        }
+        converted += 1;
+        let to_mini = format!(
+            "convert {} {} --to minidump -k {} --json",
+            real.dump,
+            mini.display(),
+            real.kernel
+        );
+        let report = line(&real.folder, &to_mini).expect(3).json();
+        assert_eq!(report["missing_pages"], 1618);
+        assert_eq!(report["damage"], 1, "the page that the file ends in");
+        let ps = |dump: &str| {
+            let run = line(&real.folder, &format!("ps {dump} {} --json", real.kernel));
+            threads(&run.expect(0).json())
+        };
+        assert_eq!(ps(mini.to_str().unwrap()), ps(&real.dump));
+    }
+    assert_eq!(converted, 1);
+}
+
 fn threads(json: &Value) -> Vec<Thread> {
     let processes = json["processes"].as_array().unwrap();
     let of = |process: &Value| {

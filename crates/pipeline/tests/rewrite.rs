@@ -600,14 +600,21 @@ fn conversions_keep_the_id_and_name_their_source() {
 #[test]
 fn what_a_truncated_dump_lacks_is_left_out_and_counted() {
     let mut case = Case::new(&Options::full(Arch::Amd64));
-    let whole = case.machine.dump.build().len() as u64;
-    case.full().truncate_to = Some(whole - 3 * PAGE as u64 - 100);
+    let len = case.machine.dump.build().len() as u64;
+    std::fs::copy(case.path("vmcore.0"), case.path("whole")).unwrap();
+    let whole = case.open("whole");
+    case.full().truncate_to = Some(len - 3 * PAGE as u64 - 100);
     case.save();
     for (target, name) in [(Target::Minidump, "mini"), (Target::Full, "full")] {
         let done = case.convert("vmcore.0", target, name);
-        assert_eq!(done.missing_pages, 4);
+        assert_eq!((done.missing_pages, done.damage), (3, 1));
         let pages = case.machine.truth.pages.len() as u64;
-        assert_eq!(done.pages, pages - 4);
+        assert_eq!(done.pages, pages - 3);
+        // Of the page that the file ends in the beginning is kept.
+        let cut = case.machine.truth.pages.iter().rev().nth(3).unwrap().pa;
+        let mut kept = page(&whole, cut).unwrap();
+        kept[PAGE - 100..].fill(0);
+        assert_eq!(page(&case.open(name), cut), Some(kept));
     }
 }
 

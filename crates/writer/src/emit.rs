@@ -266,7 +266,8 @@ pub(crate) fn run<M: Machine, S: Sink>(
             for (index, to) in (0..).zip(to.chunks_exact_mut(page.max(1))) {
                 let pa = page_size.base(Pfn(pfn.0 + index));
                 if machine.copy(pa, to).is_err() {
-                    to.fill(0);
+                    let good = machine.copy_beginning(pa, to);
+                    to.get_mut(good..).unwrap_or_default().fill(0);
                     damage.add_page(DamageKind::PageUnreadable, pa, page_size);
                 }
             }

@@ -121,6 +121,13 @@ pub trait Machine {
     /// that trap.
     fn copy(&self, from: PhysAddr, to: &mut [u8]) -> Result<(), Unreadable>;
 
+    /// Copies as much as can be read of the beginning of a page that [`Machine::copy`] could not copy
+    /// whole, and returns how many bytes that is. The dump has zeros behind it, and says so.
+    fn copy_beginning(&self, from: PhysAddr, to: &mut [u8]) -> usize {
+        let _ = (from, to);
+        0
+    }
+
     /// Whether a page of RAM may be dumped. Pages for which this is false are in no minidump, even if
     /// they are mapped or were added to the map: memory that its owner marked so, and the writer's
     /// own. Full dumps do not ask.

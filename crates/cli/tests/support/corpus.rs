@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 /// A real dump, unpacked beside its kernel.
 pub(crate) struct Real {
@@ -35,6 +36,8 @@ pub(crate) fn find() -> Option<PathBuf> {
 
 /// Every real dump, unpacked once.
 pub(crate) fn unpack(packed: &Path) -> Vec<Real> {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _guard = ONE_AT_A_TIME.lock();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-dumps");
     fs::create_dir_all(&folder).unwrap();
     let mut names: Vec<String> = fs::read_dir(packed)
@@ -48,7 +51,7 @@ pub(crate) fn unpack(packed: &Path) -> Vec<Real> {
         if target.exists() {
             continue;
         }
-        // Tests run at once: each unpacks under a name of its own.
+        // Test programs run at once: each unpacks under a name of its own.
         let part = folder.join(format!("{name}.{}", std::process::id()));
         let status = Command::new("zstd")
             .args(["-d", "-q", "-f", "-o"])

@@ -14,11 +14,20 @@ pub(crate) fn once<T>(body: impl FnOnce() -> T) -> Duration {
 
 /// The medians of two bodies, run in turn so that both meet the same machine.
 pub(crate) fn both(
+    ours: impl FnMut() -> Duration,
+    reference: impl FnMut() -> Duration,
+) -> (f64, f64) {
+    both_of(ROUNDS, ours, reference)
+}
+
+/// The same in another number of rounds.
+pub(crate) fn both_of(
+    rounds: usize,
     mut ours: impl FnMut() -> Duration,
     mut reference: impl FnMut() -> Duration,
 ) -> (f64, f64) {
     let (mut a, mut b) = (Vec::new(), Vec::new());
-    for _ in 0..ROUNDS {
+    for _ in 0..rounds {
         a.push(ours());
         b.push(reference());
     }

@@ -11,6 +11,7 @@
 )]
 
 mod clock;
+mod disk;
 mod reference;
 mod rows;
 mod table;

@@ -1,7 +1,8 @@
 //! What the kernel's writer costs: choosing pages, emitting them, and converting a full dump, each
 //! beside a loop that only copies.
 
-use crate::clock::{both, median, once};
+use crate::clock::{both, both_of, median, once};
+use crate::disk::{Disk, TRANSFER};
 use crate::table::{Row, Table};
 use std::cell::Cell;
 use std::fs::File;
@@ -25,8 +26,11 @@ use vmcore::translation::WindowKind;
 use vmcore::{OpenOptions, Session};
 use vmcore_pipeline::rewrite::{self, Target};
 use vmcore_synth::big::{BigMachine, Size};
+use vmcore_writer::device::BlockDevice as _;
+use vmcore_writer::disk::DiskSink;
 use vmcore_writer::machine::{Cpu, Kernel, MessageBuffer, Text, Unreadable};
 use vmcore_writer::reserve::reserve_size;
+use vmcore_writer::settings::Patience;
 use vmcore_writer::sink::{Durability, SinkError};
 use vmcore_writer::{DumpMap, Latch, Machine, Settings, Sink, Writer};
 use zerocopy::IntoBytes as _;
@@ -39,6 +43,8 @@ const SIZE: Size = Size {
 const NAME: &str = "4 GiB";
 /// Bytes of a staging buffer.
 const STAGING: usize = 64 << 10;
+/// Rounds on a disk, which has a gigabyte to write in each.
+const DISK_ROUNDS: usize = 5;
 
 /// Measures the writer; its dumps are in `folder`.
 pub(crate) fn measure(folder: &Path, table: &mut Table) {
@@ -127,6 +133,43 @@ impl Kept {
                 at += part as u64;
             }
         }
+    }
+}
+
+impl Kept {
+    /// All that a dump has, in pieces of at most one transfer.
+    fn parts(&self, machine: &Mapped<'_>, mut each: impl FnMut(&[u8])) {
+        self.metadata.chunks(STAGING).for_each(&mut each);
+        for (pa, _, len) in &self.runs {
+            let at = machine.at(*pa);
+            machine.memory[at..at + *len as usize]
+                .chunks(STAGING)
+                .for_each(&mut each);
+        }
+    }
+
+    /// Stages, sums and writes it in whole transfers, and flushes it.
+    fn write(&self, machine: &Mapped<'_>, staging: &mut [u8], disk: &mut Disk) {
+        let (mut at, mut len) = (0, 0);
+        self.parts(machine, |mut part| {
+            while !part.is_empty() {
+                let (now, later) = part.split_at(part.len().min(staging.len() - len));
+                stage(now, &mut staging[len..]);
+                len += now.len();
+                part = later;
+                if len == staging.len() {
+                    disk.write(&mut at, staging);
+                    len = 0;
+                }
+            }
+        });
+        disk.write(&mut at, &staging[..len]);
+        disk.flush(0).expect("it is flushed");
+    }
+
+    fn len_bytes(&self) -> u64 {
+        let pages: u64 = self.runs.iter().map(|(_, _, len)| len).sum();
+        self.metadata.len() as u64 + pages
     }
 }
 
@@ -285,6 +328,24 @@ impl Sink for Memory {
     fn cancel(&mut self) {}
 }
 
+/// What writes the dump, and of what.
+struct Kit<'a> {
+    writer: Writer<'a>,
+    machine: &'a Mapped<'a>,
+    latch: Latch,
+}
+
+impl Kit<'_> {
+    fn dump(&mut self, sink: &mut impl Sink) -> Duration {
+        let owner = self.latch.enter().expect("nobody else dumps");
+        once(|| {
+            self.writer
+                .dump(&owner, self.machine, sink)
+                .expect("it dumps")
+        })
+    }
+}
+
 /// Selection and emission over mapped memory, as in a kernel.
 fn writer(session: &Session, kept: &Kept, table: &mut Table) {
     let source = session.dump().memory().source();
@@ -323,9 +384,18 @@ fn writer(session: &Session, kept: &Kept, table: &mut Table) {
     }
     let reserve = reserve_size(PageSize::SIZE_4K, &ram).expect("RAM");
     let mut reserved = vec![0u64; reserve.len_bytes as usize / 8];
-    let mut writer =
-        Writer::new(&map, Settings::default(), reserved.as_mut_bytes()).expect("enough memory");
-    let latch = Latch::new();
+    let mut kit = Kit {
+        writer: Writer::new(&map, Settings::default(), reserved.as_mut_bytes())
+            .expect("enough memory"),
+        machine: &machine,
+        latch: Latch::new(),
+    };
+    to_memory(&mut kit, kept, table);
+    to_disk(&mut kit, kept, table);
+}
+
+fn to_memory(kit: &mut Kit<'_>, kept: &Kept, table: &mut Table) {
+    let machine = kit.machine;
     let mut selections: Vec<Duration> = Vec::new();
     let mut sink = Memory {
         buffer: vec![0; STAGING],
@@ -335,25 +405,19 @@ fn writer(session: &Session, kept: &Kept, table: &mut Table) {
     let mut buffer = vec![0; STAGING];
     let times = both(
         || {
-            let owner = latch.enter().expect("nobody else dumps");
             let start = Instant::now();
-            writer.dump(&owner, &machine, &mut sink).expect("it dumps");
-            let end = Instant::now();
-            let began = sink.began.get().expect("it began");
-            selections.push(began - start);
-            end - began
+            let all = kit.dump(&mut sink);
+            let selection = sink.began.get().expect("it began") - start;
+            selections.push(selection);
+            all - selection
         },
         || {
             once(|| {
-                for part in kept.metadata.chunks(STAGING) {
-                    pass_on(part, &mut staging, &mut buffer);
-                }
-                for (pa, _, len) in &kept.runs {
-                    let at = machine.at(*pa);
-                    for part in memory[at..at + *len as usize].chunks(STAGING) {
-                        pass_on(part, &mut staging, &mut buffer);
-                    }
-                }
+                kept.parts(machine, |part| {
+                    let staged = stage(part, &mut staging);
+                    buffer[..staged.len()].copy_from_slice(staged);
+                    black_box(&buffer);
+                });
             })
         },
     );
@@ -374,13 +438,55 @@ fn writer(session: &Session, kept: &Kept, table: &mut Table) {
     );
 }
 
-/// Copies to staging, sums, and hands over.
-fn pass_on(part: &[u8], staging: &mut [u8], buffer: &mut [u8]) {
+/// The whole dump on a device, beside loops that write as many bytes through the same trait.
+fn to_disk(kit: &mut Kit<'_>, kept: &Kept, table: &mut Table) {
+    let machine = kit.machine;
+    let path = kept.copy.with_extension("device");
+    let media_bytes = kept.len_bytes() + (64 << 20);
+    let mut sink = DiskSink::new(Disk::create(&path, media_bytes), Patience::default());
+    let mut disk = Disk::create(&path, media_bytes);
+    let mut staging = vec![0; TRANSFER];
+    let times = both_of(
+        DISK_ROUNDS,
+        || kit.dump(&mut sink),
+        || once(|| kept.write(machine, &mut staging, &mut disk)),
+    );
+    row(
+        table,
+        "dump to a disk",
+        "copy, sum, write there",
+        times,
+        1.18,
+    );
+    let times = both_of(
+        DISK_ROUNDS,
+        || kit.dump(&mut sink),
+        || {
+            once(|| {
+                let mut at = 0;
+                while at < kept.len_bytes() {
+                    disk.write(&mut at, &staging);
+                }
+                disk.flush(0).expect("it is flushed");
+            })
+        },
+    );
+    row(
+        table,
+        "dump to a disk",
+        "raw writes, same trait",
+        times,
+        1.18,
+    );
+    let _ = std::fs::remove_file(&path);
+}
+
+/// Copies to staging, and sums.
+fn stage<'s>(part: &[u8], staging: &'s mut [u8]) -> &'s [u8] {
     let staged = &mut staging[..part.len()];
     staged.copy_from_slice(part);
     let mut sum = Checksum::new();
     sum.update(staged);
     black_box(sum.value());
-    buffer[..staged.len()].copy_from_slice(staged);
-    black_box(buffer);
+    staged
 }

@@ -192,7 +192,6 @@ pub(super) fn address_space(
     }
     match arch {
         Arch::Amd64 => {
-            let image = image(mode, &radix, memory).ok_or(RewriteError::NoKernelMap)?;
             let [base, end, kernbase] = amd64_layout(&radix, memory);
             Ok(Kernel {
                 radix,
@@ -203,7 +202,7 @@ pub(super) fn address_space(
                     end: VirtAddr(end),
                     phys: PhysAddr(0),
                 }),
-                image: Some(image),
+                image: image(mode, &radix, memory),
             })
         }
         Arch::I386 => {

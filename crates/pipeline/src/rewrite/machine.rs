@@ -55,16 +55,10 @@ impl<'m, P: KernelPaging, F: FnMut(u64, u64)> DumpMachine<'m, P, F> {
         has_all.then(|| segment.offset.0.saturating_add(inside))
     }
 
+    /// Whether the file has at least the beginning of a page: one that it ends in is kept.
     fn has(&self, page: Pfn) -> bool {
         let start = self.page_size.base(page);
-        if self.find(start, self.page_size.bytes()).is_some() {
-            return true;
-        }
-        // Two segments may meet inside a page.
-        let last = start.checked_add(self.page_size.bytes() - 1);
-        [Some(start), last]
-            .iter()
-            .all(|pa| pa.is_some_and(|pa| self.find(pa, 1).is_some()))
+        self.find(start, 1).is_some()
     }
 }
 
@@ -95,6 +89,11 @@ impl<P: KernelPaging, F: FnMut(u64, u64)> Machine for DumpMachine<'_, P, F> {
             (_, None) => Ok(()),
             _ => Err(Unreadable),
         }
+    }
+
+    /// Of the page that the file ends in.
+    fn copy_beginning(&self, from: PhysAddr, to: &mut [u8]) -> usize {
+        self.memory.read(from, to).0
     }
 
     fn dumpable(&self, page: Pfn) -> bool {

@@ -23,17 +23,20 @@ pub(super) struct Ram {
     pub(super) missing_pages: u64,
 }
 
-/// The whole pages that the file has, and the number of those that it ends before.
+/// The whole pages that the file has and the one that it ends in, and the number of those behind.
 pub(super) fn present(memory: &Memory) -> Ram {
     let size = memory.page_size();
     let segments = memory.segments().map(|all| all.segments());
     let mut ranges: Vec<PhysRange> = Vec::new();
     let mut missing_pages = 0u64;
     for segment in segments.unwrap_or_default() {
-        let lost = segment.file_bytes.saturating_sub(segment.present_bytes);
-        missing_pages = missing_pages.saturating_add(size.pages(lost));
         let start = segment.range.start;
-        let end = PhysAddr(start.0.saturating_add(segment.present_bytes));
+        let mut end = PhysAddr(start.0.saturating_add(segment.present_bytes));
+        if segment.present_bytes < segment.file_bytes {
+            let all = start.0.saturating_add(segment.file_bytes);
+            end = PhysAddr(size.round_up(end.0).unwrap_or(u64::MAX));
+            missing_pages = missing_pages.saturating_add(size.pages(all.saturating_sub(end.0)));
+        }
         match ranges.last_mut() {
             Some(last) if last.end == start => last.end = end,
             _ => ranges.push(PhysRange { start, end }),
