@@ -292,8 +292,8 @@ fn truncated(path: &Path, section: Section, missing: Option<String>) -> Failure 
         .into_iter()
         .fold(Failure::new(sentence), Failure::line);
     let failure = failure.line("copy the file again, from the machine that crashed");
-    if section > Section::MessageBuffer {
-        // The message buffer comes first.
+    if section > Section::Header {
+        // The message buffer comes first, and what of it is there is shown.
         return failure.next(format!("vmcore log {}", text::shell_word(path)));
     }
     failure.next(format!("vmcore list -d {}", directory(path)))

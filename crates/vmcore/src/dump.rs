@@ -397,20 +397,28 @@ impl Dump {
         }
     }
 
+    /// Bytes of a section of a minidump that lie behind the end of the file.
+    #[must_use]
+    pub fn missing_of(&self, section: Section) -> u64 {
+        let Some(sparse) = self.memory.sparse() else {
+            return 0;
+        };
+        let extent = sparse.layout().section(section);
+        let have = self.memory.source().len().saturating_sub(extent.offset.0);
+        extent.len_bytes.saturating_sub(have)
+    }
+
     /// The section in front of the pages that the file's end cuts.
     fn cut_section(&self) -> Option<&'static str> {
-        let layout = self.memory.sparse()?.layout();
-        let have = self.memory.source().len();
         let sections = [
             (Section::MessageBuffer, "message buffer"),
             (Section::DumpAvail, "dump_avail"),
             (Section::Bitmap, "bitmap"),
             (Section::PageTables, "page tables"),
         ];
-        let cut = sections.into_iter().find(|(section, _)| {
-            let extent = layout.section(*section);
-            extent.offset.0 + extent.len_bytes > have
-        });
+        let cut = sections
+            .into_iter()
+            .find(|(section, _)| self.missing_of(*section) > 0);
         cut.map(|(_, name)| name)
     }
 

@@ -100,8 +100,8 @@ pub struct KernelInfo {
 pub struct PageCounts {
     /// Bytes of a page.
     pub page_size_bytes: u64,
-    /// In the dump, by its headers and bitmap.
-    pub in_dump: u64,
+    /// In the dump, by its headers and bitmap; absent if the file ends before the end of the bitmap.
+    pub in_dump: Option<u64>,
     /// Of the machine.
     pub ram: u64,
     /// With an address in the kernel map; absent if that is not known.
@@ -132,17 +132,17 @@ pub struct LogInfo {
 /// Gathers what is known of a dump.
 ///
 /// # Errors
-/// Returns an error if the bitmap cannot be read.
+/// Returns an error if the operating system cannot read the bitmap. What a file that ends too early
+/// lacks is left out.
 pub fn info(session: &Session) -> Result<Info, Absence> {
     let dump = session.dump();
     let log = log::read(session).ok();
     let facts = facts::gather(session, log.as_ref());
     let version = dump.minidump().map(|header| header.version);
     let predicted = dump.memory().sparse().map(|sparse| {
-        Ok(sparse
-            .layout()
-            .end(sparse.set_bits(dump.memory().source())?)
-            .map(|end| end.0))
+        let set_bits = unless_cut(sparse.set_bits(dump.memory().source()))?;
+        let end = set_bits.and_then(|set_bits| sparse.layout().end(set_bits));
+        Ok(end.map(|end| end.0))
     });
     Ok(Info {
         file: dump.path().display().to_string(),
@@ -172,6 +172,15 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
         extension: ExtensionInfo::of(dump),
         warnings: dump.warnings().to_vec(),
     })
+}
+
+/// `None` instead of what lies behind the end of the file.
+fn unless_cut<T>(answer: Result<T, Absence>) -> Result<Option<T>, Absence> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(Absence::SectionTruncated { .. }) => Ok(None),
+        Err(absence) => Err(absence),
+    }
 }
 
 fn log_info(log: &Log) -> LogInfo {
@@ -217,11 +226,14 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
     let ram = ram(session.dump());
     let mut counts = PageCounts {
         page_size_bytes: size.bytes(),
-        in_dump: pages::page_count(memory)?,
+        in_dump: unless_cut(pages::page_count(memory))?,
         ram: ram.iter().map(|range| size.pages(range.len_bytes())).sum(),
         ..PageCounts::default()
     };
-    if counts.in_dump.saturating_mul(size.bytes()) <= COUNT_ZEROS_UP_TO {
+    let Some(in_dump) = counts.in_dump else {
+        return Ok(counts);
+    };
+    if in_dump.saturating_mul(size.bytes()) <= COUNT_ZEROS_UP_TO {
         counts.zeros = Some(pages::count_zeros(memory)?);
     }
     // In a full dump nearly every page is mapped by the direct map: the counts say nothing.
@@ -242,7 +254,7 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
     }
     counts.kernel_map = Some(kernel_map);
     counts.page_tables = Some(page_tables);
-    counts.direct_map_only = Some(counts.in_dump.saturating_sub(kernel_map + page_tables));
+    counts.direct_map_only = Some(in_dump.saturating_sub(kernel_map + page_tables));
     counts.mapped_but_absent = Some(map.absent_pages());
     Ok(counts)
 }

@@ -377,10 +377,13 @@ fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
 
 fn pages(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
     let pages = &info.pages;
-    let mut value = if full {
-        counted(pages.in_dump, "page", "pages")
-    } else {
-        format!("{} of {}", count(pages.in_dump), count(pages.ram))
+    let mut value = match pages.in_dump {
+        Some(in_dump) if full => counted(in_dump, "page", "pages"),
+        Some(in_dump) => format!("{} of {}", count(in_dump), count(pages.ram)),
+        None => {
+            let words = "unknown: the bitmap is cut, and none of them is in the file";
+            return sheet.styled(Style::Bad, "pages", words);
+        }
     };
     if pages.page_size_bytes != 4096 {
         value.push_str(&format!(" of {}", text::size(pages.page_size_bytes)));

@@ -50,14 +50,15 @@ struct Line {
 
 pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
-    // A dump that is cut behind the message buffer still has it.
+    // What of the message buffer is in the file can be told, wherever that ends.
     let options = OpenOptions {
-        up_to: Section::MessageBuffer,
+        up_to: Section::Header,
         ..OpenOptions::default()
     };
     let session = context.open(KernelUse::Addresses, &options)?;
     let log = log::read(&session)?;
-    let status = if log.is_empty() {
+    let cut = session.dump().missing_of(Section::MessageBuffer);
+    let status = if log.is_empty() || cut > 0 {
         Status::Incomplete
     } else {
         Status::Done
@@ -100,6 +101,11 @@ pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
             .unwrap_or_default();
         context.note(&format!(
             "vmcore: the message buffer of {dump} is empty, or not in the dump{why}"
+        ));
+    } else if cut > 0 {
+        let lost = text::counted(cut, "byte", "bytes");
+        context.note(&format!(
+            "vmcore: {dump} ends inside its message buffer: {lost} of it are missing"
         ));
     } else if log.order == LogOrder::Unknown {
         context.note(

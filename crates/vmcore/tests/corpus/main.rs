@@ -297,7 +297,7 @@ fn what_is_told_of_them_fits_together() {
         if is_mini {
             assert_eq!(
                 info.pages.in_dump,
-                number(&case.expected["pages_in_bitmap"])
+                Some(number(&case.expected["pages_in_bitmap"]))
             );
             assert_eq!(
                 info.predicted_bytes,

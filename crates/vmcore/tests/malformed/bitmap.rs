@@ -143,7 +143,7 @@ fn m28_more_bits_than_pages_is_a_truncated_file() {
     assert_eq!(map.pages().count(), 32768);
     assert_eq!(map.pages().filter(|page| page.pa().is_some()).count(), 255);
     let info = info::info(&session).unwrap();
-    assert_eq!((info.pages.in_dump, info.state), (32768, truncated));
+    assert_eq!((info.pages.in_dump, info.state), (Some(32768), truncated));
 }
 
 #[test]
