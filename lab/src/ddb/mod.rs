@@ -20,6 +20,7 @@ static REASON: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
 static FRAME: AtomicPtr<trapframe> = AtomicPtr::new(core::ptr::null_mut());
 
 const HELP: &str = "\
+help                  this list
 bt [TID]              backtrace of this thread, or of another (also: trace, where)
 alltrace              backtraces of all threads
 ps                    processes and threads
@@ -30,10 +31,10 @@ show dump             how large a dump would be, from the kernel's counters
 show panic            the panic message
 show pcpu             what each CPU ran
 show zones            the zone allocator
-show load             where the standard load is in memory
+show load [items]     where the standard load is in memory
 x ADDR [WORDS]        memory; ADDR is a number or a symbol
 sysctl [NAME[=VALUE]] settings
-panic                 panic from here
+panic                 panic from here; after a panic, as continue
 dump, call doadump    write a dump
 corrupt pagetables [root]
                       damage the kernel map's tables, or their root
@@ -98,6 +99,8 @@ fn command(line: &str) -> bool {
         "show" => show::command(rest),
         "x" => show::examine(rest),
         "sysctl" => sysctl::command(rest, true),
+        // One panic is enough: what this one stopped for goes on.
+        "panic" if panic::message().is_some() => return false,
         "panic" => panic!("from debugger"),
         "dump" => dump::command(),
         "call" => call(rest),

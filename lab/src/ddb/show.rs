@@ -26,6 +26,7 @@ pub(super) fn command(what: &str) {
         },
         "pcpu" => cpus(),
         "zones" => zones(),
+        "load" if rest == "items" => load::show_items(),
         "load" => load::show(),
         _ => printf!("show what? registers msgbuf pte dump panic pcpu zones load\n"),
     }

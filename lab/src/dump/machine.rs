@@ -3,14 +3,13 @@
 use crate::arch::pcb::{pcb, trapframe};
 use crate::arch::{cpu, mp, pcpu, probe, time};
 use crate::dev::uart;
-use crate::kern::console::print_unlogged;
+use crate::kern::console::{print_unlogged, print_unlogged_args};
 use crate::kern::panic::Registers;
 use crate::kern::sysctl::FAULT_AT_PAGE;
 use crate::kern::{crash, msgbuf, panic, proc, version, watchdog};
 use crate::vm::layout::{self, KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M, PAGE_SIZE};
 use crate::vm::{phys, pmap};
 use core::cell::Cell;
-use core::fmt::{self, Write};
 use vmcore_format::addr::{Pfn, PhysAddr, VirtAddr};
 use vmcore_format::header::DirectMap;
 use vmcore_format::identity::{BuildId, Clock, Identity, Trap};
@@ -55,19 +54,6 @@ impl LabMachine {
             print_unlogged("\n");
         }
     }
-}
-
-/// Prints to the console only: the message buffer is being dumped, and stays as it is.
-fn print(text: fmt::Arguments<'_>) {
-    struct Out;
-    impl Write for Out {
-        fn write_str(&mut self, text: &str) -> fmt::Result {
-            print_unlogged(text);
-            Ok(())
-        }
-    }
-    // The line takes everything.
-    let _ = Out.write_fmt(text);
 }
 
 /// Where the kernel map ends: behind the image.
@@ -213,12 +199,13 @@ impl Machine for LabMachine {
             Some(next) => next,
             None => {
                 let (total, ram) = (progress.total_bytes >> 20, phys::total_pages() >> 8);
-                print(format_args!("Dumping {total} out of {ram} MB:"));
+                // To the console only: the message buffer is being dumped, and stays as it is.
+                print_unlogged_args(format_args!("Dumping {total} out of {ram} MB:"));
                 STEP_PERCENT
             }
         };
         if percent >= next {
-            print(format_args!("..{percent}%"));
+            print_unlogged_args(format_args!("..{percent}%"));
             self.next_percent
                 .set(Some((percent / STEP_PERCENT + 1) * STEP_PERCENT));
         } else {

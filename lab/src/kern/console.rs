@@ -40,6 +40,19 @@ pub(crate) fn print_unlogged(text: &str) {
     uart::write(text);
 }
 
+/// As [`print_unlogged`], of what must be put together first.
+pub(crate) fn print_unlogged_args(text: fmt::Arguments<'_>) {
+    struct Line;
+    impl Write for Line {
+        fn write_str(&mut self, text: &str) -> fmt::Result {
+            print_unlogged(text);
+            Ok(())
+        }
+    }
+    // The line takes everything.
+    let _ = Line.write_fmt(text);
+}
+
 /// The longest line that can be typed.
 pub(crate) const LINE_MAX: usize = 120;
 

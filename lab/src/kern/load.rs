@@ -5,7 +5,7 @@
 //! check each without a list.
 
 use crate::kern::boot_cell::BootCell;
-use crate::kern::console::printf;
+use crate::kern::console::{print_unlogged_args, printf};
 use crate::kern::lock::SpinLock;
 use crate::kern::proc;
 use crate::kern::sched;
@@ -45,10 +45,30 @@ struct Regions {
 }
 
 static REGIONS: BootCell<Regions> = BootCell::new();
-/// Some items of the zones, for tests to read.
-static ITEMS: SpinLock<[u64; 4]> = SpinLock::new("lab items", [0; 4]);
+/// Items of the zones, for tests to read.
+static ITEMS: SpinLock<Items> = SpinLock::new("lab items", Items::new());
 /// How often a worker has gone round.
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
+
+/// Addresses of items: those with the pattern are all there.
+struct Items {
+    small: [u64; KEPT],
+    large: [u64; KEPT / 8],
+    /// The last one with a secret, and one that was given back.
+    secret: u64,
+    stale: u64,
+}
+
+impl Items {
+    const fn new() -> Self {
+        Self {
+            small: [0; KEPT],
+            large: [0; KEPT / 8],
+            secret: 0,
+            stale: 0,
+        }
+    }
+}
 
 /// The word at an address.
 const fn pattern(va: u64) -> u64 {
@@ -108,38 +128,35 @@ pub(crate) fn start() {
 }
 
 fn fill_zones() {
-    let mut items = [0; 4];
+    let address = |item: NonNull<u8>| item.as_ptr().addr() as u64;
     for index in 0..KEPT {
         let small = SMALL.alloc();
         fill_item(small, 128, pattern);
+        ITEMS.lock().small[index] = address(small);
         if index % 8 == 0 {
             let large = LARGE.alloc();
             fill_item(large, 1024, pattern);
-            items[1] = large.as_ptr().addr() as u64;
+            ITEMS.lock().large[index / 8] = address(large);
         }
         if index % 16 == 0 {
             let secret = SECRETS.alloc();
             fill_item(secret, 256, |_| SECRET);
-            items[2] = secret.as_ptr().addr() as u64;
+            ITEMS.lock().secret = address(secret);
         }
-        items[0] = small.as_ptr().addr() as u64;
     }
     let mut stale: [Option<NonNull<u8>>; GIVEN_BACK / 50] = [None; GIVEN_BACK / 50];
-    for round in 0..50 {
+    for _ in 0..50 {
         for slot in &mut stale {
             let item = STALES.alloc();
             fill_item(item, 512, |_| STALE);
+            ITEMS.lock().stale = address(item);
             *slot = Some(item);
-        }
-        if round == 49 {
-            items[3] = stale[0].map_or(0, |item| item.as_ptr().addr() as u64);
         }
         for item in stale.iter_mut().filter_map(Option::take) {
             // SAFETY: it came from this zone a moment ago, and nobody else knows of it.
             unsafe { STALES.free(item) }
         }
     }
-    *ITEMS.lock() = items;
 }
 
 /// Sleeps for ever, in pieces.
@@ -182,16 +199,29 @@ pub(crate) fn show() {
     for (name, range) in rows {
         printf!("{name:<12} {} {}\n", range.start, range.end);
     }
-    let items = *ITEMS.lock();
+    let items = ITEMS.lock();
     for (name, at, size) in [
-        ("item-small", items[0], 128),
-        ("item-large", items[1], 1024),
-        ("item-secret", items[2], 256),
-        ("item-freed", items[3], 512),
+        ("item-secret", items.secret, 256),
+        ("item-freed", items.stale, 512),
     ] {
         printf!("{name:<12} {} {}\n", VirtAddr(at), VirtAddr(at + size));
     }
     printf!("rounds       {}\n", ROUNDS.load(Ordering::Relaxed));
+}
+
+/// Tells where each item with the pattern is: too much for the message buffer.
+pub(crate) fn show_items() {
+    let items = ITEMS.lock();
+    let show = |name: &str, at: u64, size: u64| {
+        let (start, end) = (VirtAddr(at), VirtAddr(at + size));
+        print_unlogged_args(format_args!("{name:<12} {start} {end}\n"));
+    };
+    for at in &items.small {
+        show("item-small", *at, 128);
+    }
+    for at in &items.large {
+        show("item-large", *at, 1024);
+    }
 }
 
 /// The first address with the pattern.

@@ -17,7 +17,11 @@ type Case = (&'static str, fn(&Scene) -> Result);
 
 const CASES: &[Case] = &[
     ("minidump", whole::minidump),
-    ("full-dump", whole::full_dump),
+    ("mappings", whole::mappings),
+    ("full-dump", |scene| whole::full_dump(scene, "256M", 512)),
+    ("full-dump-8g", |scene| {
+        whole::full_dump(scene, "8G", 9 << 10)
+    }),
     ("memory-file", whole::memory_file),
     ("both-kinds", whole::both_kinds),
     ("panics-cpu0", |scene| panics::every_panic(scene, 0)),

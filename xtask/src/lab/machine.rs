@@ -153,11 +153,17 @@ impl Machine {
     /// Waits until the kernel has said one of `wanted`, and returns all it said up to there.
     pub(super) fn expect(&mut self, wanted: &[&str], limit: Duration) -> Result<String> {
         let deadline = Instant::now() + limit;
+        let longest = wanted.iter().map(|text| text.len()).max().unwrap_or(0);
+        // The line delivers byte by byte: what was looked at is not looked at again.
+        let mut from = 0;
         loop {
             let ends = wanted
                 .iter()
-                .filter_map(|text| Some(self.pending.find(text)? + text.len()));
-            if let Some(end) = ends.min() {
+                .filter_map(|text| Some(from + self.pending[from..].find(text)? + text.len()));
+            let end = ends.min();
+            let seen = self.pending.len().saturating_sub(longest);
+            from = self.pending.floor_char_boundary(seen);
+            if let Some(end) = end {
                 let rest = self.pending.split_off(end);
                 return Ok(std::mem::replace(&mut self.pending, rest));
             }

@@ -2,8 +2,8 @@
 
 use crate::Result;
 use crate::lab::checks::{
-    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, finish, holds_the_load, is_as_predicted,
-    is_flawless, is_sound, number_before, poweroff, write_dump,
+    EXTENSION_MAX, LIMIT, Scene, command, crash, expect, finish, holds_the_items, holds_the_load,
+    is_as_predicted, is_flawless, is_sound, number_before, poweroff, write_dump,
 };
 use crate::lab::dump::{self, Dump};
 use crate::lab::machine::Boot;
@@ -16,6 +16,7 @@ fn good_minidump(scene: &Scene, boot: Boot) -> Result<Dump> {
     let mut machine = scene.boot_with(128, boot)?;
     let load = command(&mut machine, "load")?;
     crash(&mut machine, "sysctl debug.kdb.trap=1")?;
+    let items = command(&mut machine, "show load items")?;
     let predicted = command(&mut machine, "show dump")?;
     let written = write_dump(&mut machine)?;
     poweroff(&mut machine)?;
@@ -23,7 +24,38 @@ fn good_minidump(scene: &Scene, boot: Boot) -> Result<Dump> {
     is_as_predicted(&predicted, &written, &dump)?;
     is_flawless(&dump, "page fault")?;
     holds_the_load(&dump, &load, false)?;
+    holds_the_items(&dump, &items)?;
     Ok(dump)
+}
+
+/// What is executable is not writable, and there is nothing below a stack.
+pub(super) fn mappings(scene: &Scene) -> Result {
+    let mut machine = scene.boot(128)?;
+    let said = crash(&mut machine, "sysctl debug.kdb.stack_overflow=1")?;
+    // Where the processor could not push any more.
+    let (_, at) = said.split_once(" rsp 0x").ok_or("no stack pointer")?;
+    let at = at.split_whitespace().next().unwrap_or_default();
+    let below = u64::from_str_radix(at, 16).map_err(|_| format!("no stack pointer: {at}"))? - 8;
+    for (place, level, flags) in [
+        ("btext", "pte", " valid"),
+        ("version", "pte", " valid no-execute"),
+        ("panicstr", "pte", " valid writable no-execute"),
+        (
+            "0xfffff80000000000",
+            "pde",
+            " valid writable no-execute large",
+        ),
+        (&format!("{below:#x}"), "pte", ""),
+    ] {
+        let said = command(&mut machine, &format!("show pte {place}"))?;
+        let last = said.lines().rfind(|line| line.starts_with(level));
+        let told = last.and_then(|line| line.split_once(" at 0x")?.1.split_once(' '));
+        let told = told.map_or(String::new(), |(_, flags)| format!(" {flags}"));
+        if last.is_none() || told != flags {
+            return Err(format!("{place} should be{flags}:\n{said}"));
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn minidump(scene: &Scene) -> Result {
@@ -36,8 +68,7 @@ pub(super) fn minidump(scene: &Scene) -> Result {
     let bytes = std::fs::read(scene.disk()).map_err(|error| error.to_string())?;
     let trailer = &bytes[bytes.len() - 512..];
     expect(&String::from_utf8_lossy(trailer), "laboratory")?;
-    expect(&dump.says(&["ps"])?, "crasher/culprit, on CPU 0")
-        .or_else(|_| expect(&dump.says(&["ps"])?, "(crasher/culprit), on CPU 0"))
+    expect(&dump.says(&["ps"])?, "(crasher/culprit), on CPU 0")
 }
 
 /// The hypervisor writes the crashed machine's memory to a file. What is made of it tells what the
@@ -85,14 +116,17 @@ pub(super) fn memory(scene: &Scene, memory: &str, cpu: Option<&str>) -> Result {
     }
 }
 
-pub(super) fn full_dump(scene: &Scene) -> Result {
+/// The whole of a machine's RAM.
+pub(super) fn full_dump(scene: &Scene, memory: &str, disk_mib: u64) -> Result {
     let boot = Boot {
+        memory: memory.to_owned(),
         tunables: vec!["debug.minidump=0".to_owned()],
         ..Boot::default()
     };
-    let mut machine = scene.boot_with(512, boot)?;
+    let mut machine = scene.boot_with(disk_mib, boot)?;
     let load = command(&mut machine, "load")?;
     crash(&mut machine, "sysctl debug.kdb.trap=1")?;
+    let items = command(&mut machine, "show load items")?;
     let predicted = command(&mut machine, "show dump")?;
     expect(&write_dump(&mut machine)?, "full dump: ")?;
     poweroff(&mut machine)?;
@@ -102,7 +136,8 @@ pub(super) fn full_dump(scene: &Scene) -> Result {
         return Err(format!("{} bytes for {ram} bytes of RAM", dump.len));
     }
     is_flawless(&dump, "page fault")?;
-    holds_the_load(&dump, &load, true)
+    holds_the_load(&dump, &load, true)?;
+    holds_the_items(&dump, &items)
 }
 
 /// On one disk, one after the other: small, large, small.
