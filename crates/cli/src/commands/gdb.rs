@@ -29,8 +29,9 @@ use vmcore_debug::{DebugFiles, Target};
     override_usage = "vmcore gdb [FILE] [OPTIONS] [-- ARGS]",
     after_help = help::with_files("\
 Needs the kernel file. ARGS go to the debugger: vmcore gdb vmcore.0 -- -batch -ex bt. It reads no
-start-up files and no scripts of the kernel's, cannot resume, and cannot write. In it: monitor
-report, log, ps, locks, info. Memory that is not in the dump is an error, not zeros.")
+start-up files and no scripts of the kernel's, cannot resume, and cannot write. In gdb: monitor
+report, log, ps, locks, info; in lldb: process plugin packet monitor ps. Memory that is not in the
+dump is an error, not zeros.")
 )]
 pub(crate) struct Gdb {
     /// The dump, and its kernel file, in either order
