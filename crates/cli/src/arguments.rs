@@ -37,6 +37,15 @@ pub(crate) struct Common {
     /// Without FILE: where the dumps are [else /var/crash]
     #[arg(short, long, global = true, value_name = "DIR", help_heading = COMMON)]
     pub(crate) directory: Option<PathBuf>,
+    /// Of an encrypted dump: the RSA private key
+    #[arg(long, global = true, value_name = "PEM", help_heading = COMMON)]
+    pub(crate) key: Option<PathBuf>,
+    /// Of an encrypted dump: its key.N [else found beside it]
+    #[arg(long, global = true, value_name = "FILE", help_heading = COMMON)]
+    pub(crate) key_block: Option<PathBuf>,
+    /// Of a disk with several dumps: the partition, such as p3
+    #[arg(long, global = true, value_name = "NAME", help_heading = COMMON)]
+    pub(crate) partition: Option<String>,
     /// Answer in JSON
     #[arg(long, global = true, help_heading = COMMON)]
     pub(crate) json: bool,

@@ -166,6 +166,7 @@ impl Context {
         options: &OpenOptions,
     ) -> anyhow::Result<Session> {
         let chosen = self.chosen.get().ok_or_else(|| Failure::new("no dump"))?;
+        let options = &self.options(options);
         let session = match &chosen.kernel {
             Some(kernel) => Session::open(&chosen.dump, KernelChoice::Given(kernel), options)?,
             None => self.find_kernel(&chosen.dump, kernel_use, options)?,
@@ -173,6 +174,16 @@ impl Context {
         let session = session.with_force(self.common.force);
         self.tell(&session, kernel_use);
         Ok(session)
+    }
+
+    /// How to open the dump, with what the options of every command say.
+    pub(crate) fn options(&self, options: &OpenOptions) -> OpenOptions {
+        OpenOptions {
+            key: self.common.key.clone(),
+            key_block: self.common.key_block.clone(),
+            partition: self.common.partition.clone(),
+            ..options.clone()
+        }
     }
 
     /// Where the kernel is looked for first.

@@ -251,19 +251,42 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             context.command(),
             text::shell_word(path)
         )),
-        OpenError::Compressed { path, how } => Failure::new(format!(
-            "{} is compressed, which cannot be read in place yet",
+        OpenError::Encrypted { path } => Failure::new(format!("{} is encrypted", path.display()))
+            .line("to read it takes the RSA private key that belongs to dumpon's public one")
+            .next(context.again("--key PRIVATE.pem")),
+        OpenError::Key { path, source } => Failure::new(format!("{}: {source}", path.display()))
+            .line("a key with a passphrase becomes one without: openssl rsa -in KEY -out PLAIN")
+            .next(context.again("--key PRIVATE.pem")),
+        OpenError::Textdump { path } => Failure::new(format!(
+            "{} is a textdump: a tar archive of text, not memory",
             path.display()
         ))
-        .next(format!("{how} -d {}", text::shell_word(path))),
-        OpenError::Wrapped { path, what } => {
+        .next(format!(
+            "vmcore save {} DIR --clear never",
+            text::shell_word(path)
+        ))
+        .line("(tar -xf takes DIR/textdump.tar.N apart)"),
+        OpenError::SeveralDumps { path, partitions } => {
+            let first = partitions.first().map_or("p1", String::as_str);
+            Failure::new(format!(
+                "{} is a disk with several dumps: in {}",
+                path.display(),
+                partitions.join(", ")
+            ))
+            .next(context.again(&format!("--partition {first}")))
+        }
+        OpenError::NoDumpOnDisk { path, partitions } => {
             let failure = Failure::new(format!(
-                "the dump on {} is {what}, which cannot be read in place yet",
+                "{} is a disk, and no partition of it ends in a dump header",
                 path.display()
             ));
+            let failure = match partitions.is_empty() {
+                true => failure.line("it has no partitions"),
+                false => failure.line(format!("looked at: {}", partitions.join(", "))),
+            };
             failure
-                .line("FreeBSD's savecore(8) takes it off the device")
-                .next("savecore DIR DEVICE")
+                .line("a dump that has been overwritten by swapping cannot be found any more")
+                .next("vmcore list")
         }
         OpenError::Truncated {
             path,

@@ -12,6 +12,7 @@ use std::fs::File;
 use std::io::Read as _;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use vmcore::container;
 use vmcore::format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore::format::header::MINIDUMP_PREFIX;
 use vmcore::format::kerneldump::DumpHeader;
@@ -57,7 +58,11 @@ fn content(path: &Path) -> Content {
     let is_compressed = [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0x1f, 0x8b]]
         .iter()
         .any(|magic| first.starts_with(magic));
-    if first.starts_with(MINIDUMP_PREFIX) || is_compressed || DumpHeader::parse(&first).is_ok() {
+    if first.starts_with(MINIDUMP_PREFIX)
+        || is_compressed
+        || DumpHeader::parse(&first).is_ok()
+        || container::is_wrapped(path)
+    {
         Content::Dump
     } else {
         Content::Other

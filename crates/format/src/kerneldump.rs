@@ -10,6 +10,7 @@
 //! assert_eq!(DumpHeader::parse(&[0; 100]), Err(DumpHeaderError::Truncated));
 //! ```
 
+use core::ops::Range;
 use thiserror::Error;
 use zerocopy::big_endian::{U32, U64};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
@@ -151,6 +152,17 @@ pub struct DumpHeader<'a> {
     pub compression: Compression,
     /// Bytes reserved on the device.
     pub dumpextent: u64,
+}
+
+/// Where the parts of a dump lie on its medium, in bytes from the medium's start.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OnMedium {
+    /// The leading header, a twin of the trailing one.
+    pub leader: u64,
+    /// The key block; empty if the dump is not encrypted.
+    pub key: Range<u64>,
+    /// The dump. The blocks of a textdump stand in it last one first.
+    pub payload: Range<u64>,
 }
 
 /// Why bytes are not a dump header.
@@ -306,6 +318,25 @@ impl<'a> DumpHeader<'a> {
                 })
             }
         }
+    }
+
+    /// Where the parts are on a medium with blocks of `block` bytes whose trailing header is at
+    /// `trailer`. `None` if they cannot be there.
+    #[must_use]
+    pub fn on_medium(&self, trailer: u64, block: u64) -> Option<OnMedium> {
+        let reserved = trailer.checked_sub(self.dumpextent)?;
+        let key = reserved.checked_sub(self.dumpkeysize.into())?;
+        if self.dumplength > self.dumpextent {
+            return None;
+        }
+        Some(OnMedium {
+            leader: key.checked_sub(block)?,
+            key: key..reserved,
+            payload: match self.kind {
+                Kind::Text => trailer - self.dumplength..trailer,
+                Kind::Kernel | Kind::Cleared => reserved..reserved + self.dumplength,
+            },
+        })
     }
 
     /// The header's bytes in version 4, the only one that is written; `version` is not looked at.

@@ -13,6 +13,8 @@
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device, [`kerneldumpkey`]: the key
 //!   block of an encrypted one;
+//! - [`partition`]: tables of partitions, in one of which a device's dump lies; [`zstd`] and [`gzip`]:
+//!   what is around compressed bytes;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
@@ -33,6 +35,7 @@ pub mod dump_avail;
 pub mod elf;
 pub mod endian;
 pub mod extension;
+pub mod gzip;
 pub mod header;
 pub mod identity;
 pub mod kerneldump;
@@ -41,5 +44,7 @@ pub mod layout;
 pub mod msgbuf;
 mod numbered;
 pub mod paging;
+pub mod partition;
 pub mod prstatus;
 pub mod registers;
+pub mod zstd;

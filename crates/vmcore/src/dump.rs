@@ -25,8 +25,10 @@ pub use extension::Extension;
 pub use full::{FullHeader, KernelDelta};
 pub use warning::{Place, Warning};
 
+use crate::container::{self, Layer, Opened};
+use crate::crypt::KeyError;
 use crate::memory::{Absence, Memory};
-use crate::source::{Access, Source};
+use crate::source::{Access, Damage};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -37,6 +39,7 @@ use vmcore_format::arch::Arch;
 use vmcore_format::elf::ElfError;
 use vmcore_format::header::{Header, HeaderError};
 use vmcore_format::identity::{IDENTITY_OFFSET, Identity, IdentityError};
+use vmcore_format::kerneldumpkey::KeyBlockError;
 use vmcore_format::layout::Section;
 
 /// How to open a dump.
@@ -46,6 +49,13 @@ pub struct OpenOptions {
     pub access: Access,
     /// The last section that must be whole: a dump truncated behind it opens all the same.
     pub up_to: Section,
+    /// The RSA private key of an encrypted dump, in PEM form.
+    pub key: Option<PathBuf>,
+    /// The key block of an encrypted dump, if it is neither on the device nor `key.N` beside
+    /// `vmcore_encrypted.N`.
+    pub key_block: Option<PathBuf>,
+    /// The partition of a disk with several dumps: `p3`, `s1b`, or a number.
+    pub partition: Option<String>,
 }
 
 impl Default for OpenOptions {
@@ -53,6 +63,9 @@ impl Default for OpenOptions {
         Self {
             access: Access::Auto,
             up_to: Section::PageTables,
+            key: None,
+            key_block: None,
+            partition: None,
         }
     }
 }
@@ -81,23 +94,57 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
-    /// A compressed file.
-    #[error("{path} is compressed with {how}; unpack it first: {how} -d {path}")]
-    Compressed {
+    /// A compressed stream of which nothing can be read.
+    #[error("{path}: {source}")]
+    Broken {
         /// The file.
         path: PathBuf,
-        /// `zstd` or `gzip`.
-        how: &'static str,
+        /// Where it breaks off.
+        source: Damage,
     },
-    /// A device header says that the dump behind it is encrypted, compressed or a textdump.
-    #[error(
-        "{path}: the dump behind its device header is {what}, which cannot be read in place yet"
-    )]
-    Wrapped {
+    /// Encrypted, and there is no private key.
+    #[error("{path} is encrypted; to read it takes the RSA private key: --key PRIVATE.pem")]
+    Encrypted {
         /// The file.
         path: PathBuf,
-        /// What it is.
-        what: &'static str,
+    },
+    /// The key block is damaged.
+    #[error("{path}: {source}")]
+    KeyBlock {
+        /// The dump.
+        path: PathBuf,
+        /// What is wrong.
+        source: KeyBlockError,
+    },
+    /// The private key does not help.
+    #[error("{path}: {source}")]
+    Key {
+        /// The private key.
+        path: PathBuf,
+        /// Why not.
+        source: KeyError,
+    },
+    /// Text, not memory.
+    #[error("{path} is a textdump: a tar archive of text, not memory")]
+    Textdump {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A disk with more than one dump.
+    #[error("{path} is a disk with dumps in several partitions: {}", partitions.join(", "))]
+    SeveralDumps {
+        /// The disk.
+        path: PathBuf,
+        /// The partitions.
+        partitions: Vec<String>,
+    },
+    /// A disk without a dump.
+    #[error("{path} is a disk, and none of its partitions ends in a dump header")]
+    NoDumpOnDisk {
+        /// The disk.
+        path: PathBuf,
+        /// All of its partitions.
+        partitions: Vec<String>,
     },
     /// A kernel file where a dump was expected.
     #[error("{path} is a {arch} kernel or program, not a dump; use it with -k {path}")]
@@ -205,6 +252,7 @@ pub struct Dump {
     memory: Memory,
     /// Those of the headers.
     header_warnings: Vec<Warning>,
+    layers: Vec<Layer>,
     device_header: Option<DeviceHeader>,
     /// What the header page holds.
     identity_block: Result<Identity, IdentityError>,
@@ -225,11 +273,18 @@ impl Dump {
             path: path.to_owned(),
             source,
         };
-        let source = Source::open(path, options.access).map_err(io_error)?;
-        let (source, device_header) = detect::skip_device_header(path, source)?;
+        let Opened {
+            source,
+            layers,
+            device_header,
+        } = container::open(path, options)?;
         let mut first = [0; 4096];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let first = first.get(..len).unwrap_or_default();
+        if let (true, Some(source)) = (first.is_empty(), source.damage()) {
+            let path = path.to_owned();
+            return Err(OpenError::Broken { path, source });
+        }
         let (kind, memory, header_warnings) = match detect::detect(path, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => full::open(path, source, first)?,
@@ -241,6 +296,7 @@ impl Dump {
             kind,
             memory,
             header_warnings,
+            layers,
             device_header,
             identity_block: Identity::parse(block),
             extension: OnceLock::new(),
@@ -303,7 +359,18 @@ impl Dump {
                 }
                 Ok(_) => {}
             }
-            warnings.extend(extension.into_iter().flat_map(Extension::warnings));
+            warnings.extend(extension.into_iter().flat_map(Extension::warnings).cloned());
+            let damage = self.memory.source().damage();
+            warnings.extend(damage.map(|damage| Warning::StreamBroken { damage }));
+            for layer in &self.layers {
+                if let Layer::Device {
+                    headers_differ: true,
+                    ..
+                } = layer
+                {
+                    warnings.push(Warning::HeadersDiffer);
+                }
+            }
             warnings
         })
     }
@@ -368,6 +435,12 @@ impl Dump {
         self.device_header.as_ref()
     }
 
+    /// What was around the dump in its file, the outermost first.
+    #[must_use]
+    pub fn layers(&self) -> &[Layer] {
+        &self.layers
+    }
+
     /// The bytes of a section, with its stored slack; `None` in a full dump. A section that the
     /// file's end cuts comes as far as it goes.
     ///
@@ -378,9 +451,12 @@ impl Dump {
             return Ok(None);
         };
         let extent = sparse.layout().section(section);
-        let have = self.memory.source().len().saturating_sub(extent.offset.0);
-        let len = usize::try_from(extent.stored_bytes.min(have)).unwrap_or(0);
-        let mut bytes = vec![0; len];
+        let source = self.memory.source();
+        let mut want = extent.stored_bytes;
+        if !source.reaches(extent.offset.0.saturating_add(want)) {
+            want = want.min(source.len().saturating_sub(extent.offset.0));
+        }
+        let mut bytes = vec![0; usize::try_from(want).unwrap_or(0)];
         match self
             .memory
             .source()
@@ -404,7 +480,11 @@ impl Dump {
             return 0;
         };
         let extent = sparse.layout().section(section);
-        let have = self.memory.source().len().saturating_sub(extent.offset.0);
+        let source = self.memory.source();
+        if source.reaches(extent.offset.0.saturating_add(extent.len_bytes)) {
+            return 0;
+        }
+        let have = source.len().saturating_sub(extent.offset.0);
         extent.len_bytes.saturating_sub(have)
     }
 

@@ -20,6 +20,7 @@ pub(crate) use facts::Facts;
 pub use facts::{Known, utc};
 pub use identity::{ExtensionInfo, IdentityInfo};
 
+use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
 use crate::log::{self, Log, LogSource};
@@ -64,7 +65,10 @@ pub struct Info {
     pub build_ids: Option<DumpBuildIds>,
     /// The kernel file.
     pub kernel: Option<KernelInfo>,
-    /// Bytes of the file.
+    /// What is around the dump in its file, the outermost first.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<Layer>,
+    /// Bytes of the dump.
     pub size_bytes: u64,
     /// Bytes that the headers and the bitmap predict.
     pub predicted_bytes: Option<u64>,
@@ -161,6 +165,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
             file: kernel.path().display().to_string(),
             comparison: session.kernel_match().cloned(),
         }),
+        layers: dump.layers().to_vec(),
         size_bytes: dump.memory().source().len(),
         predicted_bytes: predicted.transpose()?.flatten(),
         pages: count_pages(session)?,

@@ -2,7 +2,8 @@
 //!
 //! From the bytes up, in the order of the modules:
 //!
-//! - [`source`]: the bytes of a file, by positional reads and by mapping;
+//! - [`source`]: the bytes of a file, by positional reads and by mapping, or what they expand to;
+//! - [`container`]: what may be around a dump: disk, device, encryption ([`crypt`]), compression;
 //! - [`dump`]: which kind of dump it is ([`Dump::open`] is cheap on a machine of any size);
 //! - [`memory`]: physical memory: which page is in the dump and where, and why one is not;
 //! - [`translation`]: virtual addresses: windows in each format's own order;
@@ -26,6 +27,9 @@
 //! ```
 #![deny(unsafe_code)]
 
+pub mod container;
+pub mod crypt;
+mod disk;
 pub mod dump;
 pub mod info;
 pub mod kernel;

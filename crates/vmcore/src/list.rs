@@ -8,7 +8,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use crate::dump::{Completeness, OpenError, OpenOptions};
+use crate::dump::{Completeness, Dump, OpenError, OpenOptions};
 use crate::info::{Facts, Known, facts};
 use crate::log;
 use crate::session::{KernelChoice, Session};
@@ -34,10 +34,10 @@ pub enum State {
         /// Bytes that are missing, as far as they can be predicted.
         missing_bytes: Option<u64>,
     },
-    /// Compressed: it must be unpacked first.
+    /// Compressed: whether it is whole is known only when all of it has been expanded.
     Compressed {
         /// `zstd` or `gzip`.
-        how: &'static str,
+        how: String,
     },
     /// Encrypted.
     Encrypted,
@@ -188,8 +188,8 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
     );
     let session = match opened {
         Ok(session) => session,
-        Err(crate::SessionError::Open(OpenError::Compressed { how, .. })) => {
-            entry.state = State::Compressed { how };
+        Err(crate::SessionError::Open(OpenError::Encrypted { .. })) => {
+            entry.state = State::Encrypted;
             return with_facts(entry, facts::beside);
         }
         Err(crate::SessionError::Open(OpenError::Truncated { need, have, .. })) => {
@@ -206,7 +206,25 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
         }
     };
     let dump = session.dump();
-    entry.state = match dump.completeness() {
+    entry.state = state(dump);
+    entry.kind = Some(dump.kind().name());
+    entry.arch = Some(dump.arch());
+    entry.kernel = session
+        .kernel()
+        .map(|kernel| kernel.path().display().to_string());
+    let log = log::read(&session).ok();
+    with_facts(entry, |_| facts::gather(&session, log.as_ref()))
+}
+
+/// What there is of a dump that opens. Nothing is expanded for it.
+fn state(dump: &Dump) -> State {
+    if !dump.memory().source().knows_len() {
+        let how = dump.layers().last().map(ToString::to_string);
+        return State::Compressed {
+            how: how.unwrap_or_default(),
+        };
+    }
+    match dump.completeness() {
         Ok(Completeness::Complete { .. }) => State::Complete,
         Ok(Completeness::Truncated { missing_bytes, .. }) => State::Truncated {
             missing_bytes: Some(missing_bytes),
@@ -217,14 +235,7 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
         Err(absence) => State::Unreadable {
             reason: absence.to_string(),
         },
-    };
-    entry.kind = Some(dump.kind().name());
-    entry.arch = Some(dump.arch());
-    entry.kernel = session
-        .kernel()
-        .map(|kernel| kernel.path().display().to_string());
-    let log = log::read(&session).ok();
-    with_facts(entry, |_| facts::gather(&session, log.as_ref()))
+    }
 }
 
 fn with_facts(mut entry: Entry, facts: impl FnOnce(&Path) -> Facts) -> Entry {

@@ -184,7 +184,7 @@ fn through_pointer(session: &Session) -> Result<Log, LogError> {
     space.read_exact(at, raw).map_err(fault)?;
     let state = Msgbuf::parse(raw, space.endian(), space.word()).map_err(LogError::NotMsgbuf)?;
     let size = u64::from(state.msg_size);
-    if size > MAX_RING.min(session.dump().memory().source().len()) {
+    if size > MAX_RING || !session.dump().memory().source().reaches(size) {
         return Err(LogError::Absent(format!("it claims to have {size} bytes")));
     }
     let mut ring = vec![0; usize::try_from(size).unwrap_or(0)];

@@ -156,7 +156,9 @@ impl Memory {
             }
             Store::Segments(segments) => segments.find(pa, len)?.0,
         };
-        (offset + len <= self.source.len()).then_some(FileOffset(offset))
+        self.source
+            .reaches(offset + len)
+            .then_some(FileOffset(offset))
     }
 
     #[inline(never)]
@@ -168,7 +170,7 @@ impl Memory {
             Store::Segments(segments) => return segments.locate(pa, self.source.len()),
         };
         // A file may end inside the page.
-        if offset.0 + in_page >= self.source.len() {
+        if !self.source.reaches(offset.0 + in_page + 1) {
             return Err(self.truncated(page, offset));
         }
         Ok(FileOffset(offset.0 + in_page))
@@ -269,7 +271,7 @@ impl Memory {
             // A full dump's range ends inside the page; another one may go on.
             let mut bytes = vec![0; len];
             return match self.read(pa, &mut bytes) {
-                (_, None) => Ok(Bytes::Chunk(bytes.into())),
+                (_, None) => Ok(Bytes::from(bytes)),
                 (_, Some(absence)) => Err(absence),
             };
         }

@@ -264,7 +264,7 @@ impl Session {
     }
 
     fn search_build_ids(&self, up_to_bytes: u64) -> Result<Option<DumpBuildIds>, Absence> {
-        if self.dump.memory().source().len() > up_to_bytes {
+        if self.dump.memory().source().reaches(up_to_bytes + 1) {
             return Ok(None);
         }
         let ids = DumpBuildIds::by_note_search(self.dump.memory())?;

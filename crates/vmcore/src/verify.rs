@@ -112,6 +112,7 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
             Place::Header => ("header", Verdict::Odd),
             Place::Identity => ("identity", Verdict::Bad),
             Place::Extension => ("extension", Verdict::Bad),
+            Place::Container => ("container", Verdict::Bad),
         };
         Check::new(name, verdict, warning.to_string())
     }));

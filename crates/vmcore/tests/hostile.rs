@@ -100,7 +100,12 @@ fn ask_of(folder: &Path, dump: &[u8], kernel: &[u8], access: Access, addresses: 
     let before = ALLOCATOR.current_usage();
     for up_to in [Section::PageTables, Section::MessageBuffer] {
         for kernel in [KernelChoice::Given(&file), KernelChoice::None] {
-            if let Ok(session) = Session::open(&core, kernel, &OpenOptions { access, up_to }) {
+            let options = OpenOptions {
+                access,
+                up_to,
+                ..OpenOptions::default()
+            };
+            if let Ok(session) = Session::open(&core, kernel, &options) {
                 ask(&session, addresses);
             }
         }

@@ -172,6 +172,10 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     }
     build_id(&mut sheet, info.build_ids.as_ref());
     kernel(&mut sheet, info, session);
+    if !info.layers.is_empty() {
+        let layers: Vec<String> = info.layers.iter().map(ToString::to_string).collect();
+        sheet.row("inside", layers.join(", "), "file");
+    }
     size(&mut sheet, info, full);
     pages(&mut sheet, info, full);
     ram(&mut sheet, &info.ram, info, full);
@@ -190,6 +194,7 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
             Place::Header => header,
             Place::Identity => IDENTITY_BLOCK,
             Place::Extension => EXTENSION,
+            Place::Container => "file",
         };
         sheet.add(
             Some(Style::Warning),

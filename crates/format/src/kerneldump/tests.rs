@@ -357,3 +357,30 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn parts_lie_on_the_medium_where_the_worked_examples_say() {
+    let plain = DumpHeader {
+        dumplength: 0x1234_5000,
+        dumpextent: 0x1234_5000,
+        ..expected(4)
+    };
+    let parts = plain.on_medium(8_589_934_080, 512).unwrap();
+    assert_eq!(parts.payload, 8_284_515_840..8_589_934_080);
+    assert_eq!((parts.leader, parts.key.is_empty()), (8_284_515_328, true));
+    let encrypted = DumpHeader {
+        dumpkeysize: 4096,
+        ..plain
+    };
+    let parts = encrypted.on_medium(8_589_930_496, 4096).unwrap();
+    assert_eq!(parts.leader, 8_284_504_064);
+    assert_eq!(parts.key, 8_284_508_160..8_284_512_256);
+    assert_eq!(parts.payload.start, 8_284_512_256);
+    for (trailer, dumplength) in [(0x1234_5000, 0x1234_5000), (1 << 40, 0x1234_5001)] {
+        let impossible = DumpHeader {
+            dumplength,
+            ..plain
+        };
+        assert_eq!(impossible.on_medium(trailer, 512), None);
+    }
+}

@@ -70,7 +70,7 @@ impl Device {
 
     /// Bytes of the medium.
     #[must_use]
-    pub const fn len_bytes(&self) -> u64 {
+    pub fn len_bytes(&self) -> u64 {
         self.source.len()
     }
 

@@ -1,12 +1,11 @@
-//! Which kind of file it is, and the device header that may stand in front.
+//! Which kind of dump it is, and what its device header said.
 
 use super::OpenError;
-use crate::source::Source;
 use std::path::Path;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::header::MINIDUMP_PREFIX;
-use vmcore_format::kerneldump::{self, Compression, DumpHeader, Kind};
+use vmcore_format::kerneldump::DumpHeader;
 
 /// Formats that can be read.
 pub(super) enum Format {
@@ -34,52 +33,18 @@ pub struct DeviceHeader {
     pub panicstring: Vec<u8>,
 }
 
-/// If a dump header stands in front, checks that what follows can be read in place, and skips it.
-pub(super) fn skip_device_header(
-    path: &Path,
-    source: Source,
-) -> Result<(Source, Option<DeviceHeader>), OpenError> {
-    let mut first = [0; kerneldump::HEADER_LEN];
-    let len = source
-        .read_positional(0, &mut first)
-        .map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
-    let first = first.get(..len).unwrap_or_default();
-    if first.is_empty() {
-        return Err(OpenError::Empty {
-            path: path.to_owned(),
-        });
-    }
-    let Ok(header) = DumpHeader::parse(first) else {
-        return Ok((source, None));
-    };
-    let wrapped = match (header.kind, header.compression, header.dumpkeysize) {
-        (Kind::Text, ..) => Some("a textdump"),
-        (_, Compression::Gzip | Compression::Zstd | Compression::Unknown(_), _) => {
-            Some("compressed")
+impl DeviceHeader {
+    pub(crate) fn of(header: &DumpHeader<'_>) -> Self {
+        Self {
+            version: header.version,
+            architecture: header.architecture.to_vec(),
+            dumptime: header.dumptime,
+            dumplength: header.dumplength,
+            hostname: header.hostname.to_vec(),
+            versionstring: header.versionstring.to_vec(),
+            panicstring: header.panicstring.to_vec(),
         }
-        (_, _, 1..) => Some("encrypted"),
-        _ => None,
-    };
-    if let Some(what) = wrapped {
-        return Err(OpenError::Wrapped {
-            path: path.to_owned(),
-            what,
-        });
     }
-    let device_header = DeviceHeader {
-        version: header.version,
-        architecture: header.architecture.to_vec(),
-        dumptime: header.dumptime,
-        dumplength: header.dumplength,
-        hostname: header.hostname.to_vec(),
-        versionstring: header.versionstring.to_vec(),
-        panicstring: header.panicstring.to_vec(),
-    };
-    let skip = u64::from(header.blocksize.max(512));
-    Ok((source.starting_at(skip), Some(device_header)))
 }
 
 /// Tells formats apart by their first bytes.
@@ -104,14 +69,6 @@ pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
             |arch| arch.to_string(),
         );
         return Err(OpenError::KernelFile { path: path(), arch });
-    }
-    for (magic, how) in [
-        (&[0x28, 0xb5, 0x2f, 0xfd][..], "zstd"),
-        (&[0x1f, 0x8b][..], "gzip"),
-    ] {
-        if first.starts_with(magic) {
-            return Err(OpenError::Compressed { path: path(), how });
-        }
     }
     Err(OpenError::UnknownFormat { path: path() })
 }

@@ -147,7 +147,7 @@ fn program_headers(
     }
     let len = count.saturating_mul(size as u64);
     match elf.e_phoff.checked_add(len) {
-        Some(end) if end <= source.len() => {}
+        Some(end) if source.reaches(end) => {}
         _ => {
             return Err(bad(&format!(
                 "its {count} program headers at {:#x} lie beyond the end of the file, {:#x}",

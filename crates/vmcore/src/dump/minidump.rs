@@ -65,7 +65,7 @@ fn check_length(
     for section in sections.into_iter().filter(|section| *section <= up_to) {
         let extent = layout.section(section);
         let need = extent.offset.0 + extent.len_bytes;
-        if extent.len_bytes > 0 && need > source.len() {
+        if extent.len_bytes > 0 && !source.reaches(need) {
             return Err(OpenError::Truncated {
                 path: path.to_owned(),
                 section,
@@ -91,7 +91,7 @@ fn ranges(
         )]);
     };
     let extent = layout.section(Section::DumpAvail);
-    let len = extent.len_bytes.min(DUMP_AVAIL_LIMIT).min(source.len());
+    let len = extent.len_bytes.min(DUMP_AVAIL_LIMIT);
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = source
         .read_positional(extent.offset.0, &mut bytes)
@@ -102,7 +102,7 @@ fn ranges(
     bytes.truncate(read);
     let pairs = dump_avail::decode(&bytes, header.endian).count();
     if pairs == 0 {
-        let is_cut = extent.offset.0 + extent.len_bytes > source.len();
+        let is_cut = !source.reaches(extent.offset.0 + extent.len_bytes);
         if header.bitmapsize == 0 || is_cut {
             return Ok(Vec::new());
         }

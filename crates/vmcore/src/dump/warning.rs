@@ -1,5 +1,6 @@
 //! What is odd about a dump that can be read all the same.
 
+use crate::source::Damage;
 use serde::Serialize;
 use thiserror::Error;
 use vmcore_format::addr::{FileOffset, VirtAddr};
@@ -7,7 +8,7 @@ use vmcore_format::extension::ExtensionError;
 use vmcore_format::identity::IdentityError;
 
 /// Something odd about a dump that opens all the same.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Error, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[serde(rename_all = "snake_case", tag = "warning")]
 #[non_exhaustive]
 pub enum Warning {
@@ -92,6 +93,18 @@ pub enum Warning {
     /// Header, extension and locator do not name the same dump.
     #[error("the extension is that of another dump")]
     ExtensionOfAnother,
+    /// The dump is compressed, and its stream breaks off.
+    #[error("{damage}")]
+    StreamBroken {
+        /// Where.
+        #[serde(flatten)]
+        damage: Damage,
+    },
+    /// The dump lies on a device, and early swapping may have reached it.
+    #[error(
+        "the dump header in front of the dump is not the one behind it: swapping may have overwritten the start"
+    )]
+    HeadersDiffer,
     /// A record of a later version, without which the rest cannot be trusted.
     #[error(
         "a later version wrote record {kind} of the extension, and what is read here cannot be \
@@ -112,6 +125,8 @@ pub enum Place {
     Identity,
     /// The extension behind the last page.
     Extension,
+    /// What is around the dump.
+    Container,
 }
 
 impl Warning {
@@ -133,6 +148,7 @@ impl Warning {
             | Self::DirectMapReversed { .. }
             | Self::NoBitmap
             | Self::SegmentsRefused { .. } => Place::Header,
+            Self::StreamBroken { .. } | Self::HeadersDiffer => Place::Container,
         }
     }
 }

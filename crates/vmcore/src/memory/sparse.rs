@@ -92,7 +92,7 @@ impl SparseMemory {
         let truncated = Absence::SectionTruncated {
             section: Section::Bitmap,
         };
-        if range.end > source.len() {
+        if !source.reaches(range.end) {
             return Err(truncated);
         }
         let mapped = if extent.len_bytes > READ_BITMAP_UP_TO {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Seek as _, SeekFrom};
+use std::path::Path;
 use std::sync::Mutex;
 
 /// A file that is read at given offsets only.
@@ -17,11 +18,25 @@ pub(super) struct PositionalFile {
 }
 
 impl PositionalFile {
-    pub(super) fn new(file: File) -> Self {
-        Self {
+    /// Opens a file or a device: with its length, and whether it is a regular file.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, u64, bool)> {
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        if metadata.is_dir() {
+            return Err(io::Error::new(
+                io::ErrorKind::IsADirectory,
+                "is a directory",
+            ));
+        }
+        let file = Self {
             file,
             position: Mutex::new(()),
+        };
+        if metadata.is_file() {
+            return Ok((file, metadata.len(), true));
         }
+        let len = file.seek_len()?;
+        Ok((file, len, false))
     }
 
     pub(super) fn as_file(&self) -> &File {
@@ -29,7 +44,7 @@ impl PositionalFile {
     }
 
     /// The length of a device: where its end can be sought to.
-    pub(super) fn seek_len(&self) -> io::Result<u64> {
+    fn seek_len(&self) -> io::Result<u64> {
         (&self.file).seek(SeekFrom::End(0))
     }
 

@@ -1,0 +1,146 @@
+//! Encrypted dumps: the random key out of its RSA envelope, and the payload out of its cipher.
+//!
+//! dumpon encrypts a random key of 64 bytes with an RSA public key; the kernel encrypts the payload
+//! with its first half. Both ciphers can start anywhere in the payload, so nothing has to be
+//! decrypted but what is read. There is no authentication: a damaged payload decrypts to nonsense.
+//! Source: `sbin/dumpon/dumpon.c`, `sys/kern/kern_shutdown.c`, `sbin/decryptcore/decryptcore.c`.
+//!
+//! ```no_run
+//! use vmcore::crypt::PayloadKey;
+//! use vmcore::format::kerneldumpkey::KeyBlock;
+//! let block = std::fs::read("key.0")?;
+//! let pem = std::fs::read_to_string("private.pem")?;
+//! let key = PayloadKey::open(&KeyBlock::parse(&block)?, &pem)?;
+//! let mut payload = std::fs::read("vmcore_encrypted.0")?;
+//! let plain = key.decrypt(0, &mut payload, false);
+//! assert!(plain.starts_with(b"minidump"));
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+use aes::Aes256;
+use cbc::cipher::{BlockModeDecrypt as _, KeyIvInit as _};
+use chacha20::ChaCha20Legacy;
+use chacha20::cipher::{StreamCipher as _, StreamCipherSeek as _};
+use rsa::pkcs1::DecodeRsaPrivateKey as _;
+use rsa::pkcs8::DecodePrivateKey as _;
+use rsa::traits::PublicKeyParts as _;
+use rsa::{Oaep, Pkcs1v15Encrypt, RsaPrivateKey};
+use thiserror::Error;
+use vmcore_format::kerneldumpkey::{CLEAR_KEY_LEN, Cipher, KeyBlock, cipher_key};
+
+/// Bytes of a block of AES.
+const BLOCK: usize = 16;
+
+/// Why a payload cannot be decrypted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[non_exhaustive]
+pub enum KeyError {
+    /// The private key cannot be read.
+    #[error("it is no RSA private key in PEM form without a passphrase")]
+    NotAKey,
+    /// A key of another length.
+    #[error(
+        "it is a key of {key_bits} bits, and the dump was encrypted for one of {dump_bits} bits"
+    )]
+    OtherLength {
+        /// Bits of the private key.
+        key_bits: usize,
+        /// Bits of the encrypted key.
+        dump_bits: usize,
+    },
+    /// A key of the right length that does not open the envelope.
+    #[error("it is not the key that the dump was encrypted for")]
+    WrongKey,
+}
+
+/// What decrypts the payload of one dump.
+#[derive(Clone)]
+pub struct PayloadKey {
+    cipher: Cipher,
+    key: [u8; 32],
+    aes_iv: [u8; BLOCK],
+    nonce: [u8; 8],
+}
+
+/// Never shows the key.
+impl std::fmt::Debug for PayloadKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PayloadKey")
+            .field("cipher", &self.cipher)
+            .finish_non_exhaustive()
+    }
+}
+
+impl PayloadKey {
+    /// Opens the envelope in `block` with an RSA private key, in PEM form of PKCS#1 or PKCS#8.
+    ///
+    /// # Errors
+    /// Returns an error if the key cannot be read, or is another dump's.
+    pub fn open(block: &KeyBlock<'_>, private_pem: &str) -> Result<Self, KeyError> {
+        let private = RsaPrivateKey::from_pkcs8_pem(private_pem)
+            .ok()
+            .or_else(|| RsaPrivateKey::from_pkcs1_pem(private_pem).ok())
+            .ok_or(KeyError::NotAKey)?;
+        if private.size() != block.encrypted_key.len() {
+            return Err(KeyError::OtherLength {
+                key_bits: private.size() * 8,
+                dump_bits: block.encrypted_key.len() * 8,
+            });
+        }
+        // Older releases used the padding of PKCS#1 v1.5.
+        let clear = private
+            .decrypt(Oaep::new::<sha1::Sha1>(), block.encrypted_key)
+            .or_else(|_| private.decrypt(Pkcs1v15Encrypt, block.encrypted_key))
+            .map_err(|_| KeyError::WrongKey)?;
+        let clear = <[u8; CLEAR_KEY_LEN]>::try_from(clear).map_err(|_| KeyError::WrongKey)?;
+        Ok(Self::of_clear_key(block, &clear))
+    }
+
+    /// As [`PayloadKey::open`], with the random key itself.
+    #[must_use]
+    pub fn of_clear_key(block: &KeyBlock<'_>, clear: &[u8; CLEAR_KEY_LEN]) -> Self {
+        Self {
+            cipher: block.cipher,
+            key: *cipher_key(clear),
+            aes_iv: block.aes_iv(),
+            nonce: block.chacha20_nonce(),
+        }
+    }
+
+    pub(crate) const fn is_block_cipher(&self) -> bool {
+        matches!(self.cipher, Cipher::Aes256Cbc)
+    }
+
+    /// Decrypts `bytes` in place, which stand at `offset` of the payload, a multiple of 16, and
+    /// gives those that are decrypted: of AES whole blocks only. With `has_before` the first 16
+    /// bytes are only the block before, which AES needs except at offset 0; they stay encrypted.
+    pub fn decrypt<'b>(&self, offset: u64, bytes: &'b mut [u8], has_before: bool) -> &'b [u8] {
+        match self.cipher {
+            Cipher::ChaCha20 => {
+                let mut cipher = ChaCha20Legacy::new(&self.key.into(), &self.nonce.into());
+                let len = if cipher.try_seek(offset).is_ok()
+                    && cipher.try_apply_keystream(bytes).is_ok()
+                {
+                    bytes.len()
+                } else {
+                    0
+                };
+                bytes.get(..len).unwrap_or_default()
+            }
+            Cipher::Aes256Cbc => {
+                let mut iv = self.aes_iv;
+                let mut skip = 0;
+                if has_before && let Some(before) = bytes.first_chunk() {
+                    (iv, skip) = (*before, BLOCK);
+                }
+                let len = bytes.len() - bytes.len() % BLOCK;
+                let whole = bytes.get_mut(..len).unwrap_or_default();
+                let mut cipher = cbc::Decryptor::<Aes256>::new(&self.key.into(), &iv.into());
+                let chain = whole.get_mut(skip..).unwrap_or_default();
+                let (blocks, _) = cbc::cipher::Array::slice_as_chunks_mut(chain);
+                cipher.decrypt_blocks(blocks);
+                whole
+            }
+        }
+    }
+}

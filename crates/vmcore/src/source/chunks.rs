@@ -1,0 +1,235 @@
+//! Bytes that are made chunk by chunk: decrypted, expanded, or read from a device in large units.
+//!
+//! What a chunk is depends on what is stored: a piece of fixed size, or a frame. Each is made when
+//! first asked for and kept for a while. Reading in order makes several at once, on all cores.
+
+use super::Bytes;
+use super::cache::Cache;
+use super::frames::Frames;
+use super::input::Input;
+use super::stream::{Damage, Format, Stream};
+use rayon::prelude::*;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+/// Bytes of a chunk of what is not compressed.
+const STORED_CHUNK: u64 = 64 << 10;
+/// The most bytes that are expanded ahead.
+const AHEAD_BYTES: u64 = 16 << 20;
+
+/// Bytes that are made chunk by chunk.
+#[derive(Debug)]
+pub(crate) struct ChunkSource {
+    body: Body,
+    cache: Mutex<Cache>,
+    /// The chunk behind the last that was made: whoever wants it reads in order.
+    next: AtomicU64,
+}
+
+#[derive(Debug)]
+enum Body {
+    /// Not compressed: encrypted, or on a device.
+    Stored(Input),
+    /// zstd in frames whose places and lengths are known.
+    Frames(Frames),
+    /// A stream whose contents are known only behind a pass over it.
+    Stream(Stream),
+}
+
+impl ChunkSource {
+    fn new(body: Body) -> Self {
+        Self {
+            body,
+            cache: Mutex::default(),
+            next: AtomicU64::new(u64::MAX),
+        }
+    }
+
+    /// What is not compressed.
+    pub(crate) fn stored(input: Input) -> Self {
+        Self::new(Body::Stored(input))
+    }
+
+    /// A zstd file: by its seek table or its frame headers if these say enough.
+    pub(crate) fn zstd(input: Input) -> io::Result<Self> {
+        Ok(Self::new(match Frames::of(&input)? {
+            Some(frames) => Body::Frames(frames),
+            None => Body::Stream(Stream::new(input, Format::Zstd)),
+        }))
+    }
+
+    /// A gzip file.
+    pub(crate) fn gzip(input: Input) -> Self {
+        Self::new(Body::Stream(Stream::new(input, Format::Gzip)))
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        match &self.body {
+            Body::Stored(input) => input.len(),
+            Body::Frames(frames) => frames.len(),
+            Body::Stream(stream) => stream.len(),
+        }
+    }
+
+    pub(super) fn knows_len(&self) -> bool {
+        match &self.body {
+            Body::Stored(_) | Body::Frames(_) => true,
+            Body::Stream(stream) => stream.knows_len(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn reaches(&self, end: u64) -> bool {
+        match &self.body {
+            Body::Stored(input) => end <= input.len(),
+            Body::Frames(frames) => end <= frames.len(),
+            Body::Stream(stream) => stream.reaches(end),
+        }
+    }
+
+    pub(super) fn damage(&self) -> Option<Damage> {
+        match &self.body {
+            Body::Stored(_) | Body::Frames(_) => None,
+            Body::Stream(stream) => stream.damage(),
+        }
+    }
+
+    /// Fills `buf` from `offset`; fewer bytes only at the end.
+    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let mut done = 0;
+        while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
+            let Some(at) = offset.checked_add(done as u64) else {
+                break;
+            };
+            let Some((number, start)) = self.find(at) else {
+                break;
+            };
+            let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
+            let copied = match self.cache().get(number) {
+                Some(chunk) => Some(copy(chunk, skip, rest)),
+                None => None,
+            };
+            let copied = match copied {
+                Some(copied) => copied,
+                None => copy(&self.make(number)?, skip, rest),
+            };
+            if copied == 0 {
+                break;
+            }
+            done += copied;
+        }
+        Ok(done)
+    }
+
+    /// Bytes `range`, shared with a chunk if one has them all; `None` beyond the end.
+    pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'static>>> {
+        let Some(len) = range.end.checked_sub(range.start) else {
+            return Ok(None);
+        };
+        let len = usize::try_from(len).map_err(io::Error::other)?;
+        if let Some((number, start)) = self.find(range.start) {
+            let cached = self.cache().get(number).cloned();
+            let chunk = match cached {
+                Some(chunk) => chunk,
+                None => self.make(number)?,
+            };
+            let skip = usize::try_from(range.start - start).unwrap_or(usize::MAX);
+            let end = skip.saturating_add(len);
+            if end <= chunk.len() {
+                return Ok(Some(Bytes::Chunk(chunk, skip..end)));
+            }
+        }
+        if !self.reaches(range.end) {
+            return Ok(None);
+        }
+        let mut bytes = vec![0; len];
+        let read = self.read_at(range.start, &mut bytes)?;
+        Ok((read == len).then(|| Bytes::from(bytes)))
+    }
+
+    fn cache(&self) -> MutexGuard<'_, Cache> {
+        // A thread that panicked left whole entries behind.
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The chunk that holds `offset`, and where it starts.
+    #[inline]
+    fn find(&self, offset: u64) -> Option<(u64, u64)> {
+        match &self.body {
+            Body::Stored(input) => (offset < input.len())
+                .then(|| (offset / STORED_CHUNK, offset - offset % STORED_CHUNK)),
+            Body::Frames(frames) => frames.find(offset),
+            Body::Stream(_) => Some(Stream::find(offset)),
+        }
+    }
+
+    /// Makes a chunk, and those behind it if it looks as if they will be wanted.
+    #[cold]
+    fn make(&self, number: u64) -> io::Result<Arc<Vec<u8>>> {
+        let (count, one_bytes) = match &self.body {
+            Body::Stored(input) => (input.len().div_ceil(STORED_CHUNK), STORED_CHUNK),
+            Body::Frames(frames) => (frames.count(), frames.len_of(number)),
+            Body::Stream(stream) => {
+                let chunk = stream.chunk(number)?;
+                self.cache().put(number, chunk.clone());
+                return Ok(chunk);
+            }
+        };
+        let is_in_order = self.next.load(Ordering::Relaxed) == number;
+        let ahead = match is_in_order {
+            true => {
+                let most = 4 * u64::try_from(rayon::current_num_threads()).unwrap_or(1);
+                (AHEAD_BYTES / one_bytes.max(1)).clamp(1, most)
+            }
+            false => 1,
+        };
+        let end = count.min(number.saturating_add(ahead));
+        self.next.store(end, Ordering::Relaxed);
+        if ahead == 1 {
+            let chunk = Arc::new(self.expand(number)?);
+            self.cache().put(number, chunk.clone());
+            return Ok(chunk);
+        }
+        let made: Vec<_> = (number..end)
+            .into_par_iter()
+            .map(|number| self.expand(number))
+            .collect();
+        let mut wanted = Err(io::Error::from(io::ErrorKind::UnexpectedEof));
+        for (at, chunk) in (number..).zip(made) {
+            // A damaged chunk ahead is an error when somebody wants it.
+            let chunk = chunk.map(Arc::new);
+            if let Ok(chunk) = &chunk {
+                self.cache().put(at, chunk.clone());
+            }
+            if at == number {
+                wanted = chunk;
+            }
+        }
+        wanted
+    }
+
+    fn expand(&self, number: u64) -> io::Result<Vec<u8>> {
+        match &self.body {
+            Body::Stored(input) => {
+                let len = usize::try_from(STORED_CHUNK).map_err(io::Error::other)?;
+                input.read_vec(number.saturating_mul(STORED_CHUNK), len)
+            }
+            Body::Frames(frames) => frames.expand(number),
+            Body::Stream(_) => Ok(Vec::new()),
+        }
+    }
+}
+
+/// Copies what `chunk` has from `skip` on; gives the number of bytes.
+#[inline]
+fn copy(chunk: &[u8], skip: usize, to: &mut [u8]) -> usize {
+    let from = chunk.get(skip..).unwrap_or_default();
+    let len = from.len().min(to.len());
+    if let (Some(to), Some(from)) = (to.get_mut(..len), from.get(..len)) {
+        to.copy_from_slice(from);
+    }
+    len
+}

@@ -1,0 +1,211 @@
+//! A zstd file in independent frames whose places and lengths are known without expanding them:
+//! from the seek table at its end, or from the headers of frames and blocks.
+
+use super::input::Input;
+use super::stream::Window;
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use vmcore_format::zstd::{
+    BLOCK_HEADER_LEN, BlockHeader, CHECKSUM_LEN, FRAME_HEADER_MAX, FrameHeader, SEEK_FOOTER_LEN,
+    SKIPPABLE_HEADER_LEN, SeekTable, skippable_len,
+};
+use zstd::bulk::Decompressor;
+
+/// The most bytes of a frame that is expanded as a whole.
+const FRAME_MAX: u64 = 8 << 20;
+/// The most bytes of a frame as it is stored: what does not become smaller becomes little larger.
+const STORED_MAX: u64 = FRAME_MAX + (FRAME_MAX >> 4);
+/// The most frames that are kept in mind; sixteen bytes each.
+const FRAMES_MAX: usize = 4 << 20;
+
+/// Where a frame starts in the file, and what it expands to.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    stored: u64,
+    expanded: u64,
+}
+
+/// A file in frames.
+pub(super) struct Frames {
+    input: Input,
+    /// Ascending; the last is the end of all.
+    starts: Vec<Start>,
+    /// Decompressors that are not at work: each has tables to set up.
+    idle: Mutex<Vec<Decompressor<'static>>>,
+}
+
+impl std::fmt::Debug for Frames {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Frames")
+            .field("frames", &self.count())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Frames {
+    /// The frames of a file; `None` if it does not tell, or they are too large.
+    pub(super) fn of(input: &Input) -> io::Result<Option<Self>> {
+        let starts = match by_seek_table(input)? {
+            Some(starts) => Some(starts),
+            None => by_headers(input)?,
+        };
+        Ok(starts.filter(|starts| starts.len() > 1).map(|starts| Self {
+            input: input.clone(),
+            starts,
+            idle: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn count(&self) -> u64 {
+        (self.starts.len() as u64).saturating_sub(1)
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        self.starts.last().map_or(0, |end| end.expanded)
+    }
+
+    /// The frame that holds `offset`, and where it starts.
+    #[inline]
+    pub(super) fn find(&self, offset: u64) -> Option<(u64, u64)> {
+        if offset >= self.len() {
+            return None;
+        }
+        let behind = self
+            .starts
+            .partition_point(|start| start.expanded <= offset);
+        let number = behind.checked_sub(1)?;
+        Some((number as u64, self.starts.get(number)?.expanded))
+    }
+
+    fn frame(&self, number: u64) -> Option<(Start, Start)> {
+        let number = usize::try_from(number).ok()?;
+        Some((*self.starts.get(number)?, *self.starts.get(number + 1)?))
+    }
+
+    pub(super) fn len_of(&self, number: u64) -> u64 {
+        self.frame(number)
+            .map_or(0, |(start, end)| end.expanded - start.expanded)
+    }
+
+    /// Expands a frame.
+    pub(super) fn expand(&self, number: u64) -> io::Result<Vec<u8>> {
+        let (start, end) = self.frame(number).ok_or(io::ErrorKind::UnexpectedEof)?;
+        let damaged = |why: &str| {
+            io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "zstd frame {number}, at {:#x} of the compressed bytes, is damaged: {why}",
+                    start.stored
+                ),
+            )
+        };
+        let len = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
+        let stored = self
+            .input
+            .read_vec(start.stored, len(end.stored - start.stored)?)?;
+        let wanted = len(end.expanded - start.expanded)?;
+        let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = idle().pop();
+        let mut decompressor = match waiting {
+            Some(decompressor) => decompressor,
+            None => Decompressor::new()?,
+        };
+        let mut expanded = Vec::with_capacity(wanted);
+        let result = decompressor.decompress_to_buffer(&stored, &mut expanded);
+        idle().push(decompressor);
+        match result {
+            Ok(count) if count == wanted => Ok(expanded),
+            Ok(count) => Err(damaged(&format!("it has {count} bytes, not {wanted}"))),
+            Err(error) => Err(damaged(&error.to_string())),
+        }
+    }
+}
+
+/// The frames by the seek table; `None` if there is none, or it contradicts the file.
+fn by_seek_table(input: &Input) -> io::Result<Option<Vec<Start>>> {
+    let footer_at = input.len().saturating_sub(SEEK_FOOTER_LEN as u64);
+    let footer = input.read_vec(footer_at, SEEK_FOOTER_LEN)?;
+    let Some(table) = SeekTable::parse_footer(&footer) else {
+        return Ok(None);
+    };
+    let Some(table_at) = input.len().checked_sub(table.stored_bytes()) else {
+        return Ok(None);
+    };
+    if usize::try_from(table.frames).map_or(true, |frames| frames > FRAMES_MAX) {
+        return Ok(None);
+    }
+    let len = usize::try_from(table.stored_bytes()).map_err(io::Error::other)?;
+    let bytes = input.read_vec(table_at, len)?;
+    let Some(entries) = table.entries(&bytes) else {
+        return Ok(None);
+    };
+    let mut starts = vec![Start {
+        stored: 0,
+        expanded: 0,
+    }];
+    for (stored, expanded) in entries {
+        let is_sound = u64::from(stored) <= STORED_MAX && u64::from(expanded) <= FRAME_MAX;
+        let Some(last) = starts.last().filter(|_| is_sound) else {
+            return Ok(None);
+        };
+        starts.push(Start {
+            stored: last.stored + u64::from(stored),
+            expanded: last.expanded + u64::from(expanded),
+        });
+    }
+    let fits = starts.last().is_some_and(|end| end.stored <= table_at);
+    Ok(fits.then_some(starts))
+}
+
+/// The frames by their headers and those of their blocks; `None` if one does not say its length, is
+/// too large, or is not whole.
+fn by_headers(input: &Input) -> io::Result<Option<Vec<Start>>> {
+    let mut window = Window::default();
+    let mut starts = vec![Start {
+        stored: 0,
+        expanded: 0,
+    }];
+    let (mut at, mut expanded) = (0u64, 0u64);
+    while at < input.len() {
+        let header = window.get(input, at, FRAME_HEADER_MAX)?;
+        if let Some(len) = skippable_len(header) {
+            at = at.saturating_add(len + SKIPPABLE_HEADER_LEN as u64);
+            // It belongs to the frame before it, which ends where its last block does.
+            if let Some(last) = starts.last_mut() {
+                last.stored = at;
+            }
+            continue;
+        }
+        let Ok(header) = FrameHeader::parse(header) else {
+            return Ok(None);
+        };
+        let Some(len) = header.content_bytes.filter(|len| *len <= FRAME_MAX) else {
+            return Ok(None);
+        };
+        if header.dictionary_id != 0 || starts.len() > FRAMES_MAX {
+            return Ok(None);
+        }
+        at += header.header_len as u64;
+        loop {
+            let block = window.get(input, at, BLOCK_HEADER_LEN)?;
+            let block = block.first_chunk().copied().and_then(BlockHeader::parse);
+            let Some(block) = block else {
+                return Ok(None);
+            };
+            at += (BLOCK_HEADER_LEN + block.stored_bytes) as u64;
+            if block.is_last {
+                break;
+            }
+        }
+        if header.has_checksum {
+            at += CHECKSUM_LEN as u64;
+        }
+        expanded += len;
+        starts.push(Start {
+            stored: at,
+            expanded,
+        });
+    }
+    Ok((at == input.len()).then_some(starts))
+}

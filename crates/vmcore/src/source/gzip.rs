@@ -1,0 +1,210 @@
+//! A gzip file from its start or from a checkpoint: members, their deflate streams, their checksums.
+
+use super::input::Input;
+use super::points::{Packed, Point, PointState, Points};
+use super::stream::{Broken, Window};
+use miniz_oxide::inflate::TINFLStatus;
+use miniz_oxide::inflate::core::inflate_flags::{
+    TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
+    TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF,
+};
+use miniz_oxide::inflate::core::{DecompressorOxide, decompress};
+use std::io;
+use vmcore_format::gzip::{self, GzipError, HEADER_MAX, TRAILER_LEN};
+
+/// How far back deflate refers.
+const HISTORY: usize = 32 << 10;
+/// Bytes that are expanded before the history is moved to the front.
+const ROOM: usize = 256 << 10;
+const FLAGS: u32 = TINFL_FLAG_HAS_MORE_INPUT
+    | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF
+    | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
+
+/// What comes next in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    Header,
+    Deflate,
+    Trailer,
+    End,
+}
+
+/// A decoder at some place of the file.
+pub(super) struct GzipCursor {
+    window: Window,
+    /// Compressed bytes taken.
+    stored: u64,
+    /// Bytes expanded, handed out or not.
+    out: u64,
+    place: Place,
+    core: Box<DecompressorOxide>,
+    /// The history, and behind it what has been expanded.
+    buf: Vec<u8>,
+    filled: usize,
+    handed: usize,
+    /// Of the member so far; `None` if its start has not been seen.
+    sum: Option<crc32fast::Hasher>,
+    has_member: bool,
+}
+
+impl std::fmt::Debug for GzipCursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GzipCursor")
+            .field("stored", &self.stored)
+            .field("place", &self.place)
+            .finish_non_exhaustive()
+    }
+}
+
+impl GzipCursor {
+    pub(super) fn at(point: &Point) -> io::Result<Self> {
+        let mut cursor = Self {
+            window: Window::default(),
+            stored: point.stored,
+            out: point.out,
+            place: Place::Header,
+            core: Box::default(),
+            buf: vec![0; HISTORY + ROOM],
+            filled: 0,
+            handed: 0,
+            sum: None,
+            has_member: point.out != 0,
+        };
+        if let PointState::Gzip { bits, window } = &point.state {
+            let history = window.unpack()?;
+            if let Some(to) = cursor.buf.get_mut(..history.len()) {
+                to.copy_from_slice(&history);
+            }
+            cursor.filled = history.len();
+            cursor.handed = history.len();
+            cursor.place = Place::Deflate;
+            *cursor.core = DecompressorOxide::from_block_boundary_state(bits);
+        }
+        Ok(cursor)
+    }
+
+    pub(super) fn fill(
+        &mut self,
+        input: &Input,
+        out: &mut [u8],
+        mut points: Option<&mut Points>,
+    ) -> Result<usize, Broken> {
+        let mut done = 0;
+        loop {
+            let ready = self.buf.get(self.handed..self.filled).unwrap_or_default();
+            let rest = out.get_mut(done..).unwrap_or_default();
+            let len = ready.len().min(rest.len());
+            if let (Some(to), Some(from)) = (rest.get_mut(..len), ready.get(..len)) {
+                to.copy_from_slice(from);
+            }
+            self.handed += len;
+            done += len;
+            if done == out.len() {
+                return Ok(done);
+            }
+            let step = match self.place {
+                Place::Header => self.header(input),
+                Place::Deflate => self.deflate(input, points.as_deref_mut()),
+                Place::Trailer => self.trailer(input),
+                Place::End => return Ok(done),
+            };
+            if let Err(reason) = step {
+                // What has been expanded is handed out first.
+                if self.handed == self.filled {
+                    return Err(Broken {
+                        stored: self.stored,
+                        filled: done,
+                        reason,
+                    });
+                }
+            }
+        }
+    }
+
+    fn header(&mut self, input: &Input) -> Result<(), String> {
+        let bytes = self.window.get(input, self.stored, HEADER_MAX);
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        match gzip::header_len(bytes) {
+            Ok(len) => {
+                self.stored += len as u64;
+                self.core.init();
+                self.sum = Some(crc32fast::Hasher::new());
+                self.has_member = true;
+                // Another member does not refer to this one.
+                (self.filled, self.handed) = (0, 0);
+                self.place = Place::Deflate;
+            }
+            // What is behind the last member is not ours: padding, a header.
+            Err(GzipError::BadMagic) if self.has_member => self.place = Place::End,
+            Err(GzipError::Truncated) if self.has_member && bytes.is_empty() => {
+                self.place = Place::End;
+            }
+            Err(error) => return Err(error.to_string()),
+        }
+        Ok(())
+    }
+
+    fn deflate(&mut self, input: &Input, points: Option<&mut Points>) -> Result<(), String> {
+        if self.filled == self.buf.len() {
+            self.buf.copy_within(self.filled - HISTORY.., 0);
+            (self.filled, self.handed) = (HISTORY, HISTORY);
+        }
+        let bytes = self.window.get(input, self.stored, 1);
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let has_input = !bytes.is_empty();
+        let (status, taken, made) =
+            decompress(&mut self.core, bytes, &mut self.buf, self.filled, FLAGS);
+        let new = self.buf.get(self.filled..self.filled + made);
+        if let (Some(sum), Some(new)) = (&mut self.sum, new) {
+            sum.update(new);
+        }
+        self.stored += taken as u64;
+        self.filled += made;
+        self.out += made as u64;
+        match status {
+            TINFLStatus::Done => self.place = Place::Trailer,
+            TINFLStatus::BlockBoundary => {
+                if let Some(points) = points.filter(|points| points.wants(self.out)) {
+                    self.leave_point(points);
+                }
+            }
+            TINFLStatus::HasMoreOutput => {}
+            TINFLStatus::NeedsMoreInput if has_input => {}
+            TINFLStatus::NeedsMoreInput => return Err("the file ends inside it".to_owned()),
+            _ => return Err("its deflate stream is damaged".to_owned()),
+        }
+        Ok(())
+    }
+
+    fn leave_point(&self, points: &mut Points) {
+        let window = self
+            .buf
+            .get(self.filled.saturating_sub(HISTORY)..self.filled);
+        let (Some(window), Some(bits)) = (window, self.core.block_boundary_state()) else {
+            return;
+        };
+        // Without memory for it reading starts again farther away.
+        if let Ok(window) = Packed::new(window) {
+            points.add(Point {
+                out: self.out,
+                stored: self.stored,
+                state: PointState::Gzip { bits, window },
+            });
+        }
+    }
+
+    fn trailer(&mut self, input: &Input) -> Result<(), String> {
+        let bytes = self.window.get(input, self.stored, TRAILER_LEN);
+        let bytes = bytes.map_err(|error| error.to_string())?;
+        let bytes = *bytes.first_chunk().ok_or("the file ends inside it")?;
+        if let Some(sum) = self.sum.take()
+            && sum.finalize() != gzip::trailer(bytes).0
+        {
+            self.place = Place::End;
+            return Err("the checksum at its end is another one".to_owned());
+        }
+        self.stored += TRAILER_LEN as u64;
+        self.place = Place::Header;
+        Ok(())
+    }
+}

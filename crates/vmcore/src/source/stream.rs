@@ -1,0 +1,306 @@
+//! A compressed stream that tells nothing about itself: gzip, or zstd in one long frame.
+//!
+//! It is expanded once, from its start, as far as somebody reads, and leaves checkpoints behind:
+//! there reading can start again. So nothing is expanded a second time but what lies between a
+//! checkpoint and what is wanted, and the memory for it is bounded however long the stream is.
+
+use super::gzip::GzipCursor;
+use super::input::Input;
+use super::points::{Point, Points};
+use super::zstd::ZstdCursor;
+use serde::Serialize;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use thiserror::Error;
+
+/// log2 of the bytes of a chunk.
+const CHUNK_SHIFT: u32 = 20;
+/// Bytes of a chunk.
+const CHUNK: usize = 1 << CHUNK_SHIFT;
+/// Expanded bytes between two checkpoints, at least.
+const SPACING: u64 = 2 << 20;
+
+/// Where a compressed stream breaks off: what is before is there.
+#[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
+#[error(
+    "the compressed stream breaks off at {stored_bytes:#x} of the file, after {expanded_bytes} \
+     bytes of the dump: {reason}"
+)]
+pub struct Damage {
+    /// Compressed bytes before it.
+    pub stored_bytes: u64,
+    /// Expanded bytes before it.
+    pub expanded_bytes: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
+/// How a stream is compressed.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Format {
+    Gzip,
+    Zstd,
+}
+
+/// Why a stream cannot be expanded further.
+#[derive(Debug)]
+pub(super) struct Broken {
+    /// Compressed bytes before it.
+    pub(super) stored: u64,
+    /// Bytes of the output that are good.
+    pub(super) filled: usize,
+    pub(super) reason: String,
+}
+
+/// A stretch of an input that is read ahead.
+#[derive(Debug, Default)]
+pub(super) struct Window {
+    bytes: Vec<u8>,
+    start: u64,
+}
+
+impl Window {
+    /// Bytes that are read at once.
+    const LEN: usize = 1 << 18;
+
+    /// At least `len` bytes at `at`, fewer only at the end.
+    pub(super) fn get(&mut self, input: &Input, at: u64, len: usize) -> io::Result<&[u8]> {
+        let skip = at
+            .checked_sub(self.start)
+            .and_then(|skip| usize::try_from(skip).ok());
+        let has = |skip: &usize| skip.saturating_add(len) <= self.bytes.len();
+        if let Some(skip) = skip.filter(has) {
+            return Ok(self.bytes.get(skip..).unwrap_or_default());
+        }
+        self.bytes.resize(len.max(Self::LEN), 0);
+        self.start = at;
+        let read = input.read_at(at, &mut self.bytes);
+        self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+        read.map(|_| self.bytes.as_slice())
+    }
+}
+
+/// A decoder at some place of the stream.
+#[derive(Debug)]
+enum Cursor {
+    Gzip(Box<GzipCursor>),
+    Zstd(Box<ZstdCursor>),
+}
+
+impl Cursor {
+    fn at(format: Format, point: &Point) -> io::Result<Self> {
+        Ok(match format {
+            Format::Gzip => Self::Gzip(Box::new(GzipCursor::at(point)?)),
+            Format::Zstd => Self::Zstd(Box::new(ZstdCursor::at(point)?)),
+        })
+    }
+
+    /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
+    fn fill(
+        &mut self,
+        input: &Input,
+        out: &mut [u8],
+        points: Option<&mut Points>,
+    ) -> Result<usize, Broken> {
+        match self {
+            Self::Gzip(cursor) => cursor.fill(input, out, points),
+            Self::Zstd(cursor) => cursor.fill(input, out, points),
+        }
+    }
+}
+
+/// A stream that is expanded once.
+#[derive(Debug)]
+pub(super) struct Stream {
+    input: Input,
+    format: Format,
+    state: Mutex<State>,
+    /// Bytes that have been expanded so far.
+    reached: AtomicU64,
+    /// All bytes, once the end has been seen.
+    len: AtomicU64,
+}
+
+/// What `len` is as long as the end has not been seen.
+const UNKNOWN: u64 = u64::MAX;
+
+#[derive(Debug)]
+struct State {
+    /// The decoder of the one pass; `None` before its start and behind its end.
+    pass: Option<Cursor>,
+    has_ended: bool,
+    reached: u64,
+    points: Points,
+    damage: Option<Damage>,
+    /// Where the last reader behind the pass stopped: the next one may go on there.
+    reader: Option<(u64, Cursor)>,
+    scratch: Vec<u8>,
+}
+
+impl Stream {
+    pub(super) fn new(input: Input, format: Format) -> Self {
+        Self {
+            input,
+            format,
+            state: Mutex::new(State {
+                pass: None,
+                has_ended: false,
+                reached: 0,
+                points: Points::new(SPACING),
+                damage: None,
+                reader: None,
+                scratch: Vec::new(),
+            }),
+            reached: AtomicU64::new(0),
+            len: AtomicU64::new(UNKNOWN),
+        }
+    }
+
+    /// The chunk that would hold `offset`, and where it starts.
+    #[inline]
+    pub(super) const fn find(offset: u64) -> (u64, u64) {
+        let number = offset >> CHUNK_SHIFT;
+        (number, number << CHUNK_SHIFT)
+    }
+
+    #[inline]
+    pub(super) fn len(&self) -> u64 {
+        match self.len.load(Ordering::Acquire) {
+            UNKNOWN => {
+                self.advance(&mut self.state(), u64::MAX, None);
+                self.len.load(Ordering::Acquire)
+            }
+            len => len,
+        }
+    }
+
+    pub(super) fn knows_len(&self) -> bool {
+        self.len.load(Ordering::Acquire) != UNKNOWN
+    }
+
+    #[inline]
+    pub(super) fn reaches(&self, end: u64) -> bool {
+        if end <= self.reached.load(Ordering::Acquire) {
+            return true;
+        }
+        if self.len.load(Ordering::Acquire) != UNKNOWN {
+            return false;
+        }
+        let mut state = self.state();
+        self.advance(&mut state, end, None);
+        end <= state.reached
+    }
+
+    pub(super) fn damage(&self) -> Option<Damage> {
+        self.state().damage.clone()
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Goes on with the pass until `end` bytes are expanded, or all are. Gives chunk `wanted` if it
+    /// is among them.
+    fn advance(&self, state: &mut State, end: u64, wanted: Option<u64>) -> Option<Arc<Vec<u8>>> {
+        let mut found = None;
+        while state.reached < end && !state.has_ended {
+            if state.pass.is_none() {
+                let first = state.points.before(0);
+                state.pass = first.and_then(|first| Cursor::at(self.format, first).ok());
+            }
+            let State {
+                pass,
+                scratch,
+                points,
+                ..
+            } = state;
+            scratch.resize(CHUNK, 0);
+            let filled = match pass {
+                Some(pass) => pass.fill(&self.input, scratch, Some(points)),
+                None => Err(Broken {
+                    stored: 0,
+                    filled: 0,
+                    reason: "there is no memory to expand it".to_owned(),
+                }),
+            };
+            let count = match &filled {
+                Ok(count) => *count,
+                Err(broken) => broken.filled,
+            };
+            if wanted == Some(state.reached >> CHUNK_SHIFT) {
+                found = state.scratch.get(..count).map(<[u8]>::to_vec).map(Arc::new);
+            }
+            state.reached += count as u64;
+            if let Err(broken) = filled {
+                state.damage = Some(Damage {
+                    stored_bytes: broken.stored,
+                    expanded_bytes: state.reached,
+                    reason: broken.reason,
+                });
+                state.has_ended = true;
+            } else if count < CHUNK {
+                state.has_ended = true;
+            }
+        }
+        self.reached.store(state.reached, Ordering::Release);
+        if state.has_ended {
+            state.pass = None;
+            state.scratch = Vec::new();
+            self.len.store(state.reached, Ordering::Release);
+        }
+        found
+    }
+
+    /// Chunk `number`; shorter, or empty, at the end.
+    pub(super) fn chunk(&self, number: u64) -> io::Result<Arc<Vec<u8>>> {
+        let start = number.checked_shl(CHUNK_SHIFT).unwrap_or(u64::MAX);
+        let start = if start >> CHUNK_SHIFT == number {
+            start
+        } else {
+            u64::MAX
+        };
+        let mut state = self.state();
+        if start >= state.reached {
+            let end = start.saturating_add(CHUNK as u64);
+            let found = self.advance(&mut state, end, Some(number));
+            return Ok(found.unwrap_or_default());
+        }
+        self.again(&mut state, start)
+    }
+
+    /// The chunk from `start` on, which the pass has left behind.
+    fn again(&self, state: &mut State, start: u64) -> io::Result<Arc<Vec<u8>>> {
+        let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
+        let nearest = state.points.before(start);
+        let nearest = nearest.ok_or_else(|| invalid("no checkpoint".to_owned()))?;
+        let reader = state.reader.take();
+        let reader = reader.filter(|(at, _)| (nearest.out..=start).contains(at));
+        let (mut at, mut cursor) = match reader {
+            Some(reader) => reader,
+            None => (nearest.out, Cursor::at(self.format, nearest)?),
+        };
+        let mut chunk = vec![0; CHUNK];
+        while at < start {
+            let skip = usize::try_from(start - at).unwrap_or(CHUNK).min(CHUNK);
+            let skipped = chunk.get_mut(..skip).unwrap_or_default();
+            match cursor.fill(&self.input, skipped, None) {
+                Ok(count) if count == skip => at += count as u64,
+                Ok(_) => return Err(invalid("the compressed file has changed".to_owned())),
+                Err(broken) => return Err(invalid(broken.reason)),
+            }
+        }
+        // What the pass has expanded is there, whatever comes behind.
+        let have = usize::try_from(state.reached - start).unwrap_or(CHUNK);
+        chunk.truncate(have);
+        match cursor.fill(&self.input, &mut chunk, None) {
+            Ok(count) => {
+                chunk.truncate(count);
+                state.reader = Some((start + count as u64, cursor));
+            }
+            Err(broken) if broken.filled == chunk.len() => {}
+            Err(broken) => return Err(invalid(broken.reason)),
+        }
+        Ok(Arc::new(chunk))
+    }
+}
