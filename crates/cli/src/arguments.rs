@@ -100,6 +100,8 @@ pub(crate) enum Command {
     Verify(commands::verify::Verify),
     Convert(commands::convert::Convert),
     Save(commands::save::Save),
+    Decrypt(commands::decrypt::Decrypt),
+    Redact(commands::redact::Redact),
 }
 
 impl Command {
@@ -125,6 +127,8 @@ impl Command {
             Self::Verify(_) => "verify",
             Self::Convert(_) => "convert",
             Self::Save(_) => "save",
+            Self::Decrypt(_) => "decrypt",
+            Self::Redact(_) => "redact",
         }
     }
 }

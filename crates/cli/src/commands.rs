@@ -2,8 +2,11 @@
 
 pub(crate) mod bt;
 pub(crate) mod convert;
+mod convert_bytes;
 mod convert_dump;
 mod debug_files;
+pub(crate) mod decrypt;
+pub(crate) mod decryptcore;
 pub(crate) mod gdb;
 pub(crate) mod info;
 pub(crate) mod list;
@@ -15,6 +18,7 @@ pub(crate) mod mods;
 pub(crate) mod print;
 pub(crate) mod ps;
 pub(crate) mod read;
+pub(crate) mod redact;
 pub(crate) mod report;
 mod report_html;
 pub(crate) mod save;
@@ -35,6 +39,7 @@ pub(crate) fn by_name(program: Option<OsString>) -> Option<fn() -> ExitCode> {
     let program = program?;
     let name = Path::new(&program).file_stem()?;
     match name.to_str()? {
+        "decryptcore" => Some(decryptcore::main),
         "savecore" => Some(savecore::main),
         _ => None,
     }

@@ -6,7 +6,8 @@ Reads FreeBSD kernel crash dumps, anywhere.
 
 usage: vmcore COMMAND [FILE] [ARGUMENTS] [OPTIONS]
 
-FILE is a vmcore, with its kernel file beside it if you like.
+FILE is a vmcore, compressed or encrypted too, a dump device or a disk; with
+its kernel file beside it if you like.
 Without FILE: the newest in /var/crash.
 
 What happened?
@@ -31,8 +32,10 @@ Memory
 The file
   map         which memory is in the dump: a table or a picture
   verify      reads everything, checks everything
-  convert     to an ELF core for debuggers, to a minidump, to a full dump
+  convert     to an ELF core for debuggers, to a minidump, to a full dump, compressed
   save        from the dump device, or an image of it, to vmcore.N and info.N
+  decrypt     an encrypted dump as a plain one
+  redact      a small dump of stacks, threads, log and modules, to be shared
 
 Examples
   vmcore report vmcore.0 -k kernel.debug
@@ -41,6 +44,7 @@ Examples
 Options of every command
   -k FILE    the kernel file [else found by the dump's build id]
   -n N       dump N of the directory      -d DIR    another directory
+  --key PEM  of an encrypted dump         --partition NAME   of a disk
   --json     answer in JSON               --force   accept any kernel, overwrite
   -q, -v     say less, more               --color   auto, always, never
 

@@ -96,6 +96,8 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Verify(args) => commands::verify::run(context, args),
         Command::Convert(args) => commands::convert::run(context, args),
         Command::Save(args) => commands::save::run(context, args),
+        Command::Decrypt(args) => commands::decrypt::run(context, args),
+        Command::Redact(args) => commands::redact::run(context, args),
     }
 }
 

@@ -69,6 +69,8 @@ numbered! {
         Cpus = 4,
         /// What the writer could not read, or found damaged.
         Damage = 5,
+        /// What was kept of another dump, as JSON.
+        Manifest = 6,
     }
 }
 

@@ -130,6 +130,8 @@ numbered! {
         FullDump = 2,
         /// Made of a hypervisor's memory file.
         Hypervisor = 3,
+        /// A part of another dump, without what was not to be shared.
+        Redacted = 4,
     }
 }
 

@@ -14,8 +14,8 @@
 //! device, so that it need not make another.
 //!
 //! A dump is copied as it lies there: `vmcore.N`, `vmcore.N.gz`, `vmcore.N.zst`, or
-//! `vmcore_encrypted.N` with `key.N`; a textdump becomes `textdump.tar.N`. Runs of zeros in a plain
-//! dump become holes. Source of names and formats: `sbin/savecore/savecore.c`.
+//! `vmcore_encrypted.N` with `key.N`; a textdump becomes `textdump.tar.N`. A plain dump is compressed
+//! on request, so that it can be read in place; else runs of zeros in it become holes. Source of names and formats: `sbin/savecore/savecore.c`.
 //!
 //! ```
 //! use vmcore_pipeline::save::{Clearing, Device, Options, find, save};
@@ -49,6 +49,7 @@ pub use error::SaveError;
 pub use find::{Found, Problem, find};
 pub use info::{Contents, DumpType, Header, Info, Status};
 
+use crate::compress::Method;
 use changes::Changes;
 use copy::Part;
 use directory::Directory;
@@ -66,6 +67,8 @@ pub struct Options {
     pub force: bool,
     /// When the dump is marked on its device.
     pub clear: Clear,
+    /// How it is compressed, if it is not compressed or encrypted already.
+    pub compress: Option<Method>,
     /// Numbers start again at 0 when they reach this; the dump that had the number goes.
     pub maxdumps: Option<u64>,
 }
@@ -200,12 +203,14 @@ fn save_with(
         let (device, problems) = problems();
         return Err(SaveError::Unsound { device, problems });
     }
+    let method = options.compress.filter(|_| found.is_compressible());
     let mut work = Work {
         changes,
         device,
         found,
         parts,
-        name: CoreName::of(found),
+        method,
+        name: CoreName::of(found, method),
         directory: Directory::open(directory, changes)?,
         on_event,
     };
@@ -231,6 +236,7 @@ struct Work<'w, 'e> {
     device: &'w Device,
     found: &'w Found,
     parts: &'w Parts,
+    method: Option<Method>,
     name: CoreName,
     directory: Directory<'w>,
     on_event: &'e mut dyn FnMut(Event<'_>),
@@ -245,7 +251,9 @@ impl<'w> Work<'w, '_> {
     }
 
     fn contents(&self, path: &Path) -> Option<Contents> {
-        self.found.is_plain().then(|| Contents::of(path)).flatten()
+        // gzip would have to be expanded for it.
+        let is_quick = self.found.is_plain() && self.method != Some(Method::Gzip);
+        is_quick.then(|| Contents::of(path)).flatten()
     }
 
     /// The number under which an earlier run has saved this very dump, byte for byte. Whatever run
@@ -258,9 +266,9 @@ impl<'w> Work<'w, '_> {
         let header = self.info(number, None).header_text();
         let mut files = vec![info.clone()];
         let mut is_same = fs::read_to_string(info).is_ok_and(|text| text.starts_with(&header));
-        for (name, part) in self.contents_of(number) {
+        for (name, part, method) in self.contents_of(number) {
             let path = self.directory.file(&name);
-            is_same = is_same && part.equals(self.device, &path).unwrap_or(false);
+            is_same = is_same && part.equals(self.device, &path, method).unwrap_or(false);
             files.push(path);
         }
         if !is_same {
@@ -274,13 +282,13 @@ impl<'w> Work<'w, '_> {
     }
 
     /// The files that come from the device, in the order in which they get their names: the dump
-    /// last, so that when it has its name, the rest has.
-    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part)> {
+    /// last, so that when it has its name, the rest has. With how each is compressed.
+    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part, Option<Method>)> {
         let mut files = Vec::new();
         if self.found.header().is_encrypted() {
-            files.push((key_name(number), &self.parts.key));
+            files.push((key_name(number), &self.parts.key, None));
         }
-        files.push((self.name.file(number), &self.parts.payload));
+        files.push((self.name.file(number), &self.parts.payload, self.method));
         files
     }
 
@@ -337,16 +345,17 @@ impl<'w> Work<'w, '_> {
         let core_path = self.directory.file(&core);
         (self.on_event)(Event::Copying { path: &core_path });
         let mut names = vec![info_name(number)];
-        for (name, part) in self.contents_of(number) {
+        for (name, part, method) in self.contents_of(number) {
             let path = self.directory.file(&name);
             let mut file = self.directory.begin(&name)?;
             let on_event = &mut *self.on_event;
-            part.copy(self.device, &mut file, &path, |done_bytes, total_bytes| {
+            let on_progress = |done_bytes, total_bytes| {
                 on_event(Event::Copied {
                     done_bytes,
                     total_bytes,
                 });
-            })?;
+            };
+            part.copy(self.device, &mut file, &path, method, on_progress)?;
             file.sync().map_err(SaveError::directory(&path))?;
             names.push(name);
         }

@@ -151,7 +151,8 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     };
     // Somebody may have compressed a dump with its header in front.
     let mut first = [0; HEADER_LEN];
-    let len = source.read_at(0, &mut first).map_err(io_error)?;
+    // Damage is an error for who wants what is damaged.
+    let len = source.read_at(0, &mut first).unwrap_or(0);
     let header = DumpHeader::parse(first.get(..len).unwrap_or_default()).ok();
     let source = match header.filter(is_plain) {
         Some(header) => {
@@ -166,6 +167,23 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
         layers,
         device_header,
     })
+}
+
+/// Opens an encrypted file or device, and takes off every layer up to the encryption: what is inside
+/// may be compressed. `None` if it is not encrypted.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_decrypted(path: &Path, options: &OpenOptions) -> Result<Option<Opened>, OpenError> {
+    let mut stored = find(path, options)?;
+    if decrypt(&mut stored, path, options)?.is_none() {
+        return Ok(None);
+    }
+    Ok(Some(Opened {
+        source: stored.payload.into_source(options.access),
+        layers: stored.layers,
+        device_header: stored.device_header,
+    }))
 }
 
 /// Whether a file holds a dump by what is around it: a disk, a device, encryption. What is plain or

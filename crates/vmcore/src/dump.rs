@@ -28,11 +28,11 @@ pub use warning::{Place, Warning};
 use crate::container::{self, Layer, Opened};
 use crate::crypt::KeyError;
 use crate::memory::{Absence, Memory};
-use crate::source::{Access, Damage};
+use crate::source::{Access, Damage, Recorder};
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use vmcore_format::addr::{FileOffset, PhysAddr};
 use vmcore_format::arch::Arch;
@@ -56,6 +56,8 @@ pub struct OpenOptions {
     pub key_block: Option<PathBuf>,
     /// The partition of a disk with several dumps: `p3`, `s1b`, or a number.
     pub partition: Option<String>,
+    /// Who is to be told what is read of the dump.
+    pub recorder: Option<Arc<Recorder>>,
 }
 
 impl Default for OpenOptions {
@@ -66,6 +68,7 @@ impl Default for OpenOptions {
             key: None,
             key_block: None,
             partition: None,
+            recorder: None,
         }
     }
 }
@@ -278,6 +281,10 @@ impl Dump {
             layers,
             device_header,
         } = container::open(path, options)?;
+        let source = match &options.recorder {
+            Some(recorder) => source.recorded(recorder.clone()),
+            None => source,
+        };
         let mut first = [0; 4096];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let first = first.get(..len).unwrap_or_default();

@@ -1,6 +1,6 @@
 //! `vmcore convert`: the dump in another format.
 
-use super::convert_dump;
+use super::{convert_bytes, convert_dump};
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
@@ -14,13 +14,14 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
 use vmcore::{OpenOptions, Session, SessionError};
+use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
 use vmcore_pipeline::rewrite::Target;
 
-/// The dump in another format: an ELF core for debuggers, a minidump, a full dump
+/// The dump in another format: an ELF core, a minidump, a full dump; compressed; or plain
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "vmcore convert [FILE] OUT --to FORMAT [OPTIONS]",
+    override_usage = "vmcore convert [FILE] OUT --to FORMAT [OPTIONS]\n       vmcore convert [FILE] OUT --compress METHOD [OPTIONS]",
     after_help = help::with_files("\
 OUT is created for its owner alone, and not overwritten without --force.
 
@@ -37,15 +38,37 @@ kernel itself would have chosen, by its page tables and its bitmap; without it, 
 bitmap, all RAM. Pages that their owners marked as not to be dumped are kept where they are mapped.
 A full dump needs its kernel file to become a minidump, a virtual machine's file does not.
 
+To plain: the same bytes without what is around them: compression, encryption (--key), disk, device.
+
+--compress zstd writes frames that are read one by one: every command reads OUT in place, a page in
+the time of a frame. zstd -d unpacks it. --compress gzip is for tools that know nothing else.
+
 Exit status 3: converted, but pages are missing because the dump is truncated.")
 )]
 pub(crate) struct Convert {
     /// The dump, and its kernel file if you like; then the file to write
     #[arg(hide = true)]
     words: Vec<OsString>,
-    /// The format
-    #[arg(long, value_name = "FORMAT")]
-    to: Format,
+    /// The format: elf, minidump, full, plain
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        required_unless_present = "compress",
+        conflicts_with = "compress"
+    )]
+    to: Option<Format>,
+    /// The same dump, compressed: zstd or gzip
+    #[arg(long, value_name = "METHOD")]
+    compress: Option<Packing>,
+}
+
+/// Compressors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Packing {
+    /// zstd in frames.
+    Zstd,
+    /// gzip.
+    Gzip,
 }
 
 /// Formats that are written.
@@ -57,6 +80,8 @@ enum Format {
     Minidump,
     /// A full dump, as the kernel would have written it.
     Full,
+    /// The same bytes, without what is around them.
+    Plain,
 }
 
 /// The answer in JSON.
@@ -80,11 +105,19 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
         .first()
         .map(Path::new)
         .ok_or_else(|| Failure::usage("OUT is missing"))?;
+    let method = args.compress.map(|packing| match packing {
+        Packing::Zstd => Method::Zstd,
+        Packing::Gzip => Method::Gzip,
+    });
+    let format = match (args.to, method) {
+        (None | Some(Format::Plain), method) => return convert_bytes::run(context, method, out),
+        (Some(format), _) => format,
+    };
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    match args.to {
-        Format::Elf => to_elf(context, &session, out),
+    match format {
         Format::Minidump => convert_dump::run(context, &session, Target::Minidump, out),
         Format::Full => convert_dump::run(context, &session, Target::Full, out),
+        Format::Elf | Format::Plain => to_elf(context, &session, out),
     }
 }
 

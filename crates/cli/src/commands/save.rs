@@ -11,6 +11,7 @@ use serde::Serialize;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use vmcore::dump::Completeness;
+use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
     self, Clear, Clearing, Device, Event, Found, Header, Options, Problem, Saved,
 };
@@ -26,7 +27,8 @@ is evidence: it is marked only with --clear. DIR/bounds holds the next number, D
 that must stay free.
 
 A compressed or encrypted dump stays as it is: vmcore.N.gz, vmcore.N.zst, or vmcore_encrypted.N
-with key.N. A textdump becomes textdump.tar.N. A run that was stopped is finished by the next one.
+with key.N. -z and -Z compress any other; every command reads it as it is, fastest from -Z. A
+textdump becomes textdump.tar.N. A run that was stopped is finished by the next one.
 
 --force saves a dump whose headers are damaged, or that was saved before.
 
@@ -51,6 +53,12 @@ pub(crate) struct Save {
     /// Mark the dump as saved, and do not save it
     #[arg(long, conflicts_with_all = ["clear", "keep", "max"])]
     discard: bool,
+    /// Compress with gzip: vmcore.N.gz
+    #[arg(short = 'z', conflicts_with_all = ["zstd", "check", "discard"])]
+    gzip: bool,
+    /// Compress with zstd, for reading in place: vmcore.N.zst
+    #[arg(short = 'Z', conflicts_with_all = ["check", "discard"])]
+    zstd: bool,
     /// Numbers start again at 0 when they reach N; the old dump of the number goes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
@@ -136,6 +144,11 @@ pub(crate) fn run(context: &Context, args: &Save) -> anyhow::Result<Status> {
             (true, _) => Clear::Always,
             (_, true) => Clear::Never,
             _ => Clear::Device,
+        },
+        compress: match (args.gzip, args.zstd) {
+            (true, _) => Some(Method::Gzip),
+            (_, true) => Some(Method::Zstd),
+            _ => None,
         },
         maxdumps: args.max,
     };

@@ -1,14 +1,15 @@
 //! `savecore`: saving by the name, the options and the exit statuses of FreeBSD's tool, so that
 //! boot scripts work unchanged. Messages go to standard error and to syslog.
 //!
-//! Live dumps need FreeBSD's own tool. `-z` and `-u` are taken, but a dump is saved as it is: one
-//! that is not saved for want of compression would be lost to swapping.
+//! Live dumps need FreeBSD's own tool. `-u` is taken, but a compressed dump is saved as it is: every
+//! command reads it in place.
 
 use crate::text;
 use clap::{ArgAction, Parser};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
     self, Clear, Clearing, Device, DumpType, Event, Found, Options, Problem, Saved,
 };
@@ -52,7 +53,7 @@ struct Arguments {
     /// Say more
     #[arg(short = 'v', action = ArgAction::Count)]
     verbose: u8,
-    /// Compress while saving: the dump is saved as it is
+    /// Compress with gzip while saving
     #[arg(short = 'z')]
     gzip: bool,
     /// Compress a live dump
@@ -302,12 +303,6 @@ impl Run {
         }
         let is_compressed =
             header.compression_name() != "none" && header.dump_type == DumpType::Kernel;
-        if self.arguments.gzip && !is_compressed {
-            log(
-                Priority::Warning,
-                "-z: the dump is saved as it is; compress it with gzip(1)",
-            );
-        }
         if self.arguments.unpack && is_compressed {
             let tool = header.compression_name();
             log(
@@ -322,6 +317,7 @@ impl Run {
             } else {
                 Clear::Device
             },
+            compress: self.arguments.gzip.then_some(Method::Gzip),
             maxdumps: self.arguments.max.and_then(|max| u64::try_from(max).ok()),
         };
         let kind = match (header.is_encrypted(), is_compressed) {

@@ -3,10 +3,13 @@
 use super::changes::NewFile;
 use super::device::Device;
 use super::error::SaveError;
+use crate::compress::{Failed, Method, compress};
 use crate::sparse::SparseWriter;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use vmcore::source::{Access, Source};
+use vmcore::{OpenOptions, container};
 
 /// Bytes that are read at once; a multiple of what follows.
 const CHUNK: usize = 1 << 20;
@@ -41,12 +44,7 @@ impl Part {
         while done < len {
             let count = usize::try_from(len - done).map_or(buf.len(), |left| left.min(buf.len()));
             let chunk = buf.get_mut(..count).unwrap_or_default();
-            if self.is_backwards {
-                device.read(self.range.end - done - count as u64, chunk)?;
-                reverse_blocks(chunk);
-            } else {
-                device.read(self.range.start + done, chunk)?;
-            }
+            self.read(device, done, chunk)?;
             if each(done, chunk)?.is_break() {
                 break;
             }
@@ -55,15 +53,34 @@ impl Part {
         Ok(())
     }
 
-    /// Copies it to `file`, which will be at `path`, with holes for zeros.
+    /// Fills `buf` with the bytes from `offset` of the file.
+    fn read(&self, device: &Device, offset: u64, buf: &mut [u8]) -> Result<(), SaveError> {
+        if self.is_backwards {
+            device.read(self.range.end - offset - buf.len() as u64, buf)?;
+            reverse_blocks(buf);
+            return Ok(());
+        }
+        device.read(self.range.start + offset, buf)
+    }
+
+    /// Copies it to `file`, which will be at `path`: compressed, or with holes for zeros.
     pub(super) fn copy(
         &self,
         device: &Device,
         file: &mut NewFile<'_>,
         path: &Path,
+        method: Option<Method>,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), SaveError> {
         let len = self.len_bytes();
+        if let Some(method) = method {
+            let read = |offset: u64, buf: &mut [u8]| self.read(device, offset, buf);
+            let written = compress(len, &read, method, file, on_progress);
+            return written.map(|_| ()).map_err(|failed| match failed {
+                Failed::Read(_, error) => error,
+                Failed::Write(error) => SaveError::directory(path)(error),
+            });
+        }
         let mut writer = SparseWriter::new(&mut *file, HOLE);
         self.each_chunk(device, |at, bytes| {
             writer
@@ -76,19 +93,31 @@ impl Part {
         file.set_len(len).map_err(SaveError::directory(path))
     }
 
-    /// Whether the file at `path` has its bytes, all of them and no more.
-    pub(super) fn equals(&self, device: &Device, path: &Path) -> Result<bool, SaveError> {
+    /// Whether the file at `path` has its bytes, all of them and no more; compressed, if so it was to
+    /// be.
+    pub(super) fn equals(
+        &self,
+        device: &Device,
+        path: &Path,
+        method: Option<Method>,
+    ) -> Result<bool, SaveError> {
         let error = |source: io::Error| SaveError::directory(path)(source);
-        let mut file = std::fs::File::open(path).map_err(error)?;
-        if file.metadata().map_err(error)?.len() != self.len_bytes() {
+        let file = match method {
+            Some(_) => container::open(path, &OpenOptions::default())
+                .map(|opened| opened.source)
+                .map_err(io::Error::other),
+            None => Source::open(path, Access::Positional),
+        };
+        let file = file.map_err(error)?;
+        if file.len() != self.len_bytes() {
             return Ok(false);
         }
         let mut copy = vec![0; CHUNK];
         let mut is_equal = true;
-        self.each_chunk(device, |_, bytes| {
+        self.each_chunk(device, |at, bytes| {
             let copy = copy.get_mut(..bytes.len()).unwrap_or_default();
-            file.read_exact(copy).map_err(error)?;
-            is_equal = copy == bytes;
+            let read = file.read_positional(at, copy).map_err(error)?;
+            is_equal = read == bytes.len() && copy == bytes;
             Ok(if is_equal {
                 ControlFlow::Continue(())
             } else {

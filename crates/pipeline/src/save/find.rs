@@ -308,6 +308,11 @@ impl Found {
             && !self.header.is_encrypted()
     }
 
+    /// Whether its bytes may be compressed: nothing has been done to them yet.
+    pub(crate) fn is_compressible(&self) -> bool {
+        self.header.dump_type == DumpType::Textdump || self.is_plain()
+    }
+
     pub(crate) const fn parts(&self) -> Option<&Parts> {
         self.parts.as_ref()
     }

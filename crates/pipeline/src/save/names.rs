@@ -2,6 +2,7 @@
 
 use super::find::Found;
 use super::info::DumpType;
+use crate::compress::Method;
 use vmcore_format::kerneldump::Compression;
 
 /// Everything that may bear a dump's number, but for compression suffixes. `core.txt` is
@@ -26,15 +27,20 @@ pub(crate) struct CoreName {
 }
 
 impl CoreName {
-    /// By what the dump is: it is saved as it lies on the device.
-    pub(crate) fn of(found: &Found) -> Self {
+    /// By what the dump is, and by what becomes of it; what is compressed or encrypted stays so.
+    pub(crate) fn of(found: &Found, method: Option<Method>) -> Self {
         let header = found.header();
+        let packed = match method {
+            None => "",
+            Some(Method::Gzip) => ".gz",
+            Some(Method::Zstd) => ".zst",
+        };
         let (stem, suffix) = match (header.dump_type, header.compression) {
-            (DumpType::Textdump, _) => ("textdump.tar", ""),
+            (DumpType::Textdump, _) => ("textdump.tar", packed),
             _ if header.is_encrypted() => ("vmcore_encrypted", ""),
             (_, Compression::Gzip) => ("vmcore", ".gz"),
             (_, Compression::Zstd) => ("vmcore", ".zst"),
-            (_, Compression::None | Compression::Unknown(_)) => ("vmcore", ""),
+            (_, Compression::None | Compression::Unknown(_)) => ("vmcore", packed),
         };
         Self { stem, suffix }
     }

@@ -94,6 +94,7 @@ fn origin(origin: Origin) -> Option<String> {
         Origin::Minidump => "converted from a minidump",
         Origin::FullDump => "converted from a full dump",
         Origin::Hypervisor => "made of a hypervisor's memory file",
+        Origin::Redacted => "redacted: only what was to be shared is in it",
         Origin::Other(number) => {
             return Some(format!("made in way {number}, of a later version"));
         }

@@ -26,6 +26,7 @@ mod input;
 mod map;
 mod points;
 mod positional;
+mod recorder;
 mod sequences;
 mod stream;
 mod zstd;
@@ -33,6 +34,7 @@ mod zstd_block;
 
 pub(crate) use chunks::ChunkSource;
 pub(crate) use input::Input;
+pub use recorder::Recorder;
 pub use stream::Damage;
 
 use file::FileSource;
@@ -61,6 +63,7 @@ pub struct Source(Body);
 enum Body {
     File(FileSource),
     Chunks(Box<ChunkSource>, u64),
+    Recorded(Box<Source>, Arc<Recorder>),
 }
 
 /// Bytes of a dump: borrowed from the mapping, or a part of a shared copy.
@@ -109,7 +112,17 @@ impl Source {
         Self(match self.0 {
             Body::File(file) => Body::File(file.starting_at(offset)),
             Body::Chunks(chunks, start) => Body::Chunks(chunks, start.saturating_add(offset)),
+            Body::Recorded(source, recorder) => {
+                Body::Recorded(Box::new(source.starting_at(offset)), recorder)
+            }
         })
+    }
+
+    /// The same bytes, with `recorder` told what is read of them.
+    #[must_use]
+    pub fn recorded(self, recorder: Arc<Recorder>) -> Self {
+        recorder.begin(self.len());
+        Self(Body::Recorded(Box::new(self), recorder))
     }
 
     /// Bytes there are. Of a compressed file that does not say, this expands all of it, once.
@@ -119,6 +132,7 @@ impl Source {
         match &self.0 {
             Body::File(file) => file.len(),
             Body::Chunks(chunks, start) => chunks.len().saturating_sub(*start),
+            Body::Recorded(source, _) => source.len(),
         }
     }
 
@@ -128,6 +142,7 @@ impl Source {
         match &self.0 {
             Body::File(_) => true,
             Body::Chunks(chunks, _) => chunks.knows_len(),
+            Body::Recorded(source, _) => source.knows_len(),
         }
     }
 
@@ -140,6 +155,7 @@ impl Source {
             Body::Chunks(chunks, start) => start
                 .checked_add(end)
                 .is_some_and(|end| chunks.reaches(end)),
+            Body::Recorded(source, _) => source.reaches(end),
         }
     }
 
@@ -149,18 +165,13 @@ impl Source {
         !self.reaches(1)
     }
 
-    /// Whether it is made of a compressed or encrypted file: then reading in order is cheaper.
-    #[must_use]
-    pub const fn is_expanded(&self) -> bool {
-        matches!(self.0, Body::Chunks(..))
-    }
-
     /// Where a compressed file broke, as far as it has been read: what is behind is lost.
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         match &self.0 {
             Body::File(_) => None,
             Body::Chunks(chunks, _) => chunks.damage(),
+            Body::Recorded(source, _) => source.damage(),
         }
     }
 
@@ -173,6 +184,10 @@ impl Source {
         match &self.0 {
             Body::File(file) => file.read_at(offset, buf),
             Body::Chunks(chunks, start) => chunks.read_at(start.saturating_add(offset), buf),
+            Body::Recorded(source, recorder) => {
+                recorder.note(offset, buf.len());
+                source.read_at(offset, buf)
+            }
         }
     }
 
@@ -186,6 +201,10 @@ impl Source {
                 let read = chunks.read_at(start.saturating_add(offset), &mut bytes);
                 (read.ok()? == N).then_some(bytes)
             }
+            Body::Recorded(source, recorder) => {
+                recorder.note(offset, N);
+                source.array(offset)
+            }
         }
     }
 
@@ -197,6 +216,10 @@ impl Source {
         match &self.0 {
             Body::File(file) => file.read_positional(offset, buf),
             Body::Chunks(chunks, start) => chunks.read_at(start.saturating_add(offset), buf),
+            Body::Recorded(source, recorder) => {
+                recorder.note(offset, buf.len());
+                source.read_positional(offset, buf)
+            }
         }
     }
 
@@ -212,6 +235,11 @@ impl Source {
                 let at = |offset: u64| start.saturating_add(offset);
                 chunks.bytes(at(range.start)..at(range.end))
             }
+            Body::Recorded(source, recorder) => {
+                let len = range.end.saturating_sub(range.start);
+                recorder.note(range.start, usize::try_from(len).unwrap_or(0));
+                source.bytes(range)
+            }
         }
     }
 
@@ -220,7 +248,8 @@ impl Source {
     pub fn mapped(&self, range: Range<u64>) -> Option<&[u8]> {
         match &self.0 {
             Body::File(file) => file.mapped(range),
-            Body::Chunks(..) => None,
+            // What is done with a mapping cannot be recorded.
+            Body::Chunks(..) | Body::Recorded(..) => None,
         }
     }
 

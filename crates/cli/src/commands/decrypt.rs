@@ -1,0 +1,95 @@
+//! `vmcore decrypt`: an encrypted dump without its encryption.
+
+use super::convert_bytes::explain;
+use crate::Status;
+use crate::context::Context;
+use crate::explain::Failure;
+use crate::help;
+use crate::output::{self, Style};
+use crate::progress::Progress;
+use crate::text;
+use clap::Args;
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use vmcore::container::{self, Layer};
+use vmcore::{Dump, OpenOptions};
+use vmcore_pipeline::plain;
+
+/// An encrypted dump, decrypted: with the RSA private key
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore decrypt [FILE] OUT --key PEM [OPTIONS]",
+    after_help = help::with_files("\
+Every command reads an encrypted dump as it is, with --key PEM; this makes a file for others.
+
+FILE is vmcore_encrypted.N with key.N beside it (else --key-block KEY.N), a dump device, or a disk.
+A dump that is compressed stays so: OUT is a .gz or .zst then. OUT is created for its owner alone,
+and not overwritten without --force. Nothing in the format tells a damaged dump from a sound one;
+whether OUT starts like a dump is checked and told.
+
+By the name decryptcore the command takes FreeBSD's options:
+decryptcore [-fLv] -p PEM -k KEY.N -e ENCRYPTED -c OUT, decryptcore [-fLv] [-d DIR] -p PEM -n N.")
+)]
+pub(crate) struct Decrypt {
+    /// The dump; then the file to write
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    file: String,
+    len_bytes: u64,
+    layers: &'a [Layer],
+    is_dump: bool,
+}
+
+pub(crate) fn run(context: &Context, args: &Decrypt) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "OUT")?;
+    let out = words
+        .first()
+        .map(Path::new)
+        .ok_or_else(|| Failure::usage("OUT is missing"))?;
+    let dump = context.dump().ok_or_else(|| Failure::new("no dump"))?;
+    let options = context.options(&OpenOptions::default());
+    let Some(opened) = container::open_decrypted(dump, &options)? else {
+        return Err(
+            Failure::new(format!("{} is not encrypted", text::path(dump)))
+                .line("(an encrypted file needs its key.N: beside it, or --key-block KEY.N)")
+                .next(context.proposal("info"))
+                .into(),
+        );
+    };
+    let mut progress = Progress::new(context, "decrypting");
+    let force = context.common().force;
+    let len_bytes = plain::copy(&opened.source, out, force, |done, total| {
+        progress.at(done, total);
+    })
+    .map_err(explain)?;
+    drop(progress);
+    let is_dump = Dump::open(out, &OpenOptions::default()).is_ok();
+    if context.common().json {
+        let answer = Answer {
+            file: out.display().to_string(),
+            len_bytes,
+            layers: &opened.layers,
+            is_dump,
+        };
+        output::json(context, None, answer)?;
+    } else {
+        let mut to = context.out();
+        let file = to.paint(Style::Strong, &text::path(out));
+        writeln!(to, "{file}: {}", text::size(len_bytes))?;
+        let next = format!("vmcore info {}", text::shell_word(out));
+        writeln!(to, "  {}", to.paint(Style::Faint, &next))?;
+        to.finish()?;
+    }
+    if !is_dump {
+        context.note("vmcore: warning: it does not start like a dump: the encrypted bytes or key.N are damaged, or another dump's");
+        return Ok(Status::Incomplete);
+    }
+    Ok(Status::Done)
+}

@@ -1,0 +1,247 @@
+//! `vmcore redact`: a small dump with only what may leave the house.
+
+use crate::Status;
+use crate::context::{Context, KernelUse};
+use crate::explain::Failure;
+use crate::help;
+use crate::output::{self, Style};
+use crate::text::{self, count, counted};
+use clap::{Args, ValueEnum};
+use serde::Serialize;
+use std::ffi::OsString;
+use std::io::Write as _;
+use std::path::Path;
+use std::sync::Arc;
+use vmcore::format::addr::{PhysAddr, VirtAddr};
+use vmcore::source::Recorder;
+use vmcore::{OpenOptions, Session, log, process};
+use vmcore_debug::details::Details;
+use vmcore_debug::{DebugFiles, Target, modules};
+use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
+
+/// A small dump of stacks, threads, log, modules: everything else is absent
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore redact [FILE] OUT [OPTIONS]",
+    after_help = help::with_files("\
+OUT is a minidump for others to look at: ps, bt, log and mods answer from it as from FILE, and
+every other page is absent. What will be in it is printed first (--dry-run stops there), and
+stands inside it, too. It needs the kernel file, and works on minidumps.
+
+Pages are kept whole: what else lies in a page that is kept stays in OUT. A stack may hold
+anything that a function had in hand. --drop takes a page out again, by its physical address; what
+was copied elsewhere before is not found by that. Look at OUT before you send it:
+
+  vmcore search OUT 'a secret'
+
+OUT is created for its owner alone, and not overwritten without --force.")
+)]
+pub(crate) struct Redact {
+    /// The dump, and its kernel file if you like; then the file to write
+    #[arg(hide = true)]
+    words: Vec<OsString>,
+    /// What stays
+    #[arg(
+        long,
+        value_name = "LIST",
+        value_delimiter = ',',
+        default_value = "stacks,threads,log,modules"
+    )]
+    keep: Vec<Kept>,
+    /// Physical addresses of pages that do not, whatever is in them
+    #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = address)]
+    drop: Vec<PhysAddr>,
+    /// Only say what would be kept
+    #[arg(long)]
+    dry_run: bool,
+}
+
+/// What can stay.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Kept {
+    /// The kernel stacks of all threads.
+    Stacks,
+    /// Processes and threads.
+    Threads,
+    /// The message buffer.
+    Log,
+    /// The list of modules.
+    Modules,
+}
+
+impl Kept {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Stacks => "stacks",
+            Self::Threads => "threads",
+            Self::Log => "log",
+            Self::Modules => "modules",
+        }
+    }
+}
+
+fn address(word: &str) -> Result<PhysAddr, String> {
+    let digits = word.strip_prefix("0x").unwrap_or(word);
+    u64::from_str_radix(digits, 16)
+        .map(PhysAddr)
+        .map_err(|_| format!("{word} is no address"))
+}
+
+/// The answer in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    manifest: &'a Manifest,
+    #[serde(flatten)]
+    redacted: Option<&'a Redacted>,
+}
+
+pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
+    let words = context.choose(&args.words, 1..=1, "OUT")?;
+    let out = words
+        .first()
+        .map(Path::new)
+        .ok_or_else(|| Failure::usage("OUT is missing"))?;
+    let recorder = Arc::new(Recorder::default());
+    let options = OpenOptions {
+        recorder: Some(recorder.clone()),
+        ..OpenOptions::default()
+    };
+    let session = context.open(KernelUse::Symbols, &options)?;
+    if session.dump().minidump().is_none() {
+        return Err(explain(RedactError::FullDump, context));
+    }
+    read(&session, &args.keep, &recorder)?;
+    let names = args.keep.iter().map(|kept| kept.name()).collect();
+    let keeps_log = args.keep.contains(&Kept::Log);
+    let redaction = Redaction::new(&session, &recorder, names, keeps_log, &args.drop)
+        .map_err(|error| explain(error, context))?;
+    if !context.common().json {
+        print_manifest(context, redaction.manifest())?;
+    }
+    let redacted = match args.dry_run {
+        true => None,
+        false => Some(
+            redaction
+                .write(out, context.common().force)
+                .map_err(|error| explain(error, context))?,
+        ),
+    };
+    if context.common().json {
+        let answer = Answer {
+            manifest: redaction.manifest(),
+            redacted: redacted.as_ref(),
+        };
+        output::json(context, Some(session.dump()), answer)?;
+    } else if let Some(redacted) = &redacted {
+        print(context, redacted)?;
+    }
+    Ok(Status::Done)
+}
+
+/// Reads all that stays, so that the recorder has seen it.
+fn read(session: &Session, keep: &[Kept], recorder: &Recorder) -> anyhow::Result<()> {
+    // What proves the kernel file is found by a search, which must not count.
+    session.build_ids();
+    session.matching_kernel()?;
+    let files = DebugFiles::of(session)?;
+    recorder.set(true);
+    let space = session.space()?;
+    if let Some(version) = session
+        .kernel()
+        .and_then(|kernel| kernel.symbols().find("version"))
+    {
+        let _ = space.read_string(version.address, 256);
+    }
+    if keep.contains(&Kept::Log) {
+        log::read(session)?;
+    }
+    if keep.contains(&Kept::Modules) {
+        modules::list(session)?;
+    }
+    if keep.contains(&Kept::Threads) || keep.contains(&Kept::Stacks) {
+        let list = process::list(session)?;
+        let target = Target::new(session, &files)?;
+        let details = Details::of(&target);
+        let _ = target.panic_message();
+        for process in &list.processes {
+            let _ = details.process(process);
+            for thread in &process.threads {
+                let known = details.thread(thread);
+                if !keep.contains(&Kept::Stacks) {
+                    continue;
+                }
+                let _ = target.backtrace(thread);
+                if let Some((start, len)) = known.stack {
+                    let mut stack = vec![0; usize::try_from(len).unwrap_or(0)];
+                    space.read_with_holes(VirtAddr(start.0), &mut stack, |_| {});
+                }
+            }
+        }
+    }
+    recorder.set(false);
+    Ok(())
+}
+
+fn print_manifest(context: &Context, manifest: &Manifest) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let all = manifest.kept_pages + manifest.dropped_pages;
+    let rows = [
+        ("keeps", manifest.kept.join(", ")),
+        (
+            "pages",
+            format!("{} of {}, whole", count(manifest.kept_pages), count(all)),
+        ),
+        (
+            "dropped",
+            counted(
+                manifest.dropped_by_address,
+                "page by its address",
+                "pages by their addresses",
+            ),
+        ),
+        (
+            "log",
+            match manifest.message_buffer {
+                true => "the whole message buffer".to_owned(),
+                false => "none".to_owned(),
+            },
+        ),
+        (
+            "tables",
+            format!(
+                "{} of page tables: addresses, no data",
+                text::size(manifest.page_table_bytes)
+            ),
+        ),
+    ];
+    for (label, value) in rows {
+        if label == "dropped" && manifest.dropped_by_address == 0 {
+            continue;
+        }
+        let label = out.paint(Style::Label, &format!("{label:<9}"));
+        writeln!(out, "  {label} {value}")?;
+    }
+    Ok(out.finish()?)
+}
+
+fn print(context: &Context, redacted: &Redacted) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let file = out.paint(Style::Strong, &text::path(&redacted.path));
+    writeln!(out, "{file}: {}", text::size(redacted.len_bytes))?;
+    let word = text::shell_word(&redacted.path);
+    let next = format!("vmcore search {word} 'a secret'    vmcore bt {word} --all");
+    writeln!(out, "  {}", out.paint(Style::Faint, &next))?;
+    Ok(out.finish()?)
+}
+
+/// What to type next.
+fn explain(error: RedactError, context: &Context) -> anyhow::Error {
+    match error {
+        RedactError::Absent(absence) => absence.into(),
+        RedactError::Output(error) => error.into(),
+        RedactError::FullDump => Failure::new(error.to_string())
+            .next(context.proposal("convert vmcore.mini --to minidump"))
+            .into(),
+        error => anyhow::Error::from(error),
+    }
+}
