@@ -32,7 +32,7 @@ Memory
 The file
   map         which memory is in the dump: a table or a picture
   verify      reads everything, checks everything
-  convert     to an ELF core for debuggers, to a minidump, to a full dump, compressed
+  convert     to an ELF core, to a minidump or a full dump, compressed, plain
   save        from the dump device, or an image of it, to vmcore.N and info.N
   decrypt     an encrypted dump as a plain one
   redact      a small dump of stacks, threads, log and modules, to be shared
