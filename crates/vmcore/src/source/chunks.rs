@@ -108,11 +108,11 @@ impl ChunkSource {
                 break;
             };
             let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
-            let copied = match self.cache().get(number) {
-                Some(chunk) => Some(copy(chunk, skip, rest)),
-                None => None,
-            };
-            let copied = match copied {
+            let cached = self
+                .cache()
+                .get(number)
+                .map(|chunk| copy(chunk, skip, rest));
+            let copied = match cached {
                 Some(copied) => copied,
                 None => copy(&self.make(number)?, skip, rest),
             };

@@ -75,15 +75,10 @@ impl Distribution {
             let count = i16::try_from(value).ok()? - 1;
             remaining -= i32::from(count.abs());
             counts.push(count);
-            while count == 0 {
-                let zeros = take(2)?;
+            let mut zeros = if count == 0 { 3 } else { 0 };
+            while zeros == 3 && counts.len() <= most {
+                zeros = take(2)?;
                 counts.extend((0..zeros).map(|_| 0));
-                if zeros < 3 {
-                    break;
-                }
-                if counts.len() > most {
-                    return None;
-                }
             }
         }
         let len = usize::try_from(at.div_ceil(8)).ok()?;
