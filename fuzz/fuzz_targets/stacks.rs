@@ -10,6 +10,7 @@ use vmcore_debug::show::Options;
 use vmcore_debug::{DebugFiles, Target, report};
 use vmcore_fuzz::file::InputFile;
 use vmcore_fuzz::input::Input;
+use vmcore_fuzz::limit;
 
 /// Frames that a stack may have.
 const FRAMES: usize = 1000;
@@ -19,35 +20,38 @@ const SYMBOLS: usize = 16;
 fuzz_target!(|data: &[u8]| {
     let (dump, kernel) = Input(data).two_files();
     let (dump, kernel) = (InputFile::new(dump), InputFile::new(kernel));
-    let kernel = KernelChoice::Given(kernel.path());
-    let Ok(session) = Session::open(dump.path(), kernel, &OpenOptions::default()) else {
-        return;
-    };
-    // Another kernel's file is as good as one that fits.
-    let session = session.with_force(true);
-    let Ok(files) = DebugFiles::of(&session) else {
-        return;
-    };
-    let Ok(files) = files.with_modules(&session, &Default::default()) else {
-        return;
-    };
-    let (Ok(target), Ok(list)) = (Target::new(&session, &files), process::list(&session)) else {
-        return;
-    };
-    for thread in list.processes.iter().flat_map(|process| &process.threads) {
-        let stack = target.stack(thread);
-        assert!(stack.frames.len() <= FRAMES + 1);
-    }
-    if let Ok(report) = report::of(&target, &list) {
-        assert!(report.to_string().starts_with("PANIC "));
-        let _ = report.share().to_string();
-    }
-    if let Some(kernel) = session.kernel() {
-        for symbol in kernel.symbols().iter().take(SYMBOLS) {
-            let name = String::from_utf8_lossy(symbol.name);
-            if let Ok(value) = target.evaluate(&name) {
-                let _ = target.print(&value, &Options::default()).to_string();
+    limit::memory(data.len(), || {
+        let kernel = KernelChoice::Given(kernel.path());
+        let Ok(session) = Session::open(dump.path(), kernel, &OpenOptions::default()) else {
+            return;
+        };
+        // Another kernel's file is as good as one that fits.
+        let session = session.with_force(true);
+        let Ok(files) = DebugFiles::of(&session) else {
+            return;
+        };
+        let Ok(files) = files.with_modules(&session, &Default::default()) else {
+            return;
+        };
+        let (Ok(target), Ok(list)) = (Target::new(&session, &files), process::list(&session))
+        else {
+            return;
+        };
+        for thread in list.processes.iter().flat_map(|process| &process.threads) {
+            let stack = target.stack(thread);
+            assert!(stack.frames.len() <= FRAMES + 1);
+        }
+        if let Ok(report) = report::of(&target, &list) {
+            assert!(report.to_string().starts_with("PANIC "));
+            let _ = report.share().to_string();
+        }
+        if let Some(kernel) = session.kernel() {
+            for symbol in kernel.symbols().iter().take(SYMBOLS) {
+                let name = String::from_utf8_lossy(symbol.name);
+                if let Ok(value) = target.evaluate(&name) {
+                    let _ = target.print(&value, &Options::default()).to_string();
+                }
             }
         }
-    }
+    });
 });

@@ -12,6 +12,9 @@ use std::path::{Path, PathBuf};
 const TARGETS: &str = "fuzz/fuzz_targets";
 /// Where the inputs are, one folder a target.
 const CORPUS: &str = "fuzz/corpus";
+/// A source with the types of a kernel, and an expression over them.
+const TYPES: &str = "crates/debug/tests/c/kernel.c";
+const EXPRESSION: &str = "((struct proc *)allproc.lh_first)->p_matrix[1][2] + *(int *)&hz";
 /// Seconds for a target if nobody says otherwise.
 const SECONDS: u32 = 60;
 /// An input that takes longer has found a hang, a process that grows larger a leak. A single input
@@ -27,6 +30,8 @@ enum Seeds {
     Files,
     /// A dump and its kernel file in one: the length of the dump in four bytes, dump, kernel file.
     Pairs,
+    /// An expression and an object file with types in one, put together in the same way.
+    Types,
 }
 
 /// The seeds of a target, and the most bytes of an input: large ones take time and find nothing.
@@ -35,7 +40,8 @@ fn diet(target: &str) -> (Seeds, u32) {
         "bitmap" | "extension" | "identity" | "key_block" | "message_buffer" | "page_tables"
         | "ranges" | "stub" => (Seeds::None, 4096),
         "dump_header" | "elf_header" | "minidump_header" => (Seeds::Files, 4096),
-        "convert" | "session" | "stacks" | "types" => (Seeds::Pairs, 1 << 18),
+        "convert" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
+        "types" => (Seeds::Types, 1 << 16),
         _ => (Seeds::Files, 1 << 18),
     }
 }
@@ -136,8 +142,10 @@ fn make_seeds() -> Result<PathBuf> {
 /// Puts the seeds of a target into its folder; what it found in earlier runs stays there.
 fn feed(kind: Seeds, seeds: &Path, folder: &Path) -> Result {
     fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    if kind == Seeds::None {
-        return Ok(());
+    match kind {
+        Seeds::None => return Ok(()),
+        Seeds::Types => return feed_types(folder),
+        Seeds::Files | Seeds::Pairs => {}
     }
     for path in files(seeds)? {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -156,6 +164,20 @@ fn feed(kind: Seeds, seeds: &Path, folder: &Path) -> Result {
             _ => seed,
         };
         let to = folder.join(name.as_ref());
+        fs::write(&to, seed).map_err(|error| format!("{}: {error}", to.display()))?;
+    }
+    Ok(())
+}
+
+/// Compiles the kernel of the debugger's tests with each version of DWARF, and puts an expression in
+/// front of it.
+fn feed_types(folder: &Path) -> Result {
+    for version in ["-gdwarf-4", "-gdwarf-5"] {
+        let to = folder.join(version.trim_start_matches('-'));
+        let mut compile = shell::command_line("cc -c -O1 -ffreestanding -fno-pic");
+        compile.args([version, TYPES, "-o"]).arg(&to);
+        shell::run(&mut compile)?;
+        let seed = pair(EXPRESSION.as_bytes(), &read(&to)?);
         fs::write(&to, seed).map_err(|error| format!("{}: {error}", to.display()))?;
     }
     Ok(())

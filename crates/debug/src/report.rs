@@ -14,6 +14,7 @@
 //! ```
 
 pub mod crash;
+mod culprit;
 mod share;
 pub mod signature;
 mod text;
@@ -310,7 +311,7 @@ fn thread_report(
     thread: &Thread,
 ) -> ThreadReport {
     let stack = target.stack(thread);
-    let culprit = crash::culprit(&stack.frames);
+    let culprit = culprit::culprit(&stack.frames);
     ThreadReport {
         pid: process.pid,
         tid: thread.tid,
@@ -325,7 +326,7 @@ fn thread_report(
 /// What a CPU did, by the functions of its thread's stack.
 fn state(process: &Process, functions: &[String]) -> &'static str {
     let any = |names: &[&str]| {
-        let mut bases = functions.iter().map(|name| crash::base_name(name));
+        let mut bases = functions.iter().map(|name| culprit::base_name(name));
         bases.any(|base| names.contains(&base))
     };
     if any(&SPINNING) {

@@ -1,5 +1,6 @@
 //! What crashed: decoded from the panic message and the trap frame.
 
+use super::culprit::{base_name, culprit};
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::unwind::{Machine, TrapFrame};
@@ -94,80 +95,6 @@ pub struct Fault {
     pub registers: Vec<(String, String)>,
     /// The trap frame.
     pub trap: TrapFrame,
-}
-
-/// Names of functions that only lead from a crash to its dump.
-const HELPERS: [&str; 40] = [
-    "savectx",
-    "doadump",
-    "dumpsys",
-    "minidumpsys",
-    "kern_reboot",
-    "vpanic",
-    "panic",
-    "kassert_panic",
-    "trap_fatal",
-    "trap_pfault",
-    "trap",
-    "trap_check",
-    "calltrap",
-    "alltraps",
-    "nmi_calltrap",
-    "dbg_calltrap",
-    "mchk_calltrap",
-    "dblfault_handler",
-    "Xdblfault",
-    "do_el1h_sync",
-    "handle_el1h_sync",
-    "data_abort",
-    "align_abort",
-    "do_trap_supervisor",
-    "page_fault_handler",
-    "cpu_exception_handler_supervisor",
-    "dump_savectx",
-    "breakpoint",
-    "__mtx_assert",
-    "_mtx_assert",
-    "_sx_assert",
-    "_rw_assert",
-    "_rm_assert",
-    "_lockmgr_assert",
-    "witness_checkorder",
-    "witness_warn",
-    "_mtx_lock_indefinite_check",
-    "kdb_backtrace",
-    "trash_ctor",
-    "trash_dtor",
-];
-
-/// A function's name without offset and without what a compiler appends to its parts.
-#[must_use]
-pub fn base_name(name: &str) -> &str {
-    let name = name.rsplit_once("+0x").map_or(name, |(base, _)| base);
-    // `.isra.0`, `.part.1`, `.constprop.0`, `.cold`; a static's `.` stands behind a name.
-    match name.find('.') {
-        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
-        _ => name,
-    }
-}
-
-fn is_helper(name: &str) -> bool {
-    let base = base_name(name);
-    HELPERS.contains(&base)
-        || base.starts_with("db_")
-        || base.starts_with("kdb_") && base != "kdb_sysctl_panic"
-}
-
-/// The first frame that is not about the panic itself; `None` if all are, or none has a name.
-#[must_use]
-pub fn culprit(frames: &[NamedFrame]) -> Option<usize> {
-    let known = frames.iter().position(|frame| frame.frame.name.is_some())?;
-    let of = |frame: &NamedFrame| frame.frame.name.clone().unwrap_or_default();
-    let at = frames
-        .iter()
-        .skip(known)
-        .position(|frame| !is_helper(&of(frame)))?;
-    Some(known + at)
 }
 
 /// Decodes what crashed. `stack` is the kernel stack of the thread, if it is known.
@@ -504,6 +431,5 @@ mod tests {
         );
         assert_eq!(sort(0x7fff_ffff_0000), " (not a kernel address)");
         assert_eq!(sort(0xffff_fe00_0010_0008), "");
-        assert_eq!(base_name("flow_lookup.isra.0+0x64"), "flow_lookup");
     }
 }

@@ -3,7 +3,8 @@
 //! Version 1 is the hash of lines: the kind, the template of the panic message, and module and
 //! function of the first five frames behind the panic, without offsets and inlined functions.
 
-use super::crash::{self, Crash, Kind};
+use super::crash::{Crash, Kind};
+use super::culprit;
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use serde::Serialize;
@@ -46,12 +47,12 @@ pub struct Place {
 /// The signature of a crash on this stack.
 #[must_use]
 pub fn of(target: &Target<'_>, crash: &Crash, frames: &[NamedFrame]) -> Signature {
-    let from = crash::culprit(frames).unwrap_or(0);
+    let from = culprit::culprit(frames).unwrap_or(0);
     let frames = frames.iter().skip(from).take(FRAMES);
     let (mut functions, mut addresses) = (Vec::new(), Vec::new());
     for frame in frames {
         let place = place(target, frame.frame.pc);
-        let name = frame.frame.name.as_deref().map(crash::base_name);
+        let name = frame.frame.name.as_deref().map(culprit::base_name);
         functions.push(match name {
             Some(name) => name.to_owned(),
             None => format!("{}+{:#x}", place.module, place.offset),

@@ -1,0 +1,180 @@
+//! Which frame of a stack is at fault: the first that is not about the crash, the debugger, the dump
+//! or the waiting itself.
+
+use crate::stack::NamedFrame;
+
+/// Whoever calls one of these has crashed, or was stopped by the debugger. A stack may have several:
+/// the panic, the debugger that it enters, and the dump that somebody asks for there.
+const CRASHING: [&str; 12] = [
+    "panic",
+    "vpanic",
+    "kassert_panic",
+    "trap_fatal",
+    "dblfault_handler",
+    "kdb_enter",
+    "kdb_trap",
+    "kern_reboot",
+    "doadump",
+    "dumpsys",
+    "minidumpsys",
+    "savectx",
+];
+/// What stands between those and whoever is at fault.
+const HELPERS: [&str; 28] = [
+    "trap_pfault",
+    "trap",
+    "trap_check",
+    "calltrap",
+    "alltraps",
+    "nmi_calltrap",
+    "dbg_calltrap",
+    "mchk_calltrap",
+    "Xdblfault",
+    "do_el1h_sync",
+    "handle_el1h_sync",
+    "data_abort",
+    "align_abort",
+    "do_trap_supervisor",
+    "page_fault_handler",
+    "cpu_exception_handler_supervisor",
+    "breakpoint",
+    "__mtx_assert",
+    "_mtx_assert",
+    "_sx_assert",
+    "_rw_assert",
+    "_rm_assert",
+    "_lockmgr_assert",
+    "witness_checkorder",
+    "witness_warn",
+    "_mtx_lock_indefinite_check",
+    "trash_ctor",
+    "trash_dtor",
+];
+/// What a thread stands in that waits. (`_sleep` and the like are macros over these.)
+const WAITING: [&str; 11] = [
+    "cpu_switch",
+    "sched_switch",
+    "sched_ule_sswitch",
+    "sched_4bsd_sswitch",
+    "mi_switch",
+    "turnstile_wait",
+    "_sleep",
+    "msleep_spin_sbt",
+    "pause_sbt",
+    "sleeplk",
+    "critical_exit_preempt",
+];
+
+/// A function's name without offset and without what a compiler appends to its parts.
+#[must_use]
+pub fn base_name(name: &str) -> &str {
+    let name = name.rsplit_once("+0x").map_or(name, |(base, _)| base);
+    // `.isra.0`, `.part.1`, `.constprop.0`, `.cold`; a static's `.` stands behind a name.
+    match name.find('.') {
+        Some(at) if at > 0 => name.get(..at).unwrap_or(name),
+        _ => name,
+    }
+}
+
+fn is_crashing(name: &str) -> bool {
+    CRASHING.contains(&name)
+}
+
+fn is_helper(name: &str) -> bool {
+    let is_debugger = name.starts_with("kdb_") && name != "kdb_sysctl_panic";
+    HELPERS.contains(&name) || is_crashing(name) || is_debugger || is_panic_of_rust(name)
+}
+
+/// In Rust, what a module called `panic` or `panicking` has, and what leads there.
+fn is_panic_of_rust(name: &str) -> bool {
+    let (path, function) = name.rsplit_once("::").unwrap_or(("", name));
+    match function {
+        "rust_begin_unwind" => true,
+        "unwrap_failed" | "expect_failed" => path.starts_with("core::"),
+        _ => path
+            .split("::")
+            .any(|module| matches!(module, "panic" | "panicking")),
+    }
+}
+
+fn is_waiting(name: &str) -> bool {
+    WAITING.contains(&name)
+        || ["sleepq_", "_cv_", "turnstile_"]
+            .iter()
+            .any(|prefix| name.starts_with(prefix))
+}
+
+/// The first frame that is not about the crash or the waiting itself; `None` if all are, or none has
+/// a name.
+#[must_use]
+pub fn culprit(frames: &[NamedFrame]) -> Option<usize> {
+    let names: Vec<Option<&str>> = frames
+        .iter()
+        .map(|frame| frame.frame.name.as_deref().map(base_name))
+        .collect();
+    among(&names)
+}
+
+fn among(names: &[Option<&str>]) -> Option<usize> {
+    let known = names.iter().position(Option::is_some)?;
+    let crashing = names.iter().rposition(|name| name.is_some_and(is_crashing));
+    // What comes before the last of them was called by it.
+    let from = crashing.map_or(known, |at| at + 1);
+    let is_passed = |name: &str| is_helper(name) || crashing.is_none() && is_waiting(name);
+    let behind = names.get(from..)?;
+    let at = behind
+        .iter()
+        .position(|name| !name.is_some_and(is_passed))?;
+    Some(from + at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(stack: &str) -> Option<String> {
+        let names: Vec<&str> = stack.split_whitespace().collect();
+        let known: Vec<Option<&str>> = names
+            .iter()
+            .map(|name| Some(*name).filter(|name| *name != "?"))
+            .collect();
+        among(&known).map(|at| names[at].to_owned())
+    }
+
+    #[test]
+    fn the_debugger_and_the_dump_hide_no_culprit() {
+        for (stack, expected) in [
+            ("doadump kern_reboot vpanic panic foo bar", "foo"),
+            (
+                "doadump db_dump db_command db_trap kdb_trap trap calltrap kdb_enter vpanic panic \
+                 trap_fatal trap_pfault trap calltrap flow_lookup ip_output",
+                "flow_lookup",
+            ),
+            (
+                "doadump lab::ddb::run kdb_trap trap calltrap kdb_enter vpanic lab::panic::panic_at \
+                 core::panicking::panic_fmt core::option::unwrap_failed driver",
+                "driver",
+            ),
+            // The page that is copied in leads to a panic of its own.
+            (
+                "vpanic panic vm_fault trap_pfault trap calltrap copyin",
+                "vm_fault",
+            ),
+            (
+                "sched_switch mi_switch sleepq_wait _sleep lock_it fork_exit",
+                "lock_it",
+            ),
+            ("? ? doadump panic ? main", "?"),
+        ] {
+            assert_eq!(found(stack).as_deref(), Some(expected), "{stack}");
+        }
+        assert_eq!(found("doadump vpanic panic"), None);
+        assert_eq!(found("? ?"), None);
+    }
+
+    #[test]
+    fn names_lose_what_compilers_append() {
+        assert_eq!(base_name("flow_lookup.isra.0+0x64"), "flow_lookup");
+        assert_eq!(base_name(".cold"), ".cold");
+    }
+}
