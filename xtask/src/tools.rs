@@ -49,6 +49,12 @@ pub(crate) const QEMU: Tool = Tool {
     package: "qemu-system-x86",
     why: "runs the lab kernel",
 };
+/// Looks at the page of the report.
+pub(crate) const CHROMIUM: Tool = Tool {
+    program: "chromium",
+    package: "chromium",
+    why: "shows the HTML report",
+};
 /// Unpacks the corpus.
 pub(crate) const ZSTD: Tool = Tool {
     program: "zstd",

@@ -4,6 +4,7 @@ pub(crate) mod bt;
 pub(crate) mod convert;
 mod convert_bytes;
 mod convert_dump;
+mod crashinfo;
 mod debug_files;
 pub(crate) mod decrypt;
 pub(crate) mod decryptcore;
@@ -41,6 +42,7 @@ pub(crate) fn by_name(program: Option<OsString>) -> Option<fn() -> ExitCode> {
     match name.to_str()? {
         "decryptcore" => Some(decryptcore::main),
         "savecore" => Some(savecore::main),
+        "crashinfo" => Some(crashinfo::main),
         _ => None,
     }
 }

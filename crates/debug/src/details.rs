@@ -12,6 +12,7 @@
 //! # }
 //! ```
 
+use crate::fields::Field;
 use crate::target::Target;
 use serde::Serialize;
 use vmcore::process::{Process, Thread};
@@ -87,13 +88,6 @@ pub struct ThreadDetails {
     pub stack: Option<(VirtAddr, u64)>,
 }
 
-/// A member: offset and width in bytes.
-#[derive(Clone, Copy, Debug)]
-struct Field {
-    offset: u64,
-    width: u64,
-}
-
 /// Where the facts are.
 #[derive(Debug)]
 pub struct Details<'a, 't> {
@@ -154,28 +148,19 @@ impl<'a, 't> Details<'a, 't> {
     }
 
     fn value(&self, base: VirtAddr, field: Option<Field>) -> Option<u64> {
-        let field = field?;
-        let at = VirtAddr(base.0.wrapping_add(field.offset));
-        let mut raw = [0; 8];
-        let wanted = raw.get_mut(..usize::try_from(field.width).ok()?)?;
-        self.target.space.read_exact(at, wanted).ok()?;
-        Some(u64::from_le_bytes(raw))
+        self.target.value(base, field)
     }
 
     fn signed(&self, base: VirtAddr, field: Option<Field>) -> Option<i32> {
-        let low = self.value(base, field)? & 0xffff_ffff;
-        Some(u32::try_from(low).ok()?.cast_signed())
+        self.target.signed(base, field)
     }
 
     fn pointer(&self, base: VirtAddr, field: Option<Field>) -> Option<VirtAddr> {
-        let value = self.value(base, field)?;
-        (value != 0).then_some(VirtAddr(value))
+        self.target.pointer(base, field)
     }
 
     fn string(&self, base: VirtAddr, field: Option<Field>) -> Option<String> {
-        let at = self.pointer(base, field)?;
-        let text = self.target.space.read_string(at, NAME_MAX).ok()?;
-        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+        self.target.string(base, field, NAME_MAX)
     }
 
     /// What is known of a process.
@@ -252,19 +237,6 @@ impl<'a, 't> Details<'a, 't> {
             1 if inhibitors & TDI_IWAIT != 0 => 'W',
             2..=4 => 'R',
             _ => '?',
-        })
-    }
-}
-
-impl Target<'_> {
-    /// A member of a structure that is an integer or a pointer.
-    fn field(&self, structure: &str, name: &str) -> Option<Field> {
-        let type_ = self.types.find(crate::types::Tag::Struct, structure)?;
-        let place = self.types.member(&type_, name).ok()??;
-        let width = self.types.size_of(&place.type_).ok()?;
-        (width <= 8 && place.bits.is_none()).then(|| Field {
-            offset: place.offset_bytes(),
-            width,
         })
     }
 }

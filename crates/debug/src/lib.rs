@@ -10,6 +10,7 @@
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
 //! - [`groups`]: threads with the same stack;
 //! - [`details`] and [`locks`]: states of threads, and who waits for whom; [`whatis`]: what an address is;
+//! - [`usage`]: who has the kernel's memory;
 //! - [`report`]: all of it in one value; [`gdb`]: a remote stub, so that gdb and lldb open the dump.
 //!
 //! Everything returns values that print themselves and serialise; nothing here prints.
@@ -17,6 +18,7 @@
 
 pub mod details;
 pub mod expr;
+mod fields;
 pub mod gdb;
 pub mod groups;
 pub mod lines;
@@ -29,6 +31,7 @@ pub mod stack;
 pub mod target;
 pub mod types;
 pub mod unwind;
+pub mod usage;
 pub mod whatis;
 
 pub use target::{DebugFiles, Target};

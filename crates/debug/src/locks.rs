@@ -17,6 +17,7 @@
 
 use crate::details::Details;
 use crate::target::Target;
+use crate::unwind::{Frame, Machine};
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use vmcore::process::ProcessList;
@@ -102,6 +103,7 @@ pub struct Locks {
     pub problems: Vec<String>,
 }
 
+#[derive(Debug)]
 struct Reader<'a, 't> {
     target: &'a Target<'t>,
     tids: HashMap<VirtAddr, i32>,
@@ -115,28 +117,13 @@ struct Reader<'a, 't> {
 #[must_use]
 pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
     let mut locks = Locks::default();
-    let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
-    let (Some(lo_name), Some(lo_flags)) = (
-        offset("lock_object", "lo_name"),
-        offset("lock_object", "lo_flags"),
-    ) else {
+    let Some(reader) = Reader::of(target, list) else {
         locks
             .problems
             .push("the kernel file has no type of locks".to_owned());
         return locks;
     };
     let threads = || list.processes.iter().flat_map(|process| &process.threads);
-    let mut reader = Reader {
-        target,
-        tids: threads()
-            .map(|thread| (thread.address, thread.tid))
-            .collect(),
-        lo_name,
-        lo_flags,
-        ts_lockobj: offset("turnstile", "ts_lockobj"),
-        classes: Vec::new(),
-    };
-    reader.classes = reader.class_names();
     let details = Details::of(target);
     let mut known = BTreeMap::new();
     for thread in threads() {
@@ -159,7 +146,79 @@ pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
     locks
 }
 
-impl Reader<'_, '_> {
+/// Names the locks that CPUs spin on.
+#[derive(Debug)]
+pub struct Spinning<'a, 't> {
+    reader: Reader<'a, 't>,
+    /// From a lock's word back to the lock.
+    words: Vec<u64>,
+}
+
+impl<'a, 't> Spinning<'a, 't> {
+    /// `None` without types.
+    #[must_use]
+    pub fn of(target: &'a Target<'t>, list: &ProcessList) -> Option<Self> {
+        let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
+        let words = [
+            Some(0),
+            offset("mtx", "mtx_lock"),
+            offset("rwlock", "rw_lock"),
+            offset("sx", "sx_lock"),
+        ];
+        Some(Self {
+            reader: Reader::of(target, list)?,
+            words: words.into_iter().flatten().collect(),
+        })
+    }
+
+    /// The lock that `thread` spins on: the one that the registers of its frames point at and that
+    /// another thread holds. Nothing if there is none, or if there are several.
+    #[must_use]
+    pub fn lock(&self, thread: VirtAddr, frames: &[Frame]) -> Option<Lock> {
+        let machine = Machine::of(self.reader.target.arch());
+        let mut found: Option<Lock> = None;
+        let interrupted = frames.iter().filter_map(|frame| frame.trap.as_ref());
+        let registers = interrupted
+            .map(|trap| &trap.registers)
+            .chain(frames.iter().map(|frame| &frame.registers))
+            .flat_map(|registers| registers.named(&machine));
+        for (_, value) in registers {
+            for before in &self.words {
+                let address = VirtAddr(value.wrapping_sub(*before));
+                let Some(lock) = self.reader.lock(address) else {
+                    continue;
+                };
+                let is_held = matches!(&lock.holder, Holder::By { thread: by, tid: Some(_) } if *by != thread);
+                if !is_held || lock.name.is_empty() {
+                    continue;
+                }
+                match &found {
+                    Some(known) if known.address != lock.address => return None,
+                    _ => found = Some(lock),
+                }
+            }
+        }
+        found
+    }
+}
+
+impl<'a, 't> Reader<'a, 't> {
+    /// `None` if the types do not know locks.
+    fn of(target: &'a Target<'t>, list: &ProcessList) -> Option<Self> {
+        let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
+        let threads = list.processes.iter().flat_map(|process| &process.threads);
+        let mut reader = Self {
+            target,
+            tids: threads.map(|thread| (thread.address, thread.tid)).collect(),
+            lo_name: offset("lock_object", "lo_name")?,
+            lo_flags: offset("lock_object", "lo_flags")?,
+            ts_lockobj: offset("turnstile", "ts_lockobj"),
+            classes: Vec::new(),
+        };
+        reader.classes = reader.class_names();
+        Some(reader)
+    }
+
     fn word(&self, at: VirtAddr, offset: u64) -> Option<u64> {
         let at = VirtAddr(at.0.wrapping_add(offset));
         self.target.space.read_word(at).ok()

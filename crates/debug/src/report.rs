@@ -15,24 +15,26 @@
 
 pub mod crash;
 mod culprit;
+mod paths;
 mod share;
 pub mod signature;
-mod text;
+pub mod text;
 
 use crate::details::{Details, ThreadDetails};
 use crate::groups::{self, Group, Member};
-use crate::locks::{self, Locks};
+use crate::locks::{self, Lock, Locks, Spinning};
 use crate::modules::{Identity, Status};
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
 use crate::unwind::End;
+use crate::usage::{self, Usage};
 use crash::Crash;
 use serde::Serialize;
 use signature::Signature;
 use std::collections::HashMap;
 use vmcore::info::{self, Info};
 use vmcore::memory::Absence;
-use vmcore::process::{Process, ProcessList, Thread};
+use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
 
 /// Lines of the log before the trap, and after it.
 const LINES_BEFORE: usize = 12;
@@ -40,7 +42,9 @@ const LINES_AFTER: usize = 4;
 /// Lines between the words of a trap and those of its panic.
 const TRAP_BEFORE_PANIC: usize = 60;
 /// Groups of threads whose stack is in the report.
-const GROUPS: usize = 10;
+const GROUPS: usize = 100;
+/// Zones and types of memory that are in the report.
+const LARGEST: usize = 20;
 
 /// The report of a dump.
 #[derive(Clone, Debug, Serialize)]
@@ -65,8 +69,13 @@ pub struct Report {
     pub threads: Threads,
     /// Who waits for whom.
     pub locks: Locks,
+    /// Who has the kernel's memory: the largest zones and types.
+    pub memory: Usage,
     /// The modules.
     pub modules: Vec<ModuleReport>,
+    /// The directory of all source files of the stack; the text leaves it out of their names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source_root: Option<String>,
     /// What is not there, text.
     pub missing: Vec<String>,
     /// What was left out of a report that is to be shared, text; empty for a whole one.
@@ -111,6 +120,9 @@ pub struct CpuReport {
     /// The function that was interrupted, `name+0x10`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
+    /// The lock that it spins on, if a register of its stack leads to one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lock: Option<Lock>,
 }
 
 /// All threads, in numbers, and the stacks that most of them have.
@@ -192,11 +204,12 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
     let panicked =
         crashed.map(|(process, thread)| thread_report(target, &details, process, thread));
     let message = info.panic.as_ref().map(|panic| panic.value.clone());
+    let host = info.host.as_ref().map(|host| host.value.as_str());
     let stack_of = crashed.and_then(|(_, thread)| details.thread(thread).stack);
     let frames = panicked
         .as_ref()
         .map_or(&[][..], |thread| &thread.stack.frames);
-    let crash = crash::decode(target, message.as_deref(), frames, stack_of);
+    let crash = crash::decode(target, message.as_deref(), host, frames, stack_of);
     // A watchdog's panic is about another thread than the one that noticed.
     let blocked = crash
         .about_thread
@@ -230,6 +243,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
             .map(|frame| frame.name.clone().unwrap_or_else(|| frame.pc.to_string()))
             .collect()
     };
+    let spinning = Spinning::of(target, list);
     let mut cpus: Vec<CpuReport> = all()
         .filter(|(_, thread)| crashed.is_none_or(|(_, other)| other.tid != thread.tid))
         .filter_map(|(process, thread)| {
@@ -244,6 +258,12 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
                 cpu: thread.cpu?,
                 tid: thread.tid,
                 name: name_of(process, thread),
+                lock: match state(process, &functions) {
+                    "spinning" => spinning
+                        .as_ref()
+                        .and_then(|known| known.lock(thread.address, &backtrace.frames)),
+                    _ => None,
+                },
                 state: state(process, &functions),
                 function: functions.get(at).cloned(),
             })
@@ -283,12 +303,16 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
         log: log_around_the_trap(target),
         threads,
         locks,
+        memory: memory(target),
+        source_root: None,
         modules: module_reports(target),
         missing: Vec::new(),
         left_out: Vec::new(),
         next: Vec::new(),
         info,
     };
+    report.source_root =
+        paths::common(report.thread.iter().flat_map(|thread| &thread.stack.frames));
     report.missing = missing(target, list, &report);
     report.next = next(&report);
     Ok(report)
@@ -359,6 +383,14 @@ fn log_around_the_trap(target: &Target<'_>) -> Vec<String> {
     let from = at.saturating_sub(LINES_BEFORE);
     let to = at.saturating_add(LINES_AFTER).min(lines.len());
     lines.get(from..to).unwrap_or_default().to_vec()
+}
+
+/// The largest zones and types.
+fn memory(target: &Target<'_>) -> Usage {
+    let mut usage = usage::of(target);
+    usage.zones.truncate(LARGEST);
+    usage.malloc.truncate(LARGEST);
+    usage
 }
 
 fn module_reports(target: &Target<'_>) -> Vec<ModuleReport> {
@@ -433,6 +465,23 @@ fn missing(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<Stri
             .map(|problem| format!("a list breaks off: {problem}")),
     );
     missing.extend(report.locks.problems.iter().cloned());
+    missing.extend(
+        report
+            .memory
+            .problems
+            .iter()
+            .map(|problem| format!("a list of memory breaks off: {problem}")),
+    );
+    match list.offsets {
+        OffsetSource::Constants => {}
+        OffsetSource::Types => missing.push(
+            "the kernel exports no offsets: threads were found by its types".to_owned(),
+        ),
+        OffsetSource::Release => missing.push(
+            "the kernel tells no offsets: threads were found by those of its release, a guess (-k kernel.debug)"
+                .to_owned(),
+        ),
+    }
     if let Some(thread) = &report.thread
         && let Some(End::Unreadable { reason, .. }) = &thread.stack.end
     {

@@ -155,6 +155,7 @@ impl Target<'_> {
         Some(Start {
             registers,
             never_ran,
+            interrupted: matches!(thread.pcb, Some(PcbSource::Extension { .. })),
         })
     }
 

@@ -20,13 +20,14 @@ use crate::lines::Lines;
 use crate::modules::{self, ModuleFile, Search};
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
-use crate::types::Types;
+use crate::types::{Tag, Types};
 use crate::unwind::CallFrames;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use vmcore::Session;
 use vmcore::kernel::SymbolsOf;
+use vmcore::process::{self, ProcessList};
 use vmcore::session::SessionError;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
@@ -213,6 +214,21 @@ impl<'a> Target<'a> {
     #[must_use]
     pub const fn session(&self) -> &'a Session {
         self.session
+    }
+
+    /// Processes and threads; by types where the kernel exports no constants.
+    ///
+    /// # Errors
+    /// Returns an error without a matching kernel file, or if neither it nor types nor its release
+    /// tell where the members are.
+    pub fn processes(&self) -> Result<ProcessList, SessionError> {
+        process::list_with(self.session, &|structure, member| {
+            if member.is_empty() {
+                let type_ = self.types.find(Tag::Struct, structure)?;
+                return self.types.size_of(&type_).ok();
+            }
+            self.types.offset_of(structure, member)
+        })
     }
 
     /// The kernel's memory.

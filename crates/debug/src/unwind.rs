@@ -46,6 +46,8 @@ const MAX_STACKS: usize = 16;
 pub enum How {
     /// By the registers that the thread saved.
     Pcb,
+    /// By the registers of a CPU that was interrupted or panicked, which the writer of the dump kept.
+    Interrupted,
     /// By call frame information of the function it called.
     Cfi,
     /// By the frame pointer.
@@ -214,6 +216,8 @@ pub struct Start {
     /// Whether the thread never ran: its program counter is the first instruction of a function
     /// that nobody called.
     pub never_ran: bool,
+    /// Whether these are all registers of a CPU that was interrupted: no call saved them.
+    pub interrupted: bool,
 }
 
 impl<'a> Unwinder<'a> {
@@ -298,7 +302,12 @@ impl<'a> Unwinder<'a> {
         let mut frames: Vec<Frame> = Vec::new();
         let mut seen = HashSet::new();
         let mut stacks = 0;
-        let mut next = self.frame(start.registers.clone(), How::Pcb, start.never_ran);
+        let exact = start.never_ran || start.interrupted;
+        let how = match start.interrupted {
+            true => How::Interrupted,
+            false => How::Pcb,
+        };
+        let mut next = self.frame(start.registers.clone(), how, exact);
         let mut end = End::NoRegisters;
         while let Some(mut frame) = next.take() {
             if !seen.insert((frame.pc, frame.fp, frame.sp)) {
@@ -373,7 +382,7 @@ impl<'a> Unwinder<'a> {
     fn caller(&self, frame: &mut Frame, start: &Start, is_first: bool) -> Result<Caller, End> {
         let mut registers = frame.registers.clone();
         let never_ran = is_first && start.never_ran;
-        if is_first && self.machine.pushes_return_address() {
+        if is_first && !start.interrupted && self.machine.pushes_return_address() {
             // The saved stack pointer still points at the return address.
             let sp = registers.get(self.machine.sp);
             registers.set(

@@ -136,6 +136,7 @@ fn stacks_of_any_words_end() {
             let backtrace = target.unwinder().walk(&Start {
                 registers,
                 never_ran,
+                interrupted: false,
             });
             assert!((1..=1000).contains(&backtrace.frames.len()));
         }

@@ -120,6 +120,7 @@ fn start(arch: Arch, pc: u64, sp: u64, fp: u64, never_ran: bool) -> Start {
     Start {
         registers,
         never_ran,
+        interrupted: false,
     }
 }
 

@@ -1,4 +1,4 @@
-//! Processes and threads, by the kernel's exported debug constants.
+//! Processes and threads, by the kernel's exported debug constants, or by what stands in for them.
 //!
 //! The constants (`proc_off_*`, `thread_off_*`, since FreeBSD 10.3) exist so that a debugger needs
 //! no types. What they do not cover (states, wait messages, parents) is left out here. All walks
@@ -18,8 +18,9 @@
 
 mod constants;
 mod pcb;
+mod releases;
 
-pub use constants::Constants;
+pub use constants::{Constants, OffsetSource, Offsets};
 pub use pcb::PcbSource;
 
 use crate::registers::Registers;
@@ -39,6 +40,8 @@ const MAX_ITEMS: u64 = 1_000_000;
 const MIN_ITEM_BYTES: u64 = 256;
 /// Below this `__FreeBSD_version` zombies have a list of their own.
 const ZOMBPROC_GONE: i32 = 1_300_042;
+/// Below this `__FreeBSD_version` `td_oncpu` is a byte.
+const WIDE_ONCPU: i32 = 1_100_000;
 /// The most slots of the pid hash that are looked at.
 const MAX_HASH_SLOTS: u64 = 1 << 20;
 
@@ -85,6 +88,8 @@ pub struct ProcessList {
     pub processes: Vec<Process>,
     /// `dumptid`: the thread that ran the dump code.
     pub crashed_tid: Option<i32>,
+    /// How it is known where the members of the structures are.
+    pub offsets: OffsetSource,
     /// What could not be read: each costs the rest of one list.
     pub problems: Vec<String>,
 }
@@ -111,8 +116,17 @@ impl Process {
 /// # Errors
 /// Returns an error without a matching kernel file, or if it lacks the symbols that the walk needs.
 pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
+    list_with(session, &|_, _| None)
+}
+
+/// As [`list`], for kernels that export no constants too: `types` may know where members are, by the
+/// names of structure and member.
+///
+/// # Errors
+/// As for [`list`].
+pub fn list_with(session: &Session, types: Offsets<'_>) -> Result<ProcessList, SessionError> {
     let space = session.space()?;
-    let constants = Constants::read(session)?;
+    let constants = Constants::read_with(session, types)?;
     let dump_bytes = session.dump().memory().source().len();
     let mut walk = Walk {
         space,
@@ -126,6 +140,7 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
         list: ProcessList {
             processes: Vec::new(),
             crashed_tid: constants.dumptid,
+            offsets: constants.source,
             problems: Vec::new(),
         },
     };
@@ -234,14 +249,21 @@ impl Walk<'_> {
         let name = self
             .space
             .read_string(Self::member(address, constants.td_name), NAME_LEN)?;
-        let oncpu = self
-            .space
-            .read_i32(Self::member(address, constants.td_oncpu))
-            .unwrap_or(-1);
+        let oncpu_at = Self::member(address, constants.td_oncpu);
+        let oncpu = if constants.osreldate.is_some_and(|date| date < WIDE_ONCPU) {
+            let mut byte = [u8::MAX];
+            let read = self.space.read_exact(oncpu_at, &mut byte);
+            // 255 says "none".
+            let [cpu] = byte;
+            read.ok()
+                .filter(|()| cpu != u8::MAX)
+                .map_or(-1, |()| i32::from(cpu))
+        } else {
+            self.space.read_i32(oncpu_at).unwrap_or(-1)
+        };
         let crashed = constants.dumptid == Some(tid);
         let cpu = self.pcbs.cpu_of(address, oncpu);
-        let pcb = self.pcbs.find(address, cpu, crashed);
-        let registers = pcb.and_then(|pcb| self.pcbs.registers(pcb));
+        let (pcb, registers) = self.pcbs.saved(address, tid, cpu, crashed);
         Ok(Thread {
             address,
             tid,

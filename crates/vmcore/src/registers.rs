@@ -168,6 +168,19 @@ impl Registers {
         }
     }
 
+    /// Takes registers with the names of [`vmcore_format::registers::names`].
+    #[must_use]
+    pub fn from_values(values: impl IntoIterator<Item = (&'static str, u64)>) -> Self {
+        // Debuggers call the frame pointer so on every architecture that has one by convention only.
+        let known = |(name, value)| match name {
+            "x29" | "s0" => ("fp", value),
+            name => (name, value),
+        };
+        Self {
+            values: values.into_iter().map(known).collect(),
+        }
+    }
+
     /// A register by its name; `None` if it was not saved.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {

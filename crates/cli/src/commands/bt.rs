@@ -12,12 +12,13 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use vmcore::OpenOptions;
-use vmcore::process::{self, PcbSource, Process, ProcessList, Thread};
+use vmcore::process::{PcbSource, Process, ProcessList, Thread};
 use vmcore_debug::Target;
 use vmcore_debug::details::{Details, ThreadDetails};
 use vmcore_debug::groups::{self, Group, Member};
+use vmcore_debug::report::text::how_of;
 use vmcore_debug::stack::{NamedFrame, Stack};
-use vmcore_debug::unwind::{Doubt, End, How, Machine, TrapFrame};
+use vmcore_debug::unwind::{Doubt, End, Machine, TrapFrame};
 
 /// Where threads were: functions, files and lines
 #[derive(Debug, Args)]
@@ -25,7 +26,8 @@ use vmcore_debug::unwind::{Doubt, End, How, Machine, TrapFrame};
     override_usage = "vmcore bt [FILE] [TID] [OPTIONS]",
     after_help = help::with_files("\
 Needs the kernel file. Without TID: the thread that crashed. The last column says how a frame was
-found: pcb (saved registers), cfi (call frame information), fp (frame pointer), trap (trap frame).")
+found: pcb (saved registers), cpu
+(registers that the dump's writer kept), cfi (call frame information), fp (frame pointer), trap (trap frame).")
 )]
 pub(crate) struct Bt {
     /// The dump, and its kernel file; then a thread id
@@ -78,9 +80,9 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     let words = context.choose(&args.words, 0..=1, "TID")?;
     let tid = words.first().map(parse_tid).transpose()?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = process::list(&session)?;
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     let details = Details::of(&target);
     let chosen = choose(args, &list, tid)?;
     let threads: Vec<Walked<'_>> = chosen
@@ -311,14 +313,7 @@ fn source(place: &vmcore_debug::lines::Place) -> String {
 }
 
 fn line_of(frame: &NamedFrame) -> String {
-    let how = match frame.frame.how {
-        How::Pcb => "pcb",
-        How::Cfi => "cfi",
-        How::FramePointer => "fp",
-        How::TrapFrame => "trap",
-        How::Prologue => "prologue",
-        How::StackTop => "stack",
-    };
+    let how = how_of(frame.frame.how);
     let doubt = match frame.frame.doubt {
         Some(Doubt::NotCode) => ", not code",
         Some(Doubt::OtherStack) => ", on another stack",

@@ -19,7 +19,6 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmcore::OpenOptions;
 use vmcore::format::arch::Arch;
-use vmcore::process;
 use vmcore_debug::gdb::{self, Stub, frames};
 use vmcore_debug::{DebugFiles, Target};
 
@@ -59,9 +58,9 @@ pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
         return Err(Failure::usage("gdb has no answer to give in JSON").into());
     }
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = process::list(&session)?;
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     let mut stub = Stub::new(&target, &list);
     for problem in &list.problems {
         let problem = text::escape(problem.as_bytes());

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use vmcore::OpenOptions;
-use vmcore::process::{self, ProcessList};
+use vmcore::process::{Process, ProcessList, Thread};
 use vmcore_debug::Target;
 use vmcore_debug::locks::{self, Holder, Lock, Locks};
 
@@ -35,9 +35,9 @@ pub(crate) struct LocksArgs {
 pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = process::list(&session)?;
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     if target.types().is_empty() {
         return Err(explain::no_types(&files, context).into());
     }
@@ -63,7 +63,7 @@ pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status>
 
 /// Thread id to name.
 fn names(list: &ProcessList) -> HashMap<i32, String> {
-    let of = |process: &process::Process, thread: &process::Thread| {
+    let of = |process: &Process, thread: &Thread| {
         let name = text::escape(&process.thread_name(thread));
         let crashed = if thread.crashed { ", crashed" } else { "" };
         (thread.tid, format!("{} ({name}{crashed})", thread.tid))

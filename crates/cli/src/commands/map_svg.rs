@@ -28,13 +28,24 @@ const KINDS: [Kind; 5] = [
         kinds.truncated
     }),
 ];
-const ABSENT: &str = "#e8e8e8";
+/// What is not in the dump: a shade of the colour of the words, on light paper and on dark.
+const ABSENT: &str = "currentColor\" fill-opacity=\"0.13";
 
-/// Draws the map.
+/// Draws the map on white paper.
 pub(crate) fn draw(title: &str, map: &MemoryMap) -> String {
-    let mut body = String::new();
-    let mut y = MARGIN + WORDS;
+    let mut body = "<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n".to_owned();
+    let y = MARGIN + WORDS;
     words(&mut body, MARGIN, y - 6, "bold", title);
+    picture(title, map, body, y)
+}
+
+/// Draws the map to stand in a page, in the page's colours.
+pub(crate) fn embedded(title: &str, map: &MemoryMap) -> String {
+    picture(title, map, String::new(), 0)
+}
+
+/// Draws the map below `y`.
+fn picture(title: &str, map: &MemoryMap, mut body: String, mut y: usize) -> String {
     words(&mut body, MARGIN, y + WORDS - 6, "normal", &summary(map));
     y += WORDS;
     legend(&mut body, &map.total, &mut y);
@@ -57,8 +68,7 @@ pub(crate) fn draw(title: &str, map: &MemoryMap) -> String {
     format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width}\" height=\"{height}\" \
          viewBox=\"0 0 {width} {height}\" font-family=\"sans-serif\" font-size=\"13\">\n\
-         <title>{}</title>\n<rect width=\"100%\" height=\"100%\" fill=\"#ffffff\"/>\n\
-         {body}</svg>\n",
+         <title>{}</title>\n{body}</svg>\n",
         xml(title)
     )
 }
@@ -149,7 +159,7 @@ fn rect(body: &mut String, x: usize, y: usize, width: usize, height: usize, colo
 
 fn words(body: &mut String, x: usize, y: usize, weight: &str, words: &str) {
     *body += &format!(
-        "<text x=\"{x}\" y=\"{y}\" font-weight=\"{weight}\">{}</text>\n",
+        "<text x=\"{x}\" y=\"{y}\" font-weight=\"{weight}\" fill=\"currentColor\">{}</text>\n",
         xml(words)
     );
 }

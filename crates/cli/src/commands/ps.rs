@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore::format::addr::VirtAddr;
-use vmcore::process::{self, Process, ProcessList, Thread};
+use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
 use vmcore_debug::details::{Details, ProcessDetails, ThreadDetails};
 use vmcore_debug::{DebugFiles, Target};
 
@@ -41,6 +41,7 @@ const UNKNOWN: &str = "?";
 struct Answer<'a> {
     processes: Vec<ProcessAnswer<'a>>,
     crashed_tid: Option<i32>,
+    offsets: OffsetSource,
     problems: &'a [String],
 }
 
@@ -66,9 +67,9 @@ struct ThreadAnswer<'a> {
 pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = process::list(&session)?;
     let files = DebugFiles::of(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     let details = Details::of(&target);
     let status = if list.problems.is_empty() {
         Status::Done
@@ -86,6 +87,17 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
         has_types.then_some(&details),
         args.kernel_order,
     )?;
+    match list.offsets {
+        OffsetSource::Constants => {}
+        OffsetSource::Types => {
+            context
+                .note("vmcore: note: the kernel exports no offsets; those of its types were used");
+        }
+        OffsetSource::Release => context.note(
+            "vmcore: warning: the kernel tells no offsets; those of its release were guessed \
+             (-k kernel.debug knows)",
+        ),
+    }
     for problem in &list.problems {
         context.note(&format!(
             "vmcore: a list breaks off: {}",
@@ -111,6 +123,7 @@ fn answer<'a>(list: &'a ProcessList, details: &Details<'_, '_>) -> Answer<'a> {
     Answer {
         processes: list.processes.iter().map(of_process).collect(),
         crashed_tid: list.crashed_tid,
+        offsets: list.offsets,
         problems: &list.problems,
     }
 }
@@ -210,6 +223,13 @@ fn print(
     );
     writeln!(out, "{}", out.paint(Style::Faint, &total))?;
     Ok(out.finish()?)
+}
+
+/// The table without colours, crashed threads first, as lines.
+pub(super) fn lines(list: &ProcessList, details: Option<&Details<'_, '_>>) -> Vec<String> {
+    let mut lines = vec![heading(details.is_some())];
+    lines.extend(rows(list, false).iter().map(|row| line(row, details)));
+    lines
 }
 
 fn heading(has_types: bool) -> String {

@@ -12,7 +12,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::PathBuf;
 use vmcore::dump::Completeness;
-use vmcore::{OpenOptions, map, process};
+use vmcore::{OpenOptions, map};
 use vmcore_debug::{Target, report};
 use vmcore_pipeline::output::OutputFile;
 
@@ -45,9 +45,9 @@ pub(crate) struct ReportArgs {
 pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = process::list(&session)?;
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     let mut report = report::of(&target, &list)?;
     if args.share {
         report = report.share();
@@ -65,7 +65,7 @@ pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status
     }
     if let Some(path) = &args.html {
         let map = map::map(&session, CELLS)?;
-        let page = report_html::page(&report, &map_svg::draw("Memory", &map));
+        let page = report_html::page(&report, &map_svg::embedded("Memory in the dump", &map));
         let mut file = OutputFile::create(path, context.common().force)?;
         let written = file.file().write_all(page.as_bytes());
         written.map_err(|error| file.error(error))?;

@@ -14,7 +14,6 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore::format::addr::VirtAddr;
-use vmcore::process;
 use vmcore_debug::Target;
 use vmcore_debug::whatis::{self, Fact};
 
@@ -50,9 +49,9 @@ pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
     let place = Place::parse(word)?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let address = place.find(&session)?.address;
-    let list = process::list(&session)?;
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
+    let list = target.processes()?;
     let facts = whatis::at(&target, &list, address);
     let status = if list.problems.is_empty() {
         Status::Done

@@ -1,6 +1,7 @@
 //! What crashed: decoded from the panic message and the trap frame.
 
 use super::culprit::{base_name, culprit};
+use super::share::{GONE, redacted};
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::unwind::{Machine, TrapFrame};
@@ -97,11 +98,13 @@ pub struct Fault {
     pub trap: TrapFrame,
 }
 
-/// Decodes what crashed. `stack` is the kernel stack of the thread, if it is known.
+/// Decodes what crashed. `host` is the name of the machine, `stack` the kernel stack of the thread,
+/// as far as they are known.
 #[must_use]
 pub fn decode(
     target: &Target<'_>,
     message: Option<&str>,
+    host: Option<&str>,
     frames: &[NamedFrame],
     stack: Option<(VirtAddr, u64)>,
 ) -> Crash {
@@ -133,7 +136,7 @@ pub fn decode(
         kind,
         summary,
         message: message.map(str::to_owned),
-        template: message.map(template),
+        template: message.map(|message| template(&redacted(message, host))),
         place,
         fault,
         about_thread: about.and_then(pointer_in).map(VirtAddr),
@@ -321,9 +324,13 @@ fn sort_of_address(address: u64, arch: Arch, stack: Option<(VirtAddr, u64)>) -> 
 }
 
 /// A message without what differs between equal crashes.
+///
+/// What [`Report::share`](super::Report::share) leaves out counts as a number: a signature is the
+/// same in a report that is shared, and the template that is its input needs no cleaning.
 fn template(message: &str) -> String {
     let mut text = String::new();
-    let mut rest = message;
+    let message = message.replace(GONE, "0");
+    let mut rest = message.as_str();
     while let Some(c) = rest.chars().next() {
         let after_word = text
             .chars()

@@ -19,6 +19,8 @@ const CRASHING: [&str; 12] = [
     "minidumpsys",
     "savectx",
 ];
+/// Those of them that a trap leads to: what stands between is the trap's handler.
+const TRAPPED: [&str; 3] = ["trap_fatal", "dblfault_handler", "kdb_trap"];
 /// What stands between those and whoever is at fault.
 const HELPERS: [&str; 28] = [
     "trap_pfault",
@@ -67,7 +69,7 @@ const WAITING: [&str; 11] = [
 
 /// A function's name without offset and without what a compiler appends to its parts.
 #[must_use]
-pub fn base_name(name: &str) -> &str {
+pub(super) fn base_name(name: &str) -> &str {
     let name = name.rsplit_once("+0x").map_or(name, |(base, _)| base);
     // `.isra.0`, `.part.1`, `.constprop.0`, `.cold`; a static's `.` stands behind a name.
     match name.find('.') {
@@ -107,19 +109,31 @@ fn is_waiting(name: &str) -> bool {
 /// The first frame that is not about the crash or the waiting itself; `None` if all are, or none has
 /// a name.
 #[must_use]
-pub fn culprit(frames: &[NamedFrame]) -> Option<usize> {
+pub(super) fn culprit(frames: &[NamedFrame]) -> Option<usize> {
     let names: Vec<Option<&str>> = frames
         .iter()
         .map(|frame| frame.frame.name.as_deref().map(base_name))
         .collect();
-    among(&names)
+    among(&names, &|at: usize| {
+        frames
+            .get(at)
+            .is_some_and(|frame| frame.frame.trap.is_some())
+    })
 }
 
-fn among(names: &[Option<&str>]) -> Option<usize> {
+/// `has_trap` says which frames left a trap frame.
+fn among(names: &[Option<&str>], has_trap: &dyn Fn(usize) -> bool) -> Option<usize> {
     let known = names.iter().position(Option::is_some)?;
     let crashing = names.iter().rposition(|name| name.is_some_and(is_crashing));
     // What comes before the last of them was called by it.
-    let from = crashing.map_or(known, |at| at + 1);
+    let from = crashing.map_or(known, |at| {
+        let name = names.get(at).copied().flatten().unwrap_or_default();
+        let trap = (at..names.len()).find(|at| has_trap(*at));
+        match trap {
+            Some(trap) if TRAPPED.contains(&name) => trap + 1,
+            _ => at + 1,
+        }
+    });
     let is_passed = |name: &str| is_helper(name) || crashing.is_none() && is_waiting(name);
     let behind = names.get(from..)?;
     let at = behind
@@ -138,7 +152,8 @@ mod tests {
             .iter()
             .map(|name| Some(*name).filter(|name| *name != "?"))
             .collect();
-        among(&known).map(|at| names[at].to_owned())
+        let has_trap = |at: usize| names[at].starts_with("calltrap");
+        among(&known, &has_trap).map(|at| names[at].to_owned())
     }
 
     #[test]
@@ -153,6 +168,10 @@ mod tests {
             (
                 "doadump lab::ddb::run kdb_trap trap calltrap kdb_enter vpanic lab::panic::panic_at \
                  core::panicking::panic_fmt core::option::unwrap_failed driver",
+                "driver",
+            ),
+            (
+                "kdb_enter panic trap_fatal some_handler trap calltrap driver",
                 "driver",
             ),
             // The page that is copied in leads to a panic of its own.

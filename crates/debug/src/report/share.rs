@@ -1,9 +1,9 @@
 //! A report to be shared: without what tells who and where.
 
-use super::Report;
+use super::{Report, paths};
 
 /// What takes the place of what was left out.
-const GONE: &str = "…";
+pub(super) const GONE: &str = "…";
 
 impl Report {
     /// Leaves out the host name, directories of files, and addresses and names of machines in log
@@ -19,8 +19,6 @@ impl Report {
             *line = clean(line);
         }
         self.crash.message = self.crash.message.as_deref().map(clean);
-        self.crash.template = self.crash.template.as_deref().map(clean);
-        self.signature.template = self.signature.template.as_deref().map(clean);
         self.crash.summary = clean(&self.crash.summary);
         for known in [&mut self.info.panic, &mut self.info.kernel_version]
             .into_iter()
@@ -32,17 +30,42 @@ impl Report {
         if let Some(kernel) = &mut self.info.kernel {
             kernel.file = file_name(&kernel.file);
         }
+        self.drop_directories();
         for line in &mut self.missing {
             *line = clean(line);
         }
         self.left_out = [
             "host name",
-            "directories of files",
+            "directories of files, sources too",
             "addresses and machine names in log lines and messages",
         ]
         .map(str::to_owned)
         .to_vec();
         self
+    }
+}
+
+impl Report {
+    /// Source files stay, below the directory that all have in common; other absolute names lose
+    /// their directories.
+    fn drop_directories(&mut self) {
+        let root = self.source_root.take();
+        let shorten = |file: &str| match paths::below(file, root.as_deref()) {
+            file if file.starts_with('/') => file_name(file),
+            file => file.to_owned(),
+        };
+        if let Some(place) = &mut self.crash.place
+            && let Some((function, file)) = place.split_once(", ")
+        {
+            *place = format!("{function}, {}", shorten(file));
+        }
+        let frames = self
+            .thread
+            .iter_mut()
+            .flat_map(|thread| &mut thread.stack.frames);
+        for place in frames.flat_map(|frame| &mut frame.places) {
+            place.file = place.file.as_deref().map(shorten);
+        }
     }
 }
 
@@ -52,7 +75,7 @@ fn file_name(path: &str) -> String {
 }
 
 /// A line without addresses of memory and networks, `user@host` and the host's name.
-fn redacted(text: &str, host: Option<&str>) -> String {
+pub(super) fn redacted(text: &str, host: Option<&str>) -> String {
     let text = match host {
         Some(host) => {
             let short = host.split('.').next().filter(|short| short.len() > 3);

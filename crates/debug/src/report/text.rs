@@ -1,16 +1,20 @@
 //! The report as text: what is the fact stands left, what is behind it below.
 
 use super::crash::Fault;
-use super::{Report, ThreadReport};
-use crate::locks::Holder;
+use super::{Report, ThreadReport, paths};
+use crate::locks::{Holder, Lock};
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, End, How};
+use crate::usage::Usage;
 use std::fmt::{self, Formatter};
+use vmcore::session::KernelMatch;
 
 /// Columns of a line with many things.
 const WIDTH: usize = 76;
 /// Frames of a stack that is shown for a group.
 const GROUP_FRAMES: usize = 6;
+/// Zones, and types of memory, in the text; JSON has more.
+const LARGEST: usize = 5;
 /// Groups in the text; JSON has more.
 const GROUPS: usize = 5;
 
@@ -23,16 +27,17 @@ impl fmt::Display for Report {
         }
         if let Some(thread) = &self.thread {
             writeln!(f)?;
-            write_stack(f, thread)?;
+            write_stack(f, thread, self.source_root.as_deref())?;
         }
         if !self.cpus.is_empty() {
             writeln!(f)?;
             let cpus = self.cpus.iter().map(|cpu| {
                 let function = cpu.function.as_deref().unwrap_or_default();
-                let doing = match cpu.state {
-                    "idle" => "idle".to_owned(),
-                    "unknown" => "no registers".to_owned(),
-                    state => format!("{state} in {function}"),
+                let doing = match (cpu.state, &cpu.lock) {
+                    ("idle", _) => "idle".to_owned(),
+                    ("unknown", _) => "no registers".to_owned(),
+                    (state, None) => format!("{state} in {function}"),
+                    (state, Some(lock)) => format!("{state} on {}", words_of_lock(lock)),
                 };
                 format!("{}: thread {} ({}), {doing}", cpu.cpu, cpu.tid, cpu.name)
             });
@@ -41,7 +46,7 @@ impl fmt::Display for Report {
         if !self.log.is_empty() {
             writeln!(f, "\nLOG     around the trap (vmcore log for all)")?;
             for line in &self.log {
-                writeln!(f, "  {line}")?;
+                writeln!(f, "  {}", line.trim_end())?;
             }
         }
         self.tail(f)
@@ -53,7 +58,7 @@ impl Report {
         let info = &self.info;
         writeln!(f, "PANIC   {}", self.crash.summary)?;
         if let Some(place) = &self.crash.place {
-            writeln!(f, "        in {place}")?;
+            writeln!(f, "        in {}", self.short_place(place))?;
         }
         if let Some(thread) = &self.thread {
             let cpu = thread
@@ -88,7 +93,8 @@ impl Report {
             info.file, info.kind
         )?;
         if let Some(kernel) = &info.kernel {
-            writeln!(f, "kernel  {}", kernel.file)?;
+            let comparison = kernel.comparison.as_ref().map_or("", words_of_match);
+            writeln!(f, "kernel  {}{comparison}", kernel.file)?;
         }
         if !self.modules.is_empty() {
             let modules = self.modules.iter().map(|module| {
@@ -146,20 +152,12 @@ impl Report {
                     .iter()
                     .find(|lock| lock.address == wait.lock);
                 let Some(lock) = lock else { continue };
-                let holder = match &lock.holder {
-                    Holder::By { tid: Some(tid), .. } => tid.to_string(),
-                    Holder::By { thread, .. } => format!("thread at {thread}"),
-                    Holder::Shared { count } => format!("{count} readers"),
-                    Holder::Free => "nobody".to_owned(),
-                    Holder::Unknown => "somebody".to_owned(),
-                };
-                writeln!(
-                    f,
-                    "  {} -> {} \"{}\" -> {holder}",
-                    wait.tid, lock.class, lock.name
-                )?;
+                let (class, name) = (&lock.class, &lock.name);
+                let holder = words_of_holder(&lock.holder);
+                writeln!(f, "  {} -> {class} \"{name}\" -> {holder}", wait.tid)?;
             }
         }
+        write_memory(f, &self.memory)?;
         writeln!(f)?;
         write_list(f, "MISSING", self.missing.iter().cloned())?;
         let next: Vec<String> = self
@@ -169,6 +167,58 @@ impl Report {
             .collect();
         writeln!(f, "NEXT    {}", next.join("    "))
     }
+}
+
+impl Report {
+    /// The place of the crash, its file without the directory that all files have in common.
+    #[must_use]
+    pub fn short_place(&self, place: &str) -> String {
+        match (place.split_once(", "), &self.source_root) {
+            (Some((function, file)), Some(root)) => {
+                format!("{function}, {}", paths::below(file, Some(root)))
+            }
+            _ => place.to_owned(),
+        }
+    }
+
+    /// A source file, without that directory, and the line.
+    #[must_use]
+    pub fn short_source(&self, place: &crate::lines::Place) -> String {
+        source(place, self.source_root.as_deref())
+    }
+}
+
+/// Whether the kernel file is the one that crashed, in words behind its name.
+#[must_use]
+pub const fn words_of_match(comparison: &KernelMatch) -> &'static str {
+    match comparison {
+        KernelMatch::BuildId => " (build id matches)",
+        KernelMatch::Version => " (version string matches; the dump has no build id)",
+        KernelMatch::Unproven => " (nothing proves that it is this dump's)",
+        KernelMatch::OtherBuildId { .. }
+        | KernelMatch::OtherVersion { .. }
+        | KernelMatch::OtherArch { .. } => " (ANOTHER KERNEL'S: answers may be nonsense)",
+    }
+}
+
+/// Who holds a lock.
+#[must_use]
+pub fn words_of_holder(holder: &Holder) -> String {
+    match holder {
+        Holder::By { tid: Some(tid), .. } => tid.to_string(),
+        Holder::By { thread, .. } => format!("thread at {thread}"),
+        Holder::Shared { count: 1 } => "1 reader".to_owned(),
+        Holder::Shared { count } => format!("{count} readers"),
+        Holder::Free => "nobody".to_owned(),
+        Holder::Unknown => "somebody".to_owned(),
+    }
+}
+
+/// A lock and who holds it.
+#[must_use]
+pub fn words_of_lock(lock: &Lock) -> String {
+    let holder = words_of_holder(&lock.holder);
+    format!("{} \"{}\" held by {holder}", lock.class, lock.name)
 }
 
 fn arrows(tids: &[i32]) -> String {
@@ -233,12 +283,46 @@ fn write_fault(f: &mut Formatter<'_>, fault: &Fault) -> fmt::Result {
     Ok(())
 }
 
-fn write_stack(f: &mut Formatter<'_>, thread: &ThreadReport) -> fmt::Result {
+/// The zones and types that have the most.
+fn write_memory(f: &mut Formatter<'_>, memory: &Usage) -> fmt::Result {
+    if memory.is_empty() {
+        return Ok(());
+    }
+    writeln!(
+        f,
+        "\nMEMORY  {:<24} {:>12} {:>12}",
+        "largest", "bytes", "in use"
+    )?;
+    let zones = memory.zones.iter().take(LARGEST);
+    for zone in zones {
+        let (name, item) = (&zone.name, zone.item_bytes);
+        let words = format!("{name} of {item}");
+        writeln!(
+            f,
+            "  zone   {words:<23} {:>12} {:>12}",
+            zone.bytes, zone.in_use
+        )?;
+    }
+    let types = memory.malloc.iter().take(LARGEST);
+    for kind in types {
+        let name = &kind.name;
+        writeln!(
+            f,
+            "  malloc {name:<23} {:>12} {:>12}",
+            kind.bytes, kind.in_use
+        )?;
+    }
+    Ok(())
+}
+
+fn write_stack(f: &mut Formatter<'_>, thread: &ThreadReport, root: Option<&str>) -> fmt::Result {
     let hidden = match thread.hidden_frames {
         0 => "all of it".to_owned(),
-        count => format!("{count} frames of the panic hidden (vmcore bt)"),
+        1 => "1 frame in front of it hidden (vmcore bt)".to_owned(),
+        count => format!("{count} frames in front of it hidden (vmcore bt)"),
     };
-    writeln!(f, "STACK   {hidden}")?;
+    let below = root.map_or_else(String::new, |root| format!("; sources below {root}"));
+    writeln!(f, "STACK   {hidden}{below}")?;
     if thread.stack.stale {
         writeln!(f, "  stale: its CPU did not stop")?;
     }
@@ -246,9 +330,10 @@ fn write_stack(f: &mut Formatter<'_>, thread: &ThreadReport) -> fmt::Result {
     for (number, frame) in frames.unwrap_or_default().iter().enumerate() {
         for place in frame.places.iter().filter(|place| place.inlined) {
             let name = &place.function;
-            writeln!(f, "  #{number:<2} {name:<34} {} inlined", source(place))?;
+            let source = source(place, root);
+            writeln!(f, "  #{number:<2} {name:<34} {source} inlined")?;
         }
-        writeln!(f, "  #{number:<2} {}", line_of(frame))?;
+        writeln!(f, "  #{number:<2} {}", line_of(frame, root))?;
     }
     if let Some(end) = end_of(&thread.stack.end) {
         writeln!(f, "  -- {end}")?;
@@ -256,28 +341,24 @@ fn write_stack(f: &mut Formatter<'_>, thread: &ThreadReport) -> fmt::Result {
     Ok(())
 }
 
-fn source(place: &crate::lines::Place) -> String {
-    match (&place.file, place.line) {
+fn source(place: &crate::lines::Place, root: Option<&str>) -> String {
+    let file = place.file.as_deref().map(|file| paths::below(file, root));
+    match (file, place.line) {
         (Some(file), Some(line)) => format!("{file}:{line}"),
-        (Some(file), None) => file.clone(),
+        (Some(file), None) => file.to_owned(),
         _ => String::new(),
     }
 }
 
 /// A frame in one line.
-fn line_of(frame: &NamedFrame) -> String {
+fn line_of(frame: &NamedFrame, root: Option<&str>) -> String {
     let name = frame.frame.name.clone();
     let name = name.unwrap_or_else(|| frame.frame.pc.to_string());
     let outermost = frame.places.iter().find(|place| !place.inlined);
-    let source = outermost.map(source).unwrap_or_default();
-    let how = match frame.frame.how {
-        How::Pcb => "pcb",
-        How::Cfi => "cfi",
-        How::FramePointer => "fp",
-        How::TrapFrame => "trap",
-        How::Prologue => "prologue",
-        How::StackTop => "stack",
-    };
+    let source = outermost
+        .map(|place| source(place, root))
+        .unwrap_or_default();
+    let how = how_of(frame.frame.how);
     let doubt = match frame.frame.doubt {
         Some(Doubt::NotCode) => ", not code",
         Some(Doubt::OtherStack) => ", on another stack",
@@ -286,8 +367,23 @@ fn line_of(frame: &NamedFrame) -> String {
     format!("{name:<34} {source} {how}{doubt}")
 }
 
+/// How a frame was found, in a word.
+#[must_use]
+pub const fn how_of(how: How) -> &'static str {
+    match how {
+        How::Pcb => "pcb",
+        How::Interrupted => "cpu",
+        How::Cfi => "cfi",
+        How::FramePointer => "fp",
+        How::TrapFrame => "trap",
+        How::Prologue => "prologue",
+        How::StackTop => "stack",
+    }
+}
+
 /// Why a stack ends, where that is worth a word.
-fn end_of(end: &Option<End>) -> Option<String> {
+#[must_use]
+pub fn end_of(end: &Option<End>) -> Option<String> {
     Some(match end {
         None | Some(End::ThreadStart | End::FramePointerZero) => return None,
         Some(End::UserMode) => "user mode: a minidump has no user stacks".to_owned(),

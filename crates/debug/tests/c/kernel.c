@@ -136,6 +136,52 @@ struct { struct linker_file *tqh_first; } linker_files = { &kernel_entry };
 struct linker_file *linker_kernel_file = &kernel_entry;
 char linker_path[64] = "/boot/kernel;/boot/extra";
 
+/* Zones and types of memory, in the shape of FreeBSD 13 and later: counters of each CPU are a page
+   apart, and a zone has a cache for each CPU at its end. */
+typedef unsigned long *counter_u64_t;
+struct uma_cache { void *buckets[6]; unsigned long uc_allocs, uc_frees; };
+struct uma_zone {
+	struct { struct uma_zone *le_next; struct uma_zone **le_prev; } uz_link;
+	const char *uz_name;
+	counter_u64_t uz_allocs, uz_frees, uz_fails;
+	struct uma_cache uz_cpu[2];
+};
+struct uma_keg {
+	struct { struct uma_keg *le_next; struct uma_keg **le_prev; } uk_link;
+	struct { struct uma_zone *lh_first; } uk_zones;
+	unsigned uk_size, uk_rsize;
+};
+struct malloc_type_stats {
+	unsigned long mts_memalloced, mts_memfreed, mts_numallocs, mts_numfrees, mts_size;
+};
+struct malloc_type_internal { unsigned mti_probes[2]; unsigned char mti_zone; struct malloc_type_stats *mti_stats; };
+struct malloc_type {
+	struct malloc_type *ks_next;
+	unsigned long ks_version;
+	const char *ks_shortdesc;
+	struct malloc_type_internal ks_mti;
+};
+struct { unsigned long value; char rest[4088]; } out_counter[2] = { { 100 }, { 50 } },
+	back_counter[2] = { { 20 }, { 10 } };
+struct { struct malloc_type_stats value; char rest[4056]; } temp_stats[2] = {
+	{ { 4096, 1024, 4, 1 } }, { { 0, 1024, 0, 1 } },
+};
+struct uma_zone mbuf_zone = {
+	.uz_name = "mbuf", .uz_allocs = &out_counter[0].value, .uz_frees = &back_counter[0].value,
+	.uz_cpu = { { .uc_allocs = 7, .uc_frees = 3 }, { .uc_allocs = 0, .uc_frees = 4 } },
+};
+struct uma_zone vnode_zone = { .uz_name = "VNODE", .uz_cpu = { { .uc_allocs = 1 } } };
+struct uma_keg vnode_keg = { .uk_zones = { &vnode_zone }, .uk_size = 448 };
+struct uma_keg mbuf_keg = { .uk_link = { &vnode_keg }, .uk_zones = { &mbuf_zone }, .uk_size = 256 };
+struct { struct uma_keg *lh_first; } uma_kegs = { &mbuf_keg };
+struct malloc_type devbuf_type = { .ks_shortdesc = "devbuf" };
+struct malloc_type temp_type = {
+	.ks_next = &devbuf_type, .ks_shortdesc = "temp", .ks_mti = { .mti_stats = &temp_stats[0].value },
+};
+struct malloc_type *kmemstatistics = &temp_type;
+char *__pcpu;
+int mp_maxid = 1;
+
 int hz = 100;
 const char *panicstr = "page fault";
 const char version[] = "TestBSD 1.0\n";

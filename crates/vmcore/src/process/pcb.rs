@@ -12,6 +12,7 @@ use crate::space::AddressSpace;
 use serde::Serialize;
 use std::collections::HashMap;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::registers::{layout_arch, names};
 
 /// More CPUs than any kernel is built for.
 const MAX_CPUS: u32 = 4096;
@@ -39,16 +40,22 @@ pub enum PcbSource {
         /// The thread ran on a CPU that did not stop: these are its registers of long before.
         stale: bool,
     },
+    /// The extension of our own writer: where its CPU was interrupted or panicked.
+    Extension {
+        /// The CPU.
+        cpu: u32,
+    },
 }
 
 impl PcbSource {
-    /// Address of the `struct pcb`.
+    /// Address of the `struct pcb`, if the registers come from one.
     #[must_use]
-    pub const fn address(self) -> VirtAddr {
+    pub const fn address(self) -> Option<VirtAddr> {
         match self {
             Self::Dumppcb { address }
             | Self::Stoppcbs { address, .. }
-            | Self::TdPcb { address, .. } => address,
+            | Self::TdPcb { address, .. } => Some(address),
+            Self::Extension { .. } => None,
         }
     }
 }
@@ -65,6 +72,8 @@ pub(super) struct PcbFinder<'a> {
     stopped_cpus: Option<VirtAddr>,
     /// The CPU on which a thread ran, by `pc_curthread`; `None` if that cannot be read.
     current: Option<HashMap<VirtAddr, u32>>,
+    /// What the writer of the dump told of CPUs: number, thread id, registers.
+    written: Vec<(u32, u64, Registers)>,
 }
 
 impl<'a> PcbFinder<'a> {
@@ -95,7 +104,37 @@ impl<'a> PcbFinder<'a> {
             stoppcbs,
             stopped_cpus: address("stopped_cpus"),
             current,
+            written: written(session),
         })
+    }
+
+    /// Where the registers of a thread are, and they; as far as there are any. What the kernel saved
+    /// comes first: the dump code and the debugger are on those stacks. The extension has what the
+    /// kernel did not save, or what is not in the dump.
+    pub(super) fn saved(
+        &self,
+        thread: VirtAddr,
+        tid: i32,
+        cpu: Option<u32>,
+        crashed: bool,
+    ) -> (Option<PcbSource>, Option<Registers>) {
+        let pcb = self.find(thread, cpu, crashed);
+        let registers = pcb.and_then(|pcb| self.in_pcb(pcb));
+        let is_stale = matches!(pcb, Some(PcbSource::TdPcb { stale: true, .. }));
+        if registers.is_some() && !is_stale {
+            return (pcb, registers);
+        }
+        let is_own = |(number, of, _): &&(u32, u64, Registers)| match *of {
+            0 => Some(*number) == cpu,
+            of => i32::try_from(of) == Ok(tid),
+        };
+        match self.written.iter().find(is_own) {
+            Some((cpu, _, written)) => (
+                Some(PcbSource::Extension { cpu: *cpu }),
+                Some(written.clone()),
+            ),
+            None => (pcb, registers),
+        }
     }
 
     /// The CPU that `thread` ran on; `oncpu` is its own word for it.
@@ -107,12 +146,7 @@ impl<'a> PcbFinder<'a> {
         }
     }
 
-    pub(super) fn find(
-        &self,
-        thread: VirtAddr,
-        cpu: Option<u32>,
-        crashed: bool,
-    ) -> Option<PcbSource> {
+    fn find(&self, thread: VirtAddr, cpu: Option<u32>, crashed: bool) -> Option<PcbSource> {
         if let (true, Some(address)) = (crashed, self.dumppcb) {
             return Some(PcbSource::Dumppcb { address });
         }
@@ -143,13 +177,35 @@ impl<'a> PcbFinder<'a> {
     }
 
     /// The registers saved there; `None` if they are not in the dump or were never saved.
-    pub(super) fn registers(&self, pcb: PcbSource) -> Option<Registers> {
+    fn in_pcb(&self, pcb: PcbSource) -> Option<Registers> {
         let mut raw = vec![0; self.layout.len_bytes()];
-        self.space.read_exact(pcb.address(), &mut raw).ok()?;
+        self.space.read_exact(pcb.address()?, &mut raw).ok()?;
         let registers = Registers::from_pcb(&self.layout, &raw);
         registers.get(self.layout.pc).filter(|pc| *pc != 0)?;
         Some(registers)
     }
+}
+
+/// The registers of CPUs in the extension of a dump.
+fn written(session: &Session) -> Vec<(u32, u64, Registers)> {
+    let arch = session.dump().arch();
+    let extension = session.dump().extension();
+    let Some((layout, cpus)) = extension.and_then(|extension| extension.cpus()) else {
+        return Vec::new();
+    };
+    if layout_arch(layout) != Some(arch) {
+        return Vec::new();
+    }
+    cpus.filter_map(|cpu| {
+        let values = names(arch).iter().copied().zip(cpu.registers());
+        let registers = Registers::from_values(values);
+        let pc = ["rip", "eip", "pc"]
+            .into_iter()
+            .find_map(|name| registers.get(name));
+        pc.is_some_and(|pc| pc != 0)
+            .then_some((cpu.cpu, cpu.thread, registers))
+    })
+    .collect()
 }
 
 /// `pc_curthread` of every CPU; `None` if not even the first table entry can be read.

@@ -159,7 +159,7 @@ fn check_thread(
     assert_eq!(found.cpu, expected.cpu, "{at}");
     assert_eq!(found.crashed, expected.tid == truth.crashed_tid, "{at}");
     let pcb = found.pcb.unwrap();
-    assert_eq!(pcb.address().0, expected.pcb_address, "{at}");
+    assert_eq!(pcb.address().unwrap().0, expected.pcb_address, "{at}");
     let source = match pcb {
         PcbSource::Dumppcb { .. } => Pcb::Dumppcb,
         PcbSource::Stoppcbs { cpu, .. } => {
@@ -168,6 +168,7 @@ fn check_thread(
         }
         PcbSource::TdPcb { stale: false, .. } => Pcb::TdPcb,
         PcbSource::TdPcb { stale: true, .. } => Pcb::Stale,
+        PcbSource::Extension { .. } => panic!("{at}: no extension has registers here"),
     };
     assert_eq!(source, expected.pcb, "{at}");
     let names = match arch {

@@ -93,13 +93,14 @@ fn registers_come_from_the_right_pcb() {
                 PcbSource::Dumppcb { .. } => ("dumppcb".to_owned(), false),
                 PcbSource::Stoppcbs { cpu, .. } => (format!("stoppcbs[{cpu}]"), false),
                 PcbSource::TdPcb { stale, .. } => ("td_pcb".to_owned(), stale),
+                PcbSource::Extension { cpu } => (format!("extension[{cpu}]"), false),
             };
             assert_eq!(
                 (&source[..], stale),
                 (text(&expected["pcb_source"]), false),
                 "{at}"
             );
-            assert_eq!(pcb.address().0, number(&expected["pcb"]), "{at}");
+            assert_eq!(pcb.address().unwrap().0, number(&expected["pcb"]), "{at}");
             let td_pcb = space.read_pointer(VirtAddr(thread.address.0 + constants.td_pcb));
             assert_eq!(td_pcb.unwrap().0, number(&expected["td_pcb"]), "{at}");
             check_registers(case, thread, &expected["registers"], &at);

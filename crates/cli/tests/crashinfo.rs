@@ -1,0 +1,84 @@
+//! The report by the name of FreeBSD's tool: where it writes, what is in it, its exit statuses.
+#![cfg(unix)]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::print_stderr
+)]
+
+#[path = "../../debug/tests/common/mod.rs"]
+mod common;
+mod support;
+
+use common::TestKernel;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::Path;
+use std::process::Command;
+use support::{Folder, Run, finish};
+use vmcore_synth::Arch;
+use vmcore_synth::machine::Options;
+
+fn crashinfo(folder: &Path, words: &str) -> Run {
+    let link = folder.join("crashinfo");
+    if !link.exists() {
+        std::os::unix::fs::symlink(env!("CARGO_BIN_EXE_vmcore"), &link).unwrap();
+    }
+    let mut command = Command::new(link);
+    command.current_dir(folder).args(words.split_whitespace());
+    finish(command.output().unwrap())
+}
+
+#[test]
+fn the_sections_have_the_names_that_readers_know() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    common::crash(&mut kernel);
+    kernel.session();
+    let folder = kernel.dir.path();
+    let run = crashinfo(folder, "-k kernel vmcore.0").expect(0);
+    assert_eq!(run.text(), "Writing crash summary to core.txt.0.\n");
+    let file = folder.join("core.txt.0");
+    let mode = std::fs::metadata(&file).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let text = std::fs::read_to_string(&file).unwrap();
+    let sections: Vec<&str> = text
+        .split(&format!("{}\n", "-".repeat(72)))
+        .skip(1)
+        .map(|section| section.lines().next().unwrap())
+        .collect();
+    assert_eq!(sections[..3], ["ps -axlww", "vmstat -m", "vmstat -z"]);
+    for expected in [
+        "dumped core - see vmcore.0\n",
+        "panic: page fault\n",
+        "PANIC   page fault: kernel read of 0x18",
+        "  100077 ",
+        "                    temp          2           2048              4\n",
+        "mbuf                          256        120            157\n",
+        "vmcore does not tell: ",
+    ] {
+        assert!(text.contains(expected), "{expected:?} is not in:\n{text}");
+    }
+    // It is written anew, quietly in a batch.
+    let again = crashinfo(folder, "-b -d . -n 0 -k kernel").expect(0);
+    assert_eq!((again.text(), again.stderr), (String::new(), String::new()));
+    let again = std::fs::read_to_string(&file).unwrap();
+    assert_eq!(again.replace("./vmcore.0", "vmcore.0"), text);
+}
+
+#[test]
+fn without_a_kernel_there_is_still_the_log() {
+    let folder = Folder::new(&Options::new(Arch::Amd64, 3));
+    folder.remove("kernel");
+    let run = crashinfo(folder.path(), "-d .").expect(1);
+    assert!(run.stderr.contains("kernel file"), "{run:?}");
+    let text = std::fs::read_to_string(folder.path().join("core.txt.0")).unwrap();
+    assert!(text.starts_with("storage7"), "{text}");
+    assert!(
+        text.contains("\ndmesg\n") && text.contains("not all could be told"),
+        "{text}"
+    );
+    // Nothing to write about.
+    crashinfo(folder.path(), "-d . -n 7").expect(1);
+    crashinfo(folder.path(), "-n 0 vmcore.0").expect(1);
+    crashinfo(folder.path(), "kernel").expect(1);
+}
