@@ -18,10 +18,8 @@ type Case = (&'static str, fn(&Scene) -> Result);
 const CASES: &[Case] = &[
     ("minidump", whole::minidump),
     ("mappings", whole::mappings),
-    ("full-dump", |scene| whole::full_dump(scene, "256M", 512)),
-    ("full-dump-8g", |scene| {
-        whole::full_dump(scene, "8G", 9 << 10)
-    }),
+    ("full-dump", whole::full_dump),
+    ("full-dump-8g", whole::full_dump_8g),
     ("memory-file", whole::memory_file),
     ("both-kinds", whole::both_kinds),
     ("panics-cpu0", |scene| panics::every_panic(scene, 0)),
