@@ -7,7 +7,8 @@
 //! - [`packet`]: the framing: checksums, acknowledgements, escapes;
 //! - [`registers`]: which registers each architecture's debuggers expect, and their description;
 //! - [`stub`]: the answers; [`serve`] connects it to a stream;
-//! - [`frames`]: call frame information that leads stock gdb through trap frames.
+//! - [`frames`]: call frame information that leads stock gdb through trap frames;
+//! - [`lldb`]: what stock lldb must be told.
 //!
 //! ```no_run
 //! use std::net::TcpListener;
@@ -22,6 +23,7 @@
 //! ```
 
 pub mod frames;
+pub mod lldb;
 mod monitor;
 pub mod packet;
 pub mod registers;

@@ -404,10 +404,10 @@ impl ModuleFile {
         Some(VirtAddr(symbol.address))
     }
 
-    /// Addresses of the sections that take memory, in the order of the file; one, the start of
-    /// the file, for a file that was loaded as a whole.
+    /// Names and addresses of the sections that take memory, in the order of the file, and true; one
+    /// without a name, the start of the file, and false for a file that was loaded as a whole.
     #[must_use]
-    pub fn section_addresses(&self) -> (bool, Vec<u64>) {
+    pub fn section_addresses(&self) -> (bool, Vec<(String, u64)>) {
         let Some(object) = &self.object else {
             return (false, Vec::new());
         };
@@ -415,12 +415,15 @@ impl ModuleFile {
             .elf()
             .is_some_and(|elf| elf.kind() == object::ObjectKind::Relocatable);
         if !relocatable {
-            return (false, vec![self.module.address.0]);
+            return (false, vec![(String::new(), self.module.address.0)]);
         }
         let addresses = object.elf().map(|elf| {
             elf.sections()
                 .filter(|section| layout::takes_memory(section))
-                .map(|section| object.loaded_at(&section))
+                .map(|section| {
+                    let name = section.name().unwrap_or_default();
+                    (name.to_owned(), object.loaded_at(&section))
+                })
                 .collect()
         });
         (true, addresses.unwrap_or_default())

@@ -86,6 +86,22 @@ fn packets_are_answered_as_the_protocol_says() {
 }
 
 #[test]
+fn lldb_gets_errors_for_unknown_registers_and_the_program_counter_first() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let dumppcb = kernel.address("dumppcb");
+    kernel.write_words(dumppcb, &[0xf, 0, 0, 0, 0, 0x10, 0, 0xffff_ffff_8020_0000]);
+    with_stub(&kernel, |stub, _| {
+        assert_eq!(ask(stub, "QThreadSuffixSupported"), "OK");
+        assert_eq!(ask(stub, "p0;thread:186ed;"), "00002080ffffffff");
+        // rax has moved up by one.
+        assert_eq!(ask(stub, "p1;thread:186ed;"), "E01");
+        let xml = ask(stub, "qXfer:features:read:target.xml:0,4000");
+        assert!(xml.contains("<reg name=\"rip\" bitsize=\"64\" type=\"code_ptr\" regnum=\"0\""));
+        assert!(xml.contains("<reg name=\"rax\" bitsize=\"64\" type=\"int64\" regnum=\"1\""));
+    });
+}
+
+#[test]
 fn stock_gdb_sees_threads_memory_and_frames_beyond_a_trap() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
     common::crash(&mut kernel);

@@ -8,60 +8,14 @@
 mod common;
 
 use common::TestKernel;
-use object::{Object as _, ObjectSection as _, SectionFlags};
+use common::modules::load;
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 use vmcore_debug::modules::{self, Identity, Search, Status};
 use vmcore_debug::show::Options;
 use vmcore_debug::types::Tag;
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
-
-const ADDRESS: u64 = 0xffff_ffff_8300_0000;
-
-/// Compiles the module and loads it by hand: sections in the order of the file, notes left out.
-/// Returns the address of its `.text`.
-fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/flow.c");
-    let status = Command::new("gcc")
-        .args([
-            "-c",
-            "-g",
-            "-O1",
-            "-ffreestanding",
-            "-mcmodel=kernel",
-            "-fno-pic",
-        ])
-        .args(["-fno-stack-protector", "-o"])
-        .args([file, &source])
-        .status();
-    assert!(status.unwrap().success());
-    let bytes = fs::read(file).unwrap();
-    let elf = object::File::parse(&*bytes).unwrap();
-    let (mut at, mut text) = (ADDRESS, 0);
-    for section in elf.sections() {
-        let SectionFlags::Elf {
-            sh_flags, sh_type, ..
-        } = section.flags()
-        else {
-            panic!("no ELF section");
-        };
-        // Allocated; contents, zeros or unwind tables.
-        if sh_flags.0 & 2 == 0 || section.size() == 0 || !matches!(sh_type.0, 1 | 8 | 0x7000_0001) {
-            continue;
-        }
-        at = at.next_multiple_of(section.align());
-        if section.name() == Ok(".text") {
-            text = at;
-        }
-        kernel.write(at, section.data().unwrap());
-        at += section.size();
-    }
-    let address_at = kernel.address("module_entry") + 64;
-    kernel.write_words(address_at, &[ADDRESS, at - ADDRESS]);
-    text
-}
 
 #[test]
 fn a_module_is_found_and_its_types_and_symbols_join_the_kernel_s() {
@@ -142,7 +96,7 @@ fn a_debug_file_beside_the_module_is_preferred() {
     assert_eq!(found.status, expected);
     let target = Target::new(&session, &files).unwrap();
     assert_eq!(target.places(VirtAddr(text))[0].function, "flow_lookup");
-    assert_eq!(found.section_addresses().1[0], text);
+    assert_eq!(found.section_addresses().1[0], (".text".to_owned(), text));
 }
 
 #[test]

@@ -39,9 +39,10 @@ fn run(_: usize) {
 pub(crate) fn pat() {
     let seconds = patience();
     if seconds >= 2 {
-        // The chip counts in steps of two seconds, from 30 down to 0.
-        cpu::outb(PORT_START, 15 - (seconds / 2) as u8);
+        // Noted first: when the chip bites, it has been at least as long as the chip waits.
         LAST_PAT.store(time::uptime_us().max(1), Ordering::Relaxed);
+        // It counts in steps of two seconds, from 30 down to 0.
+        cpu::outb(PORT_START, 15 - (seconds / 2) as u8);
     }
 }
 

@@ -19,7 +19,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmcore::OpenOptions;
 use vmcore::format::arch::Arch;
-use vmcore_debug::gdb::{self, Stub, frames};
+use vmcore_debug::gdb::{self, Stub, frames, lldb};
 use vmcore_debug::{DebugFiles, Target};
 
 /// gdb or lldb on the dump, with all its threads
@@ -129,14 +129,10 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
     let kernel = target.files().kernel_path();
     let mut command = Command::new(program(args, target.arch()));
     if args.lldb {
-        command.args(["--no-lldbinit", "-o"]);
-        command.arg("settings set target.load-script-from-symbol-file false");
-        command.args(["-o", &format!("target create {}", quoted(kernel))]);
-        let connect = format!("process connect --plugin gdb-remote {}", private.for_lldb());
-        command.args(["-o", &connect]);
-        // The kernel runs where it was linked; lldb does not suppose so by itself.
-        let load = format!("target modules load --file {} --slide 0", quoted(kernel));
-        command.args(["-o", &load]);
+        command.arg("--no-lldbinit");
+        for line in lldb::commands(target, &private.for_lldb()) {
+            command.args(["-o", &line]);
+        }
     } else {
         command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
         // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.
@@ -211,7 +207,7 @@ fn not_started(args: &Gdb, command: &Command, error: &io::Error) -> Failure {
     ))
 }
 
-/// A file's name as gdb and lldb take it in a command.
+/// A file's name as gdb takes it in a command.
 fn quoted(path: &Path) -> String {
     let name = path.to_string_lossy();
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))

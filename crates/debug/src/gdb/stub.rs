@@ -475,7 +475,7 @@ fn libraries_xml(target: &Target<'_>) -> String {
             escaped(&path.to_string_lossy())
         );
         let element = if by_section { "section" } else { "segment" };
-        for address in addresses {
+        for (_, address) in addresses {
             let _ = write!(xml, "<{element} address=\"{address:#x}\"/>");
         }
         xml += "</library>";

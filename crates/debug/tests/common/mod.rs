@@ -7,6 +7,8 @@
     reason = "a test that cannot go on shall stop"
 )]
 
+pub mod modules;
+
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};

@@ -1,0 +1,50 @@
+//! What lldb is told before it takes a person's commands: where the kernel and its modules are.
+//!
+//! lldb supposes nothing about a kernel: without this it knows threads and memory, but no names. Of
+//! modules it asks the stub, but takes a module for a library that lies in one piece.
+
+use crate::target::Target;
+use std::fmt::Write as _;
+use std::path::Path;
+
+/// Commands that connect lldb to the stub at `url`, as lldb writes it (`connect://HOST:PORT`,
+/// `unix-connect://PATH`), and load the files that are known.
+#[must_use]
+pub fn commands(target: &Target<'_>, url: &str) -> Vec<String> {
+    let kernel = quoted(target.files().kernel_path());
+    let mut commands = vec![
+        "settings set target.load-script-from-symbol-file false".to_owned(),
+        format!("target create {kernel}"),
+        format!("process connect --plugin gdb-remote {url}"),
+        // It runs where it was linked.
+        format!("target modules load --file {kernel} --slide 0"),
+    ];
+    for module in target.files().modules() {
+        let (Some(path), (by_section, places)) = (&module.file, module.section_addresses()) else {
+            continue;
+        };
+        let file = quoted(path);
+        let mut load = format!("target modules load --file {file}");
+        for (name, address) in places {
+            if !by_section {
+                let _ = write!(load, " --slide {address:#x}");
+            } else if is_plain(&name) {
+                let _ = write!(load, " {name} {address:#x}");
+            }
+        }
+        commands.push(load);
+    }
+    commands
+}
+
+/// Whether a section's name, which comes from a file, is one word of a command and no option.
+fn is_plain(name: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
+    !name.is_empty() && name.bytes().all(is_plain)
+}
+
+/// A file's name as lldb takes it in a command.
+fn quoted(path: &Path) -> String {
+    let name = path.to_string_lossy();
+    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+}

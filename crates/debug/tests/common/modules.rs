@@ -1,0 +1,53 @@
+//! A module, compiled and loaded.
+
+use super::TestKernel;
+use object::{Object as _, ObjectSection as _, SectionFlags};
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+/// Where the module is loaded.
+pub const ADDRESS: u64 = 0xffff_ffff_8300_0000;
+
+/// Compiles the module and loads it by hand: sections in the order of the file, notes left out.
+/// Returns the address of its `.text`.
+pub fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/flow.c");
+    let status = Command::new("gcc")
+        .args([
+            "-c",
+            "-g",
+            "-O1",
+            "-ffreestanding",
+            "-mcmodel=kernel",
+            "-fno-pic",
+        ])
+        .args(["-fno-stack-protector", "-o"])
+        .args([file, &source])
+        .status();
+    assert!(status.unwrap().success());
+    let bytes = fs::read(file).unwrap();
+    let elf = object::File::parse(&*bytes).unwrap();
+    let (mut at, mut text) = (ADDRESS, 0);
+    for section in elf.sections() {
+        let SectionFlags::Elf {
+            sh_flags, sh_type, ..
+        } = section.flags()
+        else {
+            panic!("no ELF section");
+        };
+        // Allocated; contents, zeros or unwind tables.
+        if sh_flags.0 & 2 == 0 || section.size() == 0 || !matches!(sh_type.0, 1 | 8 | 0x7000_0001) {
+            continue;
+        }
+        at = at.next_multiple_of(section.align());
+        if section.name() == Ok(".text") {
+            text = at;
+        }
+        kernel.write(at, section.data().unwrap());
+        at += section.size();
+    }
+    let address_at = kernel.address("module_entry") + 64;
+    kernel.write_words(address_at, &[ADDRESS, at - ADDRESS]);
+    text
+}
