@@ -53,6 +53,8 @@ fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
     let (stream, _) = listener.accept().unwrap();
     stream.set_nodelay(true).unwrap();
     gdb::serve(&mut stub, &stream, &stream).unwrap();
+    // It waits for the end of the connection.
+    drop(stream);
     let output = session.join().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let said = said + &String::from_utf8_lossy(&output.stderr);
