@@ -83,6 +83,9 @@ fn show(screen: &mut Screen, folder: &str) -> Result {
     screen.run(&format!("vmcore ps {dump}"), Keep::Start);
     screen.run(&format!("vmcore bt {dump}"), Keep::Start);
 
+    heading("All that on one page");
+    screen.run(&format!("vmcore report {dump}"), Keep::Start);
+
     heading("One variable, from its name to its byte in the file");
     let symbol = screen.run(&format!("vmcore sym {dump} hz"), Keep::Start);
     if let Some(address) = first_address(&symbol) {
