@@ -8,6 +8,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::path::Path;
+use vmcore::container::Layer;
 use vmcore::dump::Completeness;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::endian::Width;
@@ -60,6 +61,11 @@ fuzz_target!(|data: &[u8]| {
 /// What a dump says, as a hash for each question; `None` for a file that is no dump.
 fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<(&'static str, u64)>> {
     let session = Session::open(path, KernelChoice::None, options).ok()?;
+    // What these expand to is in no proportion to the input; the target `container` has them.
+    let is_packed = |layer: &Layer| matches!(layer, Layer::Zstd | Layer::Gzip);
+    if session.dump().layers().iter().any(is_packed) {
+        return None;
+    }
     let memory = session.dump().memory();
     told(session.dump());
     let first = memory

@@ -37,8 +37,8 @@ enum Seeds {
 /// The seeds of a target, and the most bytes of an input: large ones take time and find nothing.
 fn diet(target: &str) -> (Seeds, u32) {
     match target {
-        "bitmap" | "extension" | "identity" | "key_block" | "message_buffer" | "page_tables"
-        | "ranges" | "stub" => (Seeds::None, 4096),
+        "bitmap" | "container" | "extension" | "identity" | "key_block" | "message_buffer"
+        | "page_tables" | "ranges" | "stub" => (Seeds::None, 4096),
         "dump_header" | "elf_header" | "minidump_header" => (Seeds::Files, 4096),
         "convert" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
         "types" => (Seeds::Types, 1 << 16),

@@ -102,6 +102,7 @@ pub(crate) enum Command {
     Save(commands::save::Save),
     Decrypt(commands::decrypt::Decrypt),
     Redact(commands::redact::Redact),
+    Check(commands::check::Check),
 }
 
 impl Command {
@@ -129,6 +130,7 @@ impl Command {
             Self::Save(_) => "save",
             Self::Decrypt(_) => "decrypt",
             Self::Redact(_) => "redact",
+            Self::Check(_) => "check",
         }
     }
 }

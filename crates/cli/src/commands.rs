@@ -1,6 +1,7 @@
 //! The commands, one file each: arguments, printing, exit status.
 
 pub(crate) mod bt;
+pub(crate) mod check;
 pub(crate) mod convert;
 mod convert_bytes;
 mod convert_dump;

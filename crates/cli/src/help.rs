@@ -36,6 +36,7 @@ The file
   save        from the dump device, or an image of it, to vmcore.N and info.N
   decrypt     an encrypted dump as a plain one
   redact      a small dump of stacks, threads, log and modules, to be shared
+  check       is this host ready to dump?
 
 Examples
   vmcore report vmcore.0 -k kernel.debug

@@ -98,6 +98,7 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Save(args) => commands::save::run(context, args),
         Command::Decrypt(args) => commands::decrypt::run(context, args),
         Command::Redact(args) => commands::redact::run(context, args),
+        Command::Check(args) => commands::check::run(context, args),
     }
 }
 

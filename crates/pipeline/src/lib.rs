@@ -3,6 +3,7 @@
 //! - [`elf`]: a dump of any kind becomes an ELF core for debuggers;
 //! - [`rewrite`]: a full dump, or a hypervisor's memory file, becomes a minidump or a full dump by the
 //!   code that dying kernels use;
+//! - [`check`]: whether a host is ready to dump;
 //! - [`compress`]: a dump of any kind is compressed so that it can be read in place; [`plain`]: it is
 //!   freed of compression, encryption, and what else is around it;
 //! - [`redact`]: a small part of a minidump, for others;
@@ -10,6 +11,7 @@
 //! - [`save`]: a dump on its device, or on an image of it, becomes `vmcore.N` and `info.N`.
 #![forbid(unsafe_code)]
 
+pub mod check;
 pub mod compress;
 pub mod elf;
 pub mod output;

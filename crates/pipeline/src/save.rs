@@ -169,6 +169,14 @@ pub fn save(
     )
 }
 
+/// Free bytes for everybody in a directory; `None` where that cannot be told.
+///
+/// # Errors
+/// Returns an error if there is no such directory.
+pub fn free_bytes(directory: &Path) -> std::io::Result<Option<u64>> {
+    Ok(Free::of(directory)?.map(|free| free.user))
+}
+
 /// Marks a dump as saved without saving it.
 ///
 /// # Errors

@@ -239,11 +239,21 @@ pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenErr
     if let Ok(header) = DumpHeader::parse(&first) {
         return behind_header(&input, &header).map_err(io_error);
     }
+    // The last partition may end where the disk does, so the table comes first.
+    let on_disk = match disk::has_table(&input).map_err(io_error)? {
+        true => Some(in_partition(path, &input, None)),
+        false => None,
+    };
+    let no_dump = match on_disk {
+        Some(Err(error @ OpenError::NoDumpOnDisk { .. })) => Some(error),
+        Some(found) => return found,
+        None => None,
+    };
     if let Some(stored) = at_the_end(&input).map_err(io_error)? {
         return Ok(stored);
     }
-    if disk::has_table(&input).map_err(io_error)? {
-        return in_partition(path, &input, None);
+    if let Some(error) = no_dump {
+        return Err(error);
     }
     let key = key_block_file(path, options)?;
     Ok(Stored {

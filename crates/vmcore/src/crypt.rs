@@ -21,10 +21,10 @@ use aes::Aes256;
 use cbc::cipher::{BlockModeDecrypt as _, KeyIvInit as _};
 use chacha20::ChaCha20Legacy;
 use chacha20::cipher::{StreamCipher as _, StreamCipherSeek as _};
-use rsa::pkcs1::DecodeRsaPrivateKey as _;
-use rsa::pkcs8::DecodePrivateKey as _;
+use rsa::pkcs1::{DecodeRsaPrivateKey as _, DecodeRsaPublicKey as _};
+use rsa::pkcs8::{DecodePrivateKey as _, DecodePublicKey as _};
 use rsa::traits::PublicKeyParts as _;
-use rsa::{Oaep, Pkcs1v15Encrypt, RsaPrivateKey};
+use rsa::{Oaep, Pkcs1v15Encrypt, RsaPrivateKey, RsaPublicKey};
 use thiserror::Error;
 use vmcore_format::kerneldumpkey::{CLEAR_KEY_LEN, Cipher, KeyBlock, cipher_key};
 
@@ -69,6 +69,15 @@ impl std::fmt::Debug for PayloadKey {
             .field("cipher", &self.cipher)
             .finish_non_exhaustive()
     }
+}
+
+/// Bits of the modulus of an RSA public key in PEM form; `None` if it is none.
+#[must_use]
+pub fn public_key_bits(pem: &str) -> Option<usize> {
+    let key = RsaPublicKey::from_public_key_pem(pem)
+        .ok()
+        .or_else(|| RsaPublicKey::from_pkcs1_pem(pem).ok())?;
+    Some(key.size() * 8)
 }
 
 impl PayloadKey {

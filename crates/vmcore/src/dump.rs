@@ -18,6 +18,7 @@ mod detect;
 mod extension;
 mod full;
 mod minidump;
+mod realign;
 mod warning;
 
 pub use detect::DeviceHeader;
@@ -56,6 +57,9 @@ pub struct OpenOptions {
     pub key_block: Option<PathBuf>,
     /// The partition of a disk with several dumps: `p3`, `s1b`, or a number.
     pub partition: Option<String>,
+    /// Whether pages that the writer lost are put back. For a compressed file that does not say how
+    /// long it is, all of it is expanded when it is opened.
+    pub realign: bool,
     /// Who is to be told what is read of the dump.
     pub recorder: Option<Arc<Recorder>>,
 }
@@ -68,6 +72,7 @@ impl Default for OpenOptions {
             key: None,
             key_block: None,
             partition: None,
+            realign: true,
             recorder: None,
         }
     }
@@ -281,10 +286,6 @@ impl Dump {
             layers,
             device_header,
         } = container::open(path, options)?;
-        let source = match &options.recorder {
-            Some(recorder) => source.recorded(recorder.clone()),
-            None => source,
-        };
         let mut first = [0; 4096];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let first = first.get(..len).unwrap_or_default();
@@ -296,6 +297,19 @@ impl Dump {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => full::open(path, source, first)?,
         };
+        let (mut memory, mut header_warnings) = (memory, header_warnings);
+        if let (true, DumpKind::Mini(header)) = (options.realign, &kind) {
+            memory = realign::realign(
+                memory,
+                header,
+                &layers,
+                device_header.as_ref(),
+                &mut header_warnings,
+            );
+        }
+        if let Some(recorder) = &options.recorder {
+            memory.source = memory.source.recorded(recorder.clone());
+        }
         let block = usize::try_from(IDENTITY_OFFSET).ok();
         let block = block.and_then(|at| first.get(at..)).unwrap_or_default();
         Ok(Self {

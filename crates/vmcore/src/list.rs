@@ -184,7 +184,11 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
     let opened = Session::open(
         &entry.path,
         KernelChoice::Find(kernel_path),
-        &OpenOptions::default(),
+        // It would have to expand all of a compressed dump.
+        &OpenOptions {
+            realign: false,
+            ..OpenOptions::default()
+        },
     );
     let session = match opened {
         Ok(session) => session,

@@ -53,6 +53,7 @@ pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
     // What of the message buffer is in the file can be told, wherever that ends.
     let options = OpenOptions {
         up_to: Section::Header,
+        realign: false,
         ..OpenOptions::default()
     };
     let session = context.open(KernelUse::Addresses, &options)?;

@@ -110,9 +110,9 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
     if session.dump().minidump().is_none() {
         return Err(explain(RedactError::FullDump, context));
     }
-    read(&session, &args.keep, &recorder)?;
-    let names = args.keep.iter().map(|kept| kept.name()).collect();
-    let keeps_log = args.keep.contains(&Kept::Log);
+    let keep = read(context, &session, &args.keep, &recorder)?;
+    let names = keep.iter().map(|kept| kept.name()).collect();
+    let keeps_log = keep.contains(&Kept::Log);
     let redaction = Redaction::new(&session, &recorder, names, keeps_log, &args.drop)
         .map_err(|error| explain(error, context))?;
     if !context.common().json {
@@ -138,8 +138,14 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
-/// Reads all that stays, so that the recorder has seen it.
-fn read(session: &Session, keep: &[Kept], recorder: &Recorder) -> anyhow::Result<()> {
+/// Reads all that stays, so that the recorder has seen it; gives what there is.
+fn read(
+    context: &Context,
+    session: &Session,
+    keep: &[Kept],
+    recorder: &Recorder,
+) -> anyhow::Result<Vec<Kept>> {
+    let mut kept = keep.to_vec();
     // What proves the kernel file is found by a search, which must not count.
     session.build_ids();
     session.matching_kernel()?;
@@ -152,11 +158,20 @@ fn read(session: &Session, keep: &[Kept], recorder: &Recorder) -> anyhow::Result
     {
         let _ = space.read_string(version.address, 256);
     }
-    if keep.contains(&Kept::Log) {
-        log::read(session)?;
+    let mut lost = |what: Kept, reason: String| {
+        let reason = text::escape(reason.as_bytes());
+        context.note(&format!("vmcore: no {} to keep: {reason}", what.name()));
+        kept.retain(|kept| *kept != what);
+    };
+    if keep.contains(&Kept::Log)
+        && let Err(error) = log::read(session)
+    {
+        lost(Kept::Log, error.to_string());
     }
-    if keep.contains(&Kept::Modules) {
-        modules::list(session)?;
+    if keep.contains(&Kept::Modules)
+        && let Err(error) = modules::list(session)
+    {
+        lost(Kept::Modules, error.to_string());
     }
     if keep.contains(&Kept::Threads) || keep.contains(&Kept::Stacks) {
         let list = process::list(session)?;
@@ -179,7 +194,7 @@ fn read(session: &Session, keep: &[Kept], recorder: &Recorder) -> anyhow::Result
         }
     }
     recorder.set(false);
-    Ok(())
+    Ok(kept)
 }
 
 fn print_manifest(context: &Context, manifest: &Manifest) -> anyhow::Result<()> {

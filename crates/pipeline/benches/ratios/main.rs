@@ -1,6 +1,6 @@
 //! Every operation of the reader, and of the writer, beside the least that it must cost, in one run.
 //!
-//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t]`. The dumps are generated once into
+//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed]`. The dumps are generated once into
 //! `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of 4 GiB. Times are medians, the page cache is hot.
 #![expect(
     clippy::expect_used,
@@ -12,6 +12,7 @@
 
 mod clock;
 mod disk;
+mod packed;
 mod reference;
 mod rows;
 mod table;
@@ -49,6 +50,10 @@ fn main() {
         let dump = dump(&folder.join(own), size);
         rows::measure(name, &dump, &mut table);
         rows::measure_conversion(name, &dump, &folder, &mut table);
+    }
+    if only.is_none_or(|only| only == "packed") {
+        let dump = dump(&folder.join("8g"), DEMO);
+        packed::measure("packed", &dump, &folder, &mut table);
     }
     if only.is_none_or(|only| only == "4g") {
         writer::measure(&folder, &mut table);

@@ -132,6 +132,7 @@ impl Subject<'_> {
             limit_ratio,
             limit_seconds,
             peak_memory_bytes: None,
+            size_ratio: None,
         });
     }
 
@@ -418,6 +419,7 @@ impl Subject<'_> {
             limit_ratio: Some(1.0),
             limit_seconds: None,
             peak_memory_bytes: Some(peak),
+            size_ratio: None,
         });
         for path in [core, copy] {
             let _ = std::fs::remove_file(path);

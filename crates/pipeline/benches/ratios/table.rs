@@ -23,6 +23,8 @@ pub(crate) struct Row {
     pub(crate) limit_seconds: Option<f64>,
     /// The most memory that the process took, where it was looked at.
     pub(crate) peak_memory_bytes: Option<u64>,
+    /// The compression ratio, divided by that of the reference, where there is one.
+    pub(crate) size_ratio: Option<f64>,
 }
 
 impl Row {
@@ -78,8 +80,12 @@ fn print(row: &Row) {
         .peak_memory_bytes
         .map(|bytes| format!("; {} MiB of memory", bytes >> 20))
         .unwrap_or_default();
+    let size = row
+        .size_ratio
+        .map(|ratio| format!("; {ratio:.2} of its compression"))
+        .unwrap_or_default();
     println!(
-        "{:<9} {:<34} {:>11} {:>11} {:>7.2} {:>7}  {}{}{}",
+        "{:<9} {:<34} {:>11} {:>11} {:>7.2} {:>7}  {}{}{}{}",
         row.machine,
         row.what,
         time(row.ours_seconds),
@@ -88,6 +94,7 @@ fn print(row: &Row) {
         limit,
         row.reference,
         memory,
+        size,
         if row.is_within() { "" } else { "   <- over" },
     );
 }

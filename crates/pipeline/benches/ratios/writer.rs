@@ -190,6 +190,7 @@ fn row(
         limit_ratio: Some(limit),
         limit_seconds: None,
         peak_memory_bytes: None,
+        size_ratio: None,
     });
 }
 

@@ -3,7 +3,7 @@
 use crate::source::Damage;
 use serde::Serialize;
 use thiserror::Error;
-use vmcore_format::addr::{FileOffset, VirtAddr};
+use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore_format::extension::ExtensionError;
 use vmcore_format::identity::IdentityError;
 
@@ -100,6 +100,15 @@ pub enum Warning {
         #[serde(flatten)]
         damage: Damage,
     },
+    /// The writer lost pages on the way: the file is whole, and too short.
+    #[error("{}", lost(*pages, *places))]
+    PagesLost {
+        /// How many.
+        pages: u64,
+        /// Between which addresses the first is missing; what is behind was put back to its place.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        places: Option<(PhysAddr, PhysAddr)>,
+    },
     /// The dump lies on a device, and early swapping may have reached it.
     #[error(
         "the dump header in front of the dump is not the one behind it: swapping may have overwritten the start"
@@ -114,6 +123,25 @@ pub enum Warning {
         /// Its kind.
         kind: u32,
     },
+}
+
+/// What is said of pages that the writer lost.
+fn lost(pages: u64, places: Option<(PhysAddr, PhysAddr)>) -> String {
+    let lost = match pages {
+        1 => "a page that the bitmap names".to_owned(),
+        pages => format!("{pages} pages that the bitmap names"),
+    };
+    match places {
+        Some((from, to)) => format!(
+            "its writer left out {lost}, as happens while the system runs on; by the page tables \
+             between {from} and {to}. Later pages were put back to their places; between the two, \
+             pages may be wrong"
+        ),
+        None => format!(
+            "its writer left out {lost}, as happens while the system runs on, and it cannot be \
+             told where: later pages may be shifted, and what they say wrong"
+        ),
+    }
 }
 
 /// What a [`Warning`] is about.
@@ -148,7 +176,9 @@ impl Warning {
             | Self::DirectMapReversed { .. }
             | Self::NoBitmap
             | Self::SegmentsRefused { .. } => Place::Header,
-            Self::StreamBroken { .. } | Self::HeadersDiffer => Place::Container,
+            Self::StreamBroken { .. } | Self::HeadersDiffer | Self::PagesLost { .. } => {
+                Place::Container
+            }
         }
     }
 }

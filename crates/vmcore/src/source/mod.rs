@@ -26,6 +26,7 @@ mod input;
 mod map;
 mod points;
 mod positional;
+mod realigned;
 mod recorder;
 mod sequences;
 mod stream;
@@ -38,6 +39,7 @@ pub use recorder::Recorder;
 pub use stream::Damage;
 
 use file::FileSource;
+use realigned::Realigned;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -64,6 +66,7 @@ enum Body {
     File(FileSource),
     Chunks(Box<ChunkSource>, u64),
     Recorded(Box<Source>, Arc<Recorder>),
+    Realigned(Realigned),
 }
 
 /// Bytes of a dump: borrowed from the mapping, or a part of a shared copy.
@@ -115,7 +118,15 @@ impl Source {
             Body::Recorded(source, recorder) => {
                 Body::Recorded(Box::new(source.starting_at(offset)), recorder)
             }
+            // Gaps are put in last.
+            Body::Realigned(realigned) => Body::Realigned(realigned),
         })
+    }
+
+    /// The same bytes with pages of `page` bytes put in at `gaps`, which are ascending and counted
+    /// with the gaps before them.
+    pub(crate) fn realigned(self, gaps: Vec<u64>, page: u64) -> Self {
+        Self(Body::Realigned(Realigned::new(self, gaps, page)))
     }
 
     /// The same bytes, with `recorder` told what is read of them.
@@ -133,6 +144,7 @@ impl Source {
             Body::File(file) => file.len(),
             Body::Chunks(chunks, start) => chunks.len().saturating_sub(*start),
             Body::Recorded(source, _) => source.len(),
+            Body::Realigned(realigned) => realigned.len(),
         }
     }
 
@@ -143,6 +155,7 @@ impl Source {
             Body::File(_) => true,
             Body::Chunks(chunks, _) => chunks.knows_len(),
             Body::Recorded(source, _) => source.knows_len(),
+            Body::Realigned(realigned) => realigned.source().knows_len(),
         }
     }
 
@@ -156,6 +169,7 @@ impl Source {
                 .checked_add(end)
                 .is_some_and(|end| chunks.reaches(end)),
             Body::Recorded(source, _) => source.reaches(end),
+            Body::Realigned(realigned) => end <= realigned.len(),
         }
     }
 
@@ -172,6 +186,7 @@ impl Source {
             Body::File(_) => None,
             Body::Chunks(chunks, _) => chunks.damage(),
             Body::Recorded(source, _) => source.damage(),
+            Body::Realigned(realigned) => realigned.source().damage(),
         }
     }
 
@@ -188,6 +203,7 @@ impl Source {
                 recorder.note(offset, buf.len());
                 source.read_at(offset, buf)
             }
+            Body::Realigned(realigned) => realigned.read_at(offset, buf),
         }
     }
 
@@ -205,6 +221,10 @@ impl Source {
                 recorder.note(offset, N);
                 source.array(offset)
             }
+            Body::Realigned(realigned) => {
+                let mut bytes = [0; N];
+                (realigned.read_at(offset, &mut bytes).ok()? == N).then_some(bytes)
+            }
         }
     }
 
@@ -220,6 +240,7 @@ impl Source {
                 recorder.note(offset, buf.len());
                 source.read_positional(offset, buf)
             }
+            Body::Realigned(realigned) => realigned.read_at(offset, buf),
         }
     }
 
@@ -240,6 +261,15 @@ impl Source {
                 recorder.note(range.start, usize::try_from(len).unwrap_or(0));
                 source.bytes(range)
             }
+            Body::Realigned(realigned) => {
+                let len = range.end.saturating_sub(range.start);
+                if range.end > realigned.len() || range.start > range.end {
+                    return Ok(None);
+                }
+                let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
+                let read = realigned.read_at(range.start, &mut bytes)?;
+                Ok((read == bytes.len()).then(|| Bytes::from(bytes)))
+            }
         }
     }
 
@@ -249,7 +279,7 @@ impl Source {
         match &self.0 {
             Body::File(file) => file.mapped(range),
             // What is done with a mapping cannot be recorded.
-            Body::Chunks(..) | Body::Recorded(..) => None,
+            Body::Chunks(..) | Body::Recorded(..) | Body::Realigned(_) => None,
         }
     }
 

@@ -6,6 +6,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod realign;
 mod streams;
 
 use std::io::Write as _;

@@ -1,0 +1,251 @@
+//! Dumps whose writer lost pages on the way.
+//!
+//! When a running system is dumped, a page may be freed between the moment when the bitmap is
+//! written and the moment when the pages are. FreeBSD's kernel then leaves it out, and every later
+//! page lies one page lower than the bitmap says. Such a file is whole, as its container vouches, but
+//! too short by a few pages. Where they are missing the page tables tell: the page-table pages that
+//! the page-table section names are known by their look, and each says by how much it is shifted.
+
+use super::{DeviceHeader, Warning};
+use crate::container::Layer;
+use crate::memory::{Memory, SparseMemory, Store};
+use vmcore_format::addr::{FileOffset, PhysAddr};
+use vmcore_format::arch::Arch;
+use vmcore_format::header::Header;
+use vmcore_format::layout::Section;
+
+/// The most pages that are looked for.
+const LOST_MAX: u64 = 64;
+/// The most page-table pages that are looked at, spread over the dump.
+const WITNESSES: usize = 4096;
+/// Present, and a page of 2 MiB, in an entry of amd64.
+const PRESENT: u64 = 1;
+const LARGE: u64 = 1 << 7;
+const FRAME: u64 = 0x000f_ffff_ffff_f000;
+
+/// A page-table page: its number among the pages, its address, and by how many pages it is shifted.
+struct Witness {
+    rank: u64,
+    pa: PhysAddr,
+    shift: u64,
+}
+
+/// Puts pages back that the writer lost, if the file is too short and its container says that it is
+/// whole.
+pub(super) fn realign(
+    memory: Memory,
+    header: &Header,
+    layers: &[Layer],
+    device: Option<&DeviceHeader>,
+    warnings: &mut Vec<Warning>,
+) -> Memory {
+    let Some((lost, places)) = find(&memory, header, layers, device) else {
+        return memory;
+    };
+    let Memory {
+        source,
+        store,
+        page_size,
+        endian,
+    } = memory;
+    let Store::Sparse(sparse) = store else {
+        return Memory {
+            source,
+            store,
+            page_size,
+            endian,
+        };
+    };
+    warnings.push(Warning::PagesLost {
+        pages: lost,
+        places: places.as_ref().map(|places| places.named),
+    });
+    let source = match places {
+        Some(places) => source.realigned(places.gaps, page_size.bytes()),
+        None => source,
+    };
+    // What was found out before belongs to the file as it was.
+    let sparse = SparseMemory::new(sparse.layout, sparse.order, sparse.ranges, sparse.page_size);
+    Memory {
+        source,
+        store: Store::Sparse(sparse),
+        page_size,
+        endian,
+    }
+}
+
+/// Where pages are missing.
+struct Places {
+    /// In the file with the pages put back.
+    gaps: Vec<u64>,
+    /// The addresses between which the first is missing.
+    named: (PhysAddr, PhysAddr),
+}
+
+/// How many pages are missing, and where if that can be told; `None` if none are.
+fn find(
+    memory: &Memory,
+    header: &Header,
+    layers: &[Layer],
+    device: Option<&DeviceHeader>,
+) -> Option<(u64, Option<Places>)> {
+    let source = &memory.source;
+    let sparse = memory.sparse()?;
+    let is_packed = |layer: &Layer| matches!(layer, Layer::Zstd | Layer::Gzip);
+    let is_packed = layers.iter().any(is_packed);
+    if !is_packed && device.is_none() {
+        // Nobody vouches for the length of a plain file.
+        return None;
+    }
+    let end = sparse.layout().end(sparse.set_bits(source).ok()?)?.0;
+    if source.reaches(end) {
+        return None;
+    }
+    let len = source.len();
+    let vouched = is_packed || device.is_some_and(|device| device.dumplength == len);
+    let missing = end - len;
+    let page = memory.page_size().bytes();
+    let lost = missing / page;
+    let is_whole = vouched && source.damage().is_none() && missing.is_multiple_of(page);
+    if !is_whole || lost > LOST_MAX {
+        return None;
+    }
+    let witnesses = match header.arch {
+        Arch::Amd64 => witnesses(memory, sparse, lost),
+        _ => Vec::new(),
+    };
+    if !witnesses.is_empty() && witnesses.iter().all(|witness| witness.shift == 0) {
+        // It was cut before it was compressed.
+        return None;
+    }
+    Some((lost, places(memory, &witnesses, lost)))
+}
+
+/// Where `lost` pages are missing, by the page-table pages.
+fn places(memory: &Memory, witnesses: &[Witness], lost: u64) -> Option<Places> {
+    let sparse = memory.sparse()?;
+    let (mut gaps, mut named) = (Vec::new(), None);
+    for number in 1..=lost {
+        let first = first_of(witnesses, number)?;
+        let behind = witnesses.get(first)?;
+        let before = first.checked_sub(1).and_then(|last| witnesses.get(last));
+        // The page in front of the first that is shifted is as good a guess as any between the two.
+        let from = before.map_or(PhysAddr(0), |before| before.pa);
+        named = named.or(Some((from, behind.pa)));
+        gaps.push(sparse.offset_of_rank(behind.rank.checked_sub(1)?).0);
+    }
+    // Two pages may be missing between the same two witnesses.
+    gaps.sort_unstable();
+    for index in 1..gaps.len() {
+        let before = *gaps.get(index - 1)?;
+        let gap = gaps.get_mut(index)?;
+        *gap = (*gap).max(before + memory.page_size().bytes());
+    }
+    Some(Places {
+        gaps,
+        named: named?,
+    })
+}
+
+/// The witness from which on pages are shifted by `number` or more: where the fewest say otherwise.
+fn first_of(witnesses: &[Witness], number: u64) -> Option<usize> {
+    let is_shifted = |witness: &Witness| witness.shift >= number;
+    let mut wrong = witnesses
+        .iter()
+        .filter(|witness| !is_shifted(witness))
+        .count();
+    let mut best = None;
+    // All from the first on would be shifted; then one less at a time.
+    for (index, witness) in witnesses.iter().enumerate() {
+        if is_shifted(witness) && best.is_none_or(|(least, _)| wrong < least) {
+            best = Some((wrong, index));
+        }
+        match is_shifted(witness) {
+            true => wrong += 1,
+            false => wrong -= 1,
+        }
+    }
+    best.map(|(_, index)| index)
+}
+
+/// What the page-table pages say, in the order of the file.
+fn witnesses(memory: &Memory, sparse: &SparseMemory, lost: u64) -> Vec<Witness> {
+    let source = &memory.source;
+    let extent = sparse.layout().section(Section::PageTables);
+    let mut tables = Vec::new();
+    let mut part = vec![0; 1 << 16];
+    let mut at = extent.offset.0;
+    let end = at + extent.len_bytes;
+    while at < end {
+        let want = usize::try_from(end - at)
+            .unwrap_or(part.len())
+            .min(part.len());
+        let part = part.get_mut(..want).unwrap_or_default();
+        if source.read_positional(at, part).ok() != Some(want) {
+            break;
+        }
+        let (entries, _) = part.as_chunks::<8>();
+        let entries = entries.iter().map(|entry| memory.endian.u64(*entry));
+        tables.extend(entries.filter_map(|entry| {
+            (entry & PRESENT != 0 && entry & LARGE == 0).then_some(PhysAddr(entry & FRAME))
+        }));
+        at += want as u64;
+    }
+    tables.sort_unstable();
+    tables.dedup();
+    let step = tables.len().div_ceil(WITNESSES).max(1);
+    let page = memory.page_size();
+    let tables = tables.iter().step_by(step);
+    let mut found = Vec::new();
+    for pa in tables {
+        let Ok(offset) = sparse.page_offset(source, page.pfn(*pa)) else {
+            continue;
+        };
+        let mut best: Option<(i64, u64)> = None;
+        let mut is_clear = true;
+        for shift in 0..=lost {
+            let Some(at) = offset.0.checked_sub(shift << page.shift()) else {
+                continue;
+            };
+            let looks = looks(memory, sparse, FileOffset(at));
+            match best {
+                Some((most, _)) if looks < most => {}
+                Some((most, _)) if looks == most => is_clear = false,
+                _ => (best, is_clear) = (Some((looks, shift)), true),
+            }
+        }
+        if let (Some((1.., shift)), true) = (best, is_clear) {
+            let rank = (offset.0 - sparse.offset_of_rank(0).0) >> page.shift();
+            found.push(Witness {
+                rank,
+                pa: *pa,
+                shift,
+            });
+        }
+    }
+    found
+}
+
+/// How much the page at `at` looks like a page table: entries that name RAM count for it, whatever
+/// else is not zero counts against it.
+fn looks(memory: &Memory, sparse: &SparseMemory, at: FileOffset) -> i64 {
+    let mut bytes = [0; 4096];
+    if memory.source.read_positional(at.0, &mut bytes).ok() != Some(bytes.len()) {
+        return -1;
+    }
+    let (entries, _) = bytes.as_chunks::<8>();
+    entries
+        .iter()
+        .map(|entry| memory.endian.u64(*entry))
+        .filter(|entry| *entry != 0)
+        .map(|entry| {
+            let pfn = memory.page_size().pfn(PhysAddr(entry & FRAME));
+            let names_ram = sparse.numbering().bit_of(pfn).is_some();
+            if entry & PRESENT != 0 && names_ram {
+                1
+            } else {
+                -4
+            }
+        })
+        .sum()
+}

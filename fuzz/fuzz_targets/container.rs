@@ -1,0 +1,134 @@
+//! What is around a dump: streams, frames, tables and headers that are damaged in every way. Opening
+//! never panics, memory is bounded, and reading in any order gives the same bytes.
+
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use std::io::Write as _;
+use vmcore::source::Source;
+use vmcore::{OpenOptions, container};
+use vmcore_fuzz::file::InputFile;
+use zstd::zstd_safe::CParameter;
+
+/// The most bytes that are expanded: a few bytes may become gigabytes, one after the other.
+const EXPANDED: u64 = 1 << 23;
+/// Bytes at once.
+const PART: usize = 70_000;
+
+fuzz_target!(|data: &[u8]| {
+    let Some((form, data)) = data.split_first() else {
+        return;
+    };
+    let bytes = match form % 6 {
+        0 => data.to_vec(),
+        1 => damaged(data, zstd),
+        2 => damaged(data, gzip),
+        3 => damaged(data, frames),
+        4 => disk(data, b"EFI PART"),
+        _ => disk(data, b"no table"),
+    };
+    let file = InputFile::new(&bytes);
+    let options = OpenOptions::default();
+    let Ok(opened) = container::open(file.path(), &options) else {
+        return;
+    };
+    read(&opened.source);
+    let again = container::open(file.path(), &options).expect("it was opened before");
+    assert_eq!(all(&opened.source), all(&again.source));
+});
+
+/// Reads here and there, and compares with what is read in order.
+fn read(source: &Source) {
+    let mut part = vec![0; 999];
+    for step in 0..12u64 {
+        let at = step * 0x9_e377 % EXPANDED;
+        let Ok(read) = source.read_at(at, &mut part) else {
+            continue;
+        };
+        assert!(read == 0 || source.reaches(at + read as u64));
+        if let Ok(Some(bytes)) = source.bytes(at..at + read as u64) {
+            assert_eq!(*bytes, part[..read]);
+        }
+    }
+}
+
+/// What can be read in order, up to a limit or the first error.
+fn all(source: &Source) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut part = vec![0; PART];
+    while (bytes.len() as u64) < EXPANDED {
+        match source.read_at(bytes.len() as u64, &mut part) {
+            Ok(read) if read > 0 => bytes.extend_from_slice(&part[..read]),
+            _ => break,
+        }
+    }
+    bytes
+}
+
+/// Compresses contents made of the first half of `data`; its second half says what to spoil.
+fn damaged(data: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+    let (contents, damage) = data.split_at(data.len() / 2);
+    let mut long = Vec::new();
+    for round in 0..64u8 {
+        long.extend(contents.iter().map(|byte| byte.wrapping_mul(round | 1)));
+        long.extend(vec![round; usize::from(round) * 300]);
+    }
+    let mut packed = pack(&long);
+    for spoil in damage.chunks_exact(4).take(3) {
+        let at = usize::from(u16::from_le_bytes([spoil[0], spoil[1]])) % packed.len();
+        packed[at] ^= spoil[2];
+        if spoil[3] == 1 {
+            packed.truncate(at.max(1));
+        }
+    }
+    packed
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("memory");
+    encoder
+        .set_parameter(CParameter::WindowLog(12))
+        .expect("a parameter");
+    encoder.write_all(bytes).expect("memory");
+    encoder.finish().expect("memory")
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let deflate = miniz_oxide::deflate::compress_to_vec(bytes, 1);
+    let mut packed = vec![0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
+    packed.extend(deflate);
+    packed.extend([0; 8]);
+    packed
+}
+
+fn frames(bytes: &[u8]) -> Vec<u8> {
+    let (mut packed, mut table) = (Vec::new(), Vec::new());
+    for piece in bytes.chunks(20_000) {
+        let frame = zstd::bulk::compress(piece, 1).expect("memory");
+        table.extend(u32::try_from(frame.len()).expect("small").to_le_bytes());
+        table.extend(u32::try_from(piece.len()).expect("small").to_le_bytes());
+        packed.extend(frame);
+    }
+    let count = u32::try_from(table.len() / 8).expect("small");
+    packed.extend([0x5e, 0x2a, 0x4d, 0x18]);
+    packed.extend((count * 8 + 9).to_le_bytes());
+    packed.extend(table);
+    packed.extend(count.to_le_bytes());
+    packed.extend([0, 0xb1, 0xea, 0x92, 0x8f]);
+    packed
+}
+
+/// A disk whose first sectors are `data`, with a dump header at its end.
+fn disk(data: &[u8], magic: &[u8]) -> Vec<u8> {
+    let mut disk = data.to_vec();
+    disk.resize(disk.len().max(4096).next_multiple_of(512), 0);
+    disk[510..512].copy_from_slice(&[0x55, 0xaa]);
+    if magic == b"EFI PART" {
+        disk[512..520].copy_from_slice(magic);
+    }
+    let mut header = vmcore_synth::header::DumpHeader::new("amd64", 1024);
+    header.dumpkeysize = u32::from(data.first().is_some_and(|byte| *byte == 7)) * 512;
+    let device = header.device(1 << 17, &[3; 512], &[9; 1024]);
+    disk.extend(device.expect("room"));
+    disk
+}
