@@ -6,9 +6,8 @@ Reads FreeBSD kernel crash dumps, anywhere.
 
 usage: vmcore COMMAND [FILE] [ARGUMENTS] [OPTIONS]
 
-FILE is a vmcore, compressed or encrypted too, a dump device or a disk; with
-its kernel file beside it if you like.
-Without FILE: the newest in /var/crash.
+FILE is a vmcore, compressed or encrypted too, a dump device, or a disk; its
+kernel file may stand beside it. Without FILE: the newest in /var/crash.
 
 What happened?
   report      what crashed, where, and what else went on: on one page

@@ -426,7 +426,7 @@ fn help_is_asked_for_and_fits_on_a_terminal() {
     assert_eq!(folder.vmcore("--help").expect(0).text(), top);
     assert_eq!(folder.vmcore("").expect(2).stderr, top);
     assert!(
-        top.lines().count() <= 45 && top.lines().all(|line| line.len() <= 80),
+        top.lines().count() <= 50 && top.lines().all(|line| line.len() <= 80),
         "{top}"
     );
     for name in [

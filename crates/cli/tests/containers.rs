@@ -179,7 +179,8 @@ fn forms(folder: &Path, name: &str) -> Vec<Form> {
             break;
         };
         put(
-            &format!("{cipher}-file"),
+            // Only its place, or its name, can tell that it is one.
+            &format!("./{cipher}-file"),
             &encrypted,
             "--key private.pem --key-block key.block",
         );
@@ -195,7 +196,7 @@ fn forms(folder: &Path, name: &str) -> Vec<Form> {
         fs::rename(folder.join("aes-file"), folder.join("vmcore_encrypted.7")).unwrap();
         let form = forms
             .iter_mut()
-            .find(|form| form.file == "aes-file")
+            .find(|form| form.file == "./aes-file")
             .unwrap();
         *form = Form {
             file: "vmcore_encrypted.7".to_owned(),
@@ -300,8 +301,8 @@ fn check(folder: &Path, name: &str, kernel: &str) {
     for form in forms(folder, name) {
         let found = of(&form.file, form.options);
         for ((command, found), expected) in commands.iter().zip(found).zip(&expected) {
-            // Of the header behind the dump it tells, as it must.
-            if form.file == "live.img" && *command == "verify" {
+            // How much of a dump is missing the header behind it changes.
+            if form.file == "live.img" && expected.contains("missing") {
                 continue;
             }
             assert_eq!(&found, expected, "{command} of {}", form.file);
