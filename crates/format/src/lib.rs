@@ -15,6 +15,7 @@
 //!   block of an encrypted one;
 //! - [`partition`]: tables of partitions, in one of which a device's dump lies; [`zstd`] and [`gzip`]:
 //!   what is around compressed bytes;
+//! - [`netdump`]: the datagrams that carry a dump over a network;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
@@ -42,6 +43,7 @@ pub mod kerneldump;
 pub mod kerneldumpkey;
 pub mod layout;
 pub mod msgbuf;
+pub mod netdump;
 mod numbered;
 pub mod paging;
 pub mod partition;
