@@ -191,6 +191,17 @@ pub fn parity(header: &[u8; HEADER_LEN]) -> u32 {
         .fold(0, |sum, word| sum ^ u32::from_be_bytes(*word))
 }
 
+/// Changes the length of the dump in a header of version 4, and its parity with it: that of a
+/// compressed dump is known at its end only.
+pub fn set_dumplength(header: &mut [u8; HEADER_LEN], dumplength: u64) {
+    let raw: &mut V4 = zerocopy::transmute_mut!(header);
+    raw.common.dumplength = U64::new(dumplength);
+    raw.parity = U32::new(0);
+    let sum = parity(header);
+    let raw: &mut V4 = zerocopy::transmute_mut!(header);
+    raw.parity = U32::new(sum);
+}
+
 /// Marks a header as saved, as savecore does: the magic changes, the parity does not.
 pub fn clear(header: &mut [u8; HEADER_LEN]) {
     set_magic(header, MAGIC_CLEARED);
@@ -360,7 +371,6 @@ impl<'a> DumpHeader<'a> {
         put_text(&mut raw.common.architecture, self.architecture);
         raw.common.version = U32::new(4);
         raw.common.architectureversion = U32::new(self.architectureversion);
-        raw.common.dumplength = U64::new(self.dumplength);
         raw.dumptime = U64::new(self.dumptime);
         raw.dumpkeysize = U32::new(self.dumpkeysize);
         raw.blocksize = U32::new(self.blocksize);
@@ -380,10 +390,7 @@ impl<'a> DumpHeader<'a> {
         };
         raw.dumpextent = U64::new(self.dumpextent);
         raw.unused = [0; 4];
-        raw.parity = U32::new(0);
-        let sum = parity(header);
-        let raw: &mut V4 = zerocopy::transmute_mut!(header);
-        raw.parity = U32::new(sum);
+        set_dumplength(header, self.dumplength);
     }
 }
 

@@ -1,15 +1,15 @@
 //! A dump on a disk: payload flush with the end of the partition, a dump header on either side.
 //!
 //! From the end: the trailing header in the last block, before it the payload, before that the
-//! leading header; the first 64 KiB of the partition are never touched (`sys/kern/kern_shutdown.c`,
-//! `dump_start` and `dump_finish`). Where FreeBSD can leave an older dump's headers around a newer
+//! leading header, or the key block of an encrypted dump and then the leading header; the first 64 KiB of
+//! the partition are never touched (`sys/kern/kern_shutdown.c`, `dump_start` and `dump_finish`). Where FreeBSD can leave an older dump's headers around a newer
 //! dump's half, this sink cannot: it destroys the old trailing header, and flushes, before it writes
 //! anything else, and writes its own headers only when all data are on the media.
 
 use crate::device::{BlockDevice, DeviceError, Geometry};
 use crate::settings::Patience;
 use crate::sink::{Durability, Sink, SinkError};
-use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, set_dumplength};
 
 /// Bytes at the start of the partition that are never touched: disk labels live there.
 pub const SIZEOF_METADATA: u64 = 64 << 10;
@@ -39,7 +39,11 @@ struct Place {
     leader: u64,
     data: u64,
     trailer: u64,
+    /// Bytes of the dump; if it is compressed, the most that it may have.
     len_bytes: u64,
+    is_compressed: bool,
+    key: u64,
+    key_bytes: u32,
 }
 
 impl<D: BlockDevice> DiskSink<D> {
@@ -73,8 +77,12 @@ impl<D: BlockDevice> DiskSink<D> {
         usable.then_some(u64::from(block))
     }
 
-    /// Where a dump of `len_bytes` goes, or what is wrong with that.
-    fn place(geometry: &Geometry, len_bytes: u64) -> Result<Place, SinkError> {
+    /// Where a dump with this header goes, or what is wrong with that.
+    fn place(
+        geometry: &Geometry,
+        header: &DumpHeader<'_>,
+        key_len: usize,
+    ) -> Result<Place, SinkError> {
         let unusable = SinkError::Geometry {
             block_bytes: geometry.block_bytes,
             max_transfer_bytes: geometry.max_transfer_bytes,
@@ -84,25 +92,40 @@ impl<D: BlockDevice> DiskSink<D> {
             .media_offset
             .checked_add(geometry.media_bytes)
             .ok_or(unusable)?;
-        let have_bytes = geometry.media_bytes;
-        let need = len_bytes
-            .checked_next_multiple_of(block)
-            .and_then(|extent| extent.checked_add(SIZEOF_METADATA + 2 * block));
-        let need_bytes = need.unwrap_or(u64::MAX);
-        if need_bytes > have_bytes {
-            return Err(SinkError::NoRoom {
-                need_bytes,
-                have_bytes,
-            });
+        let key_bytes = key_len.next_multiple_of(usize::try_from(block).unwrap_or(MAX_BLOCK));
+        let key_bytes = u32::try_from(key_bytes).map_err(|_| unusable)?;
+        if key_len > MAX_BLOCK {
+            return Err(SinkError::Layer("has a key that is too long"));
         }
+        let is_compressed = header.compression != Compression::None;
+        let have_bytes = geometry.media_bytes;
+        let around = SIZEOF_METADATA + 2 * block + u64::from(key_bytes);
+        let extent = header.dumplength.checked_next_multiple_of(block);
+        let need = extent.and_then(|extent| extent.checked_add(around));
+        let need_bytes = need.unwrap_or(u64::MAX);
+        let extent = match extent {
+            Some(extent) if need_bytes <= have_bytes => extent,
+            // It may become small enough.
+            _ if is_compressed && have_bytes > around => have_bytes - around,
+            _ => {
+                return Err(SinkError::NoRoom {
+                    need_bytes,
+                    have_bytes,
+                });
+            }
+        };
         // There is room: nothing below can underflow.
         let trailer = end - block;
-        let data = trailer - len_bytes.next_multiple_of(block);
+        let data = trailer - extent;
+        let key = data - u64::from(key_bytes);
         Ok(Place {
-            leader: data - block,
+            leader: key - block,
             data,
             trailer,
-            len_bytes,
+            len_bytes: header.dumplength.min(extent),
+            is_compressed,
+            key,
+            key_bytes,
         })
     }
 
@@ -162,7 +185,12 @@ impl<D: BlockDevice> DiskSink<D> {
 
     /// Writes the block of the header at `offset`.
     fn write_block(&mut self, offset: u64) -> Result<(), SinkError> {
-        let len = usize::try_from(self.geometry.block_bytes).unwrap_or(MAX_BLOCK);
+        self.write_blocks(offset, self.geometry.block_bytes)
+    }
+
+    /// Writes the first `len_bytes` of the block of the header at `offset`.
+    fn write_blocks(&mut self, offset: u64, len_bytes: u32) -> Result<(), SinkError> {
+        let len = usize::try_from(len_bytes).unwrap_or(MAX_BLOCK);
         let block = self.block.get(..len).unwrap_or(&self.block);
         Self::write(
             &mut self.device,
@@ -196,11 +224,11 @@ fn first_transfer<'b>(geometry: &Geometry, bytes: &'b [u8]) -> &'b [u8] {
 }
 
 impl<D: BlockDevice> Sink for DiskSink<D> {
-    fn begin(&mut self, header: &DumpHeader<'_>) -> Result<(), SinkError> {
+    fn begin(&mut self, header: &DumpHeader<'_>, key: &[u8]) -> Result<(), SinkError> {
         self.submitted = None;
         self.written = 0;
         self.geometry = self.device.geometry();
-        self.place = Self::place(&self.geometry, header.dumplength)?;
+        self.place = Self::place(&self.geometry, header, key.len())?;
         self.device
             .prepare(self.patience.timeout_ms)
             .map_err(SinkError::Prepare)?;
@@ -208,8 +236,16 @@ impl<D: BlockDevice> Sink for DiskSink<D> {
         self.block.fill(0);
         self.write_block(self.place.trailer)?;
         self.flush().map_err(SinkError::Flush)?;
+        if !key.is_empty() {
+            for (to, from) in self.block.iter_mut().zip(key) {
+                *to = *from;
+            }
+            self.write_blocks(self.place.key, self.place.key_bytes)?;
+            self.block.fill(0);
+        }
         let header = DumpHeader {
             blocksize: self.geometry.block_bytes,
+            dumpkeysize: self.place.key_bytes,
             dumpextent: self.place.trailer - self.place.data,
             ..*header
         };
@@ -225,10 +261,14 @@ impl<D: BlockDevice> Sink for DiskSink<D> {
 
     fn submit(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
         let end = self.written.saturating_add(bytes.len() as u64);
-        if end > self.place.len_bytes {
-            return Err(SinkError::Length {
-                announced: self.place.len_bytes,
-                written: end,
+        let extent = self.place.trailer - self.place.data;
+        if end > extent {
+            return Err(match self.place.is_compressed {
+                true => SinkError::Outgrown { have_bytes: extent },
+                false => SinkError::Length {
+                    announced: self.place.len_bytes,
+                    written: end,
+                },
             });
         }
         let offset = self.place.data.saturating_add(self.written);
@@ -252,10 +292,16 @@ impl<D: BlockDevice> Sink for DiskSink<D> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Durability, SinkError> {
-        let (announced, written) = (self.place.len_bytes, self.written);
-        if written != announced {
+    fn finish(&mut self, len_bytes: u64) -> Result<Durability, SinkError> {
+        let place = self.place;
+        let (announced, written) = (place.len_bytes, self.written);
+        let padding = written.checked_sub(len_bytes);
+        let as_announced = len_bytes == announced || place.is_compressed;
+        if !as_announced || padding.is_none_or(|bytes| bytes >= MAX_BLOCK as u64) {
             return Err(SinkError::Length { announced, written });
+        }
+        if let Some(block) = self.block.first_chunk_mut::<HEADER_LEN>() {
+            set_dumplength(block, len_bytes);
         }
         self.flush().map_err(SinkError::Flush)?;
         self.write_block(self.place.leader)?;

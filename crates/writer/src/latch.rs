@@ -93,7 +93,13 @@ pub struct Latch {
     interruptions: AtomicU32,
     /// Dumps that were begun since boot.
     dumps: AtomicU32,
+    /// Whether a dump that is broken off may be begun again: [`NOT_ALLOWED`], [`ALLOWED`], [`USED_UP`].
+    restart: AtomicU32,
 }
+
+const NOT_ALLOWED: u32 = 0;
+const ALLOWED: u32 = 1;
+const USED_UP: u32 = 2;
 
 impl Latch {
     /// A latch without an owner.
@@ -104,6 +110,7 @@ impl Latch {
             interrupted: AtomicU32::new(0),
             interruptions: AtomicU32::new(0),
             dumps: AtomicU32::new(0),
+            restart: AtomicU32::new(NOT_ALLOWED),
         }
     }
 
@@ -134,6 +141,21 @@ impl Latch {
         }
     }
 
+    /// Takes the latch from a dump that panicked, once since boot, if its owner has allowed that.
+    ///
+    /// For a panic on the CPU that dumps, and for nothing else: whoever gets the latch must know that
+    /// the owner of before never goes on. It writes a plain dump, without the layer that panicked.
+    #[must_use]
+    pub fn restart(&self) -> Option<Owner<'_>> {
+        let order = (Ordering::AcqRel, Ordering::Acquire);
+        self.restart
+            .compare_exchange(ALLOWED, USED_UP, order.0, order.1)
+            .ok()?;
+        self.dumps.fetch_add(1, Ordering::Relaxed);
+        self.stage.store(Stage::Started as u32, Ordering::Release);
+        Some(Owner { latch: self })
+    }
+
     /// Whether, when and how often a dump was interrupted since boot.
     #[must_use]
     pub fn interrupted(&self) -> Option<Reentry> {
@@ -159,6 +181,17 @@ impl Owner<'_> {
         Stage::from_number(self.latch.stage.load(Ordering::Acquire))
     }
 
+    /// Says that this dump goes through a layer that might panic, and may be begun again without it:
+    /// [`Latch::restart`]. It holds until the owner is dropped.
+    pub fn allow_restart(&self) {
+        let (order, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        // Once used up it stays so; that is no error.
+        let _ = self
+            .latch
+            .restart
+            .compare_exchange(NOT_ALLOWED, ALLOWED, order, failed);
+    }
+
     pub(crate) fn reach(&self, stage: Stage) {
         self.latch.stage.store(stage as u32, Ordering::Release);
     }
@@ -171,6 +204,9 @@ impl Owner<'_> {
 
 impl Drop for Owner<'_> {
     fn drop(&mut self) {
+        let (order, failed) = (Ordering::AcqRel, Ordering::Acquire);
+        let restart = &self.latch.restart;
+        let _ = restart.compare_exchange(ALLOWED, NOT_ALLOWED, order, failed);
         self.latch.stage.store(0, Ordering::Release);
     }
 }
@@ -220,5 +256,36 @@ mod tests {
                 (sequence, Stage::Started)
             );
         }
+    }
+
+    #[test]
+    fn a_dump_through_a_layer_is_begun_again_once() {
+        let latch = Latch::new();
+        let plain = latch.enter().unwrap();
+        assert!(latch.restart().is_none());
+        drop(plain);
+        let layered = latch.enter().unwrap();
+        layered.allow_restart();
+        layered.reach(Stage::Pages);
+        // A panic: the owner is never heard of again.
+        core::mem::forget(layered);
+        let again = latch.restart().unwrap();
+        assert_eq!((again.stage(), again.sequence()), (Stage::Started, 3));
+        again.allow_restart();
+        assert!(latch.restart().is_none());
+        assert!(latch.enter().is_err());
+        drop(again);
+        let next = latch.enter().unwrap();
+        next.allow_restart();
+        assert!(latch.restart().is_none());
+    }
+
+    #[test]
+    fn a_dump_that_ended_cannot_be_begun_again() {
+        let latch = Latch::new();
+        let layered = latch.enter().unwrap();
+        layered.allow_restart();
+        drop(layered);
+        assert!(latch.restart().is_none());
     }
 }

@@ -14,7 +14,9 @@
 //! - [`machine`]: what the kernel tells the writer, and does for it;
 //! - [`arch`]: what is particular to an architecture's minidumps;
 //! - [`writer`]: the dump itself: select, plan, emit;
-//! - [`sink`], [`device`], [`disk`]: where it goes.
+//! - [`sink`], [`device`], [`disk`]: where it goes;
+//! - [`netdump`]: or a server on the network;
+//! - [`zstd`], `gzip`, `encrypt`: layers in between.
 //!
 //! `docs/adopting.md` tells how to link it into a kernel.
 //!
@@ -29,7 +31,7 @@
 //! # Ok::<(), &str>(())
 //! ```
 #![no_std]
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 #[cfg(test)]
 extern crate std;
@@ -40,12 +42,18 @@ mod damage;
 pub mod device;
 pub mod disk;
 mod emit;
+#[cfg(feature = "encryption")]
+pub mod encrypt;
 pub mod error;
 mod extension;
 mod full;
+#[cfg(feature = "gzip")]
+pub mod gzip;
 pub mod latch;
 pub mod machine;
 pub mod map;
+pub mod netdump;
+mod outlet;
 mod plan;
 pub mod reserve;
 mod select;
@@ -53,6 +61,7 @@ pub mod settings;
 pub mod sink;
 mod stream;
 pub mod writer;
+pub mod zstd;
 
 pub use error::DumpError;
 pub use latch::Latch;

@@ -326,6 +326,6 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         self.start(Stage::Finish);
         self.push()?;
         self.settle()?;
-        Ok(self.sink.finish()?)
+        Ok(self.sink.finish(self.total_bytes)?)
     }
 }

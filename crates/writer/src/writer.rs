@@ -145,7 +145,10 @@ impl<'a> Writer<'a> {
         if selection.tables_useless && self.settings.fall_back_to_full && can_fall_back {
             match self.full(owner, machine, sink, true) {
                 // It does not fit: what the map has is better than nothing.
-                Err(DumpError::Plan(_) | DumpError::Sink(SinkError::NoRoom { .. })) => {}
+                Err(
+                    DumpError::Plan(_)
+                    | DumpError::Sink(SinkError::NoRoom { .. } | SinkError::Outgrown { .. }),
+                ) => {}
                 other => return other,
             }
         }
@@ -268,7 +271,7 @@ impl<'a> Writer<'a> {
             compression: Compression::None,
             dumpextent: len_bytes,
         };
-        Ok(sink.begin(&header)?)
+        Ok(sink.begin(&header, &[])?)
     }
 
     /// The machine's identity, with a name for the dump if it has none yet.

@@ -304,7 +304,7 @@ impl Memory {
 }
 
 impl Sink for Memory {
-    fn begin(&mut self, _: &DumpHeader<'_>) -> Result<(), SinkError> {
+    fn begin(&mut self, _: &DumpHeader<'_>, _: &[u8]) -> Result<(), SinkError> {
         self.began.set(Some(Instant::now()));
         Ok(())
     }
@@ -322,7 +322,7 @@ impl Sink for Memory {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Durability, SinkError> {
+    fn finish(&mut self, _: u64) -> Result<Durability, SinkError> {
         Ok(Durability::Flushed)
     }
 

@@ -52,7 +52,7 @@ impl<'f> FileSink<'f> {
 }
 
 impl Sink for FileSink<'_> {
-    fn begin(&mut self, header: &DumpHeader<'_>) -> Result<(), SinkError> {
+    fn begin(&mut self, header: &DumpHeader<'_>, _: &[u8]) -> Result<(), SinkError> {
         self.announced = header.dumplength;
         self.written = 0;
         Ok(())
@@ -73,7 +73,7 @@ impl Sink for FileSink<'_> {
         Ok(())
     }
 
-    fn finish(&mut self) -> Result<Durability, SinkError> {
+    fn finish(&mut self, _: u64) -> Result<Durability, SinkError> {
         let (announced, written) = (self.announced, self.written);
         if written != announced {
             return Err(SinkError::Length { announced, written });
