@@ -16,6 +16,7 @@
 //! - [`partition`]: tables of partitions, in one of which a device's dump lies; [`zstd`] and [`gzip`]:
 //!   what is around compressed bytes;
 //! - [`netdump`]: the datagrams that carry a dump over a network;
+//! - [`inet`], [`netdump`]: the frames and datagrams that carry a dump over a network;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
@@ -39,6 +40,7 @@ pub mod extension;
 pub mod gzip;
 pub mod header;
 pub mod identity;
+pub mod inet;
 pub mod kerneldump;
 pub mod kerneldumpkey;
 pub mod layout;

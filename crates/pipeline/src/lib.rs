@@ -8,7 +8,8 @@
 //!   freed of compression, encryption, and what else is around it;
 //! - [`redact`]: a small part of a minidump, for others;
 //! - [`output`]: files that appear under their name only when they are whole;
-//! - [`save`]: a dump on its device, or on an image of it, becomes `vmcore.N` and `info.N`.
+//! - [`save`]: a dump on its device, or on an image of it, becomes `vmcore.N` and `info.N`;
+//! - [`serve`]: a server that receives dumps over the network.
 #![forbid(unsafe_code)]
 
 pub mod check;
@@ -19,4 +20,5 @@ pub mod plain;
 pub mod redact;
 pub mod rewrite;
 pub mod save;
+pub mod serve;
 mod sparse;

@@ -40,9 +40,9 @@ mod device;
 mod directory;
 mod error;
 mod find;
-mod info;
+pub(crate) mod info;
 mod names;
-mod space;
+pub(crate) mod space;
 
 pub use device::Device;
 pub use error::SaveError;

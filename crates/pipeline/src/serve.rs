@@ -1,0 +1,339 @@
+//! A netdump server: receives the dumps of dying kernels over the network.
+//!
+//! **The protocol has no authentication.** Whoever can send datagrams to the server can fill its disk
+//! up to the limits, and whoever can forge a client's address can spoil that client's dump. The server
+//! listens where it is told, takes heralds from allowed networks only, and keeps every dump in a file
+//! of its own; it believes nothing else that a datagram says. Dumps hold secrets: let kernels encrypt
+//! what they send.
+//!
+//! - [`Reception`]: one dump, without sockets and clocks;
+//! - [`Record`]: who sent what and when, beside the dump as JSON;
+//! - [`Server`]: sockets, one thread a client, limits.
+//!
+//! It speaks to FreeBSD's clients, whose bookkeeping of acks can lose datagrams without noticing:
+//! acks that they would misread are held back, and a dump with a hole is never called complete.
+//! Sources of the protocol: `sys/netinet/netdump/netdump_client.c`, `sys/net/debugnet.c`, netdumpd(8).
+//!
+//! ```
+//! use vmcore_pipeline::serve::{ServeConfig, Server};
+//! let directory = tempfile::tempdir()?;
+//! let mut config = ServeConfig::new(directory.path());
+//! config.addresses = vec!["127.0.0.1:0".parse()?];
+//! let server = Server::bind(config)?;
+//! assert!(server.addresses()[0].ip().is_loopback());
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+
+mod acks;
+mod error;
+mod files;
+mod network;
+mod ranges;
+mod reception;
+mod record;
+mod session;
+
+pub use error::ServeError;
+pub use network::Network;
+pub use reception::{Ended, Limits, Reception, Reply};
+pub use record::{Gap, Outcome, Record};
+
+use session::Session;
+use socket2::SockRef;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Scope;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use vmcore_format::netdump::{Ack, HEADER_LEN, Message, MessageType, PATH_MAX, SERVER_PORT};
+
+/// How often a listener looks whether it is to stop.
+const LOOK: Duration = Duration::from_millis(200);
+/// Bytes that the operating system keeps for a client while its thread does something else.
+const RECEIVE_BUFFER: usize = 512 << 10;
+
+/// How a server serves.
+#[derive(Clone, Debug)]
+pub struct ServeConfig {
+    /// Where it listens. Give each interface's own address: a server that listens on all of them may
+    /// answer from an address that the client does not expect.
+    pub addresses: Vec<SocketAddr>,
+    /// Where dumps go.
+    pub directory: PathBuf,
+    /// A directory below that, which must exist, for clients that ask for none.
+    pub path: Option<PathBuf>,
+    /// Who may send; everybody if empty.
+    pub allowed: Vec<Network>,
+    /// What a dump may take.
+    pub limits: Limits,
+    /// The most dumps that are received at a time, and of these from one address.
+    pub clients: usize,
+    /// The most from one address.
+    pub clients_per_host: usize,
+    /// The most bytes a second from a client.
+    pub bytes_per_second: Option<u64>,
+    /// After so long without a datagram a dump is over.
+    pub silence: Duration,
+    /// Run at the end of each dump: reason, address, host, info file, core file.
+    pub script: Option<PathBuf>,
+}
+
+impl ServeConfig {
+    /// The protocol's port on loopback, and limits that suit a host with large disks: 1 TiB a dump, 1 GiB
+    /// kept free, 256 clients, 8 from an address, 600 seconds of silence.
+    #[must_use]
+    pub fn new(directory: &Path) -> Self {
+        Self {
+            addresses: vec![(Ipv4Addr::LOCALHOST, SERVER_PORT).into()],
+            directory: directory.to_owned(),
+            path: None,
+            allowed: Vec::new(),
+            limits: Limits {
+                dump_bytes: 1 << 40,
+                free_bytes: 1 << 30,
+            },
+            clients: 256,
+            clients_per_host: 8,
+            bytes_per_second: None,
+            silence: Duration::from_secs(600),
+            script: None,
+        }
+    }
+}
+
+/// What happens while a server runs.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Event {
+    /// A file of a dump that an earlier server was killed in, under its new name.
+    LeftOver(String),
+    /// A client has begun.
+    Began(SocketAddr),
+    /// A herald was not taken.
+    Refused(SocketAddr, &'static str),
+    /// A client that sent nothing but a herald has gone.
+    Vanished(SocketAddr),
+    /// A dump has ended.
+    Ended(Box<Record>),
+    /// The script could not be run, or failed.
+    Script(String),
+}
+
+/// A server that listens.
+#[derive(Debug)]
+pub struct Server {
+    config: ServeConfig,
+    sockets: Vec<UdpSocket>,
+}
+
+/// A client whose dump is being received.
+#[derive(Clone, Debug)]
+struct Client {
+    address: SocketAddr,
+    socket: Arc<UdpSocket>,
+    has_data: Arc<AtomicBool>,
+}
+
+/// What the threads share.
+struct Shared<'s, F> {
+    config: &'s ServeConfig,
+    clients: Mutex<Vec<Client>>,
+    stop: &'s AtomicBool,
+    report: &'s F,
+}
+
+impl Server {
+    /// Binds the sockets.
+    ///
+    /// # Errors
+    /// Returns an error if an address cannot be listened on, or the directory is none.
+    pub fn bind(config: ServeConfig) -> Result<Self, ServeError> {
+        let path = config.directory.clone();
+        let listed = std::fs::read_dir(&path);
+        listed.map_err(|source| ServeError::Directory { path, source })?;
+        let mut sockets = Vec::new();
+        for address in &config.addresses {
+            let listen = || {
+                let socket = UdpSocket::bind(address)?;
+                socket.set_read_timeout(Some(LOOK))?;
+                Ok(socket)
+            };
+            let address = *address;
+            sockets.push(listen().map_err(|source| ServeError::Listen { address, source })?);
+        }
+        if sockets.is_empty() {
+            return Err(ServeError::NoAddress);
+        }
+        Ok(Self { config, sockets })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let addresses = self.sockets.iter().map(UdpSocket::local_addr);
+        addresses.filter_map(Result::ok).collect()
+    }
+
+    /// Serves until `stop` is set, and tells `report` what happens. Dumps that are under way then end
+    /// as incomplete.
+    pub fn run<F: Fn(Event) + Sync>(&self, stop: &AtomicBool, report: &F) {
+        for name in files::recover(&self.config.directory).unwrap_or_default() {
+            report(Event::LeftOver(name));
+        }
+        let shared = Shared {
+            config: &self.config,
+            clients: Mutex::new(Vec::new()),
+            stop,
+            report,
+        };
+        std::thread::scope(|scope| {
+            for socket in &self.sockets {
+                let shared = &shared;
+                scope.spawn(move || shared.listen(scope, socket));
+            }
+        });
+    }
+}
+
+impl<F: Fn(Event) + Sync> Shared<'_, F> {
+    fn listen<'scope, 'env>(&'scope self, scope: &'scope Scope<'scope, 'env>, socket: &UdpSocket) {
+        // One byte more than any herald has.
+        let mut buffer = [0; HEADER_LEN + PATH_MAX + 1];
+        while !self.stop.load(Ordering::Relaxed) {
+            // Errors are timeouts, and messages of hosts that closed their port: neither matters.
+            let Ok((len, from)) = socket.recv_from(&mut buffer) else {
+                continue;
+            };
+            let Some(Ok(herald)) = buffer.get(..len).map(Message::parse) else {
+                continue;
+            };
+            if herald.kind != MessageType::Herald {
+                continue;
+            }
+            match self.accept(socket, from, &herald) {
+                Ok(None) => {}
+                Ok(Some(session)) => {
+                    (self.report)(Event::Began(from));
+                    scope.spawn(move || session.run());
+                }
+                Err(why) => (self.report)(Event::Refused(from, why)),
+            }
+        }
+    }
+
+    /// Answers a herald; a session if it is a new one.
+    fn accept<'s>(
+        &'s self,
+        listener: &UdpSocket,
+        from: SocketAddr,
+        herald: &Message<'_>,
+    ) -> Result<Option<Session<'s, F>>, &'static str> {
+        let allowed = &self.config.allowed;
+        if !allowed.is_empty() && !allowed.iter().any(|network| network.contains(from.ip())) {
+            return Err("the address is not allowed");
+        }
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let again = clients
+            .iter()
+            .find(|client| client.address == from && !client.has_data.load(Ordering::Relaxed));
+        if let Some(client) = again {
+            // Its ack was lost, or is on its way.
+            let _ = client.socket.send(&Ack(herald.seqno).encode());
+            return Ok(None);
+        }
+        if clients.len() >= self.config.clients {
+            return Err("too many dumps at a time");
+        }
+        let same = |client: &&Client| client.address.ip() == from.ip();
+        if clients.iter().filter(same).count() >= self.config.clients_per_host {
+            return Err("too many dumps of this address at a time");
+        }
+        let socket = connect(listener, from).map_err(|_| "no socket for it")?;
+        let client = Client {
+            address: from,
+            socket: Arc::new(socket),
+            has_data: Arc::new(AtomicBool::new(false)),
+        };
+        clients.push(client.clone());
+        drop(clients);
+        let directory = self.directory(herald.path());
+        let began = now();
+        let reception = Reception::new(directory, self.config.limits, from, herald, began);
+        let _ = client.socket.send(&Ack(herald.seqno).encode());
+        Ok(Some(Session::new(self, client, reception)))
+    }
+
+    /// The directory that a client asks for, if it is there; else the usual one.
+    fn directory(&self, path: Option<&[u8]>) -> PathBuf {
+        let usual = match &self.config.path {
+            Some(path) => self.config.directory.join(path),
+            None => self.config.directory.clone(),
+        };
+        let asked = path.and_then(|path| std::str::from_utf8(path).ok());
+        asked
+            .and_then(|path| below(&self.config.directory, Path::new(path)))
+            .unwrap_or(usual)
+    }
+
+    fn forget(&self, client: &Client) {
+        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        clients.retain(|other| !Arc::ptr_eq(&other.socket, &client.socket));
+    }
+}
+
+/// `path` below `directory`: of names only, each an existing directory and no link to one.
+fn below(directory: &Path, path: &Path) -> Option<PathBuf> {
+    let mut at = directory.to_owned();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => at.push(name),
+            Component::CurDir => continue,
+            _ => return None,
+        }
+        if !at.symlink_metadata().ok()?.is_dir() {
+            return None;
+        }
+    }
+    Some(at)
+}
+
+/// A socket for one client, which hears nobody else.
+fn connect(listener: &UdpSocket, client: SocketAddr) -> std::io::Result<UdpSocket> {
+    let ip: IpAddr = listener.local_addr()?.ip();
+    let socket = UdpSocket::bind((ip, 0))?;
+    // A smaller buffer than asked for loses datagrams, which are sent again.
+    let _ = SockRef::from(&socket).set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.connect(client)?;
+    Ok(socket)
+}
+
+/// Seconds since 1970.
+fn now() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    since.map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_of_clients_stay_below_the_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("a/b")).unwrap();
+        std::fs::write(dir.path().join("file"), b"").unwrap();
+        let found = |path: &str| below(dir.path(), Path::new(path));
+        assert_eq!(found("a/b"), Some(dir.path().join("a/b")));
+        assert_eq!(found("./a"), Some(dir.path().join("a")));
+        for path in ["../a", "a/../..", "/etc", "file", "missing", "a/c"] {
+            assert_eq!(found(path), None, "{path}");
+        }
+        #[cfg(unix)]
+        {
+            std::os::unix::fs::symlink("/", dir.path().join("link")).unwrap();
+            assert_eq!(found("link"), None);
+            assert_eq!(found("link/etc"), None);
+        }
+    }
+}

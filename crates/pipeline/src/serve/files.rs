@@ -1,0 +1,224 @@
+//! The files of a received dump, with netdumpd's names: `vmcore.HOST.N`, `info.HOST.N`, `key.HOST.N`,
+//! `bounds.HOST`, and of our own `record.HOST.N.json`.
+//!
+//! Until a dump is whole its file is `.vmcore.HOST.N.part`; one that never became whole ends as
+//! `vmcore.HOST.N.incomplete`. Whoever is killed at any point leaves no file under its final name that
+//! is not whole, and a number is never used twice.
+
+use super::record::Record;
+use crate::sparse::SparseWriter;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use vmcore_format::kerneldump::Compression;
+
+/// Numbers that are tried before giving up.
+const TRIES: u32 = 10_000;
+
+/// The files of one dump.
+#[derive(Debug)]
+pub(crate) struct Files {
+    directory: PathBuf,
+    host: String,
+    number: u32,
+    core: File,
+    core_name: String,
+    key: Option<(File, String)>,
+}
+
+impl Files {
+    /// Makes the file of the next dump of `host`, whose name is an address: no separators in it.
+    pub(crate) fn create(directory: &Path, host: &str) -> io::Result<Self> {
+        let host = host.replace([':', '%', '/'], "_");
+        let bounds = directory.join(format!("bounds.{host}"));
+        let text = fs::read_to_string(&bounds).unwrap_or_default();
+        let first: u32 = text.trim().parse().unwrap_or(0);
+        for number in first..first.saturating_add(TRIES) {
+            let core_name = format!(".vmcore.{host}.{number}.part");
+            let is_taken = ["", ".gz", ".zst", ".incomplete"].iter().any(|suffix| {
+                let name = format!("vmcore.{host}.{number}{suffix}");
+                directory.join(name).symlink_metadata().is_ok()
+            });
+            if is_taken {
+                continue;
+            }
+            // Whoever makes this file has the number: others may be looking for one at the same time.
+            match create(&directory.join(record_name(&host, number))) {
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
+                Err(error) => return Err(error),
+            }
+            let core = create(&directory.join(&core_name))?;
+            replace(&bounds, format!("{}\n", number.wrapping_add(1)).as_bytes())?;
+            return Ok(Self {
+                directory: directory.to_owned(),
+                host,
+                number,
+                core,
+                core_name,
+                key: None,
+            });
+        }
+        Err(io::Error::other("no free number for the dump"))
+    }
+
+    pub(crate) const fn number(&self) -> u32 {
+        self.number
+    }
+
+    pub(crate) fn partial_name(&self) -> String {
+        self.core_name.clone()
+    }
+
+    pub(crate) fn core_name(&self) -> &str {
+        &self.core_name
+    }
+
+    pub(crate) fn key_name(&self) -> Option<&str> {
+        self.key.as_ref().map(|(_, name)| name.as_str())
+    }
+
+    pub(crate) fn info_name(&self) -> String {
+        format!("info.{}.{}", self.host, self.number)
+    }
+
+    /// Writes bytes of the dump.
+    pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        SparseWriter::new(&self.core, bytes.len()).write(offset, bytes)
+    }
+
+    /// Writes bytes of the key block.
+    pub(crate) fn write_key(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
+        if self.key.is_none() {
+            let name = format!("key.{}.{}", self.host, self.number);
+            self.key = Some((create(&self.directory.join(&name))?, name));
+        }
+        match &self.key {
+            Some((file, _)) => SparseWriter::new(file, bytes.len()).write(offset, bytes),
+            None => Ok(()),
+        }
+    }
+
+    /// Gives the dump, which is whole and has `len` bytes, its final name.
+    pub(crate) fn finish(
+        &mut self,
+        len: u64,
+        compression: Compression,
+        is_encrypted: bool,
+    ) -> io::Result<()> {
+        let (stem, suffix) = match compression {
+            _ if is_encrypted => ("vmcore_encrypted", ""),
+            Compression::Gzip => ("vmcore", ".gz"),
+            Compression::Zstd => ("vmcore", ".zst"),
+            Compression::None | Compression::Unknown(_) => ("vmcore", ""),
+        };
+        if let Some((key, _)) = &self.key {
+            key.sync_all()?;
+        }
+        self.rename(
+            len,
+            &format!("{stem}.{}.{}{suffix}", self.host, self.number),
+        )
+    }
+
+    /// Gives a dump that is not whole, of which `len` bytes or less are there, a name that says so.
+    pub(crate) fn give_up(&mut self, len: u64) -> io::Result<()> {
+        self.rename(
+            len,
+            &format!("vmcore.{}.{}.incomplete", self.host, self.number),
+        )
+    }
+
+    fn rename(&mut self, len: u64, name: &str) -> io::Result<()> {
+        // What was left out because it is all zeros comes back.
+        self.core.set_len(len)?;
+        self.core.sync_all()?;
+        let from = self.directory.join(&self.core_name);
+        // A second name never takes the place of a file, as a new one would.
+        fs::hard_link(&from, self.directory.join(name))?;
+        fs::remove_file(&from)?;
+        name.clone_into(&mut self.core_name);
+        sync(&self.directory)
+    }
+
+    pub(crate) fn write_info(&self, text: &str) -> io::Result<()> {
+        replace(&self.directory.join(self.info_name()), text.as_bytes())
+    }
+
+    pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
+        let mut text = serde_json::to_vec_pretty(record)?;
+        text.push(b'\n');
+        let name = record_name(&self.host, self.number);
+        replace(&self.directory.join(name), &text)
+    }
+
+    /// Points the links at this dump; that they cannot be made is no reason to lose it.
+    pub(crate) fn link_last(&self) {
+        #[cfg(unix)]
+        for (link, target) in [
+            (format!("vmcore.{}.last", self.host), self.core_name.clone()),
+            (format!("info.{}.last", self.host), self.info_name()),
+        ] {
+            let link = self.directory.join(link);
+            let _ = fs::remove_file(&link);
+            let _ = std::os::unix::fs::symlink(target, link);
+        }
+    }
+}
+
+/// Files that a server which was killed left behind get the name of incomplete dumps. Returns those.
+pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(directory)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        let stem = name
+            .strip_prefix('.')
+            .and_then(|name| name.strip_suffix(".part"));
+        let Some(stem) = stem.filter(|stem| stem.starts_with("vmcore.")) else {
+            continue;
+        };
+        let to = format!("{stem}.incomplete");
+        if fs::hard_link(directory.join(&name), directory.join(&to)).is_ok() {
+            fs::remove_file(directory.join(&name))?;
+            names.push(to);
+        }
+    }
+    Ok(names)
+}
+
+fn record_name(host: &str, number: u32) -> String {
+    format!("record.{host}.{number}.json")
+}
+
+/// A new file for its owner alone.
+fn create(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    options.open(path)
+}
+
+/// Writes a small file in one go: it is the old one or the new one at any moment, unless the power
+/// fails. A dump does not depend on it: numbers that have a file are not given again.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, Ordering::Relaxed);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{}.{count}.new", std::process::id()));
+    let temporary = PathBuf::from(name);
+    let _ = fs::remove_file(&temporary);
+    let mut file = create(&temporary)?;
+    file.write_all(bytes)?;
+    drop(file);
+    fs::rename(&temporary, path)
+}
+
+fn sync(directory: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    File::open(directory)?.sync_all()?;
+    #[cfg(not(unix))]
+    let _ = directory;
+    Ok(())
+}

@@ -1,0 +1,138 @@
+//! The server on loopback: many clients at once, limits, the script.
+
+use crate::bare::Client;
+use crate::link::contents;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use vmcore_pipeline::serve::{Event, Outcome, ServeConfig, Server};
+
+pub(crate) fn config(directory: &Path) -> ServeConfig {
+    let mut config = ServeConfig::new(directory);
+    config.addresses = vec!["127.0.0.1:0".parse().unwrap()];
+    config.limits.free_bytes = 0;
+    config.clients_per_host = 256;
+    config
+}
+
+/// Runs a server while `work` talks to it; returns what happened.
+pub(crate) fn serve(config: ServeConfig, work: impl FnOnce(&[SocketAddr]) + Send) -> Vec<Event> {
+    let server = Server::bind(config).unwrap();
+    let stop = AtomicBool::new(false);
+    let events = Mutex::new(Vec::new());
+    std::thread::scope(|scope| {
+        let running =
+            scope.spawn(|| server.run(&stop, &|event| events.lock().unwrap().push(event)));
+        // The server ends even if the work panics.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            work(&server.addresses());
+        }));
+        stop.store(true, Ordering::Relaxed);
+        running.join().unwrap();
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    events.into_inner().unwrap()
+}
+
+pub(crate) fn outcomes(events: &[Event]) -> Vec<Outcome> {
+    let ended = |event: &Event| match event {
+        Event::Ended(record) => Some(record.outcome),
+        _ => None,
+    };
+    events.iter().filter_map(ended).collect()
+}
+
+#[test]
+fn a_hundred_clients_at_once() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.addresses.push("127.0.0.1:0".parse().unwrap());
+    let events = serve(config, |servers| {
+        std::thread::scope(|scope| {
+            for number in 0..100u64 {
+                let server = servers[number as usize % servers.len()];
+                scope.spawn(move || {
+                    let bytes = contents((100 + number as usize) << 12, number);
+                    let mut client = Client::open(server, &[]).expect("the server answers");
+                    assert!(client.dump(&bytes), "client {number}");
+                });
+            }
+        });
+    });
+    assert_eq!(outcomes(&events), [Outcome::Complete; 100]);
+    let mut found = Vec::new();
+    for number in 0..100 {
+        let file = dir.path().join(format!("vmcore.127.0.0.1.{number}"));
+        found.push(std::fs::read(file).unwrap());
+    }
+    for number in 0..100u64 {
+        let bytes = contents((100 + number as usize) << 12, number);
+        assert!(found.contains(&bytes), "the dump of client {number}");
+    }
+}
+
+#[test]
+fn limits_hold() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut small = config(dir.path());
+    small.limits.dump_bytes = 100_000;
+    small.clients_per_host = 2;
+    let events = serve(small, |servers| {
+        let mut first = Client::open(servers[0], &[]).unwrap();
+        let _second = Client::open(servers[0], &[]).unwrap();
+        assert!(Client::open(servers[0], &[]).is_none(), "a third");
+        assert!(first.send(3, 0, &contents(64 << 10, 1)));
+        assert!(!first.send(3, 64 << 10, &contents(64 << 10, 1)));
+    });
+    assert_eq!(outcomes(&events), [Outcome::LimitExceeded]);
+    let incomplete = dir.path().join("vmcore.127.0.0.1.0.incomplete");
+    assert!(std::fs::metadata(incomplete).unwrap().len() <= 100_000);
+
+    let mut full = config(dir.path());
+    full.limits.free_bytes = u64::MAX / 2;
+    let events = serve(full, |servers| {
+        let mut client = Client::open(servers[0], &[]).unwrap();
+        assert!(!client.send(3, 0, &[1; 4096]));
+    });
+    assert!(outcomes(&events).is_empty(), "{events:?}");
+
+    let mut allowed = config(dir.path());
+    allowed.allowed = vec!["192.0.2.0/24".parse().unwrap()];
+    let events = serve(allowed, |servers| {
+        assert!(Client::open(servers[0], &[]).is_none());
+    });
+    assert!(matches!(events[0], Event::Refused(..)), "{events:?}");
+}
+
+#[cfg(unix)]
+#[test]
+fn the_script_learns_what_became_of_a_dump() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    std::fs::write(&script, "#!/bin/sh\necho \"$@\" >> said\n").unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    std::fs::create_dir(dir.path().join("below")).unwrap();
+    let mut config = config(dir.path());
+    config.script = Some(script);
+    let events = serve(config, |servers| {
+        let mut client = Client::open(servers[0], b"below\0").unwrap();
+        assert!(client.dump(&contents(8 << 12, 5)));
+        let mut client = Client::open(servers[0], b"../below\0").unwrap();
+        assert!(client.send(3, 0, &[1; 4096]));
+    });
+    assert_eq!(outcomes(&events).len(), 2, "{events:?}");
+    let said = std::fs::read_to_string(dir.path().join("below/said")).unwrap();
+    assert_eq!(
+        said,
+        "success 127.0.0.1 127.0.0.1 info.127.0.0.1.0 vmcore.127.0.0.1.0\n"
+    );
+    let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
+    assert_eq!(
+        said,
+        "timeout 127.0.0.1 127.0.0.1 info.127.0.0.1.0 vmcore.127.0.0.1.0.incomplete\n"
+    );
+}
