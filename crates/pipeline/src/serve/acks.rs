@@ -73,8 +73,9 @@ impl Acks {
         }
         let known = self.contiguous();
         let has_moved_on = known > 0 && self.acked == self.there && self.end.is_none();
-        if has_moved_on && seqno.wrapping_sub(self.base) == known && quiet < AGAIN {
-            self.next_message(seqno);
+        let ahead = seqno.wrapping_sub(self.base);
+        if has_moved_on && (known..2 * WINDOW).contains(&ahead) && quiet < AGAIN {
+            self.next_message(self.base.wrapping_add(known));
         }
         let index = seqno.wrapping_sub(self.base);
         if index >= WINDOW {
