@@ -15,7 +15,6 @@
 //!   block of an encrypted one;
 //! - [`partition`]: tables of partitions, in one of which a device's dump lies; [`zstd`] and [`gzip`]:
 //!   what is around compressed bytes;
-//! - [`netdump`]: the datagrams that carry a dump over a network;
 //! - [`inet`], [`netdump`]: the frames and datagrams that carry a dump over a network;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
