@@ -16,6 +16,9 @@ const WINDOW: u32 = 64;
 const MESSAGE: u64 = 64 << 10;
 /// With datagrams of so many bytes no message reaches the one that is misread.
 const HARMLESS: usize = (64 << 10) / ALIASING as usize + 1;
+/// So often the misread datagram must come again before there is nothing behind it: a client sends
+/// eleven times again.
+const SETTLED: u32 = 6;
 /// Who is quiet for so many ticks, and then sends, sends again: clients wait for about a second.
 const AGAIN: u32 = 10;
 
@@ -35,6 +38,8 @@ pub(crate) struct Acks {
     repeats: u32,
     /// Ticks since anything came.
     quiet: u32,
+    /// Whether what comes now is sent again.
+    resending: bool,
 }
 
 impl Acks {
@@ -74,9 +79,10 @@ impl Acks {
             return vec![seqno];
         }
         let known = self.contiguous();
-        let has_moved_on = known > 0 && self.acked == self.there && self.end.is_none();
         let ahead = seqno.wrapping_sub(self.base);
-        if has_moved_on && (known..2 * WINDOW).contains(&ahead) && quiet < AGAIN {
+        self.resending |= quiet >= AGAIN || ahead < known;
+        let has_moved_on = known > 0 && self.acked == self.there && self.end.is_none();
+        if has_moved_on && (known..2 * WINDOW).contains(&ahead) && !self.resending {
             self.next_message(self.base.wrapping_add(known));
         }
         let index = seqno.wrapping_sub(self.base);
@@ -106,9 +112,10 @@ impl Acks {
     /// Nothing has come for a moment. Returns the numbers that can be acked all the same.
     pub(crate) fn tick(&mut self) -> Vec<u32> {
         self.quiet = self.quiet.saturating_add(1);
+        self.resending = false;
         let count = self.contiguous();
-        if count > ALIASING && self.repeats >= 2 {
-            // It was sent again twice, and nothing behind it: there is nothing.
+        if count > ALIASING && self.repeats >= SETTLED {
+            // It came again and again, and nothing behind it: there is nothing.
             return self.complete(count);
         }
         let harmless = |index: u32| match index {
@@ -164,7 +171,7 @@ mod tests {
     impl Client {
         fn ack(&mut self, index: u32) {
             // `1 << (index % 32)` as a signed 32-bit number, widened with its sign.
-            self.acked |= i64::from(1i32.wrapping_shl(index)) as u64;
+            self.acked |= i64::from(1i32.wrapping_shl(index)).cast_unsigned();
         }
 
         fn is_content(&self, count: u32) -> bool {

@@ -82,7 +82,7 @@ impl Link {
                     let mac = SERVER_MAC;
                     let own = Neighbour { mac, ip: target.ip };
                     let answer = encode_arp(&own, &sender, true).to_vec();
-                    self.to_client(answer);
+                    self.send_back(answer);
                     // And asks back, as hosts do.
                     let own = Neighbour { mac, ip: SERVER };
                     let question = encode_arp(
@@ -93,7 +93,7 @@ impl Link {
                         },
                         false,
                     );
-                    self.to_client(question.to_vec());
+                    self.send_back(question.to_vec());
                 }
             }
             Frame::ArpReply { sender, .. } => assert_eq!(sender.mac, CLIENT_MAC),
@@ -161,10 +161,10 @@ impl Link {
             port: 20024,
         };
         encode_udp(&mut frame, &from, &to).unwrap();
-        self.to_client(frame);
+        self.send_back(frame);
     }
 
-    fn to_client(&mut self, frame: Vec<u8>) {
+    fn send_back(&mut self, frame: Vec<u8>) {
         if self.frames > self.cut_after || self.dice(self.trouble.loss) {
             return;
         }
