@@ -103,6 +103,7 @@ pub(crate) enum Command {
     Decrypt(commands::decrypt::Decrypt),
     Redact(commands::redact::Redact),
     Check(commands::check::Check),
+    Serve(commands::serve::Serve),
 }
 
 impl Command {
@@ -131,6 +132,7 @@ impl Command {
             Self::Decrypt(_) => "decrypt",
             Self::Redact(_) => "redact",
             Self::Check(_) => "check",
+            Self::Serve(_) => "serve",
         }
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod log;
 pub(crate) mod map;
 mod map_svg;
 pub(crate) mod mods;
+pub(crate) mod netdumpd;
 pub(crate) mod print;
 pub(crate) mod ps;
 pub(crate) mod read;
@@ -26,6 +27,7 @@ mod report_html;
 pub(crate) mod save;
 pub(crate) mod savecore;
 pub(crate) mod search;
+pub(crate) mod serve;
 pub(crate) mod sym;
 pub(crate) mod translate;
 pub(crate) mod verify;
@@ -44,6 +46,7 @@ pub(crate) fn by_name(program: Option<OsString>) -> Option<fn() -> ExitCode> {
         "decryptcore" => Some(decryptcore::main),
         "savecore" => Some(savecore::main),
         "crashinfo" => Some(crashinfo::main),
+        "netdumpd" => Some(netdumpd::main),
         _ => None,
     }
 }

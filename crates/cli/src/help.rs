@@ -34,6 +34,7 @@ The file
   convert     to an ELF core, to a minidump or a full dump, compressed, plain
   save        from the dump device, or an image of it, to vmcore.N and info.N
   decrypt     an encrypted dump as a plain one
+  serve       receives the dumps of dying kernels over the network
   redact      a small dump of stacks, threads, log and modules, to be shared
   check       is this host ready to dump?
 

@@ -99,6 +99,7 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Decrypt(args) => commands::decrypt::run(context, args),
         Command::Redact(args) => commands::redact::run(context, args),
         Command::Check(args) => commands::check::run(context, args),
+        Command::Serve(args) => commands::serve::run(context, args),
     }
 }
 

@@ -37,6 +37,7 @@ pub use error::ServeError;
 pub use network::Network;
 pub use reception::{Ended, Limits, Reception, Reply};
 pub use record::{Gap, Outcome, Record};
+pub use vmcore_format::netdump::SERVER_PORT;
 
 use session::Session;
 use socket2::SockRef;
@@ -46,7 +47,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::Scope;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use vmcore_format::netdump::{Ack, HEADER_LEN, Message, MessageType, PATH_MAX, SERVER_PORT};
+use vmcore_format::netdump::{Ack, HEADER_LEN, Message, MessageType, PATH_MAX};
 
 /// How often a listener looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(200);

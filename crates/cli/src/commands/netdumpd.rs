@@ -1,0 +1,105 @@
+//! `netdumpd`: the server by the name and the options of FreeBSD's. It stays in the foreground, and
+//! listens on loopback unless -a says where.
+
+use super::serve::{address, outcome, stop_on_signals, words};
+use crate::text;
+use clap::Parser;
+use std::io::Write as _;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use vmcore_pipeline::serve::{Event, ServeConfig, Server};
+
+/// FreeBSD's command line.
+#[derive(Debug, Parser)]
+#[command(
+    name = "netdumpd",
+    disable_version_flag = true,
+    about = "Receives kernel dumps over the network; the protocol has NO AUTHENTICATION",
+    override_usage = "netdumpd [-D] [-a address] [-d dumpdir] [-i script] [-P pidfile] [-p path]"
+)]
+struct Arguments {
+    /// Listen on this address; may be repeated
+    #[arg(short = 'a', value_name = "address", value_parser = address)]
+    addresses: Vec<SocketAddr>,
+    /// Where dumps go
+    #[arg(short = 'd', value_name = "dumpdir", default_value = "/var/crash")]
+    directory: PathBuf,
+    /// Stay in the foreground, as it does anyway
+    #[arg(short = 'D')]
+    foreground: bool,
+    /// Run at the end of each dump
+    #[arg(short = 'i', value_name = "script")]
+    script: Option<PathBuf>,
+    /// Write the process's number to this file
+    #[arg(short = 'P', value_name = "pidfile")]
+    pid_file: Option<PathBuf>,
+    /// Below the directory, for clients that ask for no path
+    #[arg(short = 'p', value_name = "path")]
+    path: Option<PathBuf>,
+}
+
+/// Runs by the name `netdumpd`.
+pub(crate) fn main() -> ExitCode {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // Nobody is left to be told if this fails.
+            let _ = error.print();
+            return match error.use_stderr() {
+                true => ExitCode::FAILURE,
+                false => ExitCode::SUCCESS,
+            };
+        }
+    };
+    match run(&arguments) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            say(&format!("{error:#}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn say(words: &str) {
+    let words = text::escape(words.as_bytes());
+    let _ = writeln!(std::io::stderr(), "netdumpd: {words}");
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let mut config = ServeConfig::new(&arguments.directory);
+    if !arguments.addresses.is_empty() {
+        config.addresses.clone_from(&arguments.addresses);
+    }
+    let script = arguments.script.as_deref().map(std::path::absolute);
+    config.script = script.transpose()?;
+    config.path.clone_from(&arguments.path);
+    let server = Server::bind(config)?;
+    for address in server.addresses() {
+        say(&format!("listening on {address}"));
+        if address.ip().is_loopback() {
+            say("only this host can send: netdumpd -a ADDRESS listens elsewhere");
+        } else {
+            say(
+                "warning: netdump has NO AUTHENTICATION: whoever reaches this address can send dumps",
+            );
+        }
+    }
+    if let Some(file) = &arguments.pid_file {
+        std::fs::write(file, format!("{}\n", std::process::id()))?;
+    }
+    let stop = stop_on_signals()?;
+    server.run(&stop, &|event| {
+        if let Some(words) = words(&event) {
+            say(&words);
+        }
+        if let Event::Ended(record) = &event {
+            let (_, words) = outcome(record);
+            say(&format!("{}: {words}", record.core_file));
+        }
+    });
+    if let Some(file) = &arguments.pid_file {
+        let _ = std::fs::remove_file(file);
+    }
+    Ok(())
+}

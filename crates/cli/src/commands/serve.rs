@@ -1,0 +1,224 @@
+//! `vmcore serve`: receives dumps over the network.
+
+use crate::Status;
+use crate::context::Context;
+use crate::explain::Failure;
+use crate::output::Style;
+use crate::text;
+use clap::Args;
+use std::io::Write as _;
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use vmcore_pipeline::serve::{
+    Event, Network, Outcome, Record, SERVER_PORT, ServeConfig, ServeError, Server,
+};
+
+/// A netdump server: receives the dumps of dying kernels
+#[derive(Debug, Args)]
+#[command(
+    override_usage = "vmcore serve [DIR] [OPTIONS]",
+    after_help = "\
+THE PROTOCOL HAS NO AUTHENTICATION AND NO SECRECY. Whoever reaches the server can send dumps up to
+the limits, and forged datagrams can spoil one. Listen on a network that you trust, allow the hosts
+that may send, and have kernels encrypt their dumps. Without --listen only this host can send.
+
+A dump becomes DIR/vmcore.HOST.N when it is whole, with info.HOST.N and record.HOST.N.json (who sent
+what and when) beside it; one that is not becomes vmcore.HOST.N.incomplete. --script is run at the
+end of each dump: reason, address, host, info file, core file.
+
+By the name netdumpd the command takes FreeBSD's options:
+netdumpd [-D] [-a ADDRESS] [-d DIR] [-i SCRIPT] [-P PIDFILE] [-p PATH]."
+)]
+pub(crate) struct Serve {
+    /// Where dumps go
+    #[arg(value_name = "DIR", default_value = "/var/crash")]
+    place: PathBuf,
+    /// Listen on an address, or address and port; may be repeated [else 127.0.0.1]
+    #[arg(long, value_name = "ADDRESS", value_parser = address)]
+    listen: Vec<SocketAddr>,
+    /// Take dumps of this host or network only, as 192.0.2.0/24; may be repeated
+    #[arg(long, value_name = "NETWORK")]
+    allow: Vec<Network>,
+    /// The most bytes of a dump, as 64G
+    #[arg(long, value_name = "SIZE", default_value = "1T", value_parser = size)]
+    max_size: u64,
+    /// The most bytes a second from a client
+    #[arg(long, value_name = "SIZE", value_parser = size)]
+    max_rate: Option<u64>,
+    /// The most dumps at a time
+    #[arg(long, value_name = "N", default_value_t = 256)]
+    max_clients: usize,
+    /// The most dumps at a time from one address
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    max_per_host: usize,
+    /// Bytes that stay free on the disk
+    #[arg(long, value_name = "SIZE", default_value = "1G", value_parser = size)]
+    keep_free: u64,
+    /// A dump is over when its client was silent for so long
+    #[arg(long, value_name = "SECONDS", default_value_t = 600)]
+    silence: u64,
+    /// Run at the end of each dump
+    #[arg(long, value_name = "FILE")]
+    script: Option<PathBuf>,
+    /// End after so many dumps
+    #[arg(long, value_name = "N")]
+    count: Option<usize>,
+}
+
+/// An address with or without a port.
+pub(super) fn address(text: &str) -> Result<SocketAddr, String> {
+    let with_port = text.parse::<SocketAddr>();
+    with_port
+        .or_else(|_| text.parse::<IpAddr>().map(|ip| (ip, SERVER_PORT).into()))
+        .map_err(|_| "write an IP address, or one and a port as 192.0.2.1:20023".to_owned())
+}
+
+/// Bytes as people write them: `64G`.
+fn size(text: &str) -> Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let shift = match text.get(digits.len()..).unwrap_or_default() {
+        "" => 0,
+        "K" | "k" => 10,
+        "M" | "m" => 20,
+        "G" | "g" => 30,
+        "T" | "t" => 40,
+        _ => return Err("units are K, M, G and T".to_owned()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "not a number".to_owned())?;
+    number
+        .checked_mul(1 << shift)
+        .ok_or_else(|| "too large".to_owned())
+}
+
+pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
+    let mut config = ServeConfig::new(&args.place);
+    if !args.listen.is_empty() {
+        config.addresses.clone_from(&args.listen);
+    }
+    config.allowed.clone_from(&args.allow);
+    config.limits.dump_bytes = args.max_size;
+    config.limits.free_bytes = args.keep_free;
+    config.bytes_per_second = args.max_rate;
+    config.clients = args.max_clients;
+    config.clients_per_host = args.max_per_host;
+    config.silence = Duration::from_secs(args.silence);
+    config.script = args
+        .script
+        .as_deref()
+        .map(std::path::absolute)
+        .transpose()?;
+    let is_open = args.allow.is_empty();
+    let server = Server::bind(config).map_err(|error| explain(&error))?;
+    for address in server.addresses() {
+        context.note(&format!("vmcore: listening on {address}"));
+        if !address.ip().is_loopback() {
+            context.note(
+                "vmcore: warning: netdump has NO AUTHENTICATION: whoever reaches this address can send dumps",
+            );
+            if is_open {
+                context.note("vmcore: warning: every host is allowed: --allow NETWORK limits that");
+            }
+        }
+    }
+    let stop = stop_on_signals()?;
+    let (sender, events) = std::sync::mpsc::channel();
+    std::thread::scope(|scope| {
+        let (server, stopped) = (&server, &stop);
+        scope.spawn(move || {
+            server.run(stopped, &|event| {
+                // Nobody listens any more only when everything ends.
+                let _ = sender.send(event);
+            });
+        });
+        let mut ended = 0;
+        for event in events {
+            // If nobody reads any more, the dumps are received all the same.
+            let _ = show(context, &event);
+            ended += usize::from(matches!(event, Event::Ended(_)));
+            if args.count.is_some_and(|most| ended >= most) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        }
+    });
+    Ok(Status::Done)
+}
+
+/// Set when somebody wants us to end.
+pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&stop))?;
+    }
+    Ok(stop)
+}
+
+/// Why there is no server, and what to do.
+fn explain(error: &ServeError) -> Failure {
+    let next = match error {
+        ServeError::Directory { .. } => "vmcore serve DIR",
+        _ => "vmcore serve DIR --listen ADDRESS:PORT",
+    };
+    Failure::new(error.to_string()).next(next)
+}
+
+fn show(context: &Context, event: &Event) -> anyhow::Result<()> {
+    if let Some(words) = words(event) {
+        context.note(&format!("vmcore: {words}"));
+    }
+    let Event::Ended(record) = event else {
+        return Ok(());
+    };
+    let mut out = context.out();
+    if context.common().json {
+        // A line for each, as they come.
+        writeln!(out, "{}", serde_json::to_string(record)?)?;
+    } else {
+        let (style, words) = outcome(record);
+        let file = text::escape(record.core_file.as_bytes());
+        let file = out.paint(Style::Strong, &file);
+        let words = out.paint(style, &words);
+        let len = text::size(record.received_bytes);
+        writeln!(out, "{file}: {len} from {}, {words}", record.client)?;
+    }
+    Ok(out.finish()?)
+}
+
+/// What to say beside the answers.
+pub(super) fn words(event: &Event) -> Option<String> {
+    match event {
+        Event::LeftOver(name) => Some(format!(
+            "{}: a dump that an earlier server was stopped in",
+            text::escape(name.as_bytes())
+        )),
+        Event::Began(client) => Some(format!("{client} begins")),
+        Event::Refused(client, why) => Some(format!("{client} was not taken: {why}")),
+        Event::Vanished(client) => Some(format!("{client} sent nothing but a herald")),
+        Event::Script(why) => Some(format!("warning: the script: {why}")),
+        _ => None,
+    }
+}
+
+/// How a dump ended.
+pub(super) fn outcome(record: &Record) -> (Style, String) {
+    let missing: u64 = record.gaps.iter().map(|gap| gap.len).sum();
+    let error = record.error.as_deref().unwrap_or_default();
+    let error = text::escape(error.as_bytes());
+    match record.outcome {
+        Outcome::Complete => (Style::Good, "complete".to_owned()),
+        Outcome::Receiving => (Style::Warning, "being received".to_owned()),
+        Outcome::Holes => (
+            Style::Bad,
+            format!("incomplete: {} missing {error}", text::size(missing)),
+        ),
+        Outcome::TimedOut => (Style::Bad, "incomplete: the client fell silent".to_owned()),
+        Outcome::Stopped => (
+            Style::Warning,
+            "incomplete: the server was stopped".to_owned(),
+        ),
+        Outcome::WriteError => (Style::Bad, format!("not written: {error}")),
+        Outcome::LimitExceeded => (Style::Bad, format!("refused: {error}")),
+    }
+}

@@ -1,0 +1,134 @@
+//! `vmcore serve` and `netdumpd`: a dump sent by a few lines arrives, and who listens says so.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, missing_docs)]
+
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::net::UdpSocket;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+fn message(kind: u32, seqno: u32, offset: u64, payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).unwrap();
+    let mut bytes = [kind.to_be_bytes(), seqno.to_be_bytes()].concat();
+    bytes.extend(offset.to_be_bytes());
+    bytes.extend([len.to_be_bytes(), [0; 4]].concat());
+    bytes.extend(payload);
+    bytes
+}
+
+/// Starts a server, and returns it with the port that it says it listens on.
+fn start(arg0: &str, args: &[&str]) -> (Child, u16, BufReader<std::process::ChildStderr>) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vmcore"));
+    #[cfg(unix)]
+    std::os::unix::process::CommandExt::arg0(&mut command, arg0);
+    command
+        .args(args)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    let mut stderr = BufReader::new(child.stderr.take().unwrap());
+    let mut line = String::new();
+    stderr.read_line(&mut line).unwrap();
+    let port = line
+        .trim_end()
+        .rsplit(':')
+        .next()
+        .and_then(|port| port.parse().ok());
+    (child, port.unwrap_or_else(|| panic!("{line}")), stderr)
+}
+
+/// Sends a dump of two pages.
+fn send(port: u16, header: &[u8]) {
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    socket
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .unwrap();
+    let mut server = format!("127.0.0.1:{port}").parse().unwrap();
+    let datagrams = [
+        message(1, 1, 0, b""),
+        message(3, 2, 0, &[7; 4096]),
+        message(3, 3, 4096, &[8; 4096]),
+        message(4, 4, 0, header),
+        message(2, 5, 0, b""),
+    ];
+    for datagram in datagrams {
+        let mut ack = [0; 8];
+        socket.send_to(&datagram, server).unwrap();
+        let (len, from) = socket.recv_from(&mut ack).expect("an ack");
+        assert_eq!(ack[..len], datagram[4..8]);
+        server = from;
+    }
+}
+
+#[test]
+fn a_dump_arrives_and_is_told() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let args = [
+        "serve",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--count",
+        "1",
+        "--keep-free",
+        "0",
+        "--json",
+    ];
+    let (mut child, port, _) = start("vmcore", &args);
+    let header = vmcore_synth::header::DumpHeader::new("amd64", 8192);
+    send(port, &header.build());
+    let mut said = String::new();
+    child
+        .stdout
+        .take()
+        .unwrap()
+        .read_to_string(&mut said)
+        .unwrap();
+    assert!(child.wait().unwrap().success());
+    let record: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(record["schema"], "vmcore.serve/1");
+    assert_eq!(record["outcome"], "complete");
+    assert_eq!(record["core_file"], "vmcore.127.0.0.1.0");
+    let core = std::fs::read(dir.path().join("vmcore.127.0.0.1.0")).unwrap();
+    assert_eq!(core, [[7; 4096], [8; 4096]].concat());
+    let kept = std::fs::read(dir.path().join("record.127.0.0.1.0.json")).unwrap();
+    let kept: serde_json::Value = serde_json::from_slice(&kept).unwrap();
+    assert_eq!(kept, record);
+}
+
+#[cfg(unix)]
+#[test]
+fn netdumpd_takes_freebsds_options() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    std::fs::create_dir(dir.path().join("below")).unwrap();
+    let pid = dir.path().join("pid");
+    let args = [
+        "-D",
+        "-a",
+        "127.0.0.1:0",
+        "-d",
+        path,
+        "-p",
+        "below",
+        "-P",
+        pid.to_str().unwrap(),
+    ];
+    let (mut child, port, mut stderr) = start("netdumpd", &args);
+    send(port, &[0; 512]);
+    let mut said = String::new();
+    while !said.contains("incomplete") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(said.contains("only this host can send"), "{said}");
+    assert!(said.contains("header is missing or damaged"), "{said}");
+    assert!(
+        dir.path()
+            .join("below/vmcore.127.0.0.1.0.incomplete")
+            .exists()
+    );
+    let number = std::fs::read_to_string(&pid).unwrap();
+    assert_eq!(number.trim(), child.id().to_string());
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
