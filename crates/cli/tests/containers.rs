@@ -518,3 +518,43 @@ fn saving_compresses_on_request() {
         assert!(run.text().contains("was there already"), "{}", run.text());
     }
 }
+
+#[test]
+fn a_host_is_ready_or_told_why_not() {
+    let (dir, dump) = small();
+    fs::create_dir_all(path(&dir, "crash")).unwrap();
+    fs::write(path(&dir, "swap"), vec![0; 2 << 20]).unwrap();
+    let run = line(dir.path(), "check swap crash --ram 1").expect(0);
+    assert!(
+        run.text().contains("even all of RAM fits"),
+        "{}",
+        run.text()
+    );
+    fs::write(path(&dir, "tiny"), vec![0; 4096]).unwrap();
+    let run = line(dir.path(), "check tiny crash --ram 1 --json").expect(1);
+    assert!(
+        run.stderr.contains("a dump would be lost"),
+        "{}",
+        run.stderr
+    );
+    // A dump that still waits there would be overwritten.
+    let header = DumpHeader::new("amd64", dump.len() as u64);
+    let device = header
+        .device(dump.len() as u64 + (2 << 20), &[], &dump)
+        .unwrap();
+    fs::write(path(&dir, "swap"), device).unwrap();
+    let run = line(dir.path(), "check swap crash --ram 1").expect(0);
+    assert!(run.text().contains("save it first"), "{}", run.text());
+    if tool(dir.path(), "openssl genrsa -out private.pem 1024").is_some() {
+        tool(
+            dir.path(),
+            "openssl rsa -in private.pem -pubout -out public.pem",
+        );
+        let run = line(
+            dir.path(),
+            "check swap crash --ram 1 --public-key public.pem",
+        );
+        assert_eq!(run.status, 1);
+        assert!(run.text().contains("1024 bits"), "{}", run.text());
+    }
+}

@@ -190,6 +190,11 @@ pub fn open_decrypted(path: &Path, options: &OpenOptions) -> Result<Option<Opene
 /// merely compressed says so by its first bytes.
 #[must_use]
 pub fn is_wrapped(path: &Path) -> bool {
+    // Encrypted bytes look like nothing at all, and their key may be elsewhere.
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.starts_with("vmcore_encrypted.") {
+        return true;
+    }
     match find(path, &OpenOptions::default()) {
         Ok(stored) => !stored.layers.is_empty() || stored.key.is_some(),
         Err(error) => matches!(

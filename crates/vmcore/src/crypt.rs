@@ -153,3 +153,59 @@ impl PayloadKey {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::array;
+
+    /// The specification's vectors: the key is 00, 01, …, the vector that of the first dump.
+    fn key(cipher: Cipher) -> PayloadKey {
+        let iv = hex("630dcd2966c4336691125448bbb25b4ff412a49c732db2c8abc1b8581bd710dd");
+        let block = KeyBlock {
+            cipher,
+            iv: iv.try_into().unwrap(),
+            encrypted_key: &[],
+        };
+        PayloadKey::of_clear_key(
+            &block,
+            &array::from_fn(|index| u8::try_from(index).unwrap()),
+        )
+    }
+
+    fn hex(text: &str) -> Vec<u8> {
+        (0..text.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&text[at..at + 2], 16).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn chacha20_is_the_variant_that_kernels_use() {
+        let key = key(Cipher::ChaCha20);
+        let mut zeros = [0; 32];
+        assert_eq!(
+            key.decrypt(0, &mut zeros, false),
+            hex("8a0f804cb8605537f71e296984454eb2977d1f44b739b5606847e69cc33444f3")
+        );
+        let mut zeros = [0; 16];
+        assert_eq!(
+            key.decrypt(4096, &mut zeros, false),
+            hex("9a680e407133ba33f72e3cf0117ed2f6")
+        );
+        // A counter of 32 bits would have wrapped around.
+        let (mut low, mut high) = ([0; 16], [0; 16]);
+        key.decrypt(0, &mut low, false);
+        assert_ne!(key.decrypt(1 << 38, &mut high, false), low);
+    }
+
+    #[test]
+    fn aes_goes_on_from_the_block_before() {
+        let key = key(Cipher::Aes256Cbc);
+        let whole = hex("bbe05472bc689aae50c2675bc832ee14a0a87a1aa6f8081bb94c9650e0d377c3");
+        assert_eq!(key.decrypt(0, &mut whole.clone(), false), [0; 32]);
+        assert_eq!(key.decrypt(0, &mut whole.clone(), true)[16..], [0; 16]);
+        // What is no whole block cannot be decrypted.
+        assert_eq!(key.decrypt(0, &mut whole[..31].to_vec(), false), [0; 16]);
+    }
+}
