@@ -168,6 +168,67 @@ fn rings_and_holes_in_every_list_cost_only_themselves() {
     });
 }
 
+/// A kernel whose shell has these threads beside its own, in a list as the kernel keeps it; returns
+/// where their links are.
+fn with_threads(kernel: &mut TestKernel, tids: &[u32]) -> Vec<u64> {
+    let head = kernel.address("shell") + 16;
+    let mut links = vec![kernel.address("shell_thread") + 16];
+    for (number, tid) in (0..).zip(tids) {
+        let thread = 0xffff_ffff_9000_0000 + number * 0x1000;
+        kernel.write(thread, &[0; 512]);
+        kernel.write(thread + 32, &tid.to_le_bytes());
+        links.push(thread + 16);
+    }
+    for (number, link) in links.iter().enumerate() {
+        let next = links.get(number + 1).map_or(0, |next| next - 16);
+        let previous = number.checked_sub(1).map_or(head, |before| links[before]);
+        kernel.write_words(*link, &[next, previous]);
+    }
+    kernel.write_words(head + 8, &[*links.last().unwrap()]);
+    links
+}
+
+#[test]
+fn one_bad_link_does_not_lose_the_other_threads() {
+    let found = |damage: &dyn Fn(&mut TestKernel, &[u64])| {
+        let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+        let links = with_threads(&mut kernel, &[200_001, 200_002, 200_003, 200_004]);
+        damage(&mut kernel, &links);
+        let mut answer = (Vec::new(), 0);
+        with_target(&kernel, |target| {
+            let list = target.processes().unwrap();
+            let threads = list.processes.iter().flat_map(|process| &process.threads);
+            answer = (
+                threads.map(|thread| thread.tid).collect(),
+                list.problems.len(),
+            );
+        });
+        answer
+    };
+    let all = [
+        100_077, 200_001, 200_002, 200_003, 200_004, 100_002, 100_000,
+    ];
+    assert_eq!(found(&|_, _| {}), (all.to_vec(), 0));
+    // A link into nowhere, one that leads back, one to something that is no thread.
+    for bad in [0xffff_ffff_c000_0000, 0xffff_ffff_9000_0000] {
+        let damaged = found(&|kernel, links| kernel.write_words(links[2], &[bad]));
+        assert_eq!(damaged, (all.to_vec(), 1), "{bad:#x}");
+    }
+    // And where the list of processes is torn as well, only the processes behind it are lost.
+    let (tids, problems) = found(&|kernel, links| {
+        kernel.write_words(links[1], &[links[1] - 16]);
+        let shell = kernel.address("shell");
+        kernel.write_words(shell, &[shell]);
+    });
+    assert_eq!((tids.as_slice(), problems), (&all[..5], 2));
+    // Links that lead in circles backwards too.
+    let (tids, problems) = found(&|kernel, links| {
+        kernel.write_words(links[2], &[u64::MAX, links[4]]);
+        kernel.write_words(links[3], &[links[4] - 16, links[4]]);
+    });
+    assert_eq!((tids.as_slice(), problems), (&all[..], 1));
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 

@@ -11,6 +11,7 @@ use common::TestKernel;
 use vmcore::process;
 use vmcore_debug::details::Details;
 use vmcore_debug::locks::{self, Holder};
+use vmcore_debug::unwind::{Machine, Registers, Start};
 use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
@@ -141,4 +142,40 @@ fn an_address_is_explained() {
         &at(0xffff_ffff_c000_0000)[..],
         [Fact::Missing { .. }]
     ));
+}
+
+#[test]
+fn a_cpu_that_spins_names_the_lock_that_a_register_leads_to() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let list = process::list(&session).unwrap();
+    let spinning = locks::Spinning::of(&target, &list).unwrap();
+    let machine = Machine::of(target.arch());
+    let lock_of = |thread: &str, values: &[u64]| {
+        let mut registers = Registers::default();
+        for (number, value) in values.iter().enumerate() {
+            registers.set(number, Some(*value));
+        }
+        registers.set(machine.pc, Some(kernel.address("callee")));
+        let start = Start {
+            registers,
+            never_ran: false,
+            interrupted: true,
+        };
+        let frames = target.unwinder().walk(&start).frames;
+        let found = spinning.lock(VirtAddr(kernel.address(thread)), &frames);
+        found.map(|lock| lock.name)
+    };
+    let (flow, tree) = (kernel.address("flow_mtx"), kernel.address("tree_sx"));
+    // The lock itself, or its word, which the slow path of a lock is given.
+    for value in [flow, flow + 24] {
+        let name = lock_of("shell_thread", &[7, value, 0]);
+        assert_eq!(name.as_deref(), Some("flow"), "{value:#x}");
+    }
+    // Its owner does not spin on it; two locks are one too many; numbers are none.
+    assert_eq!(lock_of("init_thread", &[flow]), None);
+    assert_eq!(lock_of("idle_thread", &[flow, tree]), None);
+    assert_eq!(lock_of("shell_thread", &[7, u64::MAX]), None);
 }

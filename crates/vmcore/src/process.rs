@@ -191,7 +191,11 @@ impl Walk<'_> {
     /// Follows a list of processes from `first` by the link at `link`.
     fn processes(&mut self, first: VirtAddr, link: u64, zombie: bool) {
         let mut next = first;
-        while next.0 != 0 && self.list.processes.len() < self.max_items && self.seen.insert(next) {
+        while next.0 != 0 && self.list.processes.len() < self.max_items {
+            if !self.seen.insert(next) {
+                let back = format!("process list: it leads back to {next}");
+                return self.list.problems.push(back);
+            }
             if let Err(fault) = self.process(next, zombie) {
                 self.problem(&format!("process list at {next}"), &fault);
                 return;
@@ -218,27 +222,73 @@ impl Walk<'_> {
             zombie,
             threads: Vec::new(),
         };
-        if let Err(fault) = self.threads(&mut process) {
-            self.problem(&format!("threads of process {pid}"), &fault);
+        if let Some(problem) = self.threads(&mut process) {
+            self.list
+                .problems
+                .push(format!("threads of process {pid}: {problem}"));
+            self.threads_from_behind(&mut process);
         }
         self.list.processes.push(process);
         Ok(())
     }
 
-    fn threads(&mut self, process: &mut Process) -> Result<(), Fault> {
+    /// Follows the list of a process' threads; returns why it breaks off, if it does.
+    fn threads(&mut self, process: &mut Process) -> Option<String> {
         let constants = self.constants;
-        let mut next = self
-            .space
-            .read_pointer(Self::member(process.address, constants.p_threads))?;
-        while next.0 != 0 && self.threads < self.max_items && self.seen.insert(next) {
+        let said = |fault: Fault| fault.to_string();
+        let head = Self::member(process.address, constants.p_threads);
+        let mut next = match self.space.read_pointer(head) {
+            Ok(first) => first,
+            Err(fault) => return Some(said(fault)),
+        };
+        while next.0 != 0 && self.threads < self.max_items {
+            if !self.seen.insert(next) {
+                return Some(format!("the list leads back to {next}"));
+            }
             self.threads += 1;
-            let thread = self.thread(next)?;
-            process.threads.push(thread);
-            next = self
-                .space
-                .read_pointer(Self::member(next, constants.td_plist))?;
+            match self.thread(next) {
+                Ok(thread) => process.threads.push(thread),
+                Err(fault) => return Some(said(fault)),
+            }
+            let link = Self::member(next, constants.td_plist);
+            match self.space.read_pointer(link) {
+                Ok(following) => next = following,
+                Err(fault) => return Some(said(fault)),
+            }
         }
-        Ok(())
+        None
+    }
+
+    /// A tail queue knows its last link, and each link the one before: a bad link in the middle does
+    /// not cost what is behind it.
+    fn threads_from_behind(&mut self, process: &mut Process) {
+        let link = self.constants.td_plist;
+        let word = self.space.word().bytes();
+        let head = Self::member(process.address, self.constants.p_threads);
+        let Ok(mut at) = self.space.read_pointer(Self::member(head, word)) else {
+            return;
+        };
+        let mut behind = Vec::new();
+        let mut after = VirtAddr(0);
+        while at != head && self.threads < self.max_items {
+            let address = VirtAddr(at.0.wrapping_sub(link));
+            // Behind the bad link every one leads to the next.
+            let is_linked = self.space.read_pointer(at) == Ok(after);
+            if !is_linked || !self.seen.insert(address) {
+                break;
+            }
+            let Ok(thread) = self.thread(address) else {
+                break;
+            };
+            self.threads += 1;
+            behind.push(thread);
+            after = address;
+            match self.space.read_pointer(Self::member(at, word)) {
+                Ok(previous) => at = previous,
+                Err(_) => break,
+            }
+        }
+        process.threads.extend(behind.into_iter().rev());
     }
 
     fn thread(&mut self, address: VirtAddr) -> Result<Thread, Fault> {

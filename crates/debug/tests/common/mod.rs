@@ -34,6 +34,11 @@ pub struct TestKernel {
 impl TestKernel {
     /// Compiles `tests/c/NAME` with these flags, and the code for stacks with it.
     pub fn compile(name: &str, flags: &[&str]) -> Self {
+        Self::compile_with(name, flags, &[])
+    }
+
+    /// The same with more objects, which come first in the file.
+    pub fn compile_with(name: &str, flags: &[&str], objects: &[PathBuf]) -> Self {
         // The tests of the command use these kernels too.
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debug/tests/c");
         let dir = tempfile::tempdir().unwrap();
@@ -56,6 +61,7 @@ impl TestKernel {
             .args(["-Wl,-Ttext-segment=0xffffffff80200000,-e,kernel_main,--build-id"])
             .arg("-o")
             .arg(&file)
+            .args(objects)
             .arg(folder.join(name))
             .arg(folder.join("stack.S"))
             .output()
@@ -107,18 +113,23 @@ impl TestKernel {
 
     /// Writes the dump and opens it.
     pub fn session(&self) -> Session {
+        self.session_of(0x1000_0000)
+    }
+
+    /// Writes the dump of a machine whose RAM ends there, and opens it.
+    pub fn session_of(&self, ram_end: u64) -> Session {
         let core = self.dir.path().join("vmcore.0");
-        std::fs::write(&core, dump_of(&self.pages)).unwrap();
+        std::fs::write(&core, dump_of(&self.pages, ram_end)).unwrap();
         let kernel = KernelChoice::Given(&self.file);
         Session::open(&core, kernel, &OpenOptions::default()).unwrap()
     }
 }
 
-/// An amd64 minidump with these pages.
-pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>) -> Vec<u8> {
+/// An amd64 minidump with these pages, of a machine whose RAM ends there.
+pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Vec<u8> {
     let mut dump = Minidump::new(Arch::Amd64, 3);
     dump.kernbase = KERNBASE;
-    dump.dump_avail = vec![(0x10_0000, 0x1000_0000)];
+    dump.dump_avail = vec![(0x10_0000, ram_end)];
     let frames = Frames::new(&[(0x10_0000, 0x80_0000)], 4096);
     let mut tree = Tree::new(Paging::Amd64, frames);
     for (pa, (va, content)) in (0x100_0000..).step_by(4096).zip(pages) {

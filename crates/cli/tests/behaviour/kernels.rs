@@ -1,0 +1,339 @@
+//! Which files a command takes, and what it does with and without the kernel's.
+
+use crate::support::{Folder, command, finish};
+use crate::{amd64, assert_fails, minidump};
+use std::fs;
+use vmcore_synth::Arch;
+use vmcore_synth::header::DumpHeader;
+use vmcore_synth::machine::{CRASH_TIME, HOST, Options, PANIC};
+use vmcore_synth::minidump::Minidump;
+
+#[test]
+fn every_command_answers_without_being_told_where_the_kernel_is() {
+    let folder = amd64();
+    for words in [
+        "info vmcore.0",
+        "log vmcore.0",
+        "dmesg vmcore.0",
+        "ps vmcore.0",
+        "read vmcore.0 hz",
+        "translate vmcore.0 hz",
+        "vtop vmcore.0 hz",
+        "sym vmcore.0 hz",
+        "search vmcore.0 panic",
+        "map vmcore.0",
+        "verify vmcore.0",
+        "convert vmcore.0 core.elf --to elf",
+        "list -d .",
+        "list .",
+    ] {
+        let run = folder.vmcore(words).expect(0);
+        assert!(!run.stdout.is_empty(), "{words}");
+        assert_eq!(run.stderr, "", "{words}");
+    }
+}
+
+#[test]
+fn dump_and_kernel_come_in_either_order() {
+    let folder = amd64();
+    folder.write("elsewhere/k", &folder.machine.kernel.build());
+    folder.remove("kernel");
+    let expected = folder.vmcore("ps vmcore.0 -k elsewhere/k").expect(0).text();
+    assert!(expected.contains("sysctl"));
+    for words in [
+        "ps vmcore.0 elsewhere/k",
+        "ps elsewhere/k vmcore.0",
+        "ps -k elsewhere/k vmcore.0",
+        "-k elsewhere/k ps vmcore.0",
+        "ps -d . -k elsewhere/k",
+        "ps -d . -n 0 -k elsewhere/k",
+    ] {
+        assert_eq!(folder.vmcore(words).expect(0).text(), expected, "{words}");
+    }
+    let hz = folder
+        .vmcore("read elsewhere/k vmcore.0 hz 4")
+        .expect(0)
+        .text();
+    assert_eq!(
+        folder
+            .vmcore("read vmcore.0 elsewhere/k hz 4")
+            .expect(0)
+            .text(),
+        hz
+    );
+    assert_eq!(
+        folder
+            .vmcore("read -d . -k elsewhere/k hz 4")
+            .expect(0)
+            .text(),
+        hz
+    );
+    assert_eq!(
+        folder
+            .vmcore("read -d . -k elsewhere/k hz")
+            .expect(0)
+            .text(),
+        hz
+    );
+}
+
+#[test]
+fn the_kernel_is_found_by_its_build_id_along_the_path() {
+    let folder = amd64();
+    folder.write("kernels/boot/kernel", &folder.machine.kernel.build());
+    folder.remove("kernel");
+    assert_fails(folder.vmcore("ps vmcore.0"), "needs the kernel file");
+    let path = format!("nowhere:{}", folder.path().join("kernels").display());
+    let found = finish(
+        command(folder.path())
+            .env("VMCORE_KERNEL_PATH", path)
+            .args(["ps", "vmcore.0", "-v"])
+            .output()
+            .unwrap(),
+    )
+    .expect(0);
+    assert!(
+        found.stderr.contains("tried nowhere: no such file"),
+        "{found:?}"
+    );
+    assert!(
+        found.stderr.contains("kernels/boot/kernel: matches"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn without_the_kernel_file_all_that_the_dump_can_tell_is_told() {
+    let folder = amd64();
+    folder.remove("kernel");
+    let hz = folder.machine.kernel.address_of("hz").unwrap();
+    for words in [
+        "info vmcore.0".to_owned(),
+        "log vmcore.0".to_owned(),
+        "map vmcore.0".to_owned(),
+        "verify vmcore.0".to_owned(),
+        "search vmcore.0 panic".to_owned(),
+        "convert vmcore.0 core.elf --to elf".to_owned(),
+        format!("read vmcore.0 {hz:#x} 4"),
+        format!("translate vmcore.0 {hz:#x}"),
+    ] {
+        folder.vmcore(&words).expect(0);
+    }
+    for words in [
+        "ps vmcore.0",
+        "sym vmcore.0 hz",
+        "read vmcore.0 hz",
+        "translate vmcore.0 hz",
+    ] {
+        let run = folder.vmcore(words);
+        assert!(run.stderr.contains("-k DIR/kernel"), "{run:?}");
+        assert_fails(
+            run,
+            "needs the kernel file, and none was found for vmcore.0",
+        );
+    }
+}
+
+#[test]
+fn a_full_dump_needs_its_kernel_only_for_virtual_addresses() {
+    let folder = Folder::new(&Options::full(Arch::Amd64));
+    folder.write("elsewhere/k", &folder.machine.kernel.build());
+    folder.remove("kernel");
+    folder.vmcore("info vmcore.0").expect(0);
+    folder.vmcore("map vmcore.0").expect(0);
+    folder.vmcore("search vmcore.0 panic").expect(0);
+    folder.vmcore("read vmcore.0 --phys 0x200000 16").expect(0);
+    assert_fails(folder.vmcore("log vmcore.0"), "needs the kernel file");
+    assert_fails(
+        folder.vmcore("convert vmcore.0 out --to elf"),
+        "kernel file",
+    );
+    assert!(!folder.path().join("out").exists());
+    let log = folder.vmcore("log vmcore.0 elsewhere/k").expect(0);
+    assert!(log.text().contains(&format!("panic: {PANIC}\n")), "{log:?}");
+}
+
+#[test]
+fn another_kernel_is_refused_where_symbols_are_needed() {
+    let folder = amd64();
+    let mut other = folder.machine.kernel.clone();
+    other.build_id = Some(vec![0x5a; 20]);
+    folder.write("other", &other.build());
+    for words in [
+        "ps vmcore.0 -k other",
+        "read vmcore.0 hz -k other",
+        "sym other vmcore.0 hz",
+    ] {
+        let run = folder.vmcore(words);
+        assert!(run.stderr.contains("file 5a5a…5a5a"), "{run:?}");
+        assert_fails(run, "other is not the kernel of vmcore.0");
+    }
+    folder.vmcore("log vmcore.0 -k other").expect(0);
+    let info = folder.vmcore("info vmcore.0 -k other").expect(0);
+    assert!(info.text().contains("is another kernel's"), "{info:?}");
+    let forced = folder.vmcore("ps vmcore.0 -k other --force").expect(0);
+    assert!(forced.stderr.contains("another kernel's"), "{forced:?}");
+    assert!(forced.text().contains("sysctl"));
+
+    let i386 = Folder::new(&Options::new(Arch::I386, 2));
+    folder.write("i386", &i386.machine.kernel.build());
+    let run = folder.vmcore("ps vmcore.0 i386");
+    assert!(run.stderr.contains("dump amd64, file i386"), "{run:?}");
+    assert_fails(run, "i386 is not the kernel of vmcore.0");
+}
+
+#[test]
+fn kernels_that_cannot_serve_say_which_could() {
+    let folder = amd64();
+    folder.write("boot/kernel/kernel", &folder.machine.kernel.build());
+    let run = folder.vmcore("ps vmcore.0 -k boot/kernel");
+    assert!(
+        run.stderr
+            .contains("try: vmcore ps vmcore.0 -k boot/kernel/kernel\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "kernel boot/kernel: is a directory");
+    assert_fails(folder.vmcore("ps vmcore.0 -k nowhere"), "No such file");
+    assert_fails(folder.vmcore("ps vmcore.0 -k info.0"), "not a kernel");
+    assert_fails(folder.vmcore("ps vmcore.0 -k vmcore.0"), "not a kernel");
+    let mut old = folder.machine.kernel.clone();
+    old.symbols
+        .retain(|symbol| symbol.name != "proc_off_p_pid" && symbol.name != "allproc");
+    folder.write("old", &old.build());
+    let run = folder.vmcore("ps vmcore.0 -k old");
+    assert!(run.stderr.contains("since FreeBSD 10.3"), "{run:?}");
+    assert_fails(run, "old has no symbol proc_off_p_pid");
+    let run = folder.vmcore("read vmcore.0 allproc -k old");
+    assert!(
+        run.stderr.contains("try: vmcore sym vmcore.0 allproc\n"),
+        "{run:?}"
+    );
+    assert_fails(run, "old has no symbol allproc");
+}
+
+#[test]
+fn files_that_are_no_dump_are_named_in_one_sentence() {
+    let folder = amd64();
+    let dump = minidump(&folder);
+    let make = |name: &str, change: &dyn Fn(&mut Minidump)| {
+        let mut dump = dump.clone();
+        change(&mut dump);
+        folder.write(name, &dump.build());
+    };
+    folder.write("empty", b"");
+    folder.write("text", b"hello, world\n");
+    folder.write("magic", b"minidump");
+    folder.write("elf", b"\x7fELF");
+    folder.write("zst", b"\x28\xb5\x2f\xfd....");
+    make("version", &|dump| dump.version_field = Some(9));
+    make("arm", &|dump| dump.magic = b"minidump FreeBSD/arm".to_vec());
+    make("unknown", &|dump| {
+        dump.magic = b"minidump NoBSD/vax".to_vec()
+    });
+    make("short", &|dump| dump.truncate_to = Some(40));
+    make("sections", &|dump| {
+        dump.truncate_to = Some(dump.sections().page_tables + 1)
+    });
+    make("ranges", &|dump| dump.dump_avail = vec![(0, 0)]);
+    for (name, sentence) in [
+        ("missing", "missing: No such file or directory"),
+        ("empty", "empty is empty"),
+        ("text", "text is not a kernel dump"),
+        ("magic", "truncated"),
+        ("elf", "elf"),
+        ("zst", "breaks off"),
+        ("version", "version 9; versions 1 to 3 are known"),
+        ("arm", "not supported yet"),
+        ("unknown", "unknown magic"),
+        ("short", "truncated inside"),
+        ("sections", "truncated inside its page tables"),
+        ("ranges", "RAM ranges"),
+        (
+            "kernel",
+            "kernel is a kernel or program (amd64), not a dump",
+        ),
+        (".", "directory"),
+    ] {
+        for rest in ["ps", "map", "read"] {
+            let words = if rest == "read" {
+                format!("read {name} 0 1")
+            } else {
+                format!("{rest} {name}")
+            };
+            assert_fails(folder.vmcore(&words), sentence);
+        }
+    }
+}
+
+#[test]
+fn the_newest_dump_is_taken_without_a_name() {
+    let folder = amd64();
+    let other = Folder::new(&Options::new(Arch::Arm64, 3));
+    folder.write("crash/vmcore.1", &other.machine.dump.build());
+    let old = fs::File::options()
+        .write(true)
+        .open(folder.path().join("crash/vmcore.1"))
+        .unwrap();
+    old.set_modified(std::time::SystemTime::now() - std::time::Duration::from_secs(3600))
+        .unwrap();
+    folder.write("crash/vmcore.0", &folder.machine.dump.build());
+    assert!(
+        folder
+            .vmcore("info -d crash")
+            .expect(0)
+            .text()
+            .starts_with("crash/vmcore.0: FreeBSD/amd64")
+    );
+    assert!(
+        folder
+            .vmcore("info -d crash -n 1")
+            .expect(0)
+            .text()
+            .starts_with("crash/vmcore.1: FreeBSD/arm64")
+    );
+    assert_fails(folder.vmcore("info -d crash -n 2"), "no vmcore.2 in crash");
+    assert_fails(
+        folder.vmcore("info -d nowhere"),
+        "nowhere: No such file or directory",
+    );
+    let list = folder.vmcore("list crash --json").expect(0).json();
+    let numbers: Vec<_> = list["dumps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dump| &dump["number"])
+        .collect();
+    assert_eq!(numbers, [0, 1]);
+    assert_fails(
+        folder.vmcore("list nowhere"),
+        "nowhere: No such file or directory",
+    );
+    fs::create_dir(folder.path().join("bare")).unwrap();
+    assert_eq!(folder.vmcore("list bare").expect(0).text(), "");
+    let bare = folder.vmcore("list bare --json").expect(0).json();
+    assert_eq!(bare["dumps"], serde_json::json!([]));
+}
+
+#[test]
+fn a_device_header_in_front_tells_more() {
+    let folder = amd64();
+    let device = [
+        folder.machine.header.build().to_vec(),
+        folder.machine.dump.build(),
+    ]
+    .concat();
+    folder.write("disk", &device);
+    let info = folder.vmcore("info disk").expect(0).text();
+    let host = info.lines().find(|line| line.contains(HOST)).unwrap();
+    assert!(host.ends_with("dump header"), "{info}");
+    assert!(info.contains(PANIC), "{info}");
+    let hz = folder.vmcore("read disk hz --raw").expect(0).stdout;
+    assert_eq!(hz, 100u32.to_le_bytes());
+    let wrapped = DumpHeader {
+        dumpkeysize: 512,
+        dumptime: CRASH_TIME.into(),
+        ..folder.machine.header.clone()
+    };
+    folder.write("disk", &[wrapped.build().to_vec(), vec![0; 8192]].concat());
+    assert_fails(folder.vmcore("info disk"), "encryption 0");
+}
