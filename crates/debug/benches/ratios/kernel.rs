@@ -12,7 +12,7 @@ const MEMBERS: usize = 16;
 /// Functions of a unit.
 const FUNCTIONS: usize = 40;
 /// Bytes of `.debug_info` and what belongs to it of one such unit, about.
-const UNIT_BYTES: usize = 160_000;
+const UNIT_BYTES: usize = 99_000;
 /// Where more threads are put.
 const THREADS_AT: u64 = 0xffff_ffff_9000_0000;
 /// RAM of the machine.
