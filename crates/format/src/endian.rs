@@ -42,6 +42,26 @@ impl Endian {
         }
     }
 
+    /// The bytes of a 32-bit integer.
+    #[inline]
+    #[must_use]
+    pub const fn bytes32(self, value: u32) -> [u8; 4] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+
+    /// The bytes of a 64-bit integer.
+    #[inline]
+    #[must_use]
+    pub const fn bytes64(self, value: u64) -> [u8; 8] {
+        match self {
+            Self::Little => value.to_le_bytes(),
+            Self::Big => value.to_be_bytes(),
+        }
+    }
+
     /// The 32-bit integer at byte `offset` of `bytes`, or `None` beyond its end.
     #[inline]
     #[must_use]

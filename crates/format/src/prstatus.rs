@@ -17,7 +17,7 @@
 //! ```
 
 use crate::arch::Arch;
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 
 /// `NT_PRSTATUS`.
 pub const NT_PRSTATUS: u32 = 1;
@@ -31,44 +31,23 @@ pub struct Prstatus {
     pid_at: usize,
     registers_at: usize,
     word: Width,
+    endian: Endian,
     registers: &'static [&'static str],
 }
 
 /// `pr_cursig`, in every architecture.
 const CURSIG_AT: usize = 12;
 
-const AMD64: &[&str] = &[
-    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
-    "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs",
-    "gs",
-];
-const I386: &[&str] = &[
-    "ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs", "orig_eax", "eip",
-    "cs", "eflags", "esp", "ss",
-];
-const ARM64: &[&str] = &[
-    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
-    "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",
-    "x28", "fp", "lr", "sp", "pc", "pstate",
-];
-const RISCV64: &[&str] = &[
-    "pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "fp", "s1", "a0", "a1", "a2", "a3", "a4", "a5",
-    "a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5",
-    "t6",
-];
-
 impl Prstatus {
     /// Bytes that suffice for every architecture.
-    pub const MAX_LEN: usize = 392;
+    pub const MAX_LEN: usize = 504;
 
-    /// The layout of an architecture.
+    /// The layout of an architecture; one that debuggers know no note of has one of no bytes.
     #[must_use]
     pub const fn of(arch: Arch) -> Self {
-        let (len_bytes, registers) = match arch {
-            Arch::Amd64 => (336, AMD64),
-            Arch::Arm64 => (392, ARM64),
-            Arch::I386 => (144, I386),
-            Arch::Riscv64 => (376, RISCV64),
+        let (len_bytes, registers) = match arch.facts().prstatus {
+            Some(known) => known,
+            None => (0, &[] as &[&str]),
         };
         let (pid_at, registers_at) = match arch.word() {
             Width::W32 => (24, 72),
@@ -79,8 +58,15 @@ impl Prstatus {
             pid_at,
             registers_at,
             word: arch.word(),
+            endian: Endian::Little,
             registers,
         }
+    }
+
+    /// The same in the byte order of the kernel.
+    #[must_use]
+    pub const fn with_endian(self, endian: Endian) -> Self {
+        Self { endian, ..self }
     }
 
     /// Bytes of the note's contents.
@@ -105,22 +91,27 @@ impl Prstatus {
                 field.copy_from_slice(bytes);
             }
         };
-        put(0, &i32::from(signal).to_le_bytes());
-        put(CURSIG_AT, &signal.to_le_bytes());
-        put(self.pid_at, &pid.to_le_bytes());
-        let width = match self.word {
-            Width::W32 => 4,
-            Width::W64 => 8,
-        };
+        let endian = self.endian;
+        put(0, &endian.bytes32(i32::from(signal).cast_unsigned()));
+        match endian {
+            Endian::Little => put(CURSIG_AT, &signal.to_le_bytes()),
+            Endian::Big => put(CURSIG_AT, &signal.to_be_bytes()),
+        }
+        put(self.pid_at, &endian.bytes32(pid.cast_unsigned()));
         for (number, name) in self.registers.iter().enumerate() {
             let value = register(name).or(match *name {
                 "cs" => Some(KERNEL_CS),
                 "ss" => Some(KERNEL_SS),
                 _ => None,
             });
-            let bytes = value.unwrap_or(0).to_le_bytes();
-            let at = self.registers_at + number * width;
-            put(at, bytes.get(..width).unwrap_or(&bytes));
+            let value = value.unwrap_or(0);
+            match self.word {
+                Width::W32 => {
+                    let low = u32::try_from(value & u64::from(u32::MAX)).unwrap_or(0);
+                    put(self.registers_at + 4 * number, &endian.bytes32(low));
+                }
+                Width::W64 => put(self.registers_at + 8 * number, &endian.bytes64(value)),
+            }
         }
         buf.get(..self.len_bytes).unwrap_or_default()
     }
@@ -139,6 +130,9 @@ mod tests {
     fn registers_fill_the_note_up_to_its_last_word() {
         for arch in Arch::ALL {
             let layout = Prstatus::of(arch);
+            if layout.len_bytes == 0 {
+                continue;
+            }
             let (word, tail) = match arch.word() {
                 Width::W32 => (4, 4),
                 Width::W64 => (8, 8),

@@ -15,78 +15,30 @@ use crate::arch::Arch;
 /// The most registers that any architecture has here.
 pub const MAX_REGISTERS: usize = 40;
 
-const AMD64: &[&str] = &[
-    "rax",
-    "rcx",
-    "rdx",
-    "rbx",
-    "rsp",
-    "rbp",
-    "rsi",
-    "rdi",
-    "r8",
-    "r9",
-    "r10",
-    "r11",
-    "r12",
-    "r13",
-    "r14",
-    "r15",
-    "rip",
-    "rflags",
-    "cs",
-    "ss",
-    "ds",
-    "es",
-    "fs",
-    "gs",
-    "fs_base",
-    "gs_base",
-    "kernel_gs_base",
-    "cr0",
-    "cr2",
-    "cr3",
-    "cr4",
-];
-const I386: &[&str] = &[
-    "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds",
-    "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4",
-];
-const ARM64: &[&str] = &[
-    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
-    "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",
-    "x28", "x29", "lr", "sp", "pc", "pstate", "ttbr0", "ttbr1", "tpidr", "esr", "far",
-];
-const RISCV64: &[&str] = &[
-    "ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6",
-    "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6",
-    "pc", "sstatus", "scause", "stval", "satp",
-];
-
 const _: () = {
-    assert!(AMD64.len() == 31 && I386.len() == 20 && ARM64.len() == 39 && RISCV64.len() == 36);
-    assert!(ARM64.len() <= MAX_REGISTERS);
+    let mut at = 0;
+    while at < Arch::ALL.len() {
+        assert!(names(Arch::ALL[at]).len() <= MAX_REGISTERS);
+        at += 1;
+    }
 };
 
-/// The names of an architecture's registers, in the order of their values.
+/// The names of an architecture's registers, in the order of their values; none for one that nothing
+/// writes registers of.
 #[must_use]
 pub const fn names(arch: Arch) -> &'static [&'static str] {
-    match arch {
-        Arch::Amd64 => AMD64,
-        Arch::Arm64 => ARM64,
-        Arch::I386 => I386,
-        Arch::Riscv64 => RISCV64,
+    match arch.facts().registers {
+        Some((_, names)) => names,
+        None => &[],
     }
 }
 
-/// The number on disk of an architecture's registers.
+/// The number on disk of an architecture's registers; 0 for one that nothing writes registers of.
 #[must_use]
 pub const fn layout_number(arch: Arch) -> u32 {
-    match arch {
-        Arch::Amd64 => 1,
-        Arch::Arm64 => 2,
-        Arch::I386 => 3,
-        Arch::Riscv64 => 4,
+    match arch.facts().registers {
+        Some((number, _)) => number,
+        None => 0,
     }
 }
 
@@ -95,5 +47,6 @@ pub const fn layout_number(arch: Arch) -> u32 {
 pub fn layout_arch(number: u32) -> Option<Arch> {
     Arch::ALL
         .into_iter()
+        .filter(|arch| arch.facts().registers.is_some())
         .find(|arch| layout_number(*arch) == number)
 }

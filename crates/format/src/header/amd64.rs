@@ -3,7 +3,9 @@
 //! Little-endian. All versions agree up to byte 63; version 3 (r365978, 2020) adds
 //! `dumpavailsize`. Version 1 calls `pmapsize` `ptesize`: it counts 4 KiB entries there.
 
-use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
+use super::{
+    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
+};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -34,7 +36,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 64);
 };
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
     let version = check_version(Arch::Amd64, raw.version.get())?;
     Ok(Header {
@@ -52,11 +54,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
             end: VirtAddr(raw.dmapend.get()),
             phys: PhysAddr(0),
         }),
-        pae: false,
+        mmu: Mmu::Usual,
     })
 }
 
-pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;

@@ -3,7 +3,9 @@
 //! Little-endian. Version 2 adds `dumpavailsize`, version 3 `flags`, whose two low bits give the
 //! page size of every section, the header's included.
 
-use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
+use super::{
+    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
+};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -43,7 +45,7 @@ const FLAG_PS_4K: u32 = 0;
 /// `MINIDUMP_FLAG_PS_16K`.
 const FLAG_PS_16K: u32 = 1;
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
     let version = check_version(Arch::Arm64, raw.version.get())?;
     let flags = if version >= 3 {
@@ -71,11 +73,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
             end: VirtAddr(raw.dmapend.get()),
             phys: PhysAddr(raw.dmapphys.get()),
         }),
-        pae: false,
+        mmu: Mmu::Usual,
     })
 }
 
-pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;

@@ -6,7 +6,10 @@ fn header(arch: Arch, version: u32) -> Header {
     let direct_map = DirectMap {
         base: VirtAddr(0xffff_f800_0000_0000),
         end: VirtAddr(0xffff_fc00_0000_0000),
-        phys: PhysAddr(if arch == Arch::Amd64 { 0 } else { 0x8000_0000 }),
+        phys: PhysAddr(match arch {
+            Arch::Amd64 | Arch::Powerpc64 => 0,
+            _ => 0x8000_0000,
+        }),
     };
     Header {
         arch,
@@ -17,13 +20,25 @@ fn header(arch: Arch, version: u32) -> Header {
         bitmapsize: 0x1000,
         pmapsize: 0x7f_f000,
         dumpavailsize: has_dump_avail(arch, version).then_some(0x2000),
-        kernbase: VirtAddr(if arch == Arch::I386 {
-            0x80_0000
-        } else {
-            0xffff_fe00_0000_0000
+        kernbase: VirtAddr(match arch {
+            Arch::I386 => 0x80_0000,
+            Arch::Arm | Arch::Mips => 0xc000_0000,
+            Arch::Mips64 => 0xc000_0000_0000_0000,
+            _ => 0xffff_fe00_0000_0000,
         }),
-        direct_map: (arch != Arch::I386).then_some(direct_map),
-        pae: arch == Arch::I386,
+        direct_map: (!matches!(arch, Arch::I386 | Arch::Arm | Arch::Mips | Arch::Mips64))
+            .then_some(direct_map),
+        mmu: match arch {
+            Arch::I386 => Mmu::Pae,
+            Arch::Powerpc64 => Mmu::Powerpc64(Powerpc64Mmu {
+                hashed: false,
+                kernend: VirtAddr(0xc008_0007_ffff_ffff),
+                hw_direct_map: true,
+                startkernel: VirtAddr(0xc000_0000_0050_0100),
+                endkernel: VirtAddr(0xc000_0000_0250_0000),
+            }),
+            _ => Mmu::Usual,
+        },
     }
 }
 
@@ -33,9 +48,23 @@ fn every_version_is_read_back_and_the_rest_of_the_page_is_zero() {
         for version in 1..=newest_version(arch) {
             let header = header(arch, version);
             let mut page = [0xaa; 4096];
-            assert_eq!(header.encode(&mut page), Ok(()));
-            assert_eq!(Header::parse(&page), Ok(header));
-            assert!(page[80..].iter().all(|byte| *byte == 0), "{arch} {version}");
+            for endian in [Endian::Little, Endian::Big] {
+                let header = Header { endian, ..header };
+                let is_bi_endian = matches!(
+                    arch,
+                    Arch::Arm | Arch::Mips | Arch::Mips64 | Arch::Powerpc64
+                );
+                if endian == Endian::Big && !is_bi_endian {
+                    continue;
+                }
+                assert_eq!(header.encode(&mut page), Ok(()));
+                assert_eq!(Header::parse(&page), Ok(header));
+                let end = if arch == Arch::Powerpc64 { 140 } else { 80 };
+                assert!(
+                    page[end..].iter().all(|byte| *byte == 0),
+                    "{arch} {version}"
+                );
+            }
         }
     }
 }

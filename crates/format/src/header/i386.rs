@@ -3,7 +3,7 @@
 //! Little-endian, 32-bit addresses, no direct map. Any non-zero `paemode` counts as PAE, as in
 //! FreeBSD's reader.
 
-use super::{Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
+use super::{Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write};
 use crate::addr::{PageSize, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -32,7 +32,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 48);
 };
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
     let version = check_version(Arch::I386, raw.version.get())?;
     Ok(Header {
@@ -46,11 +46,14 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
         dumpavailsize: (version >= 2).then(|| raw.dumpavailsize.get()),
         kernbase: VirtAddr(u64::from(raw.kernbase.get())),
         direct_map: None,
-        pae: raw.paemode.get() != 0,
+        mmu: match raw.paemode.get() {
+            0 => Mmu::Usual,
+            _ => Mmu::Pae,
+        },
     })
 }
 
-pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let kernbase = u32::try_from(header.kernbase.0)
         .map_err(|_| HeaderError::Unwritable("a kernel map above 4 GiB"))?;
     let raw = Minidumphdr {
@@ -60,7 +63,7 @@ pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError
         bitmapsize: U32::new(header.bitmapsize),
         ptesize: U32::new(header.pmapsize),
         kernbase: U32::new(kernbase),
-        paemode: U32::new(u32::from(header.pae)),
+        paemode: U32::new(u32::from(header.is_pae())),
         dumpavailsize: U32::new(header.dumpavailsize.unwrap_or(0)),
     };
     write(&raw, page)

@@ -16,15 +16,18 @@
 //! );
 //! ```
 
-mod amd64;
-mod arm64;
-mod i386;
-mod riscv64;
+pub(crate) mod amd64;
+pub(crate) mod arm;
+pub(crate) mod arm64;
+pub(crate) mod i386;
+pub(crate) mod mips;
+pub(crate) mod powerpc64;
+pub(crate) mod riscv64;
 
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
-use crate::arch::Arch;
+use crate::arch::{Arch, MinidumpFacts};
 use crate::bitmap::WordOrder;
-use crate::endian::Endian;
+use crate::endian::{Endian, Width};
 use core::fmt;
 use thiserror::Error;
 
@@ -34,13 +37,47 @@ pub const MINIDUMP_PREFIX: &[u8; 8] = b"minidump";
 /// Bytes of the magic field, except on powerpc64.
 const MAGIC_LEN: usize = 24;
 
-/// Architectures that have minidumps but no reader here yet: their magic is named in the error.
-const KNOWN_UNREAD: [&str; 4] = [
-    "minidump FreeBSD/arm",
-    "minidump FreeBSD/mips",
-    "minidump FreeBSD/powerpc64",
-    "minidump DFlyBSD/x86_64",
-];
+/// Minidumps of systems that are known but not read: their magic is named in the error.
+const KNOWN_UNREAD: [&str; 1] = ["minidump DFlyBSD/x86_64"];
+
+/// How the kernel's addresses are translated, where an architecture has more than one way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mmu {
+    /// In the architecture's only way.
+    Usual,
+    /// i386: 64-bit entries.
+    Pae,
+    /// arm before version 6: descriptors of type 3 are tiny pages.
+    ArmV4,
+    /// powerpc64.
+    Powerpc64(Powerpc64Mmu),
+}
+
+/// What powerpc64's header says besides the sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Powerpc64Mmu {
+    /// The section is a hashed page table, not the root of a radix tree.
+    pub hashed: bool,
+    /// `kernend`: the last address of the kernel map.
+    pub kernend: VirtAddr,
+    /// `hw_direct_map`: hashed entries of the direct map are for 16 MiB pages.
+    pub hw_direct_map: bool,
+    /// `startkernel`: where the kernel, linked at [`Powerpc64Mmu::LINKED_AT`], ran.
+    pub startkernel: VirtAddr,
+    /// `endkernel`.
+    pub endkernel: VirtAddr,
+}
+
+impl Powerpc64Mmu {
+    /// The address that powerpc64 kernels are linked at.
+    pub const LINKED_AT: u64 = 0x10_0100;
+
+    /// How far the kernel ran from where it was linked.
+    #[must_use]
+    pub const fn displacement(&self) -> u64 {
+        self.startkernel.0.wrapping_sub(Self::LINKED_AT)
+    }
+}
 
 /// The linear mapping of physical memory in the kernel's address space.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,8 +139,8 @@ pub struct Header {
     pub kernbase: VirtAddr,
     /// The direct map; `None` where the architecture has none.
     pub direct_map: Option<DirectMap>,
-    /// i386 only: the page-table section holds 64-bit entries.
-    pub pae: bool,
+    /// How addresses are translated, where the architecture has more than one way.
+    pub mmu: Mmu,
 }
 
 /// Why bytes are not a minidump header.
@@ -150,37 +187,38 @@ pub enum HeaderError {
     /// arm64 with a page size that FreeBSD has not defined.
     #[error("unsupported page size: the page-size flags are {0}")]
     PageSize(u32),
+    /// powerpc64: a hashed page table is a power of two of groups, 128 bytes each.
+    #[error("the hashed page table has {0} bytes, not a power of two of 128-byte groups")]
+    HashedTable(u32),
     /// A header to be written says what its architecture and version cannot.
     #[error("this minidump version cannot express {0}")]
     Unwritable(&'static str),
 }
 
-/// The newest minidump version of an architecture.
+/// The newest minidump version of an architecture; 0 if it has no minidumps.
 #[must_use]
 pub const fn newest_version(arch: Arch) -> u32 {
-    match arch {
-        Arch::Amd64 | Arch::Arm64 => 3,
-        Arch::I386 | Arch::Riscv64 => 2,
+    match &arch.facts().minidump {
+        Some(facts) => facts.newest_version,
+        None => 0,
     }
 }
 
 /// Whether minidumps of this version number their pages by `dump_avail`.
 #[must_use]
 pub const fn has_dump_avail(arch: Arch, version: u32) -> bool {
-    match arch {
-        Arch::Amd64 => version >= 3,
-        Arch::Arm64 | Arch::I386 | Arch::Riscv64 => version >= 2,
+    match &arch.facts().minidump {
+        Some(facts) => version >= facts.dump_avail_since,
+        None => false,
     }
 }
 
-/// The full magic string of an architecture's minidumps.
+/// The full magic string of an architecture's minidumps; empty if it has none.
 #[must_use]
 pub const fn magic(arch: Arch) -> &'static str {
-    match arch {
-        Arch::Amd64 => "minidump FreeBSD/amd64",
-        Arch::Arm64 => "minidump FreeBSD/arm64",
-        Arch::I386 => "minidump FreeBSD/i386",
-        Arch::Riscv64 => "minidump FreeBSD/riscv",
+    match &arch.facts().minidump {
+        Some(facts) => facts.magic,
+        None => "",
     }
 }
 
@@ -192,14 +230,8 @@ impl Header {
     /// Returns an error if the magic, the version or the page size is unknown, or if `bytes` end
     /// inside the header.
     pub fn parse(bytes: &[u8]) -> Result<Self, HeaderError> {
-        let arch = identify(bytes)?;
-        let header = match arch {
-            Arch::Amd64 => amd64::decode(bytes),
-            Arch::Arm64 => arm64::decode(bytes),
-            Arch::I386 => i386::decode(bytes),
-            Arch::Riscv64 => riscv64::decode(bytes),
-        }?;
-        Ok(header)
+        let facts = identify(bytes)?;
+        (facts.decode)(bytes)
     }
 
     /// Writes the header to the start of `page` and clears the rest of it.
@@ -213,28 +245,41 @@ impl Header {
             return Err(HeaderError::Unwritable("dump_avail being there or not"));
         }
         page.fill(0);
-        match self.arch {
-            Arch::Amd64 => amd64::encode(self, page),
-            Arch::Arm64 => arm64::encode(self, page),
-            Arch::I386 => i386::encode(self, page),
-            Arch::Riscv64 => riscv64::encode(self, page),
+        match &self.arch.facts().minidump {
+            Some(facts) => (facts.encode)(self, page),
+            None => Err(HeaderError::Unwritable("this architecture")),
         }
     }
 
-    /// The order of bits in the bitmap: little-endian for every kernel read here.
+    /// The order of bits in the bitmap: of the kernel's words. mips wrote 32-bit ones before version 2.
     #[must_use]
     pub const fn bitmap_order(&self) -> WordOrder {
-        match (self.endian, self.arch) {
-            (Endian::Little, _) => WordOrder::Little,
-            (Endian::Big, Arch::I386) => WordOrder::Big32,
-            (Endian::Big, _) => WordOrder::Big64,
+        match (self.endian, self.arch.word(), self.arch, self.version) {
+            (Endian::Little, ..) => WordOrder::Little,
+            (Endian::Big, Width::W32, ..) | (Endian::Big, _, Arch::Mips64, 1) => WordOrder::Big32,
+            (Endian::Big, ..) => WordOrder::Big64,
+        }
+    }
+
+    /// Whether the page-table section holds 64-bit entries of an i386.
+    #[must_use]
+    pub const fn is_pae(&self) -> bool {
+        matches!(self.mmu, Mmu::Pae)
+    }
+
+    /// How far the kernel ran from the addresses in its file.
+    #[must_use]
+    pub const fn displacement(&self) -> u64 {
+        match &self.mmu {
+            Mmu::Powerpc64(mmu) => mmu.displacement(),
+            _ => 0,
         }
     }
 }
 
 /// Which architecture's magic is at the start of `bytes`: equality up to the first NUL, as in
 /// FreeBSD, so that `arm` and `arm64` are kept apart.
-fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
+fn identify(bytes: &[u8]) -> Result<&'static MinidumpFacts, HeaderError> {
     if !bytes.starts_with(MINIDUMP_PREFIX) {
         return Err(HeaderError::NotMinidump);
     }
@@ -244,11 +289,12 @@ fn identify(bytes: &[u8]) -> Result<Arch, HeaderError> {
     })?;
     // powerpc64's field is longer than the others and has its NUL behind them.
     let text = until_nul(bytes.get(..32).unwrap_or(field));
-    if let Some(arch) = Arch::ALL
-        .into_iter()
-        .find(|arch| magic(*arch).as_bytes() == text)
-    {
-        return Ok(arch);
+    let mut known = Arch::ALL.into_iter();
+    if let Some(facts) = known.find_map(|arch| {
+        let facts = arch.facts().minidump.as_ref()?;
+        (facts.magic.as_bytes() == text).then_some(facts)
+    }) {
+        return Ok(facts);
     }
     match KNOWN_UNREAD
         .into_iter()
@@ -287,6 +333,16 @@ fn check_version(arch: Arch, version: u32) -> Result<u32, HeaderError> {
         version,
         newest,
     })
+}
+
+/// The byte order in which `version` makes sense, for architectures that know both; little-endian if
+/// neither does.
+fn order_of(arch: Arch, version: [u8; 4]) -> Endian {
+    let newest = newest_version(arch);
+    match Endian::Big.u32(version) {
+        big if (1..=newest).contains(&big) => Endian::Big,
+        _ => Endian::Little,
+    }
 }
 
 /// The structure at the start of `bytes`.

@@ -2,7 +2,9 @@
 //!
 //! Little-endian; version 2 adds `dumpavailsize`.
 
-use super::{DirectMap, Header, HeaderError, MAGIC_LEN, check_version, magic_field, read, write};
+use super::{
+    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
+};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -32,7 +34,7 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 72);
 };
 
-pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
     let version = check_version(Arch::Riscv64, raw.version.get())?;
     Ok(Header {
@@ -50,11 +52,11 @@ pub(super) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
             end: VirtAddr(raw.dmapend.get()),
             phys: PhysAddr(raw.dmapphys.get()),
         }),
-        pae: false,
+        mmu: Mmu::Usual,
     })
 }
 
-pub(super) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;

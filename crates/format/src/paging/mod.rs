@@ -29,19 +29,27 @@
 //! ```
 
 mod amd64;
+mod arm;
 mod arm64;
+mod hashed;
 mod i386;
+mod mips;
+mod powerpc64;
 mod riscv64;
 mod visit;
 
 pub use amd64::Amd64;
+pub use arm::{ArmV4, ArmV6};
 pub use arm64::{Arm64Granule4K, Arm64Granule16K};
+pub use hashed::{GROUP_LEN, Hashed, HashedError, HashedMapping, PageKind, Probe};
 pub use i386::{I386, I386Pae};
+pub use mips::{Mips32, Mips64};
+pub use powerpc64::{Powerpc64Radix, Powerpc64RadixSwapped, ROOT_ENTRIES, ROOT_LEVEL};
 pub use riscv64::Riscv64;
 pub use visit::{Budget, Visitor, visit, visit_range};
 
 use crate::addr::{PhysAddr, VirtAddr};
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 use core::fmt;
 
 /// The most levels that any architecture has.
@@ -150,6 +158,12 @@ impl fmt::Display for TableRef {
 pub trait Tables {
     /// Why an entry cannot be read.
     type Error;
+
+    /// Byte order of the entries that [`Tables::load`] gives.
+    #[inline]
+    fn endian(&self) -> Endian {
+        Endian::Little
+    }
 
     /// Entry `index` of `table`, zero-extended.
     ///

@@ -156,7 +156,7 @@ fn descend<P: Paging, T: Tables>(
         Ok(entries) => entries,
         Err(source) => return tell(visitor, missing(first, source)),
     };
-    for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
+    for (index, raw) in (first..).zip(raw_entries::<P>(entries, tables.endian())) {
         if raw == 0 {
             continue;
         }
@@ -167,7 +167,7 @@ fn descend<P: Paging, T: Tables>(
         };
         match P::decode(level, raw) {
             Entry::Absent => {}
-            Entry::Leaf(leaf) => visitor.leaf(va, leaf)?,
+            Entry::Leaf(leaf) => visitor.leaf(va, own_part::<P>(level, offset, leaf))?,
             Entry::Table(next) if level == 0 || TableRef::At(next) == radix.top => {}
             Entry::Table(next) => {
                 if budget.table_loads == 0 {
@@ -190,6 +190,21 @@ fn descend<P: Paging, T: Tables>(
     ControlFlow::Continue(())
 }
 
+/// The part of a page that an entry maps itself: arm repeats the entry of a page that is larger than
+/// what an entry covers.
+#[inline]
+fn own_part<P: Paging>(level: u32, offset: u64, leaf: Leaf) -> Leaf {
+    let shift = P::shift(level);
+    if leaf.size_shift <= shift {
+        return leaf;
+    }
+    Leaf {
+        pa: PhysAddr(leaf.pa.0 | offset & (leaf.len_bytes() - 1)),
+        size_shift: shift,
+        ..leaf
+    }
+}
+
 fn tell<E>(
     visitor: &mut impl Visitor<E>,
     missing: Option<(VirtAddr, WalkError<E>)>,
@@ -199,11 +214,11 @@ fn tell<E>(
     })
 }
 
-/// The entries of a loaded run. Every architecture here keeps its tables little-endian.
-fn raw_entries<P: Paging>(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
+/// The entries of a loaded run.
+fn raw_entries<P: Paging>(bytes: &[u8], endian: Endian) -> impl Iterator<Item = u64> + '_ {
     let width = usize::try_from(P::ENTRY.bytes()).unwrap_or(8);
-    bytes.chunks_exact(width).map(|raw| match P::ENTRY {
-        Width::W32 => u64::from(Endian::Little.u32_at(raw, 0).unwrap_or(0)),
-        Width::W64 => Endian::Little.u64_at(raw, 0).unwrap_or(0),
+    bytes.chunks_exact(width).map(move |raw| match P::ENTRY {
+        Width::W32 => u64::from(endian.u32_at(raw, 0).unwrap_or(0)),
+        Width::W64 => endian.u64_at(raw, 0).unwrap_or(0),
     })
 }

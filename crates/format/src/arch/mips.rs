@@ -1,0 +1,22 @@
+//! mips, 32-bit (o32 and n32).
+
+use super::{Facts, MinidumpFacts};
+use crate::endian::Width;
+use crate::header::mips as header;
+
+pub(super) const FACTS: Facts = Facts {
+    name: "mips",
+    machine_arch: ["mipsel", "mips"],
+    dump_arch_version: 1,
+    elf_machine: 8,
+    word: Width::W32,
+    minidump: Some(MinidumpFacts {
+        magic: "minidump FreeBSD/mips",
+        newest_version: 2,
+        dump_avail_since: 2,
+        decode: header::decode,
+        encode: header::encode,
+    }),
+    registers: None,
+    prstatus: None,
+};

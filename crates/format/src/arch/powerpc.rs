@@ -1,0 +1,15 @@
+//! powerpc, 32-bit: virtual ELF cores only.
+
+use super::{Facts};
+use crate::endian::Width;
+
+pub(super) const FACTS: Facts = Facts {
+    name: "powerpc",
+    machine_arch: ["powerpc", "powerpc"],
+    dump_arch_version: 1,
+    elf_machine: 20,
+    word: Width::W32,
+    minidump: None,
+    registers: None,
+    prstatus: None,
+};

@@ -1,0 +1,95 @@
+//! `struct minidumphdr` of mips, versions 1 and 2 (`sys/mips/include/minidump.h`).
+//!
+//! In the kernel's byte order, and the same for 32-bit and 64-bit kernels: where the kernel map
+//! starts tells them apart. Its direct map fields are 0; the unmapped segments of the address space
+//! are the architecture's own.
+
+use super::{
+    Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, order_of, read, write,
+};
+use crate::addr::{PageSize, VirtAddr};
+use crate::arch::Arch;
+use crate::endian::Endian;
+use zerocopy::byteorder::{BE, ByteOrder, LE, U32, U64};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
+
+/// On disk.
+#[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
+#[repr(C)]
+struct Minidumphdr<O: ByteOrder> {
+    magic: [u8; MAGIC_LEN],
+    version: U32<O>,
+    msgbufsize: U32<O>,
+    bitmapsize: U32<O>,
+    ptesize: U32<O>,
+    kernbase: U64<O>,
+    dmapbase: U64<O>,
+    dmapend: U64<O>,
+    dumpavailsize: U32<O>,
+}
+
+const _: () = {
+    assert!(size_of::<Minidumphdr<LE>>() == 68);
+    assert!(core::mem::offset_of!(Minidumphdr<LE>, kernbase) == 40);
+    assert!(core::mem::offset_of!(Minidumphdr<LE>, dmapend) == 56);
+    assert!(core::mem::offset_of!(Minidumphdr<LE>, dumpavailsize) == 64);
+};
+
+/// `VM_MIN_KERNEL_ADDRESS` of 64-bit kernels is in this segment (XKSEG).
+const XKSEG: u64 = 3;
+
+pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+    let raw: &Minidumphdr<LE> = read(bytes)?;
+    match order_of(Arch::Mips, raw.version.to_bytes()) {
+        Endian::Little => decode_in::<LE>(bytes, Endian::Little),
+        Endian::Big => decode_in::<BE>(bytes, Endian::Big),
+    }
+}
+
+fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, HeaderError> {
+    let raw: &Minidumphdr<O> = read(bytes)?;
+    let version = check_version(Arch::Mips, raw.version.get())?;
+    let kernbase = raw.kernbase.get();
+    // A 32-bit kernel may have sign-extended its 32 bits.
+    let is_wide = kernbase >> 62 == XKSEG && kernbase >> 32 != u64::from(u32::MAX);
+    let (arch, kernbase) = if is_wide {
+        (Arch::Mips64, kernbase)
+    } else {
+        (Arch::Mips, kernbase & u64::from(u32::MAX))
+    };
+    Ok(Header {
+        arch,
+        version,
+        endian,
+        page_size: PageSize::SIZE_4K,
+        msgbufsize: raw.msgbufsize.get(),
+        bitmapsize: raw.bitmapsize.get(),
+        pmapsize: raw.ptesize.get(),
+        dumpavailsize: (version >= 2).then(|| raw.dumpavailsize.get()),
+        kernbase: VirtAddr(kernbase),
+        direct_map: None,
+        mmu: Mmu::Usual,
+    })
+}
+
+pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+    match header.endian {
+        Endian::Little => encode_in::<LE>(header, page),
+        Endian::Big => encode_in::<BE>(header, page),
+    }
+}
+
+fn encode_in<O: ByteOrder>(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+    let raw = Minidumphdr::<O> {
+        magic: magic_field(header.arch),
+        version: U32::new(header.version),
+        msgbufsize: U32::new(header.msgbufsize),
+        bitmapsize: U32::new(header.bitmapsize),
+        ptesize: U32::new(header.pmapsize),
+        kernbase: U64::new(header.kernbase.0),
+        dmapbase: U64::new(0),
+        dmapend: U64::new(0),
+        dumpavailsize: U32::new(header.dumpavailsize.unwrap_or(0)),
+    };
+    write(&raw, page)
+}
