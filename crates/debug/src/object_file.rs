@@ -21,6 +21,8 @@ use std::path::Path;
 use std::sync::OnceLock;
 use vmcore::kernel::{KernelError, KernelFile};
 use vmcore_format::arch::Arch;
+use vmcore_format::elf::FileHeader;
+use vmcore_format::endian::Endian;
 
 /// The sections that are read here.
 const NAMES: [&str; 16] = [
@@ -110,6 +112,13 @@ impl ObjectFile {
     #[must_use]
     pub const fn bias(&self) -> u64 {
         self.bias
+    }
+
+    /// Byte order of its integers.
+    #[must_use]
+    pub fn endian(&self) -> Endian {
+        let header = FileHeader::parse(self.data());
+        header.map_or(Endian::Little, |header| header.endian)
     }
 
     /// Its architecture.

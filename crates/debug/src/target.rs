@@ -52,11 +52,12 @@ impl DebugFiles {
     /// Returns an error without a matching kernel file.
     pub fn of(session: &Session) -> Result<Self, SessionError> {
         let kernel = session.matching_kernel()?;
-        let opened = ObjectFile::open(kernel.path())?;
+        let opened = ObjectFile::open(kernel.path())?.with_bias(kernel.displacement());
         let has_types = |file: &ObjectFile| !file.section(".debug_info").is_empty();
         if !has_types(&opened) {
             for path in beside(kernel.path()) {
-                if let Ok(file) = ObjectFile::open(&path)
+                let file = ObjectFile::open(&path);
+                if let Ok(file) = file.map(|file| file.with_bias(kernel.displacement()))
                     && file.arch() == opened.arch()
                     && has_types(&file)
                     && build_id(&file) == build_id(&opened)

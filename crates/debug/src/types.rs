@@ -18,7 +18,7 @@
 mod ctf;
 mod dwarf;
 
-pub(crate) use dwarf::{Slice, dwarf_of};
+pub(crate) use dwarf::{Slice, dwarf_of, order_of};
 
 use crate::object_file::ObjectFile;
 use ctf::CtfTypes;

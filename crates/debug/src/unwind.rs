@@ -32,6 +32,7 @@ use vmcore::space::AddressSpace;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Width;
 
 /// The most frames of a stack: a kernel stack that overflowed holds several hundred.
 const MAX_FRAMES: usize = 1000;
@@ -396,6 +397,9 @@ impl<'a> Unwinder<'a> {
         if never_ran {
             return Err(End::ThreadStart);
         }
+        if is_first && let Some(caller) = self.out_of_saving_routine(&registers) {
+            return Ok(caller);
+        }
         if let Some(caller) = self.by_cfi(frame, &registers) {
             return Ok(caller);
         }
@@ -405,6 +409,25 @@ impl<'a> Unwinder<'a> {
             return Ok(caller);
         }
         self.by_frame_pointer(&registers)
+    }
+
+    /// arm's PCB has a program counter inside the routine that saved the registers, which has no
+    /// frame: the link register leads to its caller, whose frame pointer the registers hold.
+    fn out_of_saving_routine(&self, registers: &Registers) -> Option<Caller> {
+        if self.machine.arch != Arch::Arm {
+            return None;
+        }
+        let lr = registers.get(self.machine.lr?)?;
+        if lr == 0 || !self.is_code(VirtAddr(lr.wrapping_sub(1))) {
+            return None;
+        }
+        let mut found = registers.callee_saved(&self.machine);
+        found.set(self.machine.pc, Some(lr));
+        Some(Caller {
+            registers: found,
+            how: How::Pcb,
+            exact: false,
+        })
     }
 
     fn through_trap(
@@ -475,6 +498,41 @@ impl<'a> Unwinder<'a> {
         })
     }
 
+    /// powerpc: each stack frame begins with the address of its caller's.
+    fn by_back_chain(&self, sp: u64) -> Result<Caller, End> {
+        let machine = &self.machine;
+        let read = |at: u64| {
+            self.space
+                .read_word(VirtAddr(at))
+                .map_err(|fault| End::Unreadable {
+                    at: VirtAddr(at),
+                    reason: fault.to_string(),
+                })
+        };
+        let above = read(sp)?;
+        if above == 0 {
+            return Err(End::FramePointerZero);
+        }
+        let saved_lr = match machine.arch.word() {
+            Width::W32 => 4,
+            Width::W64 => 16,
+        };
+        let pc = read(above.wrapping_add(saved_lr))?;
+        if pc == 0 {
+            return Err(End::Zeros {
+                at: VirtAddr(above),
+            });
+        }
+        let mut found = Registers::default();
+        found.set(machine.sp, Some(above));
+        found.set(machine.pc, Some(pc));
+        Ok(Caller {
+            registers: found,
+            how: How::FramePointer,
+            exact: false,
+        })
+    }
+
     fn by_frame_pointer(&self, registers: &Registers) -> Result<Caller, End> {
         let machine = &self.machine;
         let fp = registers.get(machine.fp).ok_or(End::NoRegisters)?;
@@ -492,6 +550,8 @@ impl<'a> Unwinder<'a> {
         let (record, sp) = match machine.arch {
             // The record lies below the frame pointer.
             Arch::Riscv64 => (fp.wrapping_sub(2 * word), fp),
+            // The stack pointer names the caller's, above which the return address was saved.
+            Arch::Powerpc | Arch::Powerpc64 => return self.by_back_chain(fp),
             _ => (fp, fp.wrapping_add(2 * word)),
         };
         let unreadable = |fault: Fault| End::Unreadable {

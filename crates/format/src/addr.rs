@@ -120,8 +120,10 @@ pub struct PageSize {
 }
 
 impl PageSize {
-    /// 4096 bytes: every architecture but arm64 with the 16 KiB flag.
+    /// 4096 bytes: every architecture but arm64 with the 16 KiB flag, and sparc64.
     pub const SIZE_4K: Self = Self { shift: 12 };
+    /// 8192 bytes: sparc64.
+    pub const SIZE_8K: Self = Self { shift: 13 };
     /// 16384 bytes: arm64 minidump version 3 with flag 1.
     pub const SIZE_16K: Self = Self { shift: 14 };
 

@@ -17,6 +17,7 @@
 //!   what is around compressed bytes;
 //! - [`inet`], [`netdump`]: the frames and datagrams that carry a dump over a network;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;
+//! - [`sparc64`]: the header of dumps that are neither;
 //! - [`prstatus`]: the note with a thread's registers in such a core;
 //! - [`checksum`], [`identity`], [`extension`], [`registers`]: what our own writer adds to a dump.
 //!
@@ -50,4 +51,5 @@ pub mod paging;
 pub mod partition;
 pub mod prstatus;
 pub mod registers;
+pub mod sparc64;
 pub mod zstd;

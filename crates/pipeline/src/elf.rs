@@ -135,7 +135,7 @@ pub fn convert(
             pages: in_file,
         });
     }
-    let encoder = Encoder::new(arch);
+    let encoder = Encoder::new(arch, memory.endian());
     let head = Head {
         loads: segments,
         notes_len_bytes: notes.len() as u64,
@@ -234,18 +234,27 @@ fn notes(
     threads: &[process::Thread],
 ) -> Result<Vec<u8>, ConvertError> {
     let mut notes = Vec::new();
-    let layout = Prstatus::of(arch);
+    let endian = session.dump().memory().endian();
+    let layout = Prstatus::of(arch).with_endian(endian);
     let mut buf = [0; Prstatus::MAX_LEN];
+    // Debuggers know no note of some architectures.
+    let threads = threads.iter().filter(|_| layout.len_bytes() > 0);
     for thread in threads {
         let Some(registers) = &thread.registers else {
             continue;
         };
         let signal = if thread.crashed { SIGNAL } else { 0 };
         let contents = layout.encode(&mut buf, thread.tid, signal, |name| registers.get(name));
-        encode::note(&mut notes, prstatus::OWNER, NT_PRSTATUS, contents);
+        encode::note(&mut notes, endian, prstatus::OWNER, NT_PRSTATUS, contents);
     }
     let origin = origin(session)?;
-    encode::note(&mut notes, OWN_OWNER, NT_VMCORE_ORIGIN, origin.as_bytes());
+    encode::note(
+        &mut notes,
+        endian,
+        OWN_OWNER,
+        NT_VMCORE_ORIGIN,
+        origin.as_bytes(),
+    );
     Ok(notes)
 }
 

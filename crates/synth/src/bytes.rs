@@ -23,11 +23,6 @@ pub(crate) fn put(buffer: &mut [u8], offset: u64, bytes: &[u8]) {
     buffer[at..at + bytes.len()].copy_from_slice(bytes);
 }
 
-/// Writes a little-endian number of 4 bytes.
-pub(crate) fn put_u32(buffer: &mut [u8], offset: u64, value: u32) {
-    put(buffer, offset, &value.to_le_bytes());
-}
-
 /// Writes a little-endian number of 8 bytes.
 pub(crate) fn put_u64(buffer: &mut [u8], offset: u64, value: u64) {
     put(buffer, offset, &value.to_le_bytes());

@@ -41,7 +41,7 @@ pub mod msgbuf;
 pub mod random;
 pub mod tables;
 
-/// Architecture of a machine.
+/// Architecture of a machine; those of two byte orders count twice.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Arch {
     /// x86-64.
@@ -52,60 +52,150 @@ pub enum Arch {
     I386,
     /// 64-bit RISC-V.
     Riscv64,
+    /// 32-bit ARM.
+    Armv7,
+    /// 32-bit ARM, big-endian.
+    Armeb,
+    /// 32-bit MIPS, little-endian.
+    Mipsel,
+    /// 32-bit MIPS, big-endian.
+    Mips,
+    /// 64-bit MIPS, little-endian.
+    Mips64el,
+    /// 64-bit MIPS, big-endian.
+    Mips64,
+    /// 64-bit PowerPC, little-endian.
+    Powerpc64le,
+    /// 64-bit PowerPC, big-endian.
+    Powerpc64,
+}
+
+/// What is fixed for an architecture.
+struct Facts {
+    magic_name: &'static str,
+    machine_arch: &'static str,
+    e_machine: u16,
+    word_bytes: u64,
+    newest_version: u32,
+    is_big_endian: bool,
 }
 
 impl Arch {
-    /// Every architecture.
+    /// The architectures of which whole machines can be made that every command knows.
     pub const ALL: [Self; 4] = [Self::Amd64, Self::Arm64, Self::I386, Self::Riscv64];
+    /// The others, of which there are minidumps.
+    pub const OTHERS: [Self; 8] = [
+        Self::Armv7,
+        Self::Armeb,
+        Self::Mipsel,
+        Self::Mips,
+        Self::Mips64el,
+        Self::Mips64,
+        Self::Powerpc64le,
+        Self::Powerpc64,
+    ];
+
+    const fn facts(self) -> Facts {
+        let (magic_name, machine_arch, e_machine, word_bytes, newest_version, is_big_endian) =
+            match self {
+                Self::Amd64 => ("amd64", "amd64", 62, 8, 3, false),
+                Self::Arm64 => ("arm64", "aarch64", 183, 8, 3, false),
+                Self::I386 => ("i386", "i386", 3, 4, 2, false),
+                Self::Riscv64 => ("riscv", "riscv64", 243, 8, 2, false),
+                Self::Armv7 => ("arm", "armv7", 40, 4, 2, false),
+                Self::Armeb => ("arm", "armeb", 40, 4, 2, true),
+                Self::Mipsel => ("mips", "mipsel", 8, 4, 2, false),
+                Self::Mips => ("mips", "mips", 8, 4, 2, true),
+                Self::Mips64el => ("mips", "mips64el", 8, 8, 2, false),
+                Self::Mips64 => ("mips", "mips64", 8, 8, 2, true),
+                Self::Powerpc64le => ("powerpc64", "powerpc64le", 21, 8, 2, false),
+                Self::Powerpc64 => ("powerpc64", "powerpc64", 21, 8, 2, true),
+            };
+        Facts {
+            magic_name,
+            machine_arch,
+            e_machine,
+            word_bytes,
+            newest_version,
+            is_big_endian,
+        }
+    }
 
     /// The name in a minidump's magic.
     #[must_use]
     pub const fn magic_name(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "arm64",
-            Self::I386 => "i386",
-            Self::Riscv64 => "riscv",
-        }
+        self.facts().magic_name
     }
 
     /// `MACHINE_ARCH`, as it stands in dump headers.
     #[must_use]
     pub const fn machine_arch(self) -> &'static str {
-        match self {
-            Self::Amd64 => "amd64",
-            Self::Arm64 => "aarch64",
-            Self::I386 => "i386",
-            Self::Riscv64 => "riscv64",
-        }
+        self.facts().machine_arch
     }
 
     /// `e_machine` of its ELF files.
     #[must_use]
     pub const fn e_machine(self) -> u16 {
-        match self {
-            Self::Amd64 => 62,
-            Self::Arm64 => 183,
-            Self::I386 => 3,
-            Self::Riscv64 => 243,
-        }
+        self.facts().e_machine
     }
 
     /// Bytes of a pointer.
     #[must_use]
     pub const fn word_bytes(self) -> u64 {
-        match self {
-            Self::I386 => 4,
-            Self::Amd64 | Self::Arm64 | Self::Riscv64 => 8,
-        }
+        self.facts().word_bytes
     }
 
     /// The newest version of its minidumps.
     #[must_use]
     pub const fn newest_version(self) -> u32 {
-        match self {
-            Self::Amd64 | Self::Arm64 => 3,
-            Self::I386 | Self::Riscv64 => 2,
+        self.facts().newest_version
+    }
+
+    /// Whether its numbers have their highest byte first.
+    #[must_use]
+    pub const fn is_big_endian(self) -> bool {
+        self.facts().is_big_endian
+    }
+
+    /// Whether its pointers have 32 bits.
+    #[must_use]
+    pub const fn is_32_bit(self) -> bool {
+        self.word_bytes() == 4
+    }
+
+    /// The bytes of a number of 4 bytes.
+    #[must_use]
+    pub const fn u32(self, value: u32) -> [u8; 4] {
+        if self.is_big_endian() {
+            value.to_be_bytes()
+        } else {
+            value.to_le_bytes()
         }
+    }
+
+    /// The bytes of a number of 8 bytes.
+    #[must_use]
+    pub const fn u64(self, value: u64) -> [u8; 8] {
+        if self.is_big_endian() {
+            value.to_be_bytes()
+        } else {
+            value.to_le_bytes()
+        }
+    }
+
+    /// The bytes of a number of `width` bytes, 4 or 8.
+    #[must_use]
+    pub fn number(self, width: u64, value: u64) -> Vec<u8> {
+        if width == 4 {
+            self.u32(bytes::low32(value)).to_vec()
+        } else {
+            self.u64(value).to_vec()
+        }
+    }
+
+    /// The bytes of a pointer.
+    #[must_use]
+    pub fn word(self, value: u64) -> Vec<u8> {
+        self.number(self.word_bytes(), value)
     }
 }

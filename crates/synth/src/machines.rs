@@ -135,5 +135,8 @@ pub fn all() -> Vec<(String, Options)> {
             ..Options::full(Arch::I386)
         },
     );
+    add("arm-v1", Options::new(Arch::Armv7, 1));
+    add("arm-v2", Options::new(Arch::Armv7, 2));
+    add("armeb-v2", Options::new(Arch::Armeb, 2));
     all
 }

@@ -1,4 +1,4 @@
-//! Minidumps of amd64, arm64, i386 and riscv64, in every version.
+//! Minidumps of every architecture, in every version and byte order.
 //!
 //! [`Minidump`] is a description: memory as a map of pages, the header's fields, raw bytes for the
 //! page-table section. [`Minidump::build`] writes the file. What stands where in it follows from a
@@ -15,12 +15,14 @@
 //! ```
 
 use crate::Arch;
-use crate::bytes::{finish, index, low32, pad, page_of, put, put_u32, put_u64, round_up};
+use crate::bytes::{finish, index, low32, pad, page_of, put, round_up};
 use crate::msgbuf::Msgbuf;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Bytes of the magic field.
 const MAGIC_LEN: usize = 24;
+/// The same of powerpc64.
+const MAGIC_LEN_POWERPC64: usize = 32;
 /// What stands in pages that only have a bit, no content.
 const FILLER: u8 = 0xee;
 
@@ -45,8 +47,16 @@ pub struct Minidump {
     pub dmapend: u64,
     /// Physical address of the direct map's start (arm64, riscv64).
     pub dmapphys: u64,
-    /// Flags (arm64 version 3): 0 for 4 KiB pages, 1 for 16 KiB.
+    /// Flags (arm64 version 3): 0 for 4 KiB pages, 1 for 16 KiB. arm: `mmuformat`.
     pub flags: u32,
+    /// The name of the MMU (powerpc64).
+    pub mmu_name: String,
+    /// Last address of the kernel map (powerpc64).
+    pub kernend: u64,
+    /// Whether large pages map the direct map (powerpc64).
+    pub hw_direct_map: bool,
+    /// Where the kernel runs (powerpc64): start and end.
+    pub kernel_range: (u64, u64),
     /// PAE or not (i386).
     pub paemode: u32,
     /// The message buffer as it lies in memory: a ring.
@@ -96,6 +106,9 @@ pub struct Sections {
     pub pages: u64,
 }
 
+/// Values and where they stand in the header.
+type Placed<T> = Vec<(u64, T)>;
+
 impl Minidump {
     /// An empty dump with the addresses that kernels of this architecture and version have.
     #[must_use]
@@ -127,6 +140,14 @@ impl Minidump {
                 0xffff_fff0_0000_0000,
                 0x8000_0000,
             ),
+            (Arch::Armv7 | Arch::Armeb | Arch::Mips | Arch::Mipsel, _) => (0xc000_0000, 0, 0, 0),
+            (Arch::Mips64 | Arch::Mips64el, _) => (0xc000_0000_0000_0000, 0, 0, 0),
+            (Arch::Powerpc64 | Arch::Powerpc64le, _) => (
+                0xc008_0000_0000_0000,
+                0xc000_0000_0000_0000,
+                0xc007_ffff_ffff_ffff,
+                0,
+            ),
         };
         Self {
             arch,
@@ -139,6 +160,10 @@ impl Minidump {
             dmapend,
             dmapphys,
             flags: 0,
+            mmu_name: "mmu_radix".to_owned(),
+            kernend: 0xc008_0007_ffff_ffff,
+            hw_direct_map: true,
+            kernel_range: (0xc000_0000_0050_0100, 0xc000_0000_0250_0000),
             paemode: 0,
             msgbuf: Vec::new(),
             msgbuf_control: None,
@@ -163,7 +188,7 @@ impl Minidump {
     pub const fn has_dump_avail(&self) -> bool {
         match self.arch {
             Arch::Amd64 => self.version >= 3,
-            Arch::Arm64 | Arch::I386 | Arch::Riscv64 => self.version >= 2,
+            _ => self.version >= 2,
         }
     }
 
@@ -244,17 +269,31 @@ impl Minidump {
         let len = round_up(8 * bits.max(extra).max(1).div_ceil(64), self.page_size);
         let mut bitmap = vec![0; index(len)];
         for bit in self.stored().into_keys() {
-            bitmap[index(bit / 8)] |= 1 << (bit % 8);
+            bitmap[index(self.bitmap_byte(bit))] |= 1 << (bit % 8);
         }
         bitmap
+    }
+
+    /// The byte of the bitmap that holds a bit: words are in the kernel's byte order, and mips had
+    /// 32-bit ones in version 1.
+    fn bitmap_byte(&self, bit: u64) -> u64 {
+        let has_short_words =
+            self.arch.is_32_bit() || self.arch == Arch::Mips64 && self.version == 1;
+        let word = match (self.arch.is_big_endian(), has_short_words) {
+            (false, _) => return bit / 8,
+            (true, true) => 4,
+            (true, false) => 8,
+        };
+        let byte = bit / 8;
+        byte / word * word + word - 1 - byte % word
     }
 
     /// The RAM ranges as they are stored, and their exact length.
     fn dump_avail_bytes(&self) -> (Vec<u8>, u64) {
         let mut bytes = Vec::new();
         for (start, end) in &self.dump_avail {
-            bytes.extend_from_slice(&start.to_le_bytes());
-            bytes.extend_from_slice(&end.to_le_bytes());
+            bytes.extend_from_slice(&self.arch.u64(*start));
+            bytes.extend_from_slice(&self.arch.u64(*end));
         }
         if self.dump_avail_terminated {
             bytes.resize(bytes.len() + 16, 0);
@@ -296,7 +335,7 @@ impl Minidump {
         let bitmap = self.bitmap_bytes();
         let is_set = |bit: u64| {
             bitmap
-                .get(index(bit / 8))
+                .get(index(self.bitmap_byte(bit)))
                 .is_some_and(|byte| byte >> (bit % 8) & 1 == 1)
         };
         if !is_set(bit) {
@@ -325,48 +364,93 @@ impl Minidump {
 
     fn header_page(&self, dumpavailsize: u64) -> Vec<u8> {
         let mut page = vec![0; index(self.page_size)];
-        let magic = &self.magic[..self.magic.len().min(MAGIC_LEN)];
-        put(&mut page, 0, magic);
-        put_u32(&mut page, 24, self.version_field.unwrap_or(self.version));
+        let is_powerpc64 = matches!(self.arch, Arch::Powerpc64 | Arch::Powerpc64le);
+        let (magic_len, version_at) = if is_powerpc64 {
+            (MAGIC_LEN_POWERPC64, 64)
+        } else {
+            (MAGIC_LEN, 24)
+        };
+        put(&mut page, 0, &self.magic[..self.magic.len().min(magic_len)]);
+        if is_powerpc64 {
+            put(&mut page, 32, self.mmu_name.as_bytes());
+        }
         let size = |stored: Option<u32>, real: usize| stored.unwrap_or(low32(real as u64));
-        put_u32(&mut page, 28, size(self.msgbufsize, self.msgbuf.len()));
-        put_u32(
-            &mut page,
-            32,
+        let sizes = [
+            self.version_field.unwrap_or(self.version),
+            size(self.msgbufsize, self.msgbuf.len()),
             size(self.bitmapsize, self.bitmap_bytes().len()),
-        );
-        put_u32(&mut page, 36, size(self.pmapsize, self.page_tables.len()));
+            size(self.pmapsize, self.page_tables.len()),
+        ];
+        for (number, value) in (0..).zip(sizes) {
+            put(&mut page, version_at + 4 * number, &self.arch.u32(value));
+        }
         let dumpavailsize = self.dumpavailsize.unwrap_or(low32(dumpavailsize));
-        match self.arch {
-            Arch::Amd64 => {
-                put_u64(&mut page, 40, self.kernbase);
-                put_u64(&mut page, 48, self.dmapbase);
-                put_u64(&mut page, 56, self.dmapend);
-                if self.has_dump_avail() {
-                    put_u32(&mut page, 64, dumpavailsize);
-                }
-            }
-            Arch::Arm64 | Arch::Riscv64 => {
-                put_u64(&mut page, 40, self.kernbase);
-                put_u64(&mut page, 48, self.dmapphys);
-                put_u64(&mut page, 56, self.dmapbase);
-                put_u64(&mut page, 64, self.dmapend);
-                if self.has_dump_avail() {
-                    put_u32(&mut page, 72, dumpavailsize);
-                }
-                if self.arch == Arch::Arm64 && self.version >= 3 {
-                    put_u32(&mut page, 76, self.flags);
-                }
-            }
-            Arch::I386 => {
-                put_u32(&mut page, 40, low32(self.kernbase));
-                put_u32(&mut page, 44, self.paemode);
-                if self.has_dump_avail() {
-                    put_u32(&mut page, 48, dumpavailsize);
-                }
-            }
+        let (wide, narrow) = self.fields(dumpavailsize);
+        for (at, value) in wide {
+            put(&mut page, at, &self.arch.u64(value));
+        }
+        for (at, value) in narrow {
+            put(&mut page, at, &self.arch.u32(value));
         }
         page
+    }
+
+    /// The fields behind the sizes, by their offset: those of 8 bytes, and those of 4.
+    fn fields(&self, dumpavailsize: u32) -> (Placed<u64>, Placed<u32>) {
+        let (wide, mut narrow, dumpavailsize_at) = match self.arch {
+            Arch::Amd64 => (
+                vec![(40, self.kernbase), (48, self.dmapbase), (56, self.dmapend)],
+                vec![],
+                64,
+            ),
+            Arch::Arm64 | Arch::Riscv64 => {
+                let wide = vec![
+                    (40, self.kernbase),
+                    (48, self.dmapphys),
+                    (56, self.dmapbase),
+                    (64, self.dmapend),
+                ];
+                let has_flags = self.arch == Arch::Arm64 && self.version >= 3;
+                (
+                    wide,
+                    if has_flags {
+                        vec![(76, self.flags)]
+                    } else {
+                        vec![]
+                    },
+                    72,
+                )
+            }
+            Arch::I386 => (
+                vec![],
+                vec![(40, low32(self.kernbase)), (44, self.paemode)],
+                48,
+            ),
+            Arch::Armv7 | Arch::Armeb => (
+                vec![],
+                vec![(40, low32(self.kernbase)), (44, 7), (48, self.flags)],
+                52,
+            ),
+            Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el => {
+                (vec![(40, self.kernbase)], vec![], 64)
+            }
+            Arch::Powerpc64 | Arch::Powerpc64le => (
+                vec![
+                    (80, self.kernbase),
+                    (88, self.kernend),
+                    (96, self.dmapbase),
+                    (104, self.dmapend),
+                    (120, self.kernel_range.0),
+                    (128, self.kernel_range.1),
+                ],
+                vec![(112, u32::from(self.hw_direct_map))],
+                136,
+            ),
+        };
+        if self.has_dump_avail() {
+            narrow.push((dumpavailsize_at, dumpavailsize));
+        }
+        (wide, narrow)
     }
 
     /// Everything in front of the pages, each section padded to whole pages.

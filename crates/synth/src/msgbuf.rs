@@ -10,7 +10,7 @@
 //! ```
 
 use crate::Arch;
-use crate::bytes::{index, low32, put_u32, put_word};
+use crate::bytes::{index, low32, put};
 
 /// `msg_magic`.
 pub const MAGIC: u32 = 0x0006_3062;
@@ -36,10 +36,7 @@ impl Msgbuf {
     /// Bytes of the structure: what a kernel takes off the buffer's end for it.
     #[must_use]
     pub const fn len_bytes(arch: Arch) -> u64 {
-        match arch {
-            Arch::I386 => 56,
-            Arch::Amd64 | Arch::Arm64 | Arch::Riscv64 => 72,
-        }
+        if arch.is_32_bit() { 56 } else { 72 }
     }
 
     /// The structure in memory; its lock is free, all zero.
@@ -47,7 +44,7 @@ impl Msgbuf {
     pub fn bytes(&self, arch: Arch) -> Vec<u8> {
         let mut raw = vec![0; index(Self::len_bytes(arch))];
         let word = arch.word_bytes();
-        put_word(&mut raw, 0, word, self.msg_ptr);
+        put(&mut raw, 0, &arch.word(self.msg_ptr));
         let fields = [
             self.msg_magic,
             self.msg_size,
@@ -59,7 +56,7 @@ impl Msgbuf {
             self.msg_flags,
         ];
         for (number, field) in (0..).zip(fields) {
-            put_u32(&mut raw, word + 4 * number, field);
+            put(&mut raw, word + 4 * number, &arch.u32(field));
         }
         raw
     }

@@ -35,6 +35,8 @@ pub enum Paging {
     I386Pae,
     /// riscv64, Sv39.
     Riscv64,
+    /// arm, descriptors of version 6.
+    Arm,
 }
 
 /// A page of the kernel's address space.
@@ -164,12 +166,21 @@ const RISCV_W: u64 = 0x4;
 const RISCV_X: u64 = 0x8;
 const RISCV_GAD: u64 = 0xe0;
 
+/// arm: tables and sections of the first level; small pages of the second.
+const ARM_COARSE: u64 = 1;
+const ARM_SECTION: u64 = 2;
+const ARM_SECTION_RO: u64 = 1 << 13;
+const ARM_SECTION_XN: u64 = 1 << 4;
+const ARM_SMALL: u64 = 0x12;
+const ARM_SMALL_XN: u64 = 1;
+const ARM_RO: u64 = 0x80;
+
 impl Paging {
     /// Number of levels.
     #[must_use]
     pub const fn levels(self) -> u32 {
         match self {
-            Self::I386 => 2,
+            Self::I386 | Self::Arm => 2,
             Self::I386Pae | Self::Riscv64 => 3,
             Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 4,
             Self::Amd64La57 => 5,
@@ -190,6 +201,7 @@ impl Paging {
         match self {
             Self::Arm64Page16K => 11,
             Self::I386 => 10,
+            Self::Arm => 8,
             _ => 9,
         }
     }
@@ -199,7 +211,7 @@ impl Paging {
         match self {
             Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 48,
             Self::Amd64La57 => 57,
-            Self::I386 | Self::I386Pae => 32,
+            Self::I386 | Self::I386Pae | Self::Arm => 32,
             Self::Riscv64 => 39,
         }
     }
@@ -207,7 +219,11 @@ impl Paging {
     /// Bytes of an entry.
     #[must_use]
     pub const fn entry_bytes(self) -> u64 {
-        if matches!(self, Self::I386) { 4 } else { 8 }
+        if matches!(self, Self::I386 | Self::Arm) {
+            4
+        } else {
+            8
+        }
     }
 
     /// Bytes that an entry at `level` covers.
@@ -219,7 +235,12 @@ impl Paging {
     /// Number of the entry for `va` in a table at `level`.
     const fn entry_index(self, va: u64, level: u32) -> u64 {
         let translated = va & ((1 << self.va_bits()) - 1);
-        (translated / self.span(level)) & ((1 << self.index_bits()) - 1)
+        let index = translated / self.span(level);
+        // arm's first level has an entry for each MiB of all addresses.
+        if matches!(self, Self::Arm) && level == 1 {
+            return index;
+        }
+        index & ((1 << self.index_bits()) - 1)
     }
 
     /// The entry that leads to the next table, in a table at `level`.
@@ -229,6 +250,7 @@ impl Paging {
             Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => pa | X86_RWAM,
             Self::Arm64Page4K | Self::Arm64Page16K => pa | 3,
             Self::Riscv64 => pa >> 2 | RISCV_V,
+            Self::Arm => pa | ARM_COARSE,
         }
     }
 
@@ -264,17 +286,29 @@ impl Paging {
                     | if_set(write, RISCV_W)
                     | if_set(execute, RISCV_X)
             }
+            Self::Arm if level == 1 => {
+                pa | ARM_SECTION | if_set(!write, ARM_SECTION_RO) | if_set(!execute, ARM_SECTION_XN)
+            }
+            Self::Arm => pa | ARM_SMALL | if_set(!write, ARM_RO) | if_set(!execute, ARM_SMALL_XN),
         }
     }
 
     /// What an entry at `level` says.
     fn decode(self, level: u32, raw: u64) -> Found {
+        if self == Self::Arm {
+            return match (raw & 3, level) {
+                (0, _) => Found::Absent,
+                (ARM_COARSE, 1) => Found::Table(raw & 0xffff_fc00),
+                _ => Found::Leaf { level, raw },
+            };
+        }
         let is_valid = raw & 1 == 1;
         let is_leaf = level == 0
             || match self {
                 Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => raw & X86_PS != 0,
                 Self::Arm64Page4K | Self::Arm64Page16K => raw & 3 == 1,
                 Self::Riscv64 => raw & (RISCV_R | RISCV_W | RISCV_X) != 0,
+                Self::Arm => true,
             };
         match (is_valid, is_leaf) {
             (false, _) => Found::Absent,
@@ -287,7 +321,7 @@ impl Paging {
     fn frame(self, level: u32, raw: u64) -> u64 {
         let bits = match self {
             Self::Riscv64 => (raw & 0x003f_ffff_ffff_fc00) << 2,
-            Self::I386 => raw & 0xffff_f000,
+            Self::I386 | Self::Arm => raw & 0xffff_f000,
             Self::Amd64 | Self::Amd64La57 | Self::I386Pae => raw & 0x000f_ffff_ffff_f000,
             Self::Arm64Page4K | Self::Arm64Page16K => raw & 0x0000_ffff_ffff_f000,
         };
@@ -313,6 +347,16 @@ impl Paging {
             Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => frame | X86_RWAM,
             Self::Arm64Page4K | Self::Arm64Page16K => frame | ARM64_AF | ARM64_SH | 3,
             Self::Riscv64 => raw | distance >> 2,
+            // The kernel asks its pmap for each page.
+            Self::Arm => {
+                let read_only = if raw & ARM_SECTION_RO == 0 { 0 } else { ARM_RO };
+                let no_execution = if raw & ARM_SECTION_XN == 0 {
+                    0
+                } else {
+                    ARM_SMALL_XN
+                };
+                frame | ARM_SMALL | read_only | no_execution
+            }
         }
     }
 }
@@ -333,7 +377,12 @@ impl Tree {
     }
 
     fn add_table(&mut self, pa: u64, level: u32, first_va: u64) {
-        let bytes = vec![0; index(self.paging.span(0))];
+        let len = match (self.paging, level) {
+            (Paging::Arm, 0) => 1 << 10,
+            (Paging::Arm, _) => 1 << 14,
+            (paging, _) => paging.span(0),
+        };
+        let bytes = vec![0; index(len)];
         self.tables.insert(
             pa,
             Table {
@@ -437,7 +486,10 @@ impl Tree {
     #[must_use]
     pub fn section(&self, version: u32, first: u64, end: u64) -> Vec<u8> {
         let (paging, level) = (self.paging, self.paging.section_level(version));
-        let page_len = index(paging.span(0));
+        let page_len = match paging {
+            Paging::Arm => 1 << 10,
+            _ => index(paging.span(0)),
+        };
         let width = paging.entry_bytes();
         let span = paging.span(level + 1);
         let mut section = Vec::new();

@@ -19,6 +19,7 @@ mod extension;
 mod full;
 mod minidump;
 mod realign;
+mod sparc64;
 mod warning;
 
 pub use detect::DeviceHeader;
@@ -37,7 +38,7 @@ use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use vmcore_format::addr::{FileOffset, PhysAddr};
 use vmcore_format::arch::Arch;
-use vmcore_format::elf::ElfError;
+use vmcore_format::elf::{ElfError, FileHeader};
 use vmcore_format::header::{Header, HeaderError};
 use vmcore_format::identity::{IDENTITY_OFFSET, Identity, IdentityError};
 use vmcore_format::kerneldumpkey::KeyBlockError;
@@ -296,6 +297,7 @@ impl Dump {
         let (kind, memory, header_warnings) = match detect::detect(path, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => full::open(path, source, first)?,
+            detect::Format::Sparc64 => sparc64::open(path, source, first)?,
         };
         let (mut memory, mut header_warnings) = (memory, header_warnings);
         if let (true, DumpKind::Mini(header)) = (options.realign, &kind) {
@@ -401,8 +403,12 @@ impl Dump {
         match &self.kind {
             DumpKind::Mini(_) => true,
             DumpKind::Full(header) => {
-                let len = u64::from(header.elf.e_phnum) * header.elf.phdr_len() as u64;
-                header.elf.e_phoff.saturating_add(len) <= IDENTITY_OFFSET
+                let end = |elf: &FileHeader| {
+                    let len = u64::from(elf.e_phnum) * elf.phdr_len() as u64;
+                    elf.e_phoff.saturating_add(len)
+                };
+                let end = header.elf.as_ref().map(end);
+                end.is_some_and(|end| end <= IDENTITY_OFFSET)
             }
         }
     }

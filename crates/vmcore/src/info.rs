@@ -20,6 +20,7 @@ pub(crate) use facts::Facts;
 pub use facts::{Known, utc};
 pub use identity::{ExtensionInfo, IdentityInfo};
 
+use crate::arch::facts as arch_facts;
 use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
@@ -267,23 +268,8 @@ fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
 /// The paging mode in words.
 fn paging(session: &Session) -> String {
     let dump = session.dump();
-    let arch = dump.arch();
-    let page = match dump.memory().page_size().bytes() {
-        4096 => "4 KiB pages",
-        16384 => "16 KiB pages",
-        _ => "pages",
-    };
     if let Some(header) = dump.minidump() {
-        let is_la57 = header
-            .direct_map
-            .is_some_and(|map| map.base.0 >> 48 == 0xff01);
-        return match arch {
-            Arch::Amd64 if is_la57 => "5-level".to_owned(),
-            Arch::Amd64 => "4-level (the dump holds the lower ones)".to_owned(),
-            Arch::I386 if header.pae => "PAE".to_owned(),
-            Arch::I386 => "two-level (no PAE)".to_owned(),
-            Arch::Arm64 | Arch::Riscv64 => page.to_owned(),
-        };
+        return (arch_facts(dump.arch()).paging)(header);
     }
     let Ok(space) = session.space() else {
         return "unknown: needs the kernel file".to_owned();
@@ -298,6 +284,7 @@ fn paging(session: &Session) -> String {
             format!("{}-level, root {}", radix.level + 1, radix.top)
         }
         Some(WindowKind::Segments(segments)) => format!("by {} ELF segments", segments.len()),
+        Some(WindowKind::Linear(_)) => "translation storage buffer".to_owned(),
         _ => "none".to_owned(),
     }
 }

@@ -176,6 +176,17 @@ impl Memory {
         Ok(FileOffset(offset.0 + in_page))
     }
 
+    /// Whether `pa` is RAM by the dump's headers.
+    pub(crate) fn is_ram(&self, pa: PhysAddr) -> bool {
+        match &self.store {
+            Store::Sparse(sparse) => {
+                let pfn = self.page_size.pfn(pa);
+                sparse.numbering().bit_of(pfn).is_some()
+            }
+            Store::Segments(segments) => segments.find(pa, 1).is_some(),
+        }
+    }
+
     /// How many of `want_bytes` from `pa` lie together in the file for sure: those of its page, and
     /// a full dump's range may end inside a page.
     #[inline]
@@ -332,6 +343,11 @@ impl Memory {
 /// Page tables in a dump: the section of a minidump, or physical pages.
 impl Tables for Memory {
     type Error = Absence;
+
+    #[inline]
+    fn endian(&self) -> Endian {
+        self.endian
+    }
 
     #[inline(always)]
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {

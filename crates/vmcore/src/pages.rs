@@ -23,15 +23,12 @@ pub(crate) use present::{Census, census};
 
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
-use crate::translation::{PagingMode, WindowKind, with_paging};
+use crate::translation::{WindowKind, with_paging};
 use std::ops::ControlFlow;
 use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore_format::elf::{PF_W, PF_X};
 use vmcore_format::header::DirectMap;
-use vmcore_format::paging::{
-    self, Amd64, Arm64Granule4K, Arm64Granule16K, Budget, I386, I386Pae, Leaf, MAX_LEVELS, Prot,
-    Riscv64, Visitor, WalkError,
-};
+use vmcore_format::paging::{self, Budget, Hashed, Leaf, MAX_LEVELS, Prot, Visitor, WalkError};
 
 /// Table loads that are always allowed, and how many there may be for each page of the file: each
 /// real page table is named once, or a few times where address spaces share it. Tables that the
@@ -50,6 +47,8 @@ const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
 /// Bytes read in one go by [`scan`]: positional reads of this size beat a fresh mapping.
 const SCAN_BYTES: usize = 1 << 20;
+/// Entries of a group of powerpc64's hashed page table.
+const HASHED_SLOTS: u64 = 8;
 /// No mapping, in the lists of a [`PageMap`].
 const NONE: u32 = u32::MAX;
 
@@ -133,6 +132,9 @@ pub fn visit_mappings(
                     prot,
                 })
             }),
+            WindowKind::Hashed(table) => visit_hashed(table, memory, &mut adapter),
+            // Every page of its part of the address space may be in it, at any address.
+            WindowKind::Tsb(_) => ControlFlow::Continue(()),
             WindowKind::Radix { mode, radix } => {
                 let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
@@ -151,6 +153,31 @@ pub fn visit_mappings(
         }
     }
     Ok(summary)
+}
+
+/// Every mapping of powerpc64's hashed page table, in the table's order. As many as it has entries.
+fn visit_hashed<V: MappingVisitor>(
+    table: &Hashed,
+    memory: &Memory,
+    adapter: &mut Adapter<'_, V>,
+) -> ControlFlow<()> {
+    for group in 0..table.groups {
+        for slot in 0..HASHED_SLOTS {
+            match table.mapping(memory, group, slot) {
+                Ok(None) => {}
+                Ok(Some(found)) => {
+                    if found.va >= table.first && found.va <= table.last {
+                        adapter.leaf(found.va, found.leaf)?;
+                    }
+                }
+                Err(_) => {
+                    adapter.summary.unreadable_tables += 1;
+                    return ControlFlow::Continue(());
+                }
+            }
+        }
+    }
+    ControlFlow::Continue(())
 }
 
 /// Passes what the descent finds on to a [`MappingVisitor`], and stops where it is too much.

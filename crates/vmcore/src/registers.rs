@@ -15,6 +15,7 @@
 //! assert_eq!(registers.get("rax"), None);
 //! ```
 
+use crate::arch::facts;
 use serde::ser::SerializeMap as _;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::{Endian, Width};
@@ -24,6 +25,7 @@ use vmcore_format::endian::{Endian, Width};
 pub struct PcbLayout {
     fields: &'static [(&'static str, usize)],
     word: Width,
+    endian: Endian,
     /// Name of the program counter.
     pub pc: &'static str,
     /// Name of the stack pointer.
@@ -32,107 +34,33 @@ pub struct PcbLayout {
     pub fp: &'static str,
 }
 
-const AMD64: &[(&str, usize)] = &[
-    ("r15", 0),
-    ("r14", 8),
-    ("r13", 16),
-    ("r12", 24),
-    ("rbp", 32),
-    ("rsp", 40),
-    ("rbx", 48),
-    ("rip", 56),
-];
-const I386: &[(&str, usize)] = &[
-    ("edi", 0),
-    ("esi", 4),
-    ("ebp", 8),
-    ("esp", 12),
-    ("ebx", 16),
-    ("eip", 20),
-];
-/// From osreldate 1400084 on.
-const ARM64: &[(&str, usize)] = &[
-    ("x19", 0),
-    ("x20", 8),
-    ("x21", 16),
-    ("x22", 24),
-    ("x23", 32),
-    ("x24", 40),
-    ("x25", 48),
-    ("x26", 56),
-    ("x27", 64),
-    ("x28", 72),
-    ("fp", 80),
-    ("pc", 88),
-    ("sp", 96),
-];
-/// Before: x0 to x30 in a row, of which the caller-saved ones hold leftovers.
-const ARM64_OLD: &[(&str, usize)] = &[
-    ("x8", 64),
-    ("x9", 72),
-    ("x10", 80),
-    ("x11", 88),
-    ("x12", 96),
-    ("x13", 104),
-    ("x14", 112),
-    ("x15", 120),
-    ("x16", 128),
-    ("x17", 136),
-    ("x18", 144),
-    ("x19", 152),
-    ("x20", 160),
-    ("x21", 168),
-    ("x22", 176),
-    ("x23", 184),
-    ("x24", 192),
-    ("x25", 200),
-    ("x26", 208),
-    ("x27", 216),
-    ("x28", 224),
-    ("fp", 232),
-    ("pc", 240),
-    ("sp", 256),
-];
-/// `sizeof(struct pcb)` of arm64 kernels before the change.
-const ARM64_OLD_SIZE: u64 = 0x560;
-/// FreeBSD 14 and later.
-const RISCV64: &[(&str, usize)] = &[
-    ("pc", 0),
-    ("sp", 8),
-    ("gp", 16),
-    ("tp", 24),
-    ("fp", 32),
-    ("s1", 40),
-    ("s2", 48),
-    ("s3", 56),
-    ("s4", 64),
-    ("s5", 72),
-    ("s6", 80),
-    ("s7", 88),
-    ("s8", 96),
-    ("s9", 104),
-    ("s10", 112),
-    ("s11", 120),
-];
-
 impl PcbLayout {
     /// The layout of an architecture; `pcb_size` is the constant of that name, if known.
     #[must_use]
     pub fn of(arch: Arch, pcb_size: Option<u64>) -> Self {
-        let (fields, pc, sp, fp) = match arch {
-            Arch::Amd64 => (AMD64, "rip", "rsp", "rbp"),
-            Arch::I386 => (I386, "eip", "esp", "ebp"),
-            Arch::Arm64 if pcb_size == Some(ARM64_OLD_SIZE) => (ARM64_OLD, "pc", "sp", "fp"),
-            Arch::Arm64 => (ARM64, "pc", "sp", "fp"),
-            Arch::Riscv64 => (RISCV64, "pc", "sp", "fp"),
-        };
+        (facts(arch).pcb)(pcb_size)
+    }
+
+    /// A layout of these fields.
+    pub(crate) const fn new(
+        fields: &'static [(&'static str, usize)],
+        word: Width,
+        [pc, sp, fp]: [&'static str; 3],
+    ) -> Self {
         Self {
             fields,
-            word: arch.word(),
+            word,
+            endian: Endian::Little,
             pc,
             sp,
             fp,
         }
+    }
+
+    /// The same in the kernel's byte order.
+    #[must_use]
+    pub const fn with_endian(self, endian: Endian) -> Self {
+        Self { endian, ..self }
     }
 
     /// Bytes of a `struct pcb` that hold registers.
@@ -155,10 +83,10 @@ pub struct Registers {
 
 impl Registers {
     /// Takes the registers out of the bytes of a `struct pcb`; fields behind their end are left
-    /// out. All architectures here are little-endian.
+    /// out.
     #[must_use]
     pub fn from_pcb(layout: &PcbLayout, pcb: &[u8]) -> Self {
-        let value = |offset: usize| layout.word.item(Endian::Little, pcb.get(offset..)?, 0);
+        let value = |offset: usize| layout.word.item(layout.endian, pcb.get(offset..)?, 0);
         let values = layout
             .fields
             .iter()

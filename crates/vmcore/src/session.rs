@@ -24,6 +24,7 @@ use std::sync::OnceLock;
 use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::header::Header;
 
 /// Longest version string that is compared.
 const VERSION_MAX: usize = 1024;
@@ -172,7 +173,11 @@ impl Session {
                 session.kernel = search.found;
             }
         }
-        if let (Some(kernel), Err(_)) = (&session.kernel, &session.translation) {
+        let displacement = session.dump.minidump().map_or(0, Header::displacement);
+        session.kernel = session.kernel.map(|kernel| kernel.moved_by(displacement));
+        if let Some(kernel) = &session.kernel
+            && (session.translation.is_err() || kernel.has_wide_entries())
+        {
             session.translation = Translation::of(&session.dump, Some(&root_symbols(kernel)));
         }
         Ok(session)
@@ -341,5 +346,8 @@ fn root_symbols(kernel: &KernelFile) -> RootSymbols {
         IdlePTD: address("IdlePTD"),
         IdlePTD_nopae: address("IdlePTD_nopae"),
         pae_mode: address("pae_mode"),
+        kernel_l1pa: address("kernel_l1pa"),
+        physaddr: address("physaddr"),
+        has_wide_entries: kernel.has_wide_entries(),
     }
 }

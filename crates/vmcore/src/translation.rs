@@ -16,27 +16,48 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod root;
+pub(crate) mod root;
 
 pub use root::{RootError, RootSymbols};
 
+use crate::arch::facts;
 use crate::dump::{Dump, DumpKind};
 use crate::memory::{Absence, Memory};
 use serde::Serialize;
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
-use vmcore_format::arch::Arch;
 use vmcore_format::elf::Segment;
-use vmcore_format::header::{DirectMap, Header};
+use vmcore_format::endian::Width;
+use vmcore_format::header::DirectMap;
 use vmcore_format::paging::{
-    self, Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Leaf, Paging, Prot, Radix,
-    Riscv64, Step, TableRef, WalkError,
+    self, Hashed, HashedError, Leaf, Paging, Prot, Radix, Step, TableRef, Tables as _, WalkError,
 };
 
-/// Which architecture's page-table entries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum PagingMode {
+/// The kinds of page tables: one line for each.
+macro_rules! paging_modes {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// Which architecture's page-table entries.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum PagingMode {
+            $($(#[$doc])* $name,)*
+        }
+
+        /// Runs `$body` with the type `$P` of a paging mode: one dispatch, then monomorphic code.
+        macro_rules! with_paging {
+            ($mode:expr, $P:ident => $body:expr) => {
+                match $mode {
+                    $($crate::translation::PagingMode::$name => {
+                        type $P = vmcore_format::paging::$name;
+                        $body
+                    })*
+                }
+            };
+        }
+    };
+}
+
+paging_modes! {
     /// amd64.
     Amd64,
     /// arm64, 4 KiB pages.
@@ -49,38 +70,18 @@ pub enum PagingMode {
     I386Pae,
     /// riscv64.
     Riscv64,
-}
-
-/// Runs `$body` with the type `$P` of a paging mode: one dispatch, then monomorphic code.
-macro_rules! with_paging {
-    ($mode:expr, $P:ident => $body:expr) => {
-        match $mode {
-            PagingMode::Amd64 => {
-                type $P = Amd64;
-                $body
-            }
-            PagingMode::Arm64Granule4K => {
-                type $P = Arm64Granule4K;
-                $body
-            }
-            PagingMode::Arm64Granule16K => {
-                type $P = Arm64Granule16K;
-                $body
-            }
-            PagingMode::I386 => {
-                type $P = I386;
-                $body
-            }
-            PagingMode::I386Pae => {
-                type $P = I386Pae;
-                $body
-            }
-            PagingMode::Riscv64 => {
-                type $P = Riscv64;
-                $body
-            }
-        }
-    };
+    /// arm before version 6 of the architecture.
+    ArmV4,
+    /// arm since then.
+    ArmV6,
+    /// mips with 4-byte entries.
+    Mips32,
+    /// mips with 8-byte entries.
+    Mips64,
+    /// powerpc64's radix tables, read by a big-endian kernel.
+    Powerpc64Radix,
+    /// The same, read by a little-endian kernel.
+    Powerpc64RadixSwapped,
 }
 pub(crate) use with_paging;
 
@@ -97,6 +98,9 @@ impl PagingMode {
     }
 }
 
+/// Where sparc64's direct map starts: all physical memory is behind it.
+const SPARC64_DIRECT: u64 = 0xffff_f800_0000_0000;
+
 /// How a window translates.
 #[derive(Clone, Debug)]
 pub enum WindowKind {
@@ -109,8 +113,69 @@ pub enum WindowKind {
         /// Where the descent starts.
         radix: Radix,
     },
+    /// By powerpc64's hashed page table.
+    Hashed(Hashed),
+    /// By sparc64's translation storage buffer.
+    Tsb(Tsb),
     /// By the program headers of an ELF core, ascending by virtual address.
     Segments(Vec<Segment>),
+}
+
+/// sparc64's translation storage buffer: an entry for each mapped page, at its number modulo the
+/// buffer's size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tsb {
+    /// Physical address of the first entry.
+    pub pa: PhysAddr,
+    /// Entries, less one.
+    pub mask: u64,
+}
+
+impl Tsb {
+    /// log2 of the smallest page, and how much larger each further size is.
+    const PAGE_SHIFT: u32 = 13;
+    const SIZE_STEP: u32 = 3;
+    /// Bytes of an entry; its words are a tag and the data.
+    const ENTRY_LEN: u64 = 32;
+    /// Data: valid, size, page number, may be written.
+    const VALID: u64 = 1 << 63;
+    const FRAME: u64 = 0x7ff_ffff_e000;
+    const WRITE: u64 = 1 << 1;
+
+    fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Leaf, Fault> {
+        let index = (va.0 >> Self::PAGE_SHIFT) & self.mask;
+        let entry = PhysAddr(self.pa.0.wrapping_add(index.wrapping_mul(Self::ENTRY_LEN)));
+        let word = |number| {
+            memory
+                .entry(TableRef::At(entry), number, Width::W64)
+                .map_err(|absence| Fault::TableAbsent {
+                    va,
+                    entry: "TSB",
+                    table: TableRef::At(entry),
+                    absence,
+                })
+        };
+        let (tag, data) = (word(0)?, word(1)?);
+        let size = (data >> 61) & 3;
+        let size_shift = match size {
+            0 => Self::PAGE_SHIFT,
+            1 => Self::PAGE_SHIFT + Self::SIZE_STEP,
+            2 => Self::PAGE_SHIFT + 2 * Self::SIZE_STEP,
+            _ => Self::PAGE_SHIFT + 3 * Self::SIZE_STEP,
+        };
+        if data & Self::VALID == 0 || tag != (va.0 >> size_shift) << 2 | size {
+            return Err(Fault::NoEntry { va, what: "TSB" });
+        }
+        let inside = va.0 & !(u64::MAX << size_shift);
+        Ok(Leaf {
+            pa: PhysAddr(data & Self::FRAME & (u64::MAX << size_shift) | inside),
+            size_shift,
+            prot: Prot {
+                write: data & Self::WRITE != 0,
+                execute: true,
+            },
+        })
+    }
 }
 
 /// A part of the address space.
@@ -186,6 +251,14 @@ pub enum Fault {
         /// Its value.
         raw: u64,
     },
+    /// A table that is searched has no entry for the address.
+    #[error("{va} is not mapped: no entry of the {what} is for it")]
+    NoEntry {
+        /// The address.
+        va: VirtAddr,
+        /// What was searched.
+        what: &'static str,
+    },
     /// A page-table page is not there.
     #[error("{va}: its page table ({entry} level, {table}) cannot be read: {absence}")]
     TableAbsent {
@@ -234,7 +307,13 @@ impl Translation {
     /// Returns an error for a full dump whose root cannot be found.
     pub fn of(dump: &Dump, symbols: Option<&RootSymbols>) -> Result<Self, RootError> {
         match dump.kind() {
-            DumpKind::Mini(header) => Ok(Self::of_minidump(header)),
+            DumpKind::Mini(header) => Ok(Self {
+                windows: (facts(header.arch).windows)(header, dump.memory(), symbols),
+            }),
+            DumpKind::Full(header) if header.tsb.is_some() => {
+                let windows = sparc64_windows(header.tsb);
+                Ok(Self { windows })
+            }
             DumpKind::Full(header) if !header.virtual_segments.is_empty() => {
                 let window = Window {
                     first: VirtAddr(0),
@@ -246,8 +325,11 @@ impl Translation {
                 })
             }
             DumpKind::Full(header) => {
+                let find = facts(header.arch)
+                    .root
+                    .ok_or(RootError::NoFullDumps(header.arch.name()))?;
                 let symbols = symbols.ok_or(RootError::NeedsKernel)?;
-                let (mode, radix) = root::find(dump, header, symbols)?;
+                let (mode, radix) = find(dump.memory(), header, symbols)?;
                 let window = Window {
                     first: VirtAddr(0),
                     last: VirtAddr(header.arch.va_max()),
@@ -257,53 +339,6 @@ impl Translation {
                     windows: vec![window],
                 })
             }
-        }
-    }
-
-    fn of_minidump(header: &Header) -> Self {
-        let entries = |width: u64| u64::from(header.pmapsize) / width;
-        let section = |level, width| Radix::section(level, header.kernbase, entries(width));
-        let (mode, radix) = match (header.arch, header.version) {
-            (Arch::Amd64, 1) => (PagingMode::Amd64, section(0, 8)),
-            (Arch::Amd64, _) => (PagingMode::Amd64, section(1, 8)),
-            (Arch::Arm64, _) if header.page_size.shift() == 14 => {
-                (PagingMode::Arm64Granule16K, section(0, 8))
-            }
-            (Arch::Arm64, _) => (PagingMode::Arm64Granule4K, section(0, 8)),
-            (Arch::I386, _) if header.pae => (PagingMode::I386Pae, section(0, 8)),
-            (Arch::I386, _) => (PagingMode::I386, section(0, 4)),
-            (Arch::Riscv64, _) => (PagingMode::Riscv64, section(0, 8)),
-        };
-        // Entries behind the last address of a 32-bit kernel map nothing.
-        let last = VirtAddr(header.arch.va_max());
-        let shift = with_paging!(mode, P => P::shift(radix.level));
-        let reachable = last
-            .checked_sub(header.kernbase)
-            .map_or(0, |bytes| (bytes >> shift) + 1);
-        let radix = Radix {
-            entries: radix.entries.min(reachable),
-            ..radix
-        };
-        let tables = Window {
-            first: header.kernbase,
-            last,
-            kind: WindowKind::Radix { mode, radix },
-        };
-        let direct = header
-            .direct_map
-            .filter(|map| map.base < map.end)
-            .map(|map| Window {
-                first: map.base,
-                last: VirtAddr(map.end.0 - 1),
-                kind: WindowKind::Linear(map),
-            });
-        // The direct map of arm64 and riscv64 lies above kernbase and is tried first.
-        let windows = match header.arch {
-            Arch::Amd64 | Arch::I386 => [Some(tables), direct],
-            Arch::Arm64 | Arch::Riscv64 => [direct, Some(tables)],
-        };
-        Self {
-            windows: windows.into_iter().flatten().collect(),
         }
     }
 
@@ -332,6 +367,11 @@ impl Translation {
                     })
                     .map_err(|error| fault(*mode, va, error))
             }
+            WindowKind::Hashed(table) => hashed(table, memory, va),
+            WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Found {
+                leaf,
+                via: Via::PageTables,
+            }),
             WindowKind::Segments(segments) => in_segments(segments, memory, va),
         }
     }
@@ -346,10 +386,14 @@ impl Translation {
                     .ok()
                     .map(|leaf| leaf.pa)
             }
-            WindowKind::Segments(segments) => in_segments(segments, memory, va)
-                .ok()
-                .map(|found| found.leaf.pa),
+            _ => self.find_slowly(memory, va),
         }
+    }
+
+    /// The ways that no dump of today's machines takes.
+    #[inline(never)]
+    fn find_slowly(&self, memory: &Memory, va: VirtAddr) -> Option<PhysAddr> {
+        self.lookup(memory, va).ok().map(|found| found.leaf.pa)
     }
 
     /// As [`Translation::lookup`], and shows every entry on the way.
@@ -398,6 +442,49 @@ fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Found, Fault
         leaf,
         via: Via::DirectMap,
     })
+}
+
+/// sparc64's direct map, and everything else by its translation storage buffer.
+fn sparc64_windows(tsb: Option<Tsb>) -> Vec<Window> {
+    let direct = DirectMap {
+        base: VirtAddr(SPARC64_DIRECT),
+        end: VirtAddr(u64::MAX),
+        phys: PhysAddr(0),
+    };
+    let mut windows = vec![Window {
+        first: direct.base,
+        last: VirtAddr(u64::MAX),
+        kind: WindowKind::Linear(direct),
+    }];
+    windows.extend(tsb.map(|tsb| Window {
+        first: VirtAddr(0),
+        last: VirtAddr(SPARC64_DIRECT - 1),
+        kind: WindowKind::Tsb(tsb),
+    }));
+    windows
+}
+
+/// powerpc64's hashed page table.
+fn hashed(table: &Hashed, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+    if va > table.last {
+        return Err(Fault::Outside { va });
+    }
+    match table.lookup(memory, va) {
+        Ok(leaf) => Ok(Found {
+            leaf,
+            via: Via::PageTables,
+        }),
+        Err(HashedError::Absent { .. }) => Err(Fault::NoEntry {
+            va,
+            what: "hashed page table",
+        }),
+        Err(HashedError::Table(absence)) => Err(Fault::TableAbsent {
+            va,
+            entry: "PTE",
+            table: TableRef::Section,
+            absence,
+        }),
+    }
 }
 
 /// The last segment that starts at or before `va`.

@@ -179,7 +179,7 @@ pub(crate) fn minidump<M: Machine>(
         dumpavailsize,
         kernbase: kernel.kernbase,
         direct_map: kernel.direct_map,
-        pae: <M::Paging as KernelPaging>::PAE,
+        mmu: <M::Paging as KernelPaging>::MMU,
     };
     let layout = Layout::of(&header);
     let pages = layout.section(Section::Pages).offset;

@@ -6,6 +6,7 @@
 use crate::unwind::{Machine, Registers};
 use std::fmt::Write as _;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Width;
 
 /// A register of a target description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,11 +45,21 @@ const X87: [&str; 16] = [
     "fioff", "foseg", "fooff", "fop",
 ];
 
+/// powerpc's, in gdb's order.
+const POWERPC: [&str; 38] = [
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
+    "r28", "r29", "r30", "r31", "pc", "msr", "cr", "lr", "ctr", "xer",
+];
+
 /// The registers of an architecture, by their numbers in the protocol.
 #[must_use]
 pub fn of(arch: Arch) -> Vec<Register> {
     let machine = Machine::of(arch);
-    let bits = if arch == Arch::I386 { 32 } else { 64 };
+    let bits = match arch.word() {
+        Width::W32 => 32,
+        Width::W64 => 64,
+    };
     let named = |name: &'static str| {
         let known = match (arch, name) {
             (Arch::Arm64, "x29") => "fp",
@@ -81,7 +92,8 @@ pub fn of(arch: Arch) -> Vec<Register> {
             "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25",
             "x26", "x27", "x28", "x29", "x30", "sp", "pc",
         ],
-        Arch::Riscv64 => machine.names,
+        Arch::Powerpc | Arch::Powerpc64 => &POWERPC,
+        _ => machine.names,
     };
     let mut registers: Vec<Register> = names.iter().map(|name| named(name)).collect();
     match arch {
@@ -117,7 +129,7 @@ pub fn of(arch: Arch) -> Vec<Register> {
             flags.generic = "flags";
             registers.push(flags);
         }
-        Arch::Riscv64 => {}
+        _ => {}
     }
     registers
 }
@@ -149,6 +161,12 @@ pub fn description(arch: Arch, registers: &[Register]) -> String {
         Arch::I386 => ("i386", "org.gnu.gdb.i386.core"),
         Arch::Arm64 => ("aarch64", "org.gnu.gdb.aarch64.core"),
         Arch::Riscv64 => ("riscv:rv64", "org.gnu.gdb.riscv.cpu"),
+        Arch::Arm => ("arm", "org.gnu.gdb.arm.core"),
+        Arch::Mips => ("mips", "org.gnu.gdb.mips.cpu"),
+        Arch::Mips64 => ("mips:isa64", "org.gnu.gdb.mips.cpu"),
+        Arch::Powerpc => ("powerpc:common", "org.gnu.gdb.power.core"),
+        Arch::Powerpc64 => ("powerpc:common64", "org.gnu.gdb.power.core"),
+        Arch::Sparc64 => ("sparc:v9", "org.gnu.gdb.sparc.cpu"),
     };
     let mut xml = format!(
         "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\

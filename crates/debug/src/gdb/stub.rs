@@ -9,6 +9,7 @@ use std::fmt::Write as _;
 use vmcore::process::ProcessList;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Endian;
 
 /// The process that all threads belong to, in the words of the protocol.
 const PID: u32 = 1;
@@ -364,16 +365,20 @@ impl<'a, 't> Stub<'a, 't> {
 
     fn machine(&self) -> String {
         let arch = self.target.arch();
+        let endian = self.target.space().endian();
         let cpu = match arch {
             Arch::Amd64 => "x86_64",
             Arch::Arm64 => "aarch64",
-            Arch::I386 => "i386",
-            Arch::Riscv64 => "riscv64",
+            _ => arch.machine_arch(endian),
         };
         let triple = hex(format!("{cpu}-unknown-freebsd").as_bytes());
         let triple = String::from_utf8_lossy(&triple);
         let word = arch.word().bytes();
-        format!("triple:{triple};ptrsize:{word};endian:little;ostype:freebsd;")
+        let order = match endian {
+            Endian::Little => "little",
+            Endian::Big => "big",
+        };
+        format!("triple:{triple};ptrsize:{word};endian:{order};ostype:freebsd;")
     }
 
     fn host(&self) -> String {

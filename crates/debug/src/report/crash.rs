@@ -8,6 +8,7 @@ use crate::unwind::{Machine, TrapFrame};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Width;
 
 /// Bytes of instructions in the report.
 const CODE_BYTES: usize = 8;
@@ -315,7 +316,7 @@ fn sort_of_address(address: u64, arch: Arch, stack: Option<(VirtAddr, u64)>) -> 
         .is_some_and(|(start, _)| address < start.0 && address >= start.0.saturating_sub(2 * 4096))
     {
         "just below the kernel stack: it overflowed".to_owned()
-    } else if arch != Arch::I386 && address >> 63 == 0 {
+    } else if arch.word() == Width::W64 && address >> 63 == 0 {
         "not a kernel address".to_owned()
     } else {
         return String::new();

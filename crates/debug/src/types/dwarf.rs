@@ -10,24 +10,33 @@ use super::{Tag, TypeId, Variable};
 use crate::object_file::ObjectFile;
 use gimli::{
     Attribute, AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EndianSlice,
-    LittleEndian, Unit, UnitHeader, UnitOffset,
+    RunTimeEndian, Unit, UnitHeader, UnitOffset,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::endian::Endian;
 
 /// Bytes of a debug section. All architectures here are little-endian.
-pub(crate) type Slice<'a> = EndianSlice<'a, LittleEndian>;
+pub(crate) type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
 
 /// Units that are kept open.
 const MAX_OPEN_UNITS: usize = 4096;
 /// Variables of one name that are told apart.
 const MAX_SAME_NAME: usize = 64;
 
+/// The byte order of a file, as gimli has it.
+pub(crate) fn order_of(file: &ObjectFile) -> RunTimeEndian {
+    match file.endian() {
+        Endian::Little => RunTimeEndian::Little,
+        Endian::Big => RunTimeEndian::Big,
+    }
+}
+
 /// The debug information of a file, as gimli has it.
 pub(crate) fn dwarf_of(file: &ObjectFile) -> Dwarf<Slice<'_>> {
     let load = |id: gimli::SectionId| -> Result<Slice<'_>, gimli::Error> {
-        Ok(EndianSlice::new(file.section(id.name()), LittleEndian))
+        Ok(EndianSlice::new(file.section(id.name()), order_of(file)))
     };
     Dwarf::load(load).unwrap_or_default()
 }

@@ -2,15 +2,14 @@
 
 use super::{Machine, Registers};
 use crate::object_file::ObjectFile;
+use crate::types::{Slice, order_of};
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, EndianSlice, LittleEndian, Register,
-    RegisterRule, UnwindContext, UnwindSection,
+    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Register, RegisterRule, UnwindContext,
+    UnwindSection,
 };
 use object::Object as _;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
-
-type Slice<'a> = EndianSlice<'a, LittleEndian>;
 
 /// The call frame information of a file, with an index of its functions.
 #[derive(Debug)]
@@ -37,7 +36,7 @@ impl<'a> CallFrames<'a> {
     #[must_use]
     pub fn new(file: &'a ObjectFile) -> Self {
         let address_size = u8::try_from(file.arch().word().bytes()).unwrap_or(8);
-        let slice = |name| EndianSlice::new(file.section(name), LittleEndian);
+        let slice = |name| Slice::new(file.section(name), order_of(file));
         let mut debug = DebugFrame::from(slice(".debug_frame"));
         let mut eh = EhFrame::from(slice(".eh_frame"));
         debug.set_address_size(address_size);

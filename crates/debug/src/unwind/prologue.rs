@@ -15,7 +15,7 @@ pub(super) fn return_address(arch: Arch, code: &[u8], at_start: bool) -> Option<
     let word = match arch {
         Arch::Amd64 => 8,
         Arch::I386 => 4,
-        Arch::Arm64 | Arch::Riscv64 => return at_start.then_some(0),
+        _ => return at_start.then_some(0),
     };
     match (arch, code) {
         // push %rbp, ret

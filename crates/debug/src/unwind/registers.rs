@@ -4,7 +4,7 @@ use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 
 /// The most registers of an architecture.
-const MAX: usize = 33;
+const MAX: usize = 67;
 
 /// The registers of a frame, by DWARF number; what is not known is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -120,6 +120,56 @@ const RISCV64: Machine = Machine {
     callee_saved: &[2, 3, 4, 8, 9, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27],
 };
 
+/// r7 is the frame pointer of Thumb code, which kernels are not.
+const ARM: Machine = Machine {
+    arch: Arch::Arm,
+    names: &[
+        "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp",
+        "lr", "pc",
+    ],
+    pc: 15,
+    sp: 13,
+    fp: 11,
+    lr: Some(14),
+    callee_saved: &[4, 5, 6, 7, 8, 9, 10, 11, 13],
+};
+/// Stacks are chained by the stack pointer. DWARF counts 32 floating-point registers from 32 on.
+const POWERPC64: Machine = powerpc(Arch::Powerpc64);
+const POWERPC: Machine = powerpc(Arch::Powerpc);
+
+const fn powerpc(arch: Arch) -> Machine {
+    Machine {
+        arch,
+        names: &[
+            "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13",
+            "r14", "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25",
+            "r26", "r27", "r28", "r29", "r30", "r31", "f0", "f1", "f2", "f3", "f4", "f5", "f6",
+            "f7", "f8", "f9", "f10", "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19",
+            "f20", "f21", "f22", "f23", "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31",
+            "cr", "lr", "pc",
+        ],
+        pc: 66,
+        sp: 1,
+        fp: 1,
+        lr: Some(65),
+        callee_saved: &[
+            1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+        ],
+    }
+}
+/// Nothing tells how its stacks are chained: no register, no frame.
+const fn unknown(arch: Arch) -> Machine {
+    Machine {
+        arch,
+        names: &["pc", "sp", "fp"],
+        pc: 0,
+        sp: 1,
+        fp: 2,
+        lr: None,
+        callee_saved: &[2],
+    }
+}
+
 impl Machine {
     /// The registers of an architecture.
     #[must_use]
@@ -129,6 +179,10 @@ impl Machine {
             Arch::Arm64 => ARM64,
             Arch::I386 => I386,
             Arch::Riscv64 => RISCV64,
+            Arch::Arm => ARM,
+            Arch::Powerpc64 => POWERPC64,
+            Arch::Powerpc => POWERPC,
+            Arch::Mips | Arch::Mips64 | Arch::Sparc64 => unknown(arch),
         }
     }
 

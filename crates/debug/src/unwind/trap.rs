@@ -9,6 +9,7 @@ use serde::ser::SerializeMap as _;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Width;
 
 /// Bytes of an arm64 trap frame, from osreldate 1400084 on and before.
 pub(super) const ARM64_LEN: u64 = 288;
@@ -89,7 +90,7 @@ pub(super) const fn in_trampoline(arch: Arch, address: VirtAddr) -> bool {
 /// Whether an address is certainly the user's: in the lower half of a 64-bit address space. On
 /// i386 nothing is certain.
 pub(super) const fn is_user(arch: Arch, address: VirtAddr) -> bool {
-    !matches!(arch, Arch::I386) && address.0 >> 63 == 0
+    matches!(arch.word(), Width::W64) && address.0 >> 63 == 0
 }
 
 /// An x86 entry for interrupts and the like: `X` and a name that does not begin with `_`.

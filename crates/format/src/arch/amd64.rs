@@ -1,7 +1,7 @@
 //! amd64.
 
 use super::{Facts, MinidumpFacts};
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 use crate::header::amd64 as header;
 
 const REGISTERS: &[&str] = &["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base", "kernel_gs_base", "cr0", "cr2", "cr3", "cr4",];
@@ -11,6 +11,7 @@ const PRSTATUS: &[&str] = &["r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r1
 pub(super) const FACTS: Facts = Facts {
     name: "amd64",
     machine_arch: ["amd64", "amd64"],
+    endian: Some(Endian::Little),
     dump_arch_version: 2,
     elf_machine: 62,
     word: Width::W64,

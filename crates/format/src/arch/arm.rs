@@ -11,6 +11,7 @@ const PRSTATUS: &[&str] = &["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"
 pub(super) const FACTS: Facts = Facts {
     name: "arm",
     machine_arch: ["armv7", "armeb"],
+    endian: None,
     dump_arch_version: 1,
     elf_machine: 40,
     word: Width::W32,

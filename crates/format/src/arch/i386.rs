@@ -1,7 +1,7 @@
 //! i386.
 
 use super::{Facts, MinidumpFacts};
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 use crate::header::i386 as header;
 
 const REGISTERS: &[&str] = &["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4",];
@@ -11,6 +11,7 @@ const PRSTATUS: &[&str] = &["ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds
 pub(super) const FACTS: Facts = Facts {
     name: "i386",
     machine_arch: ["i386", "i386"],
+    endian: Some(Endian::Little),
     dump_arch_version: 2,
     elf_machine: 3,
     word: Width::W32,

@@ -7,6 +7,7 @@ use crate::header::mips as header;
 pub(super) const FACTS: Facts = Facts {
     name: "mips",
     machine_arch: ["mipsel", "mips"],
+    endian: None,
     dump_arch_version: 1,
     elf_machine: 8,
     word: Width::W32,

@@ -20,6 +20,8 @@ pub(crate) struct Facts {
     pub(crate) name: &'static str,
     /// FreeBSD's name of the processor (`MACHINE_ARCH`), little-endian and big-endian.
     pub(crate) machine_arch: [&'static str; 2],
+    /// The only byte order of its kernels; `None` if there are kernels of both.
+    pub(crate) endian: Option<Endian>,
     /// `architectureversion` of its dump headers.
     pub(crate) dump_arch_version: u32,
     /// `e_machine` of its ELF files.
@@ -133,6 +135,12 @@ impl Arch {
         all.clone()
             .find(|arch| arch.word() == class)
             .or_else(|| all.next())
+    }
+
+    /// The only byte order of its kernels; `None` if there are kernels of both.
+    #[must_use]
+    pub const fn endian(self) -> Option<Endian> {
+        self.facts().endian
     }
 
     /// Width of pointers and of `long`.

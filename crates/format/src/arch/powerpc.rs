@@ -1,11 +1,12 @@
 //! powerpc, 32-bit: virtual ELF cores only.
 
 use super::{Facts};
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 
 pub(super) const FACTS: Facts = Facts {
     name: "powerpc",
     machine_arch: ["powerpc", "powerpc"],
+    endian: Some(Endian::Big),
     dump_arch_version: 1,
     elf_machine: 20,
     word: Width::W32,

@@ -11,6 +11,7 @@ const PRSTATUS: &[&str] = &["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8"
 pub(super) const FACTS: Facts = Facts {
     name: "powerpc64",
     machine_arch: ["powerpc64le", "powerpc64"],
+    endian: None,
     dump_arch_version: 1,
     elf_machine: 21,
     word: Width::W64,

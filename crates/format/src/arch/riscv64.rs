@@ -1,7 +1,7 @@
 //! riscv64.
 
 use super::{Facts, MinidumpFacts};
-use crate::endian::Width;
+use crate::endian::{Endian, Width};
 use crate::header::riscv64 as header;
 
 const REGISTERS: &[&str] = &["ra", "sp", "gp", "tp", "t0", "t1", "t2", "s0", "s1", "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5", "t6", "pc", "sstatus", "scause", "stval", "satp",];
@@ -11,6 +11,7 @@ const PRSTATUS: &[&str] = &["pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "fp"
 pub(super) const FACTS: Facts = Facts {
     name: "riscv",
     machine_arch: ["riscv64", "riscv64"],
+    endian: Some(Endian::Little),
     dump_arch_version: 1,
     elf_machine: 243,
     word: Width::W64,

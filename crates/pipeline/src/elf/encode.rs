@@ -22,17 +22,19 @@ pub(super) struct Head {
     pub(super) page_size: PageSize,
 }
 
-/// Writes the structures of one class. Every architecture here is little-endian.
+/// Writes the structures of one class, in one byte order.
 pub(super) struct Encoder {
     machine: u16,
     class: Width,
+    endian: Endian,
 }
 
 impl Encoder {
-    pub(super) const fn new(arch: Arch) -> Self {
+    pub(super) const fn new(arch: Arch, endian: Endian) -> Self {
         Self {
             machine: arch.elf_machine(),
             class: arch.word(),
+            endian,
         }
     }
 
@@ -88,7 +90,7 @@ impl Encoder {
         let in_section = Self::counts_in_section(head);
         let header = FileHeader {
             class: self.class,
-            endian: Endian::Little,
+            endian: self.endian,
             e_type: ET_CORE,
             e_machine: self.machine,
             e_phoff: self.headers_offset(head),
@@ -103,7 +105,8 @@ impl Encoder {
             let mut raw = vec![0; usize::try_from(section).unwrap_or(0)];
             let at = header.section_info_offset();
             if let Some(field) = raw.get_mut(at..at + 4) {
-                field.copy_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_le_bytes());
+                let count = u32::try_from(count).unwrap_or(u32::MAX);
+                field.copy_from_slice(&self.endian.bytes32(count));
             }
             out.write_all(&raw)?;
         }
@@ -151,7 +154,7 @@ impl Encoder {
 
     fn segment(&self, segment: &Segment, out: &mut impl Write) -> io::Result<()> {
         let mut raw = [0; size_of::<Elf64Phdr<LE>>()];
-        let len = segment.encode(self.class, Endian::Little, &mut raw);
+        let len = segment.encode(self.class, self.endian, &mut raw);
         let len = len.ok_or_else(too_large)?;
         out.write_all(raw.get(..len).unwrap_or_default())
     }
@@ -163,11 +166,12 @@ fn too_large() -> io::Error {
 }
 
 /// Appends a note: lengths, type, owner and contents, each padded to 4 bytes.
-pub(super) fn note(notes: &mut Vec<u8>, owner: &[u8], kind: u32, contents: &[u8]) {
+pub(super) fn note(notes: &mut Vec<u8>, endian: Endian, owner: &[u8], kind: u32, contents: &[u8]) {
     for len in [owner.len(), contents.len()] {
-        notes.extend_from_slice(&u32::try_from(len).unwrap_or(u32::MAX).to_le_bytes());
+        let len = u32::try_from(len).unwrap_or(u32::MAX);
+        notes.extend_from_slice(&endian.bytes32(len));
     }
-    notes.extend_from_slice(&kind.to_le_bytes());
+    notes.extend_from_slice(&endian.bytes32(kind));
     for part in [owner, contents] {
         notes.extend_from_slice(part);
         notes.resize(notes.len().next_multiple_of(4), 0);
@@ -188,16 +192,16 @@ mod tests {
 
     #[test]
     fn offsets_follow_each_other_in_both_classes() {
-        let amd64 = Encoder::new(Arch::Amd64);
+        let amd64 = Encoder::new(Arch::Amd64, Endian::Little);
         assert_eq!(amd64.notes_offset(&head(2)), 64 + 3 * 56);
         assert_eq!(amd64.data_offset(&head(2)), 4096);
-        let i386 = Encoder::new(Arch::I386);
+        let i386 = Encoder::new(Arch::I386, Endian::Little);
         assert_eq!(i386.notes_offset(&head(2)), 52 + 3 * 32);
     }
 
     #[test]
     fn the_65535th_program_header_moves_the_count_into_section_0() {
-        let amd64 = Encoder::new(Arch::Amd64);
+        let amd64 = Encoder::new(Arch::Amd64, Endian::Little);
         let written = |loads| {
             let mut bytes = Vec::new();
             amd64.file_header(&head(loads), &mut bytes).unwrap();
@@ -218,7 +222,7 @@ mod tests {
     #[test]
     fn notes_are_padded_to_four_bytes() {
         let mut notes = Vec::new();
-        note(&mut notes, b"CORE\0", 1, b"abc");
+        note(&mut notes, Endian::Little, b"CORE\0", 1, b"abc");
         assert_eq!(notes, *b"\x05\0\0\0\x03\0\0\0\x01\0\0\0CORE\0\0\0\0abc\0");
     }
 }

@@ -231,7 +231,7 @@ pub(super) fn address_space(
                 image: None,
             })
         }
-        Arch::Arm64 | Arch::Riscv64 => Err(RewriteError::Architecture(arch)),
+        _ => Err(RewriteError::Architecture(arch)),
     }
 }
 

@@ -68,7 +68,7 @@ fn notes(dump: &Dump) -> Option<Vec<u8>> {
         return None;
     };
     let source = dump.memory().source();
-    let elf = &header.elf;
+    let elf = header.elf.as_ref()?;
     // Notes come first; a core with more headers than 16 bits can count has them in front, too.
     let count = usize::from(elf.e_phnum.min(PN_XNUM - 1));
     let mut headers = vec![0; count * elf.phdr_len()];

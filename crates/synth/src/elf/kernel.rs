@@ -5,7 +5,7 @@ use super::{
     section_header_len,
 };
 use crate::Arch;
-use crate::bytes::{finish, index, low16, low32, pad, put, put_u32, put_word};
+use crate::bytes::{finish, index, low16, low32, pad, put};
 use crate::random::Random;
 
 /// `ELFOSABI_FREEBSD`.
@@ -59,6 +59,8 @@ pub struct Kernel {
     pub osabi: u8,
     /// `e_entry`.
     pub e_entry: u64,
+    /// `e_flags`.
+    pub e_flags: u32,
     /// Bytes to write over the finished file, by offset.
     pub patches: Vec<(u64, Vec<u8>)>,
     /// Length to cut the file to.
@@ -160,6 +162,7 @@ impl Kernel {
                 0
             },
             e_entry: base,
+            e_flags: 0,
             patches: Vec::new(),
             truncate_to: None,
             trailing: Vec::new(),
@@ -221,7 +224,7 @@ impl Kernel {
         };
         let mut note = Vec::new();
         for number in [4, low32(id.len() as u64), NT_GNU_BUILD_ID] {
-            note.extend_from_slice(&number.to_le_bytes());
+            note.extend_from_slice(&self.arch.u32(number));
         }
         note.extend_from_slice(b"GNU\0");
         note.extend_from_slice(id);
@@ -271,7 +274,8 @@ impl Kernel {
 
     /// The symbol table with its strings, and the number of its first global symbol.
     fn symbol_table(&self) -> (Vec<u8>, Strings, u32) {
-        let len = if self.arch == Arch::I386 { 16 } else { 24 };
+        let arch = self.arch;
+        let len = if arch.is_32_bit() { 16 } else { 24 };
         let mut strings = Strings(vec![0]);
         let mut table = vec![0; len];
         let locals = self.symbols.iter().filter(|symbol| !symbol.is_global);
@@ -282,17 +286,17 @@ impl Kernel {
             let info = u8::from(symbol.is_global) << 4 | if symbol.is_function { 2 } else { 1 };
             let section = self.section_index(symbol.address);
             let mut raw = vec![0; len];
-            put_u32(&mut raw, 0, name);
-            if self.arch == Arch::I386 {
-                put_word(&mut raw, 4, 4, symbol.address);
-                put_word(&mut raw, 8, 4, symbol.size);
+            put(&mut raw, 0, &arch.u32(name));
+            if arch.is_32_bit() {
+                put(&mut raw, 4, &arch.word(symbol.address));
+                put(&mut raw, 8, &arch.word(symbol.size));
                 put(&mut raw, 12, &[info]);
-                put(&mut raw, 14, &section.to_le_bytes());
+                put(&mut raw, 14, &super::u16_bytes(arch, section));
             } else {
                 put(&mut raw, 4, &[info]);
-                put(&mut raw, 6, &section.to_le_bytes());
-                put_word(&mut raw, 8, 8, symbol.address);
-                put_word(&mut raw, 16, 8, symbol.size);
+                put(&mut raw, 6, &super::u16_bytes(arch, section));
+                put(&mut raw, 8, &arch.word(symbol.address));
+                put(&mut raw, 16, &arch.word(symbol.size));
             }
             table.extend(raw);
         }
@@ -317,7 +321,7 @@ impl Kernel {
         let mut stored = self.stored_sections(&mut file);
         let (table, strings, first_global) = self.symbol_table();
         let symtab = low32(stored.len() as u64 + 1);
-        let entsize = if self.arch == Arch::I386 { 16 } else { 24 };
+        let entsize = if self.arch.is_32_bit() { 16 } else { 24 };
         append(&mut file, &mut stored, ".symtab", SHT_SYMTAB, &table);
         if let Some(section) = stored.last_mut() {
             (section.sh_link, section.sh_info, section.sh_entsize) =
@@ -387,6 +391,7 @@ impl Kernel {
         header.osabi = self.osabi;
         header.e_machine = self.e_machine;
         header.e_entry = self.e_entry;
+        header.e_flags = self.e_flags;
         header.e_shoff = e_shoff;
         header.e_phnum = PROGRAM_HEADERS;
         header.e_shnum = e_shnum;
@@ -449,17 +454,17 @@ impl Stored {
 
     fn write(&self, arch: Arch, file: &mut [u8], at: u64, name: u32) {
         let word = arch.word_bytes();
-        put_u32(file, at, name);
-        put_u32(file, at + 4, self.sh_type);
+        put(file, at, &arch.u32(name));
+        put(file, at + 4, &arch.u32(self.sh_type));
         let fields = [self.sh_flags, self.sh_addr, self.sh_offset, self.sh_size];
         for (number, field) in (0..).zip(fields) {
-            put_word(file, at + 8 + number * word, word, field);
+            put(file, at + 8 + number * word, &arch.word(field));
         }
         let at = at + 8 + 4 * word;
-        put_u32(file, at, self.sh_link);
-        put_u32(file, at + 4, self.sh_info);
-        put_word(file, at + 8, word, self.sh_addralign);
-        put_word(file, at + 8 + word, word, self.sh_entsize);
+        put(file, at, &arch.u32(self.sh_link));
+        put(file, at + 4, &arch.u32(self.sh_info));
+        put(file, at + 8, &arch.word(self.sh_addralign));
+        put(file, at + 8 + word, &arch.word(self.sh_entsize));
     }
 }
 

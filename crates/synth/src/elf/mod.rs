@@ -1,6 +1,6 @@
 //! ELF files: full dumps and kernels.
 //!
-//! Both are written field by field, for 64-bit machines and for i386.
+//! Both are written field by field, for 64-bit and 32-bit machines of either byte order.
 
 mod full;
 mod kernel;
@@ -9,7 +9,7 @@ pub use full::{Delta, FullDump, Segment};
 pub use kernel::{Kernel, Kind, Section, Symbol};
 
 use crate::Arch;
-use crate::bytes::{put, put_u32, put_word};
+use crate::bytes::put;
 
 /// `e_type` of an executable.
 pub const ET_EXEC: u16 = 2;
@@ -34,6 +34,7 @@ struct FileHeader {
     e_entry: u64,
     e_phoff: u64,
     e_shoff: u64,
+    e_flags: u32,
     e_phentsize: u16,
     e_phnum: u16,
     e_shnum: u16,
@@ -55,33 +56,24 @@ struct ProgramHeader {
 
 /// Bytes of the ELF header.
 const fn header_len(arch: Arch) -> u64 {
-    match arch {
-        Arch::I386 => 52,
-        _ => 64,
-    }
+    if arch.is_32_bit() { 52 } else { 64 }
 }
 
 /// Bytes of a program header.
 const fn program_header_len(arch: Arch) -> u64 {
-    match arch {
-        Arch::I386 => 32,
-        _ => 56,
-    }
+    if arch.is_32_bit() { 32 } else { 56 }
 }
 
 /// Bytes of a section header.
 const fn section_header_len(arch: Arch) -> u16 {
-    match arch {
-        Arch::I386 => 40,
-        _ => 64,
-    }
+    if arch.is_32_bit() { 40 } else { 64 }
 }
 
 impl FileHeader {
     fn new(arch: Arch, e_type: u16) -> Self {
         Self {
-            class: if arch == Arch::I386 { 1 } else { 2 },
-            data: 1,
+            class: if arch.is_32_bit() { 1 } else { 2 },
+            data: if arch.is_big_endian() { 2 } else { 1 },
             osabi: 0,
             e_type,
             e_machine: arch.e_machine(),
@@ -89,7 +81,8 @@ impl FileHeader {
             e_entry: 0,
             e_phoff: header_len(arch),
             e_shoff: 0,
-            e_phentsize: if arch == Arch::I386 { 32 } else { 56 },
+            e_flags: 0,
+            e_phentsize: if arch.is_32_bit() { 32 } else { 56 },
             e_phnum: 0,
             e_shnum: 0,
             e_shstrndx: 0,
@@ -104,15 +97,15 @@ impl FileHeader {
             0,
             &[0x7f, b'E', b'L', b'F', self.class, self.data, 1, self.osabi],
         );
-        put(file, 16, &self.e_type.to_le_bytes());
-        put(file, 18, &self.e_machine.to_le_bytes());
-        put_u32(file, 20, self.e_version);
-        put_word(file, 24, word, self.e_entry);
-        put_word(file, 24 + word, word, self.e_phoff);
-        put_word(file, 24 + 2 * word, word, self.e_shoff);
-        // e_flags is 0.
+        put(file, 16, &u16_bytes(arch, self.e_type));
+        put(file, 18, &u16_bytes(arch, self.e_machine));
+        put(file, 20, &arch.u32(self.e_version));
+        put(file, 24, &arch.word(self.e_entry));
+        put(file, 24 + word, &arch.word(self.e_phoff));
+        put(file, 24 + 2 * word, &arch.word(self.e_shoff));
+        put(file, 24 + 3 * word, &arch.u32(self.e_flags));
         let mut at = 24 + 3 * word + 4;
-        let e_ehsize = if arch == Arch::I386 { 52_u16 } else { 64 };
+        let e_ehsize = if arch.is_32_bit() { 52_u16 } else { 64 };
         let e_shentsize = section_header_len(arch);
         let fields = [
             e_ehsize,
@@ -123,7 +116,7 @@ impl FileHeader {
             self.e_shstrndx,
         ];
         for field in fields {
-            put(file, at, &field.to_le_bytes());
+            put(file, at, &u16_bytes(arch, field));
             at += 2;
         }
     }
@@ -132,7 +125,7 @@ impl FileHeader {
 impl ProgramHeader {
     /// Writes the header at `at`.
     fn write(&self, arch: Arch, file: &mut [u8], at: u64) {
-        put_u32(file, at, self.p_type);
+        put(file, at, &arch.u32(self.p_type));
         let fields = [
             self.p_offset,
             self.p_vaddr,
@@ -140,21 +133,27 @@ impl ProgramHeader {
             self.p_filesz,
             self.p_memsz,
         ];
-        let (word, mut field_at) = match arch {
-            Arch::I386 => {
-                put_u32(file, at + 24, self.p_flags);
-                (4, at + 4)
-            }
-            _ => {
-                put_u32(file, at + 4, self.p_flags);
-                (8, at + 8)
-            }
+        let word = arch.word_bytes();
+        let (flags_at, mut field_at) = if arch.is_32_bit() {
+            (at + 24, at + 4)
+        } else {
+            (at + 4, at + 8)
         };
+        put(file, flags_at, &arch.u32(self.p_flags));
         for field in fields {
-            put_word(file, field_at, word, field);
+            put(file, field_at, &arch.word(field));
             field_at += word;
         }
-        let align_at = if arch == Arch::I386 { at + 28 } else { at + 48 };
-        put_word(file, align_at, word, self.p_align);
+        let align_at = if arch.is_32_bit() { at + 28 } else { at + 48 };
+        put(file, align_at, &arch.word(self.p_align));
+    }
+}
+
+/// The bytes of a number of 2 bytes.
+const fn u16_bytes(arch: Arch, value: u16) -> [u8; 2] {
+    if arch.is_big_endian() {
+        value.to_be_bytes()
+    } else {
+        value.to_le_bytes()
     }
 }

@@ -10,7 +10,7 @@ use crate::bytes::{index, low32};
 use crate::elf::{Delta, FullDump, Kernel};
 use crate::minidump::Minidump;
 use crate::msgbuf::{self, Msgbuf};
-use crate::tables::{Frames, Mapping, Tree};
+use crate::tables::{Frames, Mapping, Paging, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Order in which the pages of eight are taken from the pool: physical order is not virtual order.
@@ -98,7 +98,7 @@ impl Build {
 
     /// A number as a word of the machine.
     pub(super) fn word_of(&self, value: u64) -> Vec<u8> {
-        value.to_le_bytes()[..index(self.word())].to_vec()
+        self.options.arch.word(value)
     }
 
     /// The place of a variable.
@@ -376,7 +376,7 @@ impl Build {
                     self.set("pae_mode", &u32::from(pae).to_le_bytes());
                 }
             }
-            Arch::Arm64 | Arch::Riscv64 => {}
+            _ => {}
         }
         tree
     }
@@ -426,6 +426,13 @@ impl Build {
         dump.msgbuf.clone_from(&self.msgbuf);
         dump.msgbuf_control = self.msgbuf_control;
         dump.page_tables = tree.section(version, layout.kernbase, layout.map_end);
+        if self.options.arch.is_big_endian() {
+            let width = index(layout.paging.entry_bytes());
+            dump.page_tables.chunks_mut(width).for_each(<[u8]>::reverse);
+        }
+        if layout.paging == Paging::Arm {
+            dump.flags = 2;
+        }
         (dump, tree)
     }
 

@@ -1,6 +1,6 @@
 //! What differs between FreeBSD releases: offsets in structures, and which variables there are.
 
-use super::{Kind, Options};
+use super::{Kind, Options, no_machine};
 use crate::Arch;
 
 /// Release of a synthetic kernel.
@@ -90,6 +90,12 @@ const I386: Offsets = Offsets {
     thread_size: 0x360,
 };
 
+/// 32-bit ARM.
+const ARM: Offsets = Offsets {
+    pcb_size: 0x170,
+    ..I386
+};
+
 impl Era {
     /// The release that goes with a dump of this version.
     pub(super) fn of(options: &Options) -> Self {
@@ -99,6 +105,7 @@ impl Era {
             (Arch::Riscv64, _) => 14,
             (Arch::Amd64 | Arch::Arm64, true) => 14,
             (Arch::I386, true) => 13,
+            (Arch::Armv7 | Arch::Armeb, true) => 14,
             (Arch::Arm64, false) if options.version == 2 => 13,
             (Arch::Amd64, false) if options.kind == Kind::Full => 13,
             _ => 12,
@@ -109,6 +116,8 @@ impl Era {
             (Arch::Arm64, _) => ARM64_OLD,
             (Arch::I386, _) => I386,
             (Arch::Riscv64, _) => RISCV64,
+            (Arch::Armv7 | Arch::Armeb, _) => ARM,
+            (other, _) => no_machine(other),
         };
         let (release, osreldate) = match year {
             12 => ("12.2-RELEASE", 1_202_000),

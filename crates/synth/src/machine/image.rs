@@ -57,6 +57,7 @@ pub(super) const fn system_call(arch: Arch) -> [&'static str; 2] {
         Arch::Arm64 => ["do_el0_sync", "handle_el0_sync"],
         Arch::I386 => ["syscall", "int0x80_syscall"],
         Arch::Riscv64 => ["do_trap_user", "cpu_exception_handler_user"],
+        _ => ["swi_handler", "swi_entry"],
     }
 }
 
@@ -67,6 +68,7 @@ pub(super) const fn stop(arch: Arch) -> [&'static str; 2] {
         Arch::Arm64 => ["intr_ipi_dispatch", "handle_el1h_irq"],
         Arch::I386 => ["ipi_nmi_handler", "calltrap"],
         Arch::Riscv64 => ["intr_ipi_dispatch", "cpu_exception_handler_supervisor"],
+        _ => ["intr_ipi_dispatch", "irq_entry"],
     }
 }
 
@@ -161,7 +163,7 @@ fn constants(kernel: &mut Kernel, era: &Era, version: &str) {
         exported.push(("proc_off_p_hash", offsets.p_hash));
     }
     for (name, value) in exported {
-        rodata.add(kernel, name, &low32(value).to_le_bytes());
+        rodata.add(kernel, name, &kernel.arch.u32(low32(value)));
     }
     let text = |text: &str| [text.as_bytes(), b"\0"].concat();
     rodata.add(kernel, "ostype", &text("FreeBSD"));
@@ -177,8 +179,9 @@ fn data(kernel: &mut Kernel, options: &Options, era: &Era) {
     } else {
         100
     };
-    data.add(kernel, "hz", &hz.to_le_bytes());
-    data.add(kernel, "osreldate", &era.osreldate.to_le_bytes());
+    let number = |value: i32| options.arch.u32(value.cast_unsigned());
+    data.add(kernel, "hz", &number(hz));
+    data.add(kernel, "osreldate", &number(era.osreldate));
     data.finish(kernel);
 }
 
@@ -228,7 +231,7 @@ fn variables(kernel: &mut Kernel, options: &Options, era: &Era) {
         }
         Arch::I386 if options.pae => wanted.push(("IdlePDPT", 4)),
         Arch::I386 => wanted.push(("IdlePTD", 4)),
-        Arch::Arm64 | Arch::Riscv64 => {}
+        _ => {}
     }
     for (name, len) in wanted {
         bss.add(kernel, name, &vec![0; index(len)]);

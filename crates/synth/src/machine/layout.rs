@@ -1,6 +1,6 @@
 //! Where things are in a synthetic machine, by architecture.
 
-use super::{Options, Shape};
+use super::{Options, Shape, no_machine};
 use crate::Arch;
 use crate::tables::Paging;
 
@@ -67,6 +67,8 @@ impl Layout {
             Arch::Arm64 => Self::arm64(options),
             Arch::I386 => Self::i386(options),
             Arch::Riscv64 => Self::riscv64(),
+            Arch::Armv7 | Arch::Armeb => Self::arm(),
+            other => no_machine(other),
         }
     }
 
@@ -190,6 +192,22 @@ impl Layout {
             small_va: image_va + large,
             large_va: image_va + 3 * large,
             ..Self::common(paging, 0, image_pa)
+        }
+    }
+
+    /// The kernel map starts at the image; sections of 1 MiB map it.
+    fn arm() -> Self {
+        let paging = Paging::Arm;
+        let large = paging.span(1);
+        let kernbase = 0xc000_0000;
+        Self {
+            kernbase,
+            map_end: kernbase + 8 * large,
+            image_va: kernbase + large,
+            small_va: kernbase + 2 * large,
+            large_va: kernbase + 6 * large,
+            device_pa: 0x1c09_0000,
+            ..Self::common(paging, 0x8000_0000, 0x8000_0000 + large)
         }
     }
 

@@ -1,6 +1,7 @@
 //! Physical memory while a machine is being put together.
 
-use crate::bytes::{index, put_word};
+use crate::Arch;
+use crate::bytes::index;
 use std::collections::BTreeMap;
 
 /// Bytes of memory with a virtual and a physical address, contiguous in both.
@@ -52,11 +53,9 @@ impl Memory {
         }
     }
 
-    /// Writes a number of `width` bytes.
-    pub(crate) fn write_word(&mut self, pa: u64, width: u64, value: u64) {
-        let mut raw = [0; 8];
-        put_word(&mut raw, 0, width, value);
-        self.write(pa, &raw[..index(width)]);
+    /// Writes a number as wide as a pointer.
+    pub(crate) fn write_word(&mut self, arch: Arch, pa: u64, value: u64) {
+        self.write(pa, &arch.word(value));
     }
 }
 

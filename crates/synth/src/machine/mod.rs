@@ -175,5 +175,15 @@ impl Machine {
     }
 }
 
+/// Ends the making of a machine that nobody has described.
+fn no_machine<T>(arch: Arch) -> T {
+    let known = Arch::ALL.contains(&arch);
+    assert!(
+        known,
+        "there are minidumps of {arch:?}, but no whole machines"
+    );
+    unreachable!("every architecture of whole machines is described")
+}
+
 #[cfg(test)]
 mod tests;

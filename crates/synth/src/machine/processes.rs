@@ -151,25 +151,26 @@ pub(super) fn make(build: &mut Build) {
 /// Links structures into a list whose first pointer is at `head`, by the pair of pointers at
 /// `offset`: the next one, and where the pointer to this one is.
 fn link(build: &mut Build, head: Place, places: &[Place], offset: u64) {
-    let word = build.word();
+    let (arch, word) = (build.options.arch, build.word());
     let mut pointer = head;
     for place in places {
-        build.memory.write_word(pointer.pa, word, place.va);
+        build.memory.write_word(arch, pointer.pa, place.va);
         build
             .memory
-            .write_word(place.pa + offset + word, word, pointer.va);
+            .write_word(arch, place.pa + offset + word, pointer.va);
         pointer = place.at(offset);
     }
-    build.memory.write_word(pointer.pa, word, 0);
+    build.memory.write_word(arch, pointer.pa, 0);
     let first = places.first().map_or(0, |place| place.va);
     build.truth.values.push((head.va, build.word_of(first)));
 }
 
 fn process(build: &mut Build, plan: &Plan, place: Place) {
-    let offsets = build.era.offsets;
-    build
-        .memory
-        .write(place.pa + offsets.p_pid, &plan.pid.to_le_bytes());
+    let (arch, offsets) = (build.options.arch, build.era.offsets);
+    build.memory.write(
+        place.pa + offsets.p_pid,
+        &arch.u32(plan.pid.cast_unsigned()),
+    );
     build
         .memory
         .write(place.pa + offsets.p_comm, plan.comm.as_bytes());
@@ -183,7 +184,7 @@ fn process(build: &mut Build, plan: &Plan, place: Place) {
         places.push(at);
         build
             .memory
-            .write_word(at.pa + offsets.td_proc, build.word(), place.va);
+            .write_word(arch, at.pa + offsets.td_proc, place.va);
         threads.push(thread(build, *tid, name, *doing, at));
     }
     link(
@@ -212,15 +213,15 @@ fn thread(build: &mut Build, tid: i32, name: &str, doing: Doing, at: Place) -> T
     };
     build
         .memory
-        .write(at.pa + offsets.td_tid, &tid.to_le_bytes());
+        .write(at.pa + offsets.td_tid, &arch.u32(tid.cast_unsigned()));
     build.memory.write(at.pa + offsets.td_name, name.as_bytes());
     let oncpu = cpu.map_or(-1, u32::cast_signed);
     build
         .memory
-        .write(at.pa + offsets.td_oncpu, &oncpu.to_le_bytes());
+        .write(at.pa + offsets.td_oncpu, &arch.u32(oncpu.cast_unsigned()));
     build
         .memory
-        .write_word(at.pa + offsets.td_pcb, build.word(), pcb.va);
+        .write_word(arch, at.pa + offsets.td_pcb, pcb.va);
     let kernel = build.kernel.clone();
     let saved = write_stack(&mut build.memory, &kernel, doing, pcb);
     let is_stopped = cpu.is_some() && cpu != build.options.unstopped_cpu;
@@ -246,11 +247,11 @@ fn thread(build: &mut Build, tid: i32, name: &str, doing: Doing, at: Place) -> T
     }
     if let Some(cpu) = cpu {
         let pcpu = build.symbol("pcpu_array").at(u64::from(cpu) * PCPU_LEN);
-        build.memory.write_word(pcpu.pa, build.word(), at.va);
+        build.memory.write_word(arch, pcpu.pa, at.va);
     }
     if doing == Doing::Crashed {
         build.truth.crashed_tid = tid;
-        build.set("dumptid", &tid.to_le_bytes());
+        build.set("dumptid", &arch.u32(tid.cast_unsigned()));
     }
     Thread {
         address: at.va,
@@ -274,6 +275,7 @@ fn write_stale(build: &mut Build, pcb: Place, arch: Arch) -> Saved {
         sp: pcb.va - 0x20,
         fp: 0,
         frames: vec![pc],
+        lr: 0,
     };
     write_pcb(&mut build.memory, arch, &build.era, pcb.pa, &saved);
     saved
@@ -296,7 +298,7 @@ fn stack(build: &mut Build) -> Place {
 
 /// What leads from a CPU's number to what ran on it.
 fn per_cpu(build: &mut Build) {
-    let word = build.word();
+    let (arch, word) = (build.options.arch, build.word());
     let cpus = build.options.cpus;
     let (table, pcpus) = (build.symbol("cpuid_to_pcpu"), build.symbol("pcpu_array"));
     let mut stopped = 0_u64;
@@ -305,13 +307,13 @@ fn per_cpu(build: &mut Build) {
             table.at(u64::from(cpu) * word),
             pcpus.at(u64::from(cpu) * PCPU_LEN),
         );
-        build.memory.write_word(slot.pa, word, pcpu.va);
+        build.memory.write_word(arch, slot.pa, pcpu.va);
         if cpu != CRASHED_CPU && Some(cpu) != build.options.unstopped_cpu {
             stopped |= 1 << cpu;
         }
     }
-    build.set("stopped_cpus", &low32(stopped).to_le_bytes());
-    build.set("mp_maxid", &(cpus - 1).to_le_bytes());
-    build.set("mp_ncpus", &cpus.to_le_bytes());
-    build.set("mp_maxcpus", &low32(super::MAX_CPUS).to_le_bytes());
+    build.set("stopped_cpus", &arch.u32(low32(stopped)));
+    build.set("mp_maxid", &arch.u32(cpus - 1));
+    build.set("mp_ncpus", &arch.u32(cpus));
+    build.set("mp_maxcpus", &arch.u32(low32(super::MAX_CPUS)));
 }

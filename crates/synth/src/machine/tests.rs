@@ -43,6 +43,14 @@ impl Reader {
         }
     }
 
+    fn number(&self, va: u64, width: u64) -> u64 {
+        let mut raw = self.read(va, index(width));
+        if self.machine.kernel.arch.is_big_endian() {
+            raw.reverse();
+        }
+        word(&raw, 0, width)
+    }
+
     fn read(&self, va: u64, len: usize) -> Vec<u8> {
         let mut bytes = Vec::new();
         while bytes.len() < len {
@@ -60,11 +68,11 @@ impl Reader {
     }
 
     fn pointer(&self, va: u64) -> u64 {
-        word(&self.read(va, index(self.word_bytes)), 0, self.word_bytes)
+        self.number(va, self.word_bytes)
     }
 
     fn int(&self, va: u64) -> u64 {
-        word(&self.read(va, 4), 0, 4)
+        self.number(va, 4)
     }
 
     fn text(&self, va: u64) -> String {
@@ -217,6 +225,7 @@ fn check_pcb(reader: &Reader, arch: Arch, thread: &Thread) {
         (Arch::Arm64, 0x560) => (240, 256, 232),
         (Arch::Arm64, _) => (88, 96, 80),
         (Arch::Riscv64, _) => (0, 8, 32),
+        _ => (44, 36, 28),
     };
     assert_eq!(reader.pointer(expected + pc), thread.pc);
     assert_eq!(reader.pointer(expected + sp), thread.sp);
@@ -231,6 +240,10 @@ fn check_frames(reader: &Reader, arch: Arch, thread: &Thread) {
         assert_eq!(reader.pointer(thread.sp), thread.pc);
     }
     let mut frames = vec![thread.pc];
+    if matches!(arch, Arch::Armv7 | Arch::Armeb) && thread.frames.len() > 1 && thread.fp != 0 {
+        // The link register leads out of the routine that saved the registers.
+        frames.push(reader.pointer(thread.pcb_address + 40));
+    }
     let mut fp = thread.fp;
     while fp != 0 && fp != 0x7fff_e9f0 {
         assert!(fp > thread.sp);
@@ -341,6 +354,14 @@ fn translate(dump: &Minidump, file: &[u8], va: u64) -> Option<u64> {
         (Arch::Riscv64, _) => {
             let valid = entry(12, 8).filter(|pte| pte & 1 == 1 && pte & 0xe != 0)?;
             Some((valid >> 10 << 12) + va % 4096)
+        }
+        (arch, _) => {
+            let raw = entry(12, 4)?;
+            let raw = match arch.is_big_endian() {
+                true => raw.swap_bytes() >> 32,
+                false => raw,
+            };
+            (raw & 2 == 2).then_some((raw & 0xffff_f000) + va % 4096)
         }
     }
 }

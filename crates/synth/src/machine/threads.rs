@@ -3,6 +3,7 @@
 use super::era::Era;
 use super::image::{stop, system_call};
 use super::memory::{Memory, Place};
+use super::no_machine;
 use crate::Arch;
 use crate::elf::Kernel;
 
@@ -28,6 +29,8 @@ pub(super) struct Saved {
     pub(super) sp: u64,
     pub(super) fp: u64,
     pub(super) frames: Vec<u64>,
+    /// The link register, where the program counter is in a function without a frame.
+    pub(super) lr: u64,
 }
 
 /// User addresses, as they are in a user's frame pointer.
@@ -115,17 +118,25 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
     let word = arch.word_bytes();
     let (names, last_fp) = functions(arch, doing);
     let frames: Vec<u64> = names.iter().map(|name| inside(kernel, name)).collect();
+    let is_arm = matches!(arch, Arch::Armv7 | Arch::Armeb);
     let Some((pc, callers)) = frames.split_first() else {
         let pc = kernel.address_of("fork_trampoline").unwrap_or(0);
         // Above it is the trap frame that the thread will return through.
-        let exact = matches!(arch, Arch::Arm64 | Arch::Riscv64);
+        let exact = !matches!(arch, Arch::Amd64 | Arch::I386);
         let sp = top.va - 0x100 - if exact { 0 } else { word };
         return Saved {
             pc,
             sp,
             fp: 0,
             frames: vec![pc],
+            lr: 0,
         };
+    };
+    // arm saves the program counter inside the routine that saves, which has no frame.
+    let leaf = inside(kernel, "cpu_switch");
+    let (leaf, frames, lr) = match is_arm {
+        true => (leaf, [&[leaf][..], &frames].concat(), *pc),
+        false => (*pc, frames.clone(), 0),
     };
     let depth = callers.len() as u64;
     let start = Place {
@@ -145,30 +156,32 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
             frame.at(FRAME_LEN).va
         };
         let (fp_at, return_at) = saved_at(frame);
-        memory.write_word(fp_at, word, next_fp);
-        memory.write_word(return_at, word, *caller);
+        memory.write_word(arch, fp_at, next_fp);
+        memory.write_word(arch, return_at, *caller);
     }
     let sp = start.va - SCRATCH;
     if matches!(arch, Arch::Amd64 | Arch::I386) {
-        memory.write_word(start.pa - SCRATCH, word, *pc);
+        memory.write_word(arch, start.pa - SCRATCH, *pc);
     }
     Saved {
-        pc: *pc,
+        pc: leaf,
         sp,
         fp: start.va,
-        frames: frames.clone(),
+        frames,
+        lr,
     }
 }
 
 /// Writes a `struct pcb`.
 pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, saved: &Saved) {
-    let word = arch.word_bytes();
     let (pc_at, sp_at, fp_at, other_at) = match arch {
         Arch::Amd64 => (56, 40, 32, 48),
         Arch::I386 => (20, 12, 8, 16),
         Arch::Arm64 if era.offsets.pcb_size == 0x560 => (240, 256, 232, 152),
         Arch::Arm64 => (88, 96, 80, 0),
         Arch::Riscv64 => (0, 8, 32, 40),
+        Arch::Armv7 | Arch::Armeb => (44, 36, 28, 0),
+        _ => no_machine(arch),
     };
     let fields = [
         (pc_at, saved.pc),
@@ -176,10 +189,13 @@ pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, sav
         (fp_at, saved.fp),
         (other_at, OTHER),
     ];
+    if matches!(arch, Arch::Armv7 | Arch::Armeb) {
+        memory.write_word(arch, at + 40, saved.lr);
+    }
     for (offset, value) in fields {
-        memory.write_word(at + offset, word, value);
+        memory.write_word(arch, at + offset, value);
     }
 }
 
-/// The value of the other callee-saved register that is set: rbx, ebx, x19, s1.
+/// The value of the other callee-saved register that is set: rbx, ebx, x19, s1, r4.
 pub const OTHER: u64 = 0x5ca1_ab1e;

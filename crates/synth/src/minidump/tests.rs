@@ -1,6 +1,7 @@
 //! The examples of the format's description, and the model against itself.
 
 use super::*;
+use crate::bytes::put_u64;
 
 /// The two ranges of the example: one starts and both end inside a page.
 const RANGES: [(u64, u64); 2] = [(0x1000, 0x9f800), (0x10_0800, 0x80_0000)];

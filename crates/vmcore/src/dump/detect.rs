@@ -6,11 +6,13 @@ use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::header::MINIDUMP_PREFIX;
 use vmcore_format::kerneldump::DumpHeader;
+use vmcore_format::sparc64;
 
 /// Formats that can be read.
 pub(super) enum Format {
     Minidump,
     Elf,
+    Sparc64,
 }
 
 /// What a device's dump header says about the dump behind it. Strings are as the kernel wrote
@@ -64,11 +66,14 @@ pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
         if header.e_type == ET_CORE {
             return Ok(Format::Elf);
         }
-        let arch = Arch::from_elf_machine(header.e_machine).map_or_else(
+        let arch = Arch::from_elf(header.e_machine, header.class).map_or_else(
             || format!("machine {}", header.e_machine),
             |arch| arch.to_string(),
         );
         return Err(OpenError::KernelFile { path: path(), arch });
+    }
+    if sparc64::is_header(first) {
+        return Ok(Format::Sparc64);
     }
     Err(OpenError::UnknownFormat { path: path() })
 }

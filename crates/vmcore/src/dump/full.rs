@@ -3,11 +3,12 @@
 use super::{DumpKind, OpenError, Warning};
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
+use crate::translation::Tsb;
 use std::path::Path;
 use vmcore_format::addr::{PageSize, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
-use vmcore_format::endian::Endian;
+use vmcore_format::endian::Width;
 
 /// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +26,12 @@ pub struct KernelDelta {
 pub struct FullHeader {
     /// Architecture, from `e_machine`.
     pub arch: Arch,
-    /// The ELF header.
-    pub elf: FileHeader,
+    /// The ELF header; sparc64's dumps have another one.
+    pub elf: Option<FileHeader>,
     /// Where the kernel was loaded, if the dump says.
     pub delta: Option<KernelDelta>,
+    /// sparc64: the kernel's translation storage buffer.
+    pub tsb: Option<Tsb>,
     /// The segments of a core that was made for debuggers: their virtual addresses are not the
     /// physical ones, and translate the kernel's memory. Empty in FreeBSD's full dumps.
     pub virtual_segments: Vec<Segment>,
@@ -47,7 +50,7 @@ pub(super) fn open(
         path: path.to_owned(),
         reason,
     };
-    let arch = Arch::from_elf_machine(elf.e_machine).ok_or_else(|| {
+    let arch = Arch::from_elf(elf.e_machine, elf.class).ok_or_else(|| {
         bad(format!(
             "machine {} is not one that is read here",
             elf.e_machine
@@ -56,11 +59,17 @@ pub(super) fn open(
     if elf.class != arch.word() {
         return Err(bad(format!("its ELF class is not that of {arch}")));
     }
-    // All architectures here are little-endian.
-    if elf.endian != Endian::Little {
+    if arch.endian().is_some_and(|endian| endian != elf.endian) {
         return Err(bad(format!("its byte order is not that of {arch}")));
     }
-    let segments = program_headers(path, &source, &elf)?;
+    let mut segments = program_headers(path, &source, &elf)?;
+    let sort = sort_of(&elf, &segments);
+    if sort == Sort::Virtual {
+        // Physical addresses are unknown: the virtual ones stand for them.
+        for segment in &mut segments {
+            segment.p_paddr = segment.p_vaddr;
+        }
+    }
     let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K, source.len());
     if memory.segments().is_empty() {
         return Err(bad("it has no memory: no PT_LOAD program header".to_owned()));
@@ -76,7 +85,12 @@ pub(super) fn open(
     // FreeBSD's full dumps have only physical addresses; i386 maps its image at those.
     let is_virtual =
         |segment: &Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
-    let mut virtual_segments: Vec<Segment> = match segments.iter().any(is_virtual) {
+    let has_addresses = match sort {
+        Sort::Usual => segments.iter().any(is_virtual),
+        Sort::Virtual => true,
+        Sort::Physical => false,
+    };
+    let mut virtual_segments: Vec<Segment> = match has_addresses {
         true => segments
             .iter()
             .filter(|segment| segment.p_type == PT_LOAD)
@@ -85,10 +99,13 @@ pub(super) fn open(
         false => Vec::new(),
     };
     virtual_segments.sort_by_key(|segment| segment.p_vaddr);
-    let warnings = match refused {
+    let mut warnings = match refused {
         0 => Vec::new(),
         count => vec![Warning::SegmentsRefused { count }],
     };
+    if sort == Sort::Virtual {
+        warnings.push(Warning::NoPhysicalAddresses);
+    }
     let memory = Memory {
         source,
         store: Store::Segments(memory),
@@ -98,13 +115,37 @@ pub(super) fn open(
     Ok((
         DumpKind::Full(FullHeader {
             arch,
-            elf,
+            elf: Some(elf),
             delta,
+            tsb: None,
             virtual_segments,
         }),
         memory,
         warnings,
     ))
+}
+
+/// What the addresses of a core's program headers are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sort {
+    /// Physical ones, and for debuggers virtual ones.
+    Usual,
+    /// powerpc's cores of virtual memory: every physical address is all ones.
+    Virtual,
+    /// powerpc's cores of physical memory: every virtual address is all ones.
+    Physical,
+}
+
+fn sort_of(elf: &FileHeader, segments: &[Segment]) -> Sort {
+    let ones = match elf.class {
+        Width::W32 => u64::from(u32::MAX),
+        Width::W64 => u64::MAX,
+    };
+    match segments.first() {
+        Some(first) if first.p_paddr == ones => Sort::Virtual,
+        Some(first) if first.p_vaddr == ones => Sort::Physical,
+        _ => Sort::Usual,
+    }
 }
 
 /// All program headers; their number is checked against the file before anything is read.

@@ -5,7 +5,7 @@ use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
 use std::path::Path;
 use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
-use vmcore_format::header::Header;
+use vmcore_format::header::{Header, Mmu};
 use vmcore_format::layout::{Layout, Section};
 
 /// The most bytes of `dump_avail` that are looked at; kernels write a page.
@@ -37,6 +37,24 @@ pub(super) fn open(
             base: map.base,
             end: map.end,
         });
+    }
+    if let Mmu::Powerpc64(mmu) = header.mmu {
+        let start = header
+            .direct_map
+            .and_then(|map| map.phys_of(mmu.startkernel));
+        let is_ram = |pa| {
+            let pfn = header.page_size.pfn(pa);
+            Numbering::new(&ranges).bit_of(pfn).is_some()
+        };
+        if !start.is_some_and(is_ram) {
+            warnings.push(Warning::NoKernelImage {
+                start: mmu.startkernel,
+                end: mmu.endkernel,
+            });
+        }
+        if header.pmapsize == 0 {
+            warnings.push(Warning::NoPageTables);
+        }
     }
     let sparse = SparseMemory::new(layout, header.bitmap_order(), ranges, header.page_size);
     let memory = Memory {

@@ -50,6 +50,23 @@ pub enum Warning {
         /// How many.
         count: usize,
     },
+    /// A core of virtual memory: powerpc writes such.
+    #[error("this core has only virtual addresses; they stand for the physical ones, too")]
+    NoPhysicalAddresses,
+    /// powerpc64 leaves its kernel image out of RAM, and so out of the dump.
+    #[error(
+        "the kernel image, {start} to {end}, is not in the dump: variables cannot be read, only what \
+         is reached from known addresses"
+    )]
+    NoKernelImage {
+        /// Where the kernel starts.
+        start: VirtAddr,
+        /// Where it ends.
+        end: VirtAddr,
+    },
+    /// powerpc64 with radix tables: kernels up to 15.1 do not write them.
+    #[error("there are no page tables in the dump: only the direct map can be read")]
+    NoPageTables,
     /// The identity block is not what the writer wrote.
     #[error("{reason}")]
     IdentityDamaged {
@@ -175,7 +192,10 @@ impl Warning {
             | Self::BitmapShort { .. }
             | Self::DirectMapReversed { .. }
             | Self::NoBitmap
-            | Self::SegmentsRefused { .. } => Place::Header,
+            | Self::SegmentsRefused { .. }
+            | Self::NoPhysicalAddresses
+            | Self::NoKernelImage { .. }
+            | Self::NoPageTables => Place::Header,
             Self::StreamBroken { .. } | Self::HeadersDiffer | Self::PagesLost { .. } => {
                 Place::Container
             }

@@ -5,6 +5,7 @@
 //! the dump is searched for notes; kernel modules have them too, so several candidates may come out,
 //! and none of them is chosen.
 
+use crate::arch::facts;
 use crate::dump::{Dump, DumpKind};
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
@@ -12,15 +13,16 @@ use crate::translation::Translation;
 use serde::Serialize;
 use std::fmt;
 use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
-use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PT_NOTE};
 use vmcore_format::endian::Endian;
 use vmcore_format::layout::Section;
 
 /// `NT_GNU_BUILD_ID`.
 const NT_GNU_BUILD_ID: u32 = 3;
-/// What stands before the id in the note: type and owner.
-const NOTE_TAIL: &[u8; 8] = b"\x03\0\0\0GNU\0";
+/// The owner of the note, which stands before the id and behind the type.
+const NOTE_OWNER: &[u8; 4] = b"GNU\0";
+/// Bytes of type and owner.
+const NOTE_TAIL_LEN: usize = 8;
 /// Program headers of a kernel image: a handful.
 const MAX_PROGRAM_HEADERS: u16 = 64;
 /// The most bytes of notes that are looked at.
@@ -175,7 +177,7 @@ impl DumpBuildIds {
                     kind: error.kind(),
                 })?;
             let bytes = chunk.get(..read).unwrap_or_default();
-            for at in memchr::memmem::find_iter(bytes, NOTE_TAIL) {
+            for at in memchr::memmem::find_iter(bytes, &note_tail(memory.endian())) {
                 if let Some(id) = note_around(bytes, at, memory.endian())
                     && !ids.contains(&id)
                     && ids.len() < MAX_CANDIDATES
@@ -196,32 +198,15 @@ impl DumpBuildIds {
     }
 }
 
-/// Virtual start of amd64's image: `KERNBASE` + 2 MiB, and its physical place if not relocated.
+/// Virtual start of amd64's image: `KERNBASE` + 2 MiB.
 const AMD64_IMAGE: u64 = 0xffff_ffff_8020_0000;
+/// Physical start of amd64's image if it was not relocated.
 const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
     let kernbase = dump.minidump().map(|header| header.kernbase);
-    match dump.arch() {
-        Arch::Amd64 => vec![VirtAddr(AMD64_IMAGE)],
-        Arch::Arm64 | Arch::Riscv64 => kernbase.into_iter().collect(),
-        // 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full
-        // dump does not say which.
-        Arch::I386 => {
-            let bases = kernbase.map_or(vec![0, 0xc000_0000], |kernbase| vec![kernbase.0]);
-            let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
-            bases
-                .iter()
-                .flat_map(|base| {
-                    offsets
-                        .iter()
-                        .filter_map(|offset| base.checked_add(*offset))
-                })
-                .map(VirtAddr)
-                .collect()
-        }
-    }
+    (facts(dump.arch()).image_starts)(kernbase)
 }
 
 /// The build id of the image whose ELF header is at `start`.
@@ -250,7 +235,14 @@ fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Op
 
 /// The build id in the contents of a notes section.
 pub(super) fn in_notes(notes: &[u8], endian: Endian) -> Option<BuildId> {
-    memchr::memmem::find_iter(notes, NOTE_TAIL).find_map(|at| note_around(notes, at, endian))
+    memchr::memmem::find_iter(notes, &note_tail(endian))
+        .find_map(|at| note_around(notes, at, endian))
+}
+
+/// What stands before the id in the note: type and owner.
+fn note_tail(endian: Endian) -> [u8; NOTE_TAIL_LEN] {
+    let ([a, b, c, d], [e, f, g, h]) = (endian.bytes32(NT_GNU_BUILD_ID), *NOTE_OWNER);
+    [a, b, c, d, e, f, g, h]
 }
 
 /// The id of the note whose type and owner stand at `at`.
@@ -265,6 +257,6 @@ fn note_around(bytes: &[u8], at: usize, endian: Endian) -> Option<BuildId> {
     if namesz != 4 || kind != NT_GNU_BUILD_ID {
         return None;
     }
-    let desc = at + NOTE_TAIL.len();
+    let desc = at + NOTE_TAIL_LEN;
     BuildId::new(bytes.get(desc..desc + len)?)
 }

@@ -23,7 +23,7 @@ pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable};
 
 use crate::source::{Access, Source};
-use object::{Object as _, ObjectSection as _, SectionKind};
+use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -32,6 +32,9 @@ use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::endian::Endian;
+
+/// `e_flags` of the n32 interface.
+const EF_MIPS_ABI2: u32 = 0x20;
 
 /// Why a file cannot serve as a kernel.
 #[derive(Debug, Error)]
@@ -83,6 +86,9 @@ pub struct KernelFile {
     /// The contents, where the file cannot be mapped.
     copy: Option<Vec<u8>>,
     arch: Arch,
+    endian: Endian,
+    /// How far the kernel ran from the addresses in the file.
+    displacement: u64,
     symbols: OnceLock<SymbolTable>,
 }
 
@@ -116,7 +122,7 @@ impl KernelFile {
             });
         }
         let arch =
-            Arch::from_elf_machine(header.e_machine).ok_or_else(|| KernelError::Machine {
+            Arch::from_elf(header.e_machine, header.class).ok_or_else(|| KernelError::Machine {
                 path: path.to_owned(),
                 machine: header.e_machine,
             })?;
@@ -134,6 +140,8 @@ impl KernelFile {
             source,
             copy,
             arch,
+            endian: header.endian,
+            displacement: 0,
             symbols: OnceLock::new(),
         };
         object::File::parse(kernel.data()).map_err(|error| damaged(error.to_string()))?;
@@ -152,6 +160,32 @@ impl KernelFile {
         self.arch
     }
 
+    /// Byte order of its integers.
+    #[must_use]
+    pub const fn endian(&self) -> Endian {
+        self.endian
+    }
+
+    /// Says how far the kernel ran from the addresses in its file: symbols are where it ran.
+    #[must_use]
+    pub(crate) const fn moved_by(mut self, bytes: u64) -> Self {
+        self.displacement = bytes;
+        self
+    }
+
+    /// How far the kernel ran from the addresses in its file.
+    #[must_use]
+    pub const fn displacement(&self) -> u64 {
+        self.displacement
+    }
+
+    /// Whether it is a 32-bit mips kernel with 64-bit page-table entries.
+    pub(crate) fn has_wide_entries(&self) -> bool {
+        let flags = object::File::parse(self.data()).map(|file| file.flags());
+        self.arch == Arch::Mips
+            && matches!(flags, Ok(FileFlags::Elf { e_flags, .. }) if e_flags.0 & EF_MIPS_ABI2 != 0)
+    }
+
     /// The whole file: for those who read more of it than symbols and constants, such as its debug
     /// sections.
     #[must_use]
@@ -168,6 +202,7 @@ impl KernelFile {
         SymbolsOf {
             table,
             data: self.data(),
+            displacement: self.displacement,
         }
     }
 
@@ -182,7 +217,7 @@ impl KernelFile {
             .find_map(|section| {
                 let notes = section.data().ok()?;
                 bytes_left = bytes_left.checked_sub(notes.len())?;
-                build_id::in_notes(notes, Endian::Little)
+                build_id::in_notes(notes, self.endian)
             })
     }
 
@@ -191,6 +226,7 @@ impl KernelFile {
     #[must_use]
     pub fn contents(&self, va: VirtAddr, len: u64) -> Option<&[u8]> {
         let file = object::File::parse(self.data()).ok()?;
+        let va = VirtAddr(va.0.wrapping_sub(self.displacement));
         file.sections()
             .find_map(|section| section.data_range(va.0, len).ok().flatten())
             .filter(|bytes| !bytes.is_empty())
@@ -202,19 +238,26 @@ impl KernelFile {
 pub struct SymbolsOf<'a> {
     table: &'a SymbolTable,
     data: &'a [u8],
+    displacement: u64,
 }
 
 impl<'a> SymbolsOf<'a> {
     /// The symbol of this name; a global one before local ones.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Symbol<'a>> {
-        self.table.find(self.data, name)
+        let found = self.table.find(self.data, name);
+        found.map(|symbol| symbol.moved_by(self.displacement))
     }
 
     /// The symbol that holds `va`, or the nearest one before it.
     #[must_use]
     pub fn nearest(&self, va: VirtAddr) -> Option<Nearest<'a>> {
-        self.table.nearest(self.data, va)
+        let va = VirtAddr(va.0.wrapping_sub(self.displacement));
+        let found = self.table.nearest(self.data, va)?;
+        Some(Nearest {
+            symbol: found.symbol.moved_by(self.displacement),
+            ..found
+        })
     }
 
     /// How many there are.
@@ -231,6 +274,8 @@ impl<'a> SymbolsOf<'a> {
 
     /// Every symbol, by ascending address.
     pub fn iter(&self) -> impl Iterator<Item = Symbol<'a>> + use<'a> {
-        self.table.iter(self.data)
+        let displacement = self.displacement;
+        let all = self.table.iter(self.data);
+        all.map(move |symbol| symbol.moved_by(displacement))
     }
 }

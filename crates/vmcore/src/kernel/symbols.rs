@@ -18,6 +18,16 @@ pub struct Symbol<'a> {
     pub size: u64,
 }
 
+impl Symbol<'_> {
+    /// The symbol of a kernel that ran so far from where it was linked.
+    pub(super) const fn moved_by(self, bytes: u64) -> Self {
+        Self {
+            address: VirtAddr(self.address.0.wrapping_add(bytes)),
+            ..self
+        }
+    }
+}
+
 /// A symbol and the distance of an address from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Nearest<'a> {

@@ -97,7 +97,8 @@ impl<'a> PcbFinder<'a> {
             address("cpuid_to_pcpu").and_then(|table| current_threads(space, table, cpus));
         Ok(Self {
             space,
-            layout: PcbLayout::of(session.dump().arch(), constants.pcb_size),
+            layout: PcbLayout::of(session.dump().arch(), constants.pcb_size)
+                .with_endian(session.dump().memory().endian()),
             td_pcb: constants.td_pcb,
             pcb_size: constants.pcb_size,
             dumppcb: address("dumppcb"),

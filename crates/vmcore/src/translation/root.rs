@@ -6,11 +6,10 @@
 //! i386: `IdlePDPT` or `IdlePTD`, and `pae_mode` where one kernel does both.
 
 use super::PagingMode;
-use crate::dump::{Dump, FullHeader};
+use crate::dump::FullHeader;
 use crate::memory::{Absence, Memory};
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 use vmcore_format::paging::{Amd64, Entry, I386, Paging, Radix, TableRef, Tables, lookup};
 
@@ -41,6 +40,12 @@ pub struct RootSymbols {
     pub IdlePTD_nopae: Option<VirtAddr>,
     /// i386 since 13.0: whether PAE is on.
     pub pae_mode: Option<VirtAddr>,
+    /// arm: variable with the first-level table's physical address.
+    pub kernel_l1pa: Option<VirtAddr>,
+    /// arm: where the kernel was loaded; the value of an absolute symbol.
+    pub physaddr: Option<VirtAddr>,
+    /// mips: a 32-bit kernel with 64-bit page-table entries (n32), by its ELF flags.
+    pub has_wide_entries: bool,
 }
 
 /// Why the root of a full dump was not found.
@@ -78,19 +83,8 @@ pub enum RootError {
     NoFullDumps(&'static str),
 }
 
-pub(super) fn find(
-    dump: &Dump,
-    header: &FullHeader,
-    symbols: &RootSymbols,
-) -> Result<(PagingMode, Radix), RootError> {
-    match header.arch {
-        Arch::Amd64 => amd64(dump.memory(), header, symbols),
-        Arch::I386 => i386(dump.memory(), symbols),
-        Arch::Arm64 | Arch::Riscv64 => Err(RootError::NoFullDumps(header.arch.name())),
-    }
-}
-
-fn read(
+/// A variable that names a table.
+pub(crate) fn read(
     memory: &Memory,
     symbol: &'static str,
     pa: PhysAddr,
@@ -105,7 +99,7 @@ fn read(
         })
 }
 
-fn amd64(
+pub(crate) fn amd64(
     memory: &Memory,
     header: &FullHeader,
     symbols: &RootSymbols,
@@ -180,7 +174,11 @@ fn five_levels(
     Ok((root != 0).then(|| Radix::root::<Amd64>(PhysAddr(root), 4)))
 }
 
-fn i386(memory: &Memory, symbols: &RootSymbols) -> Result<(PagingMode, Radix), RootError> {
+pub(crate) fn i386(
+    memory: &Memory,
+    _: &FullHeader,
+    symbols: &RootSymbols,
+) -> Result<(PagingMode, Radix), RootError> {
     let kernbase = symbols.kernbase.unwrap_or(VirtAddr(0xc000_0000));
     let phys = |va: VirtAddr| match kernbase.0 {
         low if low < I386_SPLIT => PhysAddr(va.0),

@@ -4,7 +4,6 @@ use super::{Check, Verdict};
 use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
 use std::ops::Range;
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
@@ -83,10 +82,7 @@ fn table_section(header: &Header) -> Check {
 /// The bitmap has the size that the ranges of RAM ask for, rounded up to pages by the kernel.
 fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
     let pages = sparse.numbering().total_pages();
-    let word_bits = match header.arch {
-        Arch::I386 => 32,
-        Arch::Amd64 | Arch::Arm64 | Arch::Riscv64 => 64,
-    };
+    let word_bits = header.arch.word().bytes() * 8;
     let bytes = pages.div_ceil(word_bits) * (word_bits / 8);
     let expected = header.page_size.round_up(bytes);
     Check::of(

@@ -5,6 +5,7 @@ use super::{dump, page_text};
 use std::collections::BTreeMap;
 use vmcore::dump::{Completeness, OpenError};
 use vmcore::format::addr::{PageSize, Pfn, PhysAddr};
+use vmcore::format::endian::Endian;
 use vmcore::format::header::HeaderError;
 use vmcore::format::layout::Section;
 use vmcore::log::{self, LogOrder};
@@ -43,24 +44,35 @@ fn line_01_each_magic_is_accepted_and_decoded() {
                 .map(|map| (map.base.0, map.end.0, map.phys.0));
             let expected = (built.dmapbase, built.dmapend, built.dmapphys);
             assert_eq!(direct_map, (arch != Arch::I386).then_some(expected));
-            assert_eq!(header.pae, arch == Arch::I386);
+            assert_eq!(header.is_pae(), arch == Arch::I386);
         }
     }
-    for magic in [
-        "minidump FreeBSD/arm",
-        "minidump FreeBSD/mips",
-        "minidump FreeBSD/powerpc64",
-    ] {
-        let mut built = dump(Arch::Amd64, 2, &[]);
-        built
-            .patches
-            .push((0, format!("{magic:\0<32}").into_bytes()));
-        let error = try_open(&built.build(), &OpenOptions::default()).unwrap_err();
-        let OpenError::Header { source, .. } = &error else {
-            panic!("{error}")
-        };
-        assert_eq!(*source, HeaderError::UnsupportedArch(magic));
-        assert!(error.to_string().contains(magic), "{error}");
+    let mut built = dump(Arch::Amd64, 2, &[]);
+    let magic = "minidump DFlyBSD/x86_64";
+    built
+        .patches
+        .push((0, format!("{magic:\0<32}").into_bytes()));
+    let error = try_open(&built.build(), &OpenOptions::default()).unwrap_err();
+    let OpenError::Header { source, .. } = &error else {
+        panic!("{error}")
+    };
+    assert_eq!(*source, HeaderError::UnsupportedArch(magic));
+    assert!(error.to_string().contains(magic), "{error}");
+    for arch in Arch::OTHERS {
+        for version in 1..=arch.newest_version() {
+            let mut built = dump(arch, version, &[0x5000]);
+            built.dump_avail = vec![(0, 0x10_0000)];
+            let opened = open(&built.build());
+            let header = opened.minidump().unwrap();
+            let order = if arch.is_big_endian() {
+                Endian::Big
+            } else {
+                Endian::Little
+            };
+            assert_eq!((header.version, header.endian), (version, order));
+            assert_eq!(header.arch.machine_arch(order), arch.machine_arch());
+            assert_eq!(header.kernbase.0, built.kernbase);
+        }
     }
 }
 

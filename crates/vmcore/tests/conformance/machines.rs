@@ -174,7 +174,8 @@ fn check_thread(
     let names = match arch {
         Arch::Amd64 => ["rip", "rsp", "rbp"],
         Arch::I386 => ["eip", "esp", "ebp"],
-        Arch::Arm64 | Arch::Riscv64 => ["pc", "sp", "fp"],
+        Arch::Arm => ["pc", "sp", "r11"],
+        _ => ["pc", "sp", "fp"],
     };
     let registers = found.registers.as_ref().unwrap();
     let values = names.map(|name| registers.get(name).unwrap());

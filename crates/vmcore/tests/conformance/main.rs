@@ -5,11 +5,13 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod amd64;
+mod both_orders;
 #[path = "../common/mod.rs"]
 mod common;
 mod full;
 mod general;
 mod machines;
+mod other_cores;
 mod others;
 mod reads;
 

@@ -52,7 +52,7 @@ fn line_19_i386_has_narrow_or_wide_entries() {
                 ),
             };
             each_access(&built.build(), |dump| {
-                assert_eq!(dump.minidump().unwrap().pae, paemode != 0);
+                assert_eq!(dump.minidump().unwrap().is_pae(), paemode != 0);
                 let memory = Virtual::of(dump);
                 assert_eq!(
                     memory.text(kernbase + 0x3000, 4096),

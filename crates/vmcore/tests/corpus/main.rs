@@ -126,7 +126,7 @@ fn headers_hold_what_the_kernels_wrote() {
         });
         assert_eq!(header.direct_map, direct_map, "{}", case.name);
         assert_eq!(
-            header.pae,
+            header.is_pae(),
             expected
                 .get("paemode")
                 .is_some_and(|mode| number(mode) != 0)

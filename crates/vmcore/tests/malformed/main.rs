@@ -5,6 +5,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 mod bitmap;
+mod both_orders;
 #[path = "../common/mod.rs"]
 mod common;
 mod elf;

@@ -3,6 +3,7 @@
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::header::Mmu;
 use vmcore_format::paging::{I386, I386Pae};
 
 const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
@@ -20,7 +21,7 @@ impl KernelPaging for I386 {
 impl KernelPaging for I386Pae {
     const ARCH: Arch = Arch::I386;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
-    const PAE: bool = true;
+    const MMU: Mmu = Mmu::Pae;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;
     const HAS_FULL_DUMPS: bool = true;
 }

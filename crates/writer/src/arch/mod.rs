@@ -8,6 +8,7 @@ mod riscv64;
 
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::header::Mmu;
 use vmcore_format::paging::Paging;
 
 /// A version of an architecture's minidumps.
@@ -25,8 +26,8 @@ pub trait KernelPaging: Paging {
     const ARCH: Arch;
     /// The size of its pages.
     const PAGE_SIZE: PageSize;
-    /// i386 with 64-bit entries.
-    const PAE: bool = false;
+    /// What the header says of the tables.
+    const MMU: Mmu = Mmu::Usual;
     /// The minidump versions that are written, newest first.
     const FORMATS: &'static [MinidumpFormat];
     /// Whether readers can do anything with its full dumps.

@@ -1,0 +1,35 @@
+//! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
+
+use super::{Facts, linear, page_words, section};
+use crate::memory::Memory;
+use crate::registers::PcbLayout;
+use crate::translation::{PagingMode, RootSymbols, Window};
+use vmcore_format::endian::Width;
+use vmcore_format::header::Header;
+
+/// All physical memory, once for each of eight ways to cache it.
+const XKPHYS: u64 = 0x8000_0000_0000_0000;
+const XKPHYS_LEN: u64 = 1 << 40;
+const XKPHYS_WAYS: u64 = 8;
+const XKPHYS_STEP: u64 = 1 << 59;
+/// The segments that reach the lowest 512 MiB.
+const KSEG0: u64 = 0xffff_ffff_8000_0000;
+const KSEG1: u64 = 0xffff_ffff_a000_0000;
+const KSEG_LEN: u64 = 0x2000_0000;
+
+pub(super) const FACTS: Facts = Facts {
+    windows,
+    root: None,
+    paging: page_words,
+    image_starts: |_| Vec::new(),
+    pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
+};
+
+fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
+    let physical = (0..XKPHYS_WAYS).map(|way| linear(XKPHYS + way * XKPHYS_STEP, XKPHYS_LEN, 0));
+    let mut windows: Vec<Window> = physical.collect();
+    windows.push(linear(KSEG0, KSEG_LEN, 0));
+    windows.push(linear(KSEG1, KSEG_LEN, 0));
+    windows.push(section(header, PagingMode::Mips64, 0));
+    windows
+}

@@ -1,0 +1,400 @@
+//! arm, mips and powerpc64, in both byte orders: hand-made dumps with known answers.
+
+use crate::common::{Virtual, each_access, not_dumped, not_ram, open, page_absent};
+use vmcore::dump::Warning;
+use vmcore::format::addr::VirtAddr;
+use vmcore::format::paging::{PageKind, Probe, Prot};
+use vmcore::pages::{Mapping, PageMap, visit_mappings};
+use vmcore::translation::Fault;
+use vmcore_synth::Arch;
+use vmcore_synth::minidump::Minidump;
+
+/// What stands in a page.
+fn text(pa: u64) -> Vec<u8> {
+    let mut page = format!("page at {pa:#x}").into_bytes();
+    page.resize(4096, b'.');
+    page
+}
+
+fn dump(arch: Arch, version: u32, pages: &[u64]) -> Minidump {
+    let mut dump = Minidump::new(arch, version);
+    dump.msgbuf = vec![b'm'; 120];
+    dump.dump_avail = vec![(0x1000, 0x9_f800), (0x10_0800, 0x80_0000)];
+    for pa in pages {
+        dump.pages.insert(*pa, text(*pa));
+    }
+    dump
+}
+
+/// Entries of a page-table section, by their numbers.
+fn table(dump: &mut Minidump, width: u64, len: u64, entries: &[(u64, u64)]) {
+    dump.page_tables = vec![0; usize::try_from(len).unwrap()];
+    for (number, entry) in entries {
+        let at = usize::try_from(number * width).unwrap();
+        let raw = dump.arch.number(width, *entry);
+        dump.page_tables[at..at + raw.len()].copy_from_slice(&raw);
+    }
+}
+
+/// Every access reads `pa` at each of the addresses, and the page's own text there.
+fn leads_to(built: &Minidump, expected: &[(u64, u64)]) {
+    each_access(&built.build(), |dump| {
+        let space = Virtual::of(dump);
+        for (va, pa) in expected {
+            let offset = built.offset_of(*pa).unwrap();
+            assert_eq!(space.place(*va), Ok((*pa, offset)), "{va:#x}");
+            let (inside, page) = (usize::try_from(pa % 4096).unwrap(), text(pa / 4096 * 4096));
+            let found = space.text(*va, 16).unwrap();
+            assert_eq!(found, page[inside..inside + 16], "{va:#x}");
+        }
+    });
+}
+
+const ARM: [Arch; 2] = [Arch::Armv7, Arch::Armeb];
+
+#[test]
+fn line_20_arm_has_small_and_large_pages() {
+    for (arch, version) in ARM.into_iter().flat_map(|arch| [(arch, 1), (arch, 2)]) {
+        let mut built = dump(arch, version, &[0x10_1000, 0x23_4000, 0x34_1000, 0x34_2000]);
+        built.flags = 2;
+        let mut entries = vec![
+            (3, 0x23_4012),
+            (4, 0x10_1093),
+            (5, 0x99_9012),
+            (0x1ff, 0x5012),
+        ];
+        // A large page has the same descriptor sixteen times.
+        entries.extend((0x20..0x30).map(|number| (number, 0x34_0011)));
+        table(&mut built, 4, 0x800, &entries);
+        let at = |offset: u64| 0xc000_0000 + offset;
+        let known = [
+            (at(0x3010), 0x23_4010),
+            (at(0x4000), 0x10_1000),
+            (at(0x2_1008), 0x34_1008),
+            (at(0x2_2000), 0x34_2000),
+        ];
+        leads_to(&built, &known);
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        // Without ranges every page that the bitmap can have counts as RAM.
+        let beyond = if version == 1 { not_dumped } else { not_ram };
+        assert_eq!(
+            space.place(at(0x5000)),
+            Err(page_absent(at(0x5000), 0x99_9000, beyond))
+        );
+        let absent = page_absent(at(0x2_0000), 0x34_0000, not_dumped);
+        assert_eq!(space.place(at(0x2_0000)), Err(absent));
+        assert!(matches!(
+            space.place(at(0x1000)),
+            Err(Fault::NotMapped { .. })
+        ));
+        assert!(matches!(
+            space.place(at(0x20_0000)),
+            Err(Fault::Outside { .. })
+        ));
+        assert!(matches!(space.place(0x1000), Err(Fault::NoWindow { .. })));
+        let prot = |va| space.space().locate(VirtAddr(va)).unwrap().0.leaf.prot;
+        assert_eq!(
+            prot(at(0x3000)),
+            Prot {
+                write: true,
+                execute: true
+            }
+        );
+        assert_eq!(
+            prot(at(0x4000)),
+            Prot {
+                write: false,
+                execute: false
+            }
+        );
+        // Sixteen descriptors are sixteen small pages, not sixteen large ones.
+        let mut mappings = Vec::new();
+        visit_mappings(space.space(), &mut |mapping: Mapping| {
+            mappings.push(mapping);
+            std::ops::ControlFlow::Continue(())
+        })
+        .unwrap();
+        let second = mappings
+            .iter()
+            .find(|found| found.va.0 == at(0x2_1000))
+            .unwrap();
+        assert_eq!((second.pa.0, second.len_bytes), (0x34_1000, 0x1000));
+        assert_eq!(mappings.len(), 20);
+        // V4's type 3 is a page that kernels never used.
+        built.flags = 1;
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        assert!(matches!(
+            space.place(at(0x4000)),
+            Err(Fault::NotMapped { .. })
+        ));
+        assert_eq!(space.pa(at(0x3010)), Ok(0x23_4010));
+    }
+}
+
+#[test]
+fn line_23_mips_reaches_the_lowest_memory_without_tables() {
+    for (arch, wide) in [
+        (Arch::Mipsel, false),
+        (Arch::Mips, false),
+        (Arch::Mips64el, true),
+        (Arch::Mips64, true),
+    ] {
+        for version in [1, 2] {
+            let mut built = dump(arch, version, &[0x10_1000, 0x23_4000, 0x7f_f000]);
+            let width = if wide { 8 } else { 4 };
+            let entry = |pa: u64, flags: u64| pa >> 12 << 6 | flags;
+            let read_only = if wide { 1 << 55 } else { 1 << 29 };
+            let entries = [
+                (3, entry(0x23_4000, 0x1f)),
+                (4, entry(0x7f_f000, 0x1b | read_only)),
+                (5, entry(0x99_9000, 0x1b)),
+                (6, entry(0x10_1000, 0x1d)),
+            ];
+            table(&mut built, width, 0x2000, &entries);
+            let base = built.kernbase;
+            let kseg0 = if wide {
+                0xffff_ffff_8000_0000
+            } else {
+                0x8000_0000_u64
+            };
+            let mut known = vec![
+                (kseg0 + 0x10_1010, 0x10_1010),
+                (kseg0 + 0x2000_0000 + 0x23_4000, 0x23_4000),
+                (base + 0x3010, 0x23_4010),
+                (base + 0x4000, 0x7f_f000),
+            ];
+            if wide {
+                known.push((0x8000_0000_0010_1000, 0x10_1000));
+                known.push((0x9800_0000_007f_f008, 0x7f_f008));
+                known.push((0xb800_0000_0023_4000, 0x23_4000));
+            }
+            leads_to(&built, &known);
+            let opened = open(&built.build());
+            let space = Virtual::of(&opened);
+            let absent = page_absent(kseg0 + 0x5000, 0x5000, not_dumped);
+            assert_eq!(space.place(kseg0 + 0x5000), Err(absent));
+            assert!(matches!(
+                space.place(base + 0x6000),
+                Err(Fault::NotMapped { .. })
+            ));
+            assert!(matches!(space.place(0x1000), Err(Fault::NoWindow { .. })));
+            let leaf = space
+                .space()
+                .locate(VirtAddr(base + 0x4000))
+                .unwrap()
+                .0
+                .leaf;
+            assert_eq!(
+                leaf.prot,
+                Prot {
+                    write: false,
+                    execute: true
+                }
+            );
+        }
+    }
+}
+
+const POWERPC64: [Arch; 2] = [Arch::Powerpc64le, Arch::Powerpc64];
+
+/// A dump with a hashed table of so many groups.
+fn hashed(arch: Arch, version: u32, groups: u64, pages: &[u64]) -> Minidump {
+    let mut built = dump(arch, version, pages);
+    built.mmu_name = "mmu_phyp".to_owned();
+    built.hw_direct_map = false;
+    built.kernbase = 0xe000_0000_0000_0000;
+    built.kernend = 0xe000_0007_ffff_ffff;
+    built.page_tables = vec![0; usize::try_from(128 * groups).unwrap()];
+    built
+}
+
+/// Puts an entry for `va` into a slot of its group; `swap` writes it in the other byte order.
+fn put(built: &mut Minidump, va: u64, pa: u64, (secondary, slot): (bool, u64), swap: bool) {
+    let groups = built.page_tables.len() as u64 / 128;
+    let probe = Probe::of(VirtAddr(va), PageKind::Small);
+    let hi = probe.vsid << 12 | (probe.page >> 11) << 7 | u64::from(secondary) << 1 | 1;
+    let at = usize::try_from(probe.group(groups, secondary) * 128 + slot * 16).unwrap();
+    for (number, word) in [hi, pa | 2].into_iter().enumerate() {
+        let word = if swap { word.swap_bytes() } else { word };
+        let start = at + 8 * number;
+        built.page_tables[start..start + 8].copy_from_slice(&built.arch.u64(word));
+    }
+}
+
+#[test]
+fn line_24_the_hashed_table_is_searched_in_both_groups() {
+    for (arch, version) in POWERPC64
+        .into_iter()
+        .flat_map(|arch| [(arch, 1), (arch, 2)])
+    {
+        for swap in [false, true] {
+            let (first, second) = (0xe000_0000_0012_3000, 0xe000_0000_1045_6000);
+            let mut built = hashed(arch, version, 256, &[0x10_1000, 0x23_4000]);
+            put(&mut built, first, 0x23_4000, (false, 5), swap);
+            put(&mut built, second, 0x10_1000, (true, 7), swap);
+            let known = [
+                (first + 0x10, 0x23_4010),
+                (second, 0x10_1000),
+                (0xc000_0000_0023_4008, 0x23_4008),
+            ];
+            leads_to(&built, &known);
+            let opened = open(&built.build());
+            let space = Virtual::of(&opened);
+            let missing = VirtAddr(0xe000_0000_0012_4000);
+            let what = "hashed page table";
+            assert_eq!(
+                space.place(missing.0),
+                Err(Fault::NoEntry { va: missing, what })
+            );
+            assert!(matches!(
+                space.place(0xf000_0000_0000_0000),
+                Err(Fault::Outside { .. })
+            ));
+            // The direct map's last address belongs to it.
+            assert_eq!(space.pa(built.dmapend), Ok(built.dmapend - built.dmapbase));
+        }
+    }
+}
+
+#[test]
+fn line_24_a_large_hashed_table_tells_all_its_addresses() {
+    for arch in POWERPC64 {
+        let mut built = hashed(arch, 2, 2048, &[0x10_1000, 0x23_4000, 0x34_5000]);
+        let (first, second) = (0xe000_0000_0fff_3000, 0xe000_0003_1045_6000);
+        put(&mut built, first, 0x23_4000, (false, 0), false);
+        put(&mut built, second, 0x10_1000, (true, 1), false);
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        let map = PageMap::build(space.space()).unwrap();
+        let mut found: Vec<(u64, Vec<u64>)> = map
+            .pages()
+            .map(|page| {
+                let addresses = page.mappings().map(|(va, _)| va.0).collect();
+                (page.pa().unwrap().0, addresses)
+            })
+            .collect();
+        found.sort();
+        let expected = [
+            (0x10_1000, vec![second]),
+            (0x23_4000, vec![first]),
+            (0x34_5000, vec![]),
+        ];
+        assert_eq!(found, expected);
+    }
+}
+
+#[test]
+fn line_24_radix_tables_are_big_endian_in_every_dump() {
+    const VALID: u64 = 1 << 63;
+    const LEAF: u64 = 1 << 62;
+    for arch in POWERPC64 {
+        let mut built = dump(arch, 2, &[0x10_1000, 0x23_4000]);
+        let base = built.kernbase;
+        let (high, middle, low) = (0x30_0000, 0x30_1000, 0x30_2000);
+        let tables = [
+            (
+                high,
+                vec![(0, VALID | middle | 9), (1, VALID | LEAF | 0x4000_0000 | 6)],
+            ),
+            (
+                middle,
+                vec![(0, VALID | low | 9), (1, VALID | LEAF | 0x20_0000 | 6)],
+            ),
+            (
+                low,
+                vec![
+                    (5, VALID | LEAF | 0x10_1000 | 5),
+                    (6, VALID),
+                    (7, LEAF | 0x10_1000),
+                ],
+            ),
+        ];
+        for (pa, entries) in tables {
+            let mut page = vec![0; 4096];
+            for (number, entry) in entries {
+                let at: usize = 8 * number;
+                page[at..at + 8].copy_from_slice(&u64::to_be_bytes(entry));
+            }
+            built.pages.insert(pa, page);
+        }
+        built.page_tables = vec![0; 65536];
+        let root = VALID | high | 9;
+        built.page_tables[4096 * 8..4097 * 8].copy_from_slice(&root.to_be_bytes());
+        let known = [(base + 0x5010, 0x10_1010), (base + 0x23_4000, 0x23_4000)];
+        leads_to(&built, &known);
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        let leaf = space
+            .space()
+            .locate(VirtAddr(base + 0x5000))
+            .unwrap()
+            .0
+            .leaf;
+        assert_eq!(
+            leaf.prot,
+            Prot {
+                write: false,
+                execute: true
+            }
+        );
+        assert_eq!(space.pa(base + 0x4000_1234), Ok(0x4000_1234));
+        assert!(matches!(
+            space.place(base + 0x6000),
+            Err(Fault::NotMapped { .. })
+        ));
+        assert!(matches!(
+            space.place(base + 0x7000),
+            Err(Fault::NotMapped { .. })
+        ));
+        assert!(matches!(
+            space.place(base + (1 << 40)),
+            Err(Fault::NotMapped { .. })
+        ));
+        let missing = |warning: &Warning| matches!(warning, Warning::NoPageTables);
+        assert!(!opened.warnings().iter().any(missing));
+        // Kernels up to 15.1 write no tables: the direct map is left.
+        built.page_tables.clear();
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        assert!(opened.warnings().iter().any(missing));
+        assert_eq!(space.pa(0xc000_0000_0010_1000), Ok(0x10_1000));
+        assert!(matches!(space.place(base), Err(Fault::NoWindow { .. })));
+    }
+}
+
+#[test]
+fn line_26_a_relocated_kernel_is_read_at_both_of_its_addresses() {
+    for arch in POWERPC64 {
+        let mut built = dump(arch, 2, &[0x50_0000, 0x50_1000]);
+        built.dump_avail = vec![(0x1000, 0x100_0000)];
+        built.kernel_range = (0xc000_0000_0050_0100, 0xc000_0000_0060_0000);
+        let opened = open(&built.build());
+        let space = Virtual::of(&opened);
+        let header = opened.minidump().unwrap();
+        assert_eq!(header.displacement(), 0xc000_0000_0040_0000);
+        // As linked, and as run.
+        assert_eq!(space.pa(0x10_1008), Ok(0x50_1008));
+        assert_eq!(space.pa(0xc000_0000_0050_1008), Ok(0x50_1008));
+        assert_eq!(space.text(0x10_1000, 7).unwrap(), b"page at");
+        assert!(matches!(
+            space.place(0x10_00ff),
+            Err(Fault::NoWindow { .. })
+        ));
+        assert!(matches!(
+            space.place(0x20_0000),
+            Err(Fault::NoWindow { .. })
+        ));
+        // Where the kernel itself is no RAM by the dump's ranges, that is said.
+        let is_said = |dump: &vmcore::Dump| {
+            let warnings = dump.warnings();
+            warnings
+                .iter()
+                .any(|warning| matches!(warning, Warning::NoKernelImage { .. }))
+        };
+        assert!(!is_said(&opened));
+        built.dump_avail = vec![(0x1000, 0x50_0000), (0x60_0000, 0x100_0000)];
+        assert!(is_said(&open(&built.build())));
+    }
+}
