@@ -123,9 +123,10 @@ fn the_core_has_the_crashed_threads_registers() {
             Arch::Arm64 => (112 + 32 * 8, 8),
             Arch::I386 => (72 + 12 * 4, 4),
             Arch::Riscv64 => (112, 8),
+            _ => (72 + 15 * 4, 4),
         };
         let pc = &bytes[note + pc_at..note + pc_at + word];
-        assert_eq!(pc, &crashed.pc.to_le_bytes()[..word], "{name}");
+        assert_eq!(pc, options.arch.word(crashed.pc), "{name}");
     }
 }
 
@@ -135,16 +136,20 @@ fn every_thread_with_registers_is_a_note_and_the_crashed_one_is_first() {
         let case = Case::new(&options);
         let converted = case.convert();
         let bytes = std::fs::read(case.path("core")).unwrap();
-        let pid_at = match options.arch {
-            Arch::I386 => 24,
-            _ => 32,
+        let pid_at = if options.arch.is_32_bit() { 24 } else { 32 };
+        let number = |raw: [u8; 4]| {
+            if options.arch.is_big_endian() {
+                i32::from_be_bytes(raw)
+            } else {
+                i32::from_le_bytes(raw)
+            }
         };
         let tids: Vec<i32> = bytes
             .windows(5)
             .enumerate()
             .filter(|(_, bytes)| *bytes == b"CORE\0")
             .map(|(at, _)| at + 8 + pid_at)
-            .map(|at| i32::from_le_bytes(bytes[at..at + 4].try_into().unwrap()))
+            .map(|at| number(bytes[at..at + 4].try_into().unwrap()))
             .collect();
         assert_eq!(converted.threads, tids.len() as u64, "{name}");
         let mut expected: Vec<i32> = process::list(&case.open("vmcore.0"))

@@ -130,7 +130,14 @@ fn text(kernel: &mut Kernel) {
     let of_arch = system_call(kernel.arch)
         .into_iter()
         .chain(stop(kernel.arch));
-    let names: Vec<&str> = FUNCTIONS.iter().copied().chain(of_arch).collect();
+    let is_arm = matches!(kernel.arch, Arch::Armv7 | Arch::Armeb);
+    let saves = is_arm.then_some("savectx");
+    let names: Vec<&str> = FUNCTIONS
+        .iter()
+        .copied()
+        .chain(of_arch)
+        .chain(saves)
+        .collect();
     let mut content = Vec::new();
     for name in names {
         kernel.add_function(name, start + content.len() as u64, FUNCTION_LEN);

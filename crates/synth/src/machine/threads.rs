@@ -133,7 +133,11 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
         };
     };
     // arm saves the program counter inside the routine that saves, which has no frame.
-    let leaf = inside(kernel, "cpu_switch");
+    let leaf = match doing {
+        Doing::Crashed | Doing::Idle(_) => "savectx",
+        _ => "cpu_switch",
+    };
+    let leaf = inside(kernel, leaf);
     let (leaf, frames, lr) = match is_arm {
         true => (leaf, [&[leaf][..], &frames].concat(), *pc),
         false => (*pc, frames.clone(), 0),
