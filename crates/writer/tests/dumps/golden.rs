@@ -19,7 +19,7 @@ fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
         Arch::Amd64 => "amd64",
         Arch::Arm64 => "arm64",
         Arch::I386 => "i386",
-        Arch::Riscv64 => "riscv",
+        _ => "riscv",
     };
     let mut page = vec![0u8; model.page_bytes()];
     let magic = format!("minidump FreeBSD/{name}");

@@ -34,7 +34,7 @@ impl<'f> Naive<'f> {
         let dump_avail_at = match model.arch {
             Arch::Amd64 => 64,
             Arch::I386 => 48,
-            Arch::Arm64 | Arch::Riscv64 => 72,
+            _ => 72,
         };
         let mut at = page;
         let mut section = |len: usize| {
