@@ -17,7 +17,6 @@ use crate::target::Target;
 use serde::Serialize;
 use vmcore::process::{Process, Thread};
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::endian::Endian;
 
 /// Longest wait message or lock name.
 const NAME_MAX: usize = 64;

@@ -3,6 +3,7 @@
 use crate::target::Target;
 use crate::types::Tag;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::endian::Endian;
 
 /// A member that is an integer or a pointer: its place in the structure.
 #[derive(Clone, Copy, Debug)]
@@ -36,9 +37,18 @@ impl Target<'_> {
         let field = field?;
         let at = VirtAddr(base.0.wrapping_add(field.offset));
         let mut raw = [0; 8];
-        let wanted = raw.get_mut(..usize::try_from(field.width).ok()?)?;
-        self.space.read_exact(at, wanted).ok()?;
-        Some(u64::from_le_bytes(raw))
+        let width = usize::try_from(field.width).ok()?;
+        match self.space.endian() {
+            Endian::Little => {
+                self.space.read_exact(at, raw.get_mut(..width)?).ok()?;
+                Some(u64::from_le_bytes(raw))
+            }
+            Endian::Big => {
+                let start = raw.len().checked_sub(width)?;
+                self.space.read_exact(at, raw.get_mut(start..)?).ok()?;
+                Some(u64::from_be_bytes(raw))
+            }
+        }
     }
 
     /// Its value as an `int`.

@@ -138,7 +138,7 @@ pub(super) fn is_entry(arch: Arch, symbol: &str) -> bool {
     match arch {
         Arch::Amd64 => is_amd64_entry(symbol),
         Arch::I386 => symbol == "calltrap" || is_x86_entry(symbol),
-        Arch::Arm64 | Arch::Riscv64 => false,
+        _ => false,
     }
 }
 
