@@ -16,9 +16,10 @@
 
 use crate::outlet::{OUTLET_BYTES, Outlet};
 use crate::sink::{Durability, LayerError, Sink, SinkError};
-use aes::Aes256;
-use aes::cipher::{Array, BlockModeEncrypt, KeyIvInit, StreamCipher};
+#[cfg(feature = "aes-cbc")]
+use aes::{Aes256, cipher::BlockModeEncrypt as _};
 use chacha20::ChaCha20Legacy;
+use chacha20::cipher::{Array, KeyIvInit as _, StreamCipher as _};
 use core::fmt;
 use sha2::{Digest, Sha256};
 use vmcore_format::kerneldump::DumpHeader;
@@ -53,13 +54,17 @@ impl<'k> DumpKey<'k> {
     /// a random first initialisation vector.
     ///
     /// # Errors
-    /// Returns an error if the encrypted key has no or more than 2048 bytes.
+    /// Returns an error if the encrypted key has no or more than 2048 bytes, or the cipher is AES and
+    /// the crate was built without the feature `aes-cbc`.
     pub fn new(
         cipher: Cipher,
         clear: &[u8; CLEAR_KEY_LEN],
         encrypted: &'k [u8],
         iv: [u8; IV_LEN],
     ) -> Result<Self, LayerError> {
+        if cipher == Cipher::Aes256Cbc && !cfg!(feature = "aes-cbc") {
+            return Err(LayerError::Cipher);
+        }
         if encrypted.is_empty() || encrypted.len() > ENCRYPTED_KEY_MAX {
             return Err(LayerError::Key);
         }
@@ -78,9 +83,13 @@ impl<'k> DumpKey<'k> {
 }
 
 /// A cipher at some place of its stream.
-#[expect(clippy::large_enum_variant, reason = "there is no heap to put it in")]
+#[cfg_attr(
+    feature = "aes-cbc",
+    expect(clippy::large_enum_variant, reason = "there is no heap to put it in")
+)]
 enum Running {
     Idle,
+    #[cfg(feature = "aes-cbc")]
     Aes(cbc::Encryptor<Aes256>),
     ChaCha20(ChaCha20Legacy),
 }
@@ -133,6 +142,7 @@ impl Running {
     #[inline(never)]
     fn start(&mut self, key: &[u8; 32], block: &KeyBlock<'_>) {
         *self = match block.cipher {
+            #[cfg(feature = "aes-cbc")]
             Cipher::Aes256Cbc => {
                 let iv = Array(block.aes_iv());
                 Self::Aes(cbc::Encryptor::new(&Array(*key), &iv))
@@ -141,12 +151,16 @@ impl Running {
                 let nonce = Array(block.chacha20_nonce());
                 Self::ChaCha20(ChaCha20Legacy::new(&Array(*key), &nonce))
             }
+            // There is no such key.
+            #[cfg(not(feature = "aes-cbc"))]
+            Cipher::Aes256Cbc => Self::Idle,
         };
     }
 
     fn encrypt(&mut self, bytes: &mut [u8]) -> Result<(), SinkError> {
         match self {
             Self::Idle => Err(SinkError::Layer("has no key")),
+            #[cfg(feature = "aes-cbc")]
             Self::Aes(cipher) => {
                 let (blocks, rest) = Array::slice_as_chunks_mut(bytes);
                 cipher.encrypt_blocks(blocks);

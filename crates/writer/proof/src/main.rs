@@ -10,12 +10,14 @@
 #![no_main]
 
 mod kernel;
+mod layers;
 mod stack;
 
 use core::fmt::Write as _;
 use core::hint::black_box;
 use core::sync::atomic::AtomicU64;
 use kernel::{Disk, Ram, Toy};
+use layers::Way;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::dump_avail::NumberedRange;
 use vmcore_format::paging::{Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Riscv64};
@@ -62,11 +64,16 @@ struct Statics {
     words: [AtomicU64; 8],
     memory: [u64; 128 << 10],
     ram: Ram,
+    layers: layers::Memory,
 }
 
 /// Boots a kernel with the page tables of `P`, and has it dump; returns the stack of the dump alone.
 #[inline(never)]
-fn dump<P: KernelPaging>(statics: &mut Statics, settings: Settings) -> Option<usize> {
+fn dump<P: KernelPaging>(
+    statics: &mut Statics,
+    settings: Settings,
+    way: Option<Way>,
+) -> Option<usize> {
     let Statics {
         latch,
         ranges,
@@ -74,6 +81,7 @@ fn dump<P: KernelPaging>(statics: &mut Statics, settings: Settings) -> Option<us
         words,
         memory,
         ram,
+        layers,
     } = statics;
     let ranges: &[PhysRange] = black_box(ranges);
     let map = DumpMap::new(P::PAGE_SIZE, ranges, numbered, words).ok()?;
@@ -83,12 +91,21 @@ fn dump<P: KernelPaging>(statics: &mut Statics, settings: Settings) -> Option<us
     let memory = zerocopy_bytes(memory).get_mut(..len)?;
     let mut writer = Writer::new(&map, settings, memory).ok()?;
     let toy = Toy::<P>::new(ram);
-    let mut sink = DiskSink::new(Disk::new(), Patience::default());
     let owner = latch.enter().ok()?;
     let mut written = false;
-    let used = stack::used(&mut || {
-        written = black_box(&mut writer).dump(&owner, &toy, &mut sink).is_ok();
-    });
+    let used = match way {
+        None => {
+            let mut sink = DiskSink::new(Disk::new(), Patience::default());
+            stack::used(&mut || {
+                written = black_box(&mut writer).dump(&owner, &toy, &mut sink).is_ok();
+            })
+        }
+        Some(way) => layers::with(layers, way, &mut |mut sink| {
+            stack::used(&mut || {
+                written = black_box(&mut writer).dump(&owner, &toy, &mut sink).is_ok();
+            })
+        })?,
+    };
     written.then_some(used)
 }
 
@@ -116,7 +133,7 @@ fn worst<P: KernelPaging>(statics: &mut Statics, name: &str, out: &mut Out) -> b
             } else {
                 P::HAS_FULL_DUMPS
             };
-            match dump::<P>(statics, settings) {
+            match dump::<P>(statics, settings, None) {
                 Some(used) => worst = worst.max(used),
                 None => passed &= !exists,
             }
@@ -131,6 +148,28 @@ fn worst<P: KernelPaging>(statics: &mut Statics, name: &str, out: &mut Out) -> b
         " bytes of stack; a dump FAILED\n"
     });
     passed && worst > 0 && worst <= AIM
+}
+
+/// The stack of a dump through each layer and to the network.
+fn layered(statics: &mut Statics, out: &mut Out) -> bool {
+    let settings = Settings {
+        minidump: black_box(true),
+        version: None,
+        fall_back_to_full: black_box(false),
+    };
+    let mut passed = true;
+    for (way, name) in layers::WAYS {
+        let used = dump::<Amd64>(statics, settings, Some(way));
+        let _ = out.write_str(name);
+        let _ = out.write_str(": ");
+        number(out, used.unwrap_or(0));
+        let _ = out.write_str(match used {
+            Some(_) => " bytes of stack\n",
+            None => " bytes of stack; the dump FAILED\n",
+        });
+        passed &= used.is_some_and(|used| used <= AIM);
+    }
+    passed
 }
 
 /// A decimal number; `core::fmt` itself can panic.
@@ -151,6 +190,7 @@ extern "C" fn main() -> i32 {
         words: [const { AtomicU64::new(0) }; 8],
         memory: [0; 128 << 10],
         ram: Ram::EMPTY,
+        layers: layers::Memory::EMPTY,
     };
     let statics = &raw mut STATICS;
     // SAFETY: `main` is called once, by one thread, and nothing else names the static.
@@ -163,6 +203,7 @@ extern "C" fn main() -> i32 {
         worst::<I386>(statics, "i386", &mut out),
         worst::<I386Pae>(statics, "i386, PAE", &mut out),
         worst::<Riscv64>(statics, "riscv64", &mut out),
+        layered(statics, &mut out),
     ];
     i32::from(passed.contains(&false))
 }
