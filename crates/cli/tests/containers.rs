@@ -1,5 +1,6 @@
 //! The same dump as it comes: plain, compressed, encrypted, on a device, in a disk image. Every
 //! command answers alike, and every page is the same.
+#![cfg(unix)]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
