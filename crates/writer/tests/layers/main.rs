@@ -6,6 +6,7 @@
     clippy::cast_possible_truncation
 )]
 
+mod device;
 mod encryption;
 mod gzip_stream;
 mod memory;
