@@ -46,6 +46,7 @@ impl<'a> Outlet<'a> {
     }
 
     /// The whole of a buffer, while nothing is in it.
+    #[cfg(feature = "encryption")]
     pub(crate) fn scratch(&mut self) -> &mut [u8] {
         self.filling
     }
