@@ -128,9 +128,14 @@ impl<P: KernelPaging> Sim<P> {
     fn make_message_buffer(&mut self) {
         let page = self.model.page_bytes();
         let pages = (ix(self.msgbuf.1.into()) + 72).div_ceil(page);
-        let first = self.allocate();
-        for _ in 1..pages {
-            self.allocate();
+        // Pages that follow one another: a range of RAM may end among them.
+        let (mut first, mut count) = (self.allocate(), 1);
+        while count < pages as u64 {
+            let next = self.allocate();
+            (first, count) = match next == first + count {
+                true => (first, count + 1),
+                false => (next, 1),
+            };
         }
         let mut bytes: Vec<u8> = (0..pages * page)
             .map(|at| b'a' + u8::try_from(at % 26).unwrap())
