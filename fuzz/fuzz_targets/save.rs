@@ -45,6 +45,7 @@ fuzz_target!(|data: &[u8]| {
             Clear::Device
         },
         maxdumps: (shape & 8 == 8).then_some(1),
+        compress: None,
     };
     let file = InputFile::new(&image);
     limit::memory(image.len(), || {
