@@ -243,7 +243,7 @@ fn files_that_are_no_dump_are_named_in_one_sentence() {
         ("elf", "elf"),
         ("zst", "breaks off"),
         ("version", "version 9; versions 1 to 3 are known"),
-        ("arm", "not supported yet"),
+        ("arm", "arm minidump version 3; versions 1 to 2 are known"),
         ("unknown", "unknown magic"),
         ("short", "truncated inside"),
         ("sections", "truncated inside its page tables"),
