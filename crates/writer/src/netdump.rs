@@ -282,7 +282,8 @@ impl<N: NetDevice> Sink for NetSink<'_, N> {
     }
 
     fn complete(&mut self, bytes: &[u8]) -> Result<(), SinkError> {
-        let message = self.message_bytes();
+        // Never 0, which the compiler is to see too.
+        let message = self.message_bytes().max(1);
         for piece in bytes.chunks(message) {
             let sent = core::mem::take(&mut self.sent);
             self.link

@@ -6,6 +6,7 @@ use core::marker::PhantomData;
 use vmcore_format::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
+use vmcore_format::endian::Width;
 use vmcore_format::header::DirectMap;
 use vmcore_format::identity::{Identity, Trap};
 use vmcore_format::paging::{Radix, TableRef};
@@ -52,15 +53,17 @@ pub(crate) struct Toy<'r, P> {
 impl<'r, P: KernelPaging> Toy<'r, P> {
     /// A kernel one small page of which is mapped, through every level.
     pub(crate) fn new(ram: &'r mut Ram) -> Self {
+        let is_pae = P::ARCH == Arch::I386 && P::ENTRY == Width::W64;
         let (level, first_va, va_bits, kernbase) = match P::ARCH {
             Arch::Amd64 => (4, 0, 57, 0xffff_fe00_0000_0000),
             Arch::Arm64 if P::PAGE_SHIFT == 14 => {
                 (2, 0xffff_0000_0000_0000, 64, 0xffff_0000_0000_0000)
             }
             Arch::Arm64 => (3, 0xffff_0000_0000_0000, 64, 0xffff_0000_0000_0000),
-            Arch::I386 if P::PAE => (2, 0, 64, 0x80_0000),
+            Arch::I386 if is_pae => (2, 0, 64, 0x80_0000),
             Arch::I386 => (1, 0, 64, 0x80_0000),
-            Arch::Riscv64 => (3, 0, 48, 0xffff_ffc0_0000_0000),
+            // Riscv64: nothing else is written.
+            _ => (3, 0, 48, 0xffff_ffc0_0000_0000),
         };
         let page = P::PAGE_SIZE.bytes();
         ram.0.fill(0);
@@ -69,7 +72,7 @@ impl<'r, P: KernelPaging> Toy<'r, P> {
             top: TableRef::At(root),
             level,
             first_va: VirtAddr(first_va),
-            entries: if P::PAE { 4 } else { 1 << P::INDEX_BITS },
+            entries: if is_pae { 4 } else { 1 << P::INDEX_BITS },
             va_bits,
         };
         for at in (0..=level).rev() {
