@@ -43,8 +43,10 @@ fn is_plain(name: &str) -> bool {
     !name.is_empty() && name.bytes().all(is_plain)
 }
 
-/// A file's name as lldb takes it in a command.
+/// A file's name as lldb takes it in a command. It knows a file that it has opened by its whole name
+/// only.
 fn quoted(path: &Path) -> String {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let name = path.to_string_lossy();
     format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
