@@ -307,7 +307,10 @@ fn lldb_is_given_the_kernel_and_the_socket() {
     ask(&kernel, &words).expect(0);
     let said = std::fs::read_to_string(said).unwrap();
     assert!(said.starts_with("--no-lldbinit\n"), "{said}");
-    assert!(said.contains("\ntarget create \"kernel\"\n"), "{said}");
+    // By its whole name: lldb does not find a relative one again.
+    let whole = kernel.dir.path().canonicalize().unwrap().join("kernel");
+    let create = format!("\ntarget create \"{}\"\n", whole.display());
+    assert!(said.contains(&create), "{said}");
     assert!(
         said.contains("\nprocess connect --plugin gdb-remote unix-connect:///"),
         "{said}"
