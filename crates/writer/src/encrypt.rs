@@ -14,10 +14,10 @@
 //! # Ok::<(), &str>(())
 //! ```
 
+mod aes;
+
 use crate::outlet::{OUTLET_BYTES, Outlet};
 use crate::sink::{Durability, LayerError, Sink, SinkError};
-#[cfg(feature = "aes-cbc")]
-use aes::{Aes256, cipher::BlockModeEncrypt as _};
 use chacha20::ChaCha20Legacy;
 use chacha20::cipher::{Array, KeyIvInit as _, StreamCipher as _};
 use core::fmt;
@@ -29,8 +29,6 @@ use vmcore_format::kerneldumpkey::{
 
 /// Bytes of memory for [`Encrypted::new`]; the device reads them.
 pub const ENCRYPTION_MEMORY_BYTES: usize = OUTLET_BYTES;
-/// Bytes of a block of AES.
-const AES_BLOCK: usize = 16;
 
 /// What a kernel keeps for encrypted dumps, from configuration to the crash.
 pub struct DumpKey<'k> {
@@ -54,17 +52,13 @@ impl<'k> DumpKey<'k> {
     /// a random first initialisation vector.
     ///
     /// # Errors
-    /// Returns an error if the encrypted key has no or more than 2048 bytes, or the cipher is AES and
-    /// the crate was built without the feature `aes-cbc`.
+    /// Returns an error if the encrypted key has no or more than 2048 bytes.
     pub fn new(
         cipher: Cipher,
         clear: &[u8; CLEAR_KEY_LEN],
         encrypted: &'k [u8],
         iv: [u8; IV_LEN],
     ) -> Result<Self, LayerError> {
-        if cipher == Cipher::Aes256Cbc && !cfg!(feature = "aes-cbc") {
-            return Err(LayerError::Cipher);
-        }
         if encrypted.is_empty() || encrypted.len() > ENCRYPTED_KEY_MAX {
             return Err(LayerError::Key);
         }
@@ -83,14 +77,9 @@ impl<'k> DumpKey<'k> {
 }
 
 /// A cipher at some place of its stream.
-#[cfg_attr(
-    feature = "aes-cbc",
-    expect(clippy::large_enum_variant, reason = "there is no heap to put it in")
-)]
 enum Running {
     Idle,
-    #[cfg(feature = "aes-cbc")]
-    Aes(cbc::Encryptor<Aes256>),
+    Aes(aes::Cbc),
     ChaCha20(ChaCha20Legacy),
 }
 
@@ -142,33 +131,21 @@ impl Running {
     #[inline(never)]
     fn start(&mut self, key: &[u8; 32], block: &KeyBlock<'_>) {
         *self = match block.cipher {
-            #[cfg(feature = "aes-cbc")]
-            Cipher::Aes256Cbc => {
-                let iv = Array(block.aes_iv());
-                Self::Aes(cbc::Encryptor::new(&Array(*key), &iv))
-            }
+            Cipher::Aes256Cbc => Self::Aes(aes::Cbc::new(key, block.aes_iv())),
             Cipher::ChaCha20 => {
                 let nonce = Array(block.chacha20_nonce());
                 Self::ChaCha20(ChaCha20Legacy::new(&Array(*key), &nonce))
             }
-            // There is no such key.
-            #[cfg(not(feature = "aes-cbc"))]
-            Cipher::Aes256Cbc => Self::Idle,
         };
     }
 
     fn encrypt(&mut self, bytes: &mut [u8]) -> Result<(), SinkError> {
         match self {
             Self::Idle => Err(SinkError::Layer("has no key")),
-            #[cfg(feature = "aes-cbc")]
-            Self::Aes(cipher) => {
-                let (blocks, rest) = Array::slice_as_chunks_mut(bytes);
-                cipher.encrypt_blocks(blocks);
-                match rest {
-                    [] => Ok(()),
-                    _ => Err(SinkError::Layer("got a part of a block")),
-                }
-            }
+            Self::Aes(cipher) => match cipher.encrypt(bytes) {
+                [] => Ok(()),
+                _ => Err(SinkError::Layer("got a part of a block")),
+            },
             Self::ChaCha20(cipher) => cipher
                 .try_apply_keystream(bytes)
                 .map_err(|_| SinkError::Layer("is at the end of its key stream")),
@@ -202,7 +179,7 @@ impl<S: Sink> Sink for Encrypted<'_, '_, S> {
 
     fn granule_bytes(&self) -> usize {
         match self.key.cipher {
-            Cipher::Aes256Cbc => AES_BLOCK.max(self.sink.granule_bytes()),
+            Cipher::Aes256Cbc => aes::BLOCK.max(self.sink.granule_bytes()),
             Cipher::ChaCha20 => self.sink.granule_bytes(),
         }
     }

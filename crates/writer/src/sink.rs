@@ -70,9 +70,6 @@ pub enum LayerError {
     /// The memory is too small, or not aligned.
     #[error("the layer's memory is too small or not aligned")]
     Memory,
-    /// A cipher that the writer was built without.
-    #[error("the writer was built without this cipher")]
-    Cipher,
     /// The encrypted key is not one that the format can hold.
     #[error("an encrypted key has 1 to 2048 bytes")]
     Key,

@@ -18,13 +18,14 @@ use vmcore_writer::zstd::{ZSTD_MEMORY_BYTES, Zstd};
 #[derive(Clone, Copy)]
 pub(crate) enum Way {
     Zstd,
-    Encrypted,
+    Encrypted(Cipher),
     Network,
 }
 
-pub(crate) const WAYS: [(Way, &str); 3] = [
+pub(crate) const WAYS: [(Way, &str); 4] = [
     (Way::Zstd, "zstd"),
-    (Way::Encrypted, "ChaCha20 under zstd"),
+    (Way::Encrypted(Cipher::ChaCha20), "ChaCha20 under zstd"),
+    (Way::Encrypted(Cipher::Aes256Cbc), "AES under zstd"),
     (Way::Network, "netdump"),
 ];
 
@@ -54,10 +55,9 @@ pub(crate) fn with(
     let zstd = crate::zerocopy_bytes(&mut memory.zstd);
     match way {
         Way::Zstd => Some(work(&mut Zstd::new(&mut disk, zstd).ok()?)),
-        Way::Encrypted => {
-            let clear = black_box([7; 64]);
-            let mut key =
-                DumpKey::new(Cipher::ChaCha20, &clear, &[1; 256], black_box([2; 32])).ok()?;
+        Way::Encrypted(cipher) => {
+            let (cipher, clear) = black_box((cipher, [7; 64]));
+            let mut key = DumpKey::new(cipher, &clear, &[1; 256], black_box([2; 32])).ok()?;
             let layer = Encrypted::new(&mut disk, &mut key, &mut memory.encryption).ok()?;
             Some(work(&mut Zstd::new(layer, zstd).ok()?))
         }

@@ -16,6 +16,7 @@ mod golden;
 mod kinds;
 mod naive;
 mod panic_path;
+mod restart;
 mod round_trip;
 mod sim;
 mod told;

@@ -5,6 +5,7 @@ use crate::sim::{Sim, ix};
 use std::rc::Rc;
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::disk::DiskSink;
+use vmcore_writer::latch::Owner;
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::settings::{Patience, Settings};
 use vmcore_writer::writer::Summary;
@@ -33,11 +34,20 @@ pub(crate) fn into_sink<P: KernelPaging, S: Sink>(
     sink: &mut S,
 ) -> Result<Summary, DumpError> {
     let latch = Latch::new();
-    let owner = latch.enter().unwrap();
+    owned(&latch.enter().unwrap(), sim, settings, sink)
+}
+
+/// The same for somebody who has the latch.
+pub(crate) fn owned<P: KernelPaging, S: Sink>(
+    owner: &Owner<'_>,
+    sim: &Sim<P>,
+    settings: Settings,
+    sink: &mut S,
+) -> Result<Summary, DumpError> {
     let len = reserve_size(P::PAGE_SIZE, &sim.ranges).unwrap().len_bytes;
     let mut memory = vec![0xaaaa_aaaa_aaaa_aaaau64; ix(len) / 8];
     let mut writer = Writer::new(&sim.map, settings, memory.as_mut_bytes()).unwrap();
-    writer.dump(&owner, sim, sink)
+    writer.dump(owner, sim, sink)
 }
 
 /// A dump of `sim` on a disk, and the disk.
