@@ -1,4 +1,5 @@
-//! The dumps in a directory, as savecore leaves them: `vmcore.N` with `info.N` beside it.
+//! The dumps in a directory: `vmcore.N` with `info.N` beside it, as savecore leaves them,
+//! `vmcore.HOST.N`, as netdumpd does, and other files with `vmcore` in their names that are dumps.
 //!
 //! ```no_run
 //! use vmcore::list;
@@ -54,8 +55,8 @@ pub struct Entry {
     /// The file.
     #[serde(serialize_with = "crate::serialize_path")]
     pub path: PathBuf,
-    /// N of `vmcore.N`.
-    pub number: u64,
+    /// N of `vmcore.N` or `vmcore.HOST.N`.
+    pub number: Option<u64>,
     /// Bytes of the file.
     pub size_bytes: u64,
     /// When it was last written.
@@ -86,6 +87,9 @@ pub fn list(directory: &Path, kernel_path: &[PathBuf]) -> io::Result<Vec<Entry>>
     Ok(files(directory)?
         .into_iter()
         .map(|file| look(file, kernel_path))
+        .filter(|entry| {
+            entry.number.is_some() || !matches!(entry.state, State::Unreadable { .. })
+        })
         .collect())
 }
 
@@ -96,7 +100,7 @@ pub fn list(directory: &Path, kernel_path: &[PathBuf]) -> io::Result<Vec<Entry>>
 pub fn newest(directory: &Path, number: Option<u64>) -> io::Result<PathBuf> {
     let found = files(directory)?
         .into_iter()
-        .find(|file| number.is_none_or(|number| file.number == number));
+        .find(|file| file.number.is_some() && (number.is_none() || file.number == number));
     found.map(|file| file.path).ok_or_else(|| {
         let what = number.map_or("no vmcore.N".to_owned(), |number| {
             format!("no vmcore.{number}")
@@ -108,15 +112,15 @@ pub fn newest(directory: &Path, number: Option<u64>) -> io::Result<PathBuf> {
     })
 }
 
-/// A file whose name is a dump's.
+/// A file whose name may be a dump's.
 struct Candidate {
     path: PathBuf,
-    number: u64,
+    number: Option<u64>,
     size_bytes: u64,
     modified: Option<SystemTime>,
 }
 
-/// Files named `vmcore.N`, `vmcore.N.zst`, `vmcore.N.gz` and `vmcore_encrypted.N`, newest first.
+/// Files named as [`tail`] knows them, and all others with `vmcore` in their names; newest first.
 fn files(directory: &Path) -> io::Result<Vec<Candidate>> {
     let entries = std::fs::read_dir(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
@@ -124,11 +128,14 @@ fn files(directory: &Path) -> io::Result<Vec<Candidate>> {
     let mut files = Vec::new();
     for entry in entries.flatten().take(MAX_ENTRIES) {
         let path = entry.path();
-        // `vmcore.last` is a link to one of the others.
-        let Some(number) = number(&path) else {
-            continue;
+        let number = number(&path);
+        let metadata = match number {
+            Some(_) => std::fs::metadata(&path),
+            // `vmcore.last` is a link to one of the others.
+            None if entry.file_name().to_string_lossy().contains("vmcore") => entry.metadata(),
+            None => continue,
         };
-        if let Ok(metadata) = std::fs::metadata(&path)
+        if let Ok(metadata) = metadata
             && metadata.is_file()
         {
             files.push(Candidate {
@@ -143,17 +150,27 @@ fn files(directory: &Path) -> io::Result<Vec<Candidate>> {
     Ok(files)
 }
 
-/// N of a dump's name.
-pub(crate) fn number(path: &Path) -> Option<u64> {
+/// What follows `vmcore.` in a dump's name, and `info.` and `key.` in the names of the files beside
+/// it: `3`, or `storage7.3` of a dump that came over the network.
+pub(crate) fn tail(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     let rest = name
         .strip_prefix("vmcore.")
         .or_else(|| name.strip_prefix("vmcore_encrypted."))?;
-    let digits = rest
+    let tail = rest
         .strip_suffix(".zst")
         .or_else(|| rest.strip_suffix(".gz"))
         .unwrap_or(rest);
-    digits.parse().ok()
+    number_of(tail).map(|_| tail)
+}
+
+/// N of a dump's name.
+fn number(path: &Path) -> Option<u64> {
+    number_of(tail(path)?)
+}
+
+fn number_of(tail: &str) -> Option<u64> {
+    tail.rsplit('.').next()?.parse().ok()
 }
 
 fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
@@ -264,6 +281,9 @@ mod tests {
         assert_eq!(of("vmcore.last"), None);
         assert_eq!(of("info.3"), None);
         assert_eq!(of("vmcore.3.bak"), None);
+        assert_eq!(of("vmcore.192.0.2.7.12.zst"), Some(12));
+        assert_eq!(of("vmcore.storage7.12.incomplete"), None);
+        assert_eq!(tail(Path::new("a/vmcore.storage7.12.gz")), Some("storage7.12"));
     }
 
     #[test]
@@ -278,7 +298,7 @@ mod tests {
         }
         std::fs::write(dir.path().join("bounds"), b"3").unwrap();
         let entries = list(dir.path(), &[]).unwrap();
-        let numbers: Vec<u64> = entries.iter().map(|entry| entry.number).collect();
+        let numbers: Vec<u64> = entries.iter().filter_map(|entry| entry.number).collect();
         assert_eq!(numbers, [1, 0, 2]);
         assert!(matches!(entries[0].state, State::Unreadable { .. }));
         assert_eq!(

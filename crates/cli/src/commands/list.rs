@@ -16,7 +16,8 @@ use vmcore::list::{self, CRASH_DIRECTORY, Entry, State};
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore list [DIR] [OPTIONS]",
-    after_help = "The newest comes first: it is what commands without FILE open."
+    after_help = "The newest comes first: it is what commands without FILE open, if its name is vmcore.N or\n\
+                  vmcore.HOST.N. Other dumps are listed if their names have vmcore in them."
 )]
 pub(crate) struct List {
     /// The directory [else /var/crash]
@@ -39,7 +40,7 @@ pub(crate) fn run(context: &Context, args: &List) -> anyhow::Result<Status> {
     let mut dumps = list::list(directory, &places)
         .map_err(|error| Failure::new(text::os_error(&error)).next("vmcore list DIR"))?;
     if let Some(number) = common.number {
-        dumps.retain(|dump| dump.number == number);
+        dumps.retain(|dump| dump.number == Some(number));
     }
     if common.json {
         let directory = directory.display().to_string();

@@ -315,6 +315,36 @@ fn the_newest_dump_is_taken_without_a_name() {
 }
 
 #[test]
+fn dumps_by_other_names_are_listed_too() {
+    let folder = amd64();
+    let dump = folder.machine.dump.build();
+    folder.write("crash/vmcore.192.0.2.7.4", &dump);
+    folder.write("crash/info.192.0.2.7.4", b"  Hostname: storage7\n");
+    folder.write("crash/storage7-vmcore", &dump);
+    folder.write("crash/vmcore.notes", b"no dump");
+    folder.write("crash/other", &dump);
+    let list = folder.vmcore("list crash --json").expect(0).json();
+    let mut dumps: Vec<_> = list["dumps"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|dump| {
+            (
+                dump["path"].as_str().unwrap(),
+                dump["number"].as_u64(),
+                dump["host"]["value"].as_str(),
+            )
+        })
+        .collect();
+    dumps.sort_unstable();
+    let received = ("crash/vmcore.192.0.2.7.4", Some(4), Some("storage7"));
+    assert_eq!(dumps, [("crash/storage7-vmcore", None, None), received]);
+    // Without FILE, only what a number tells apart is taken.
+    let newest = folder.vmcore("info -d crash").expect(0).text();
+    assert!(newest.starts_with("crash/vmcore.192.0.2.7.4: "), "{newest}");
+}
+
+#[test]
 fn a_device_header_in_front_tells_more() {
     let folder = amd64();
     let device = [

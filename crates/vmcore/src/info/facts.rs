@@ -186,8 +186,7 @@ fn from_memory(facts: &mut Facts, session: &Session) {
 
 /// `info.N` beside `vmcore.N`.
 fn info_file(dump: &Path) -> Option<(String, String)> {
-    let number = crate::list::number(dump)?;
-    let name = format!("info.{number}");
+    let name = format!("info.{}", crate::list::tail(dump)?);
     let path: PathBuf = dump.with_file_name(&name);
     if std::fs::metadata(&path).ok()?.len() > INFO_MAX {
         return None;

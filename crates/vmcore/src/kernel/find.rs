@@ -80,9 +80,9 @@ fn candidates(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> Vec<PathBu
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if let Some(number) = crate::list::number(dump) {
-        files.push(parent.join(format!("kernel.{number}")));
-        files.push(parent.join(format!("kernel.{number}/kernel")));
+    if let Some(tail) = crate::list::tail(dump) {
+        files.push(parent.join(format!("kernel.{tail}")));
+        files.push(parent.join(format!("kernel.{tail}/kernel")));
     }
     kernels_in(&mut files, parent);
     let debug = Path::new("/usr/lib/debug");
