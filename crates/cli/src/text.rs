@@ -1,6 +1,7 @@
 //! Text for people: bytes from a dump made harmless, numbers made readable.
 
 use std::path::Path;
+pub(crate) use vmcore::text::{count, counted};
 
 /// Bytes as text that no terminal obeys: control and invisible characters and invalid UTF-8 come
 /// as `\x1b` or `\u{202e}`; tabs stay.
@@ -44,24 +45,6 @@ pub(crate) fn shell_word(path: &Path) -> String {
         return word.into_owned();
     }
     format!("'{}'", escape(word.replace('\'', r"'\''").as_bytes()))
-}
-
-/// A count with its thousands apart: `1,234,567`.
-pub(crate) fn count(number: u64) -> String {
-    let digits = number.to_string();
-    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
-    for (position, digit) in digits.chars().enumerate() {
-        if position > 0 && (digits.len() - position).is_multiple_of(3) {
-            text.push(',');
-        }
-        text.push(digit);
-    }
-    text
-}
-
-/// A count with the name of what is counted: `1 page`, `2 pages`.
-pub(crate) fn counted(number: u64, one: &str, many: &str) -> String {
-    format!("{} {}", count(number), if number == 1 { one } else { many })
 }
 
 /// A size, rounded: `68 MiB`.

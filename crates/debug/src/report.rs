@@ -35,6 +35,7 @@ use std::collections::HashMap;
 use vmcore::info::{self, Info};
 use vmcore::memory::Absence;
 use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
+use vmcore::text::{count, counted};
 
 /// Lines of the log before the trap, and after it.
 const LINES_BEFORE: usize = 12;
@@ -426,7 +427,9 @@ fn missing(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<Stri
             missing_bytes,
             missing_pages,
         } => missing.push(format!(
-            "the file is truncated: {missing_bytes} bytes ({missing_pages} pages) are missing"
+            "the file is truncated: {} bytes ({}) are missing",
+            count(missing_bytes),
+            counted(missing_pages, "page", "pages")
         )),
         Completeness::TruncatedSection { section } => {
             missing.push(format!("the file is truncated inside its {section}"));
@@ -439,7 +442,8 @@ fn missing(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<Stri
         .filter(|pages| *pages > 0)
     {
         missing.push(format!(
-            "{pages} mapped kernel pages are not in the dump (device memory or no-dump)"
+            "{} mapped kernel pages are not in the dump (device memory or no-dump)",
+            count(pages)
         ));
     }
     if target.types().is_empty() {

@@ -11,7 +11,7 @@
 //! - [`kernel`]: the kernel's ELF file: symbols, build id, and how it is found;
 //! - [`session`]: dump, kernel file and translation together;
 //! - on top of that [`pages`] (every page with its addresses), [`log`], [`process`], [`search`],
-//!   [`info`], [`verify`], [`map`] and [`list`].
+//!   [`info`], [`verify`], [`map`] and [`list`]; [`text`] for numbers.
 //!
 //! Two kinds of facts are kept apart throughout: a page that is *not in the dump* is data, not
 //! failure ([`memory::Absence`] says why); a file that is not what it claims is an error.
@@ -45,6 +45,7 @@ pub mod search;
 pub mod session;
 pub mod source;
 pub mod space;
+pub mod text;
 pub mod translation;
 pub mod verify;
 

@@ -87,9 +87,7 @@ pub fn list(directory: &Path, kernel_path: &[PathBuf]) -> io::Result<Vec<Entry>>
     Ok(files(directory)?
         .into_iter()
         .map(|file| look(file, kernel_path))
-        .filter(|entry| {
-            entry.number.is_some() || !matches!(entry.state, State::Unreadable { .. })
-        })
+        .filter(|entry| entry.number.is_some() || !matches!(entry.state, State::Unreadable { .. }))
         .collect())
 }
 
@@ -283,7 +281,10 @@ mod tests {
         assert_eq!(of("vmcore.3.bak"), None);
         assert_eq!(of("vmcore.192.0.2.7.12.zst"), Some(12));
         assert_eq!(of("vmcore.storage7.12.incomplete"), None);
-        assert_eq!(tail(Path::new("a/vmcore.storage7.12.gz")), Some("storage7.12"));
+        assert_eq!(
+            tail(Path::new("a/vmcore.storage7.12.gz")),
+            Some("storage7.12")
+        );
     }
 
     #[test]

@@ -28,6 +28,7 @@ use crate::dump::{Completeness, Place};
 use crate::memory::Absence;
 use crate::pages;
 use crate::session::{KernelMatch, Session};
+use crate::text::count;
 use serde::Serialize;
 use std::ops::ControlFlow;
 use sums::PageCheck;
@@ -141,9 +142,10 @@ fn length(session: &Session) -> Result<Check, Absence> {
         Completeness::Complete { trailing_bytes: 0 } => check(
             Verdict::Sound,
             match session.dump().extension() {
-                None => format!("{have} bytes, as the headers predict"),
+                None => format!("{} bytes, as the headers predict", count(have)),
                 Some(extension) => format!(
-                    "{have} bytes: what the headers predict, and the extension from {} on",
+                    "{} bytes: what the headers predict, and the extension from {} on",
+                    count(have),
                     extension.start()
                 ),
             },
@@ -151,8 +153,9 @@ fn length(session: &Session) -> Result<Check, Absence> {
         Completeness::Complete { trailing_bytes } => check(
             Verdict::Odd,
             format!(
-                "{trailing_bytes} bytes behind the last page: a dump of a running system ends with \
-                 its header; whole pages may mean that pages are shifted"
+                "{} bytes behind the last page: a dump of a running system ends with its header; \
+                 whole pages may mean that pages are shifted",
+                count(trailing_bytes)
             ),
         ),
         Completeness::Truncated {
@@ -161,7 +164,9 @@ fn length(session: &Session) -> Result<Check, Absence> {
         } => check(
             Verdict::Bad,
             format!(
-                "the file ends {missing_bytes} bytes early: {missing_pages} pages are missing or cut"
+                "the file ends {} bytes early: {} pages are missing or cut",
+                count(missing_bytes),
+                count(missing_pages)
             ),
         ),
         Completeness::TruncatedSection { section } => {
@@ -201,7 +206,9 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
             "pages",
             Verdict::Sound,
             format!(
-                "{pages} pages read, {zeros} of them all zeros{}",
+                "{} pages read, {} of them all zeros{}",
+                count(pages),
+                count(zeros),
                 match sums {
                     Some(_) => "",
                     None => "; this format has no checksums",
@@ -211,7 +218,7 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
         Err(absence) => Check::new(
             "pages",
             Verdict::Bad,
-            format!("reading stopped after {pages} pages: {absence}"),
+            format!("reading stopped after {} pages: {absence}", count(pages)),
         ),
     };
     let mut checks = vec![check];

@@ -95,7 +95,7 @@ fn a_truncated_dump_shows_what_is_cut_off() {
     let length = check(&verify(&session, |_| {}).unwrap(), "length");
     assert_eq!(length.0, Verdict::Bad);
     assert!(
-        length.1.contains("8193 bytes early: 3 pages"),
+        length.1.contains("8,193 bytes early: 3 pages"),
         "{}",
         length.1
     );

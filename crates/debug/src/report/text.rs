@@ -8,6 +8,7 @@ use crate::unwind::{Doubt, End, How};
 use crate::usage::Usage;
 use std::fmt::{self, Formatter};
 use vmcore::session::KernelMatch;
+use vmcore::text::count;
 
 /// Columns of a line with many things.
 const WIDTH: usize = 76;
@@ -86,7 +87,7 @@ impl Report {
         let version = info
             .version
             .map_or_else(String::new, |version| format!(" v{version}"));
-        let bytes = info.size_bytes;
+        let bytes = count(info.size_bytes);
         writeln!(
             f,
             "dump    {}: {}{version}, {bytes} bytes",
@@ -386,7 +387,7 @@ pub const fn how_of(how: How) -> &'static str {
 pub fn end_of(end: &Option<End>) -> Option<String> {
     Some(match end {
         None | Some(End::ThreadStart | End::FramePointerZero) => return None,
-        Some(End::UserMode) => "user mode: a minidump has no user stacks".to_owned(),
+        Some(End::UserMode) => "user mode: the kernel's stack ends here".to_owned(),
         Some(End::NoRegisters) => "no registers".to_owned(),
         Some(End::Unreadable { reason, .. }) => reason.clone(),
         Some(End::Zeros { at }) => format!("zeros at {at}"),

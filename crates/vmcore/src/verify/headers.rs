@@ -3,6 +3,7 @@
 use super::{Check, Verdict};
 use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
+use crate::text::count;
 use std::ops::Range;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::Header;
@@ -71,7 +72,7 @@ fn table_section(header: &Header) -> Check {
         Verdict::Odd,
         format!(
             "{} bytes from {} on{}{}",
-            header.pmapsize,
+            count(header.pmapsize.into()),
             header.kernbase,
             if whole { "" } else { ", not whole pages" },
             if aligned { "" } else { ", an odd start" },
@@ -90,11 +91,13 @@ fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
         expected == Some(u64::from(header.bitmapsize)),
         Verdict::Odd,
         format!(
-            "{} bytes for {pages} pages in {} ranges of RAM{}",
-            header.bitmapsize,
+            "{} bytes for {} pages in {} ranges of RAM{}",
+            count(header.bitmapsize.into()),
+            count(pages),
             sparse.numbering().ranges().len(),
             match expected {
-                Some(size) if size != u64::from(header.bitmapsize) => format!("; {size} expected"),
+                Some(size) if size != u64::from(header.bitmapsize) =>
+                    format!("; {} expected", count(size)),
                 _ => String::new(),
             },
         ),
@@ -115,7 +118,7 @@ fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, Absence> {
         padding == 0,
         Verdict::Bad,
         match padding {
-            0 => format!("{set} pages of {total}"),
+            0 => format!("{} pages of {}", count(set), count(total)),
             count => format!("{set} pages, {count} of them behind the last page of RAM"),
         },
     ))
@@ -132,24 +135,25 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, Absence> {
         ));
     };
     let len = usize::try_from(header.msgbufsize).unwrap_or(usize::MAX);
+    let len_bytes = format!("{} bytes", count(header.msgbufsize.into()));
     let Some((ring, slack)) = section.split_at_checked(len) else {
         return Ok(check(Verdict::Bad, "cut by the end of the file".to_owned()));
     };
     if ring.iter().all(|byte| *byte == 0) {
         return Ok(check(
             Verdict::Odd,
-            format!("{len} bytes, all zeros: empty, or not in the dump"),
+            format!("{len_bytes}, all zeros: empty, or not in the dump"),
         ));
     }
     Ok(
         match Msgbuf::parse(slack, header.endian, header.arch.word()) {
             Err(error) => check(
                 Verdict::Skipped,
-                format!("{len} bytes; its structure does not follow it: {error}"),
+                format!("{len_bytes}; its structure does not follow it: {error}"),
             ),
             Ok(state) if state.msg_size != header.msgbufsize => check(
                 Verdict::Odd,
-                format!("{len} bytes, but its structure says {}", state.msg_size),
+                format!("{len_bytes}, but its structure says {}", state.msg_size),
             ),
             Ok(state) => {
                 let sum = ring
@@ -160,9 +164,9 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, Absence> {
                     sum == state.msg_cksum,
                     Verdict::Odd,
                     match sum == state.msg_cksum {
-                        true => format!("{len} bytes, checksum {sum:#x} matches"),
+                        true => format!("{len_bytes}, checksum {sum:#x} matches"),
                         false => format!(
-                            "{len} bytes sum up to {sum:#x}, its structure says {:#x}",
+                            "{len_bytes} sum up to {sum:#x}, its structure says {:#x}",
                             state.msg_cksum
                         ),
                     },

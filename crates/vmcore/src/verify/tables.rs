@@ -4,6 +4,7 @@ use super::{Check, Verdict};
 use crate::memory::{Absence, Memory};
 use crate::pages::{self, Census, Mapping, MappingVisitor, VisitSummary};
 use crate::session::Session;
+use crate::text::{count, counted};
 use std::ops::ControlFlow;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -74,7 +75,11 @@ fn tables(summary: &VisitSummary, mappings: u64) -> Check {
         unreadable_tables,
         budget_exhausted,
     } = *summary;
-    let detail = format!("{mappings} mappings; {table_pages} page-table pages");
+    let detail = format!(
+        "{}; {}",
+        counted(mappings, "mapping", "mappings"),
+        counted(table_pages, "page-table page", "page-table pages")
+    );
     if budget_exhausted {
         let detail = format!("{detail}; more than a sound kernel has: cyclic or aliased tables");
         return Check::new("kernel map", Verdict::Bad, detail);
@@ -82,10 +87,10 @@ fn tables(summary: &VisitSummary, mappings: u64) -> Check {
     match unreadable_tables {
         0 if mappings == 0 => Check::new("kernel map", Verdict::Bad, "nothing is mapped"),
         0 => Check::new("kernel map", Verdict::Sound, detail),
-        count => Check::new(
+        unreadable => Check::new(
             "kernel map",
             Verdict::Bad,
-            format!("{detail}; {count} of them are not in the dump or cut"),
+            format!("{detail}; {unreadable} of them are not in the dump or cut"),
         ),
     }
 }
@@ -107,8 +112,11 @@ fn mapped_pages(pages: &Pages) -> Check {
         truncated,
     } = *pages;
     let detail = format!(
-        "{named} named by the kernel map; absent: {not_ram} device memory, {not_dumped} not \
-         dumped, {truncated} truncated"
+        "{} named by the kernel map; absent: {} device memory, {} not dumped, {} truncated",
+        count(named),
+        count(not_ram),
+        count(not_dumped),
+        count(truncated)
     );
     Check::of("mapped pages", truncated == 0, Verdict::Bad, detail)
 }
