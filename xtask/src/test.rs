@@ -18,6 +18,14 @@ const STEPS: &[Step] = &[
         "format-lab",
         Some("cargo fmt --manifest-path lab/Cargo.toml --check"),
     ),
+    (
+        "format-loom",
+        Some("cargo fmt --manifest-path crates/writer/loom/Cargo.toml --check"),
+    ),
+    (
+        "format-proof",
+        Some("cargo fmt --manifest-path crates/writer/proof/Cargo.toml --check"),
+    ),
     ("house", None),
     (
         "no-std",
@@ -48,9 +56,8 @@ const STEPS: &[Step] = &[
 const LINT_LAB: &str = "cargo --config lab/.cargo/config.toml clippy --release --locked \
                         --manifest-path lab/Cargo.toml -- -D warnings";
 
-/// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`, and
-/// gets a target folder of its own: it rebuilds everything.
-const LOOM: &str = "cargo test --locked -p vmcore-writer --test map_loom --target-dir target/loom \
+/// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`.
+const LOOM: &str = "cargo test --locked --manifest-path crates/writer/loom/Cargo.toml \
                     --config 'target.\"cfg(all())\".rustflags=[\"--cfg\",\"loom\"]'";
 
 /// Advisories are left out: they need a download, and change from day to day.

@@ -1,5 +1,6 @@
-//! The dump map's atomics in every interleaving: run with `RUSTFLAGS="--cfg loom"`.
-#![cfg(loom)]
+//! The dump map's atomics in every interleaving: `cargo xtask test loom` passes the flag `--cfg loom`,
+//! with which the map is built on a model checker's atomics.
+#![cfg(all(loom, test))]
 
 use loom::sync::atomic::{AtomicU64, Ordering};
 use loom::thread;
