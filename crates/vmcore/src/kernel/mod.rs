@@ -20,7 +20,7 @@ mod symbols;
 
 pub use build_id::{BuildId, DumpBuildIds, Evidence};
 pub use find::{KernelSearch, Tried, search};
-pub use symbols::{Nearest, Symbol, SymbolTable};
+pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
 use crate::source::{Access, Source};
 use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};

@@ -62,9 +62,12 @@ fn hash(name: &[u8]) -> u64 {
     BuildHasherDefault::<DefaultHasher>::default().hash_one(name)
 }
 
-/// arm, arm64 and riscv mark code and data with symbols such as `$x` and `$d.1`.
-fn is_mapping_symbol(name: &[u8]) -> bool {
+/// Whether a symbol names nothing that a person wrote: arm, arm64 and riscv mark code and data with
+/// symbols such as `$x` and `$d.1`, and riscv keeps its assembler's own labels, `.L0`.
+#[must_use]
+pub fn is_marker(name: &[u8]) -> bool {
     match name {
+        [b'.', b'L', ..] => true,
         [b'$', b'a' | b'd' | b't' | b'x'] => true,
         [b'$', b'a' | b'd' | b't' | b'x', b'.', ..] => true,
         [b'$', b'x', rest @ ..] => rest.starts_with(b"rv"),
@@ -88,7 +91,7 @@ impl SymbolTable {
                 };
                 name_bytes_left = left;
                 let unwanted = matches!(symbol.kind(), SymbolKind::File | SymbolKind::Section);
-                if unwanted || name.is_empty() || symbol.is_undefined() || is_mapping_symbol(name) {
+                if unwanted || name.is_empty() || symbol.is_undefined() || is_marker(name) {
                     continue;
                 }
                 // A name is a part of the file's bytes: keep where it stands.
@@ -102,6 +105,8 @@ impl SymbolTable {
                 });
             }
         }
+        // The kernel's own debugger takes the first global one of the table; the sort is stable.
+        by_address.reverse();
         by_address.sort_by_key(|entry| (entry.address, entry.size > 0, entry.is_global));
         let mut table = Self {
             by_address,
@@ -166,5 +171,36 @@ impl Entry {
             address: VirtAddr(self.address),
             size: self.size,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcore_synth::Arch;
+    use vmcore_synth::elf::Kernel;
+
+    #[test]
+    fn of_several_symbols_at_an_address_the_one_is_taken_that_the_kernel_s_debugger_takes() {
+        let mut kernel = Kernel::new(Arch::Riscv64, 0xffff_ffc0_0000_0000);
+        let at = 0xffff_ffc0_0000_1000;
+        for (name, size, is_global) in [
+            ("local", 64, false),
+            ("first", 64, true),
+            ("alias", 64, true),
+            ("label", 0, true),
+            ("$x.7", 0, false),
+            (".Lpcrel_hi1", 0, false),
+        ] {
+            kernel.add_function(name, at, size);
+            if let Some(symbol) = kernel.symbols.last_mut() {
+                symbol.is_global = is_global;
+            }
+        }
+        let file = kernel.build();
+        let table = SymbolTable::new(&file);
+        assert_eq!(table.len(), 4);
+        let found = table.nearest(&file, VirtAddr(at + 4));
+        assert_eq!(found.map(|found| found.symbol.name), Some(&b"first"[..]));
     }
 }
