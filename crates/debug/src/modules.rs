@@ -28,6 +28,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Range;
 use std::path::{Component, Path, PathBuf};
 use vmcore::Session;
+use vmcore::kernel::is_marker;
 use vmcore::session::SessionError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
@@ -256,7 +257,7 @@ pub fn find(
             };
             match own {
                 Ok(layout) => {
-                    let object = layout.apply(opened);
+                    let mut object = layout.apply(opened);
                     let text = loaded.as_ref().unwrap_or(&object);
                     let identity = match layout.compare(session, text)? {
                         Ok(identity) => identity,
@@ -265,6 +266,11 @@ pub fn find(
                             continue;
                         }
                     };
+                    if !ending.is_empty()
+                        && let Some(own) = open_below(&root, &place, &mut Vec::new())
+                    {
+                        object = object.with_loaded(layout.apply(own));
+                    }
                     found.status = Status::Found {
                         debug: !object.section(".debug_info").is_empty(),
                         identity,
@@ -354,20 +360,25 @@ fn symbols_of(file: &ObjectFile) -> Vec<ModuleSymbol> {
             (section.index().0, shift)
         })
         .collect();
-    let mut symbols: Vec<ModuleSymbol> = elf
+    let mut symbols: Vec<_> = elf
         .symbols()
         .filter(|symbol| symbol.is_definition() || symbol.kind() == object::SymbolKind::Label)
         .filter_map(|symbol| {
             let base = bases.get(&symbol.section_index()?.0)?;
-            let name = symbol.name().ok().filter(|name| !name.is_empty())?;
-            Some(ModuleSymbol {
-                address: symbol.address().wrapping_add(*base),
-                name: name.to_owned(),
-            })
+            let name = symbol.name().ok()?;
+            if name.is_empty() || is_marker(name.as_bytes()) {
+                return None;
+            }
+            let address = symbol.address().wrapping_add(*base);
+            let name = name.to_owned();
+            let rank = (address, symbol.size() > 0, symbol.is_global());
+            Some((rank, ModuleSymbol { address, name }))
         })
         .collect();
-    symbols.sort_by_key(|symbol| symbol.address);
-    symbols
+    // The preferred one last, as among the kernel's symbols.
+    symbols.reverse();
+    symbols.sort_by_key(|(rank, _)| *rank);
+    symbols.into_iter().map(|(_, symbol)| symbol).collect()
 }
 
 impl ModuleFile {

@@ -12,8 +12,8 @@
 //! ```
 
 use object::{
-    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationTarget, SectionFlags,
-    SectionIndex, elf,
+    Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget,
+    SectionFlags, SectionIndex, elf,
 };
 use std::collections::HashMap;
 use std::ops::Range;
@@ -59,6 +59,8 @@ pub struct ObjectFile {
     bias: u64,
     /// Sections that had to be copied, in the order of [`NAMES`].
     copies: [OnceLock<Option<Vec<u8>>>; NAMES.len()],
+    /// The file that was loaded, if this one has only its debug information.
+    loaded: Option<Box<Self>>,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,16 @@ impl ObjectFile {
             addresses: HashMap::new(),
             bias: 0,
             copies: [const { OnceLock::new() }; NAMES.len()],
+            loaded: None,
         }
+    }
+
+    /// Says which file was loaded, where this one is its debug file: `.eh_frame` and CTF stay in
+    /// the loaded one.
+    #[must_use]
+    pub fn with_loaded(mut self, loaded: Self) -> Self {
+        self.loaded = Some(Box::new(loaded));
+        self
     }
 
     /// Says where each section was loaded, by its index (`ET_REL`).
@@ -151,9 +162,13 @@ impl ObjectFile {
             .copies
             .get(position)
             .and_then(|copy| copy.get_or_init(|| self.copy_of(name)).as_deref());
-        match copy {
-            Some(copy) => copy,
-            None => self.stored(name).unwrap_or_default(),
+        match (copy, &self.loaded) {
+            (Some(copy), _) => copy,
+            (None, loaded) => match (self.stored(name), loaded) {
+                (Some(stored), _) => stored,
+                (None, Some(loaded)) => loaded.section(name),
+                (None, None) => &[],
+            },
         }
     }
 
@@ -170,6 +185,8 @@ impl ObjectFile {
     fn copy_of(&self, name: &str) -> Option<Vec<u8>> {
         let elf = self.elf()?;
         let section = elf.section_by_name(name)?;
+        // A debug file has relocations for sections whose contents it has not.
+        section.file_range()?;
         let compressed = section.compressed_data().ok()?;
         let packed = compressed.format != object::CompressionFormat::None;
         let relocated = self.addresses_are_open(&elf) && section.relocations().next().is_some();
@@ -194,14 +211,20 @@ impl ObjectFile {
         matches!(elf.kind(), object::ObjectKind::Relocatable)
     }
 
-    /// Fills in absolute addresses; other relocations do not occur in debug sections.
+    /// Fills in addresses: absolute ones in debug sections, distances in `.eh_frame`.
     fn relocate(
         &self,
         elf: &object::File<'_>,
         section: &object::Section<'_, '_>,
         bytes: &mut [u8],
     ) {
+        let start = self.loaded_at(section);
         for (offset, relocation) in section.relocations() {
+            let place = match relocation.kind() {
+                RelocationKind::Absolute => 0,
+                RelocationKind::Relative => start.wrapping_add(offset),
+                _ => continue,
+            };
             let base = match relocation.target() {
                 RelocationTarget::Symbol(index) => match elf.symbol_by_index(index) {
                     Ok(symbol) => {
@@ -217,19 +240,20 @@ impl ObjectFile {
             let Ok(at) = usize::try_from(offset) else {
                 continue;
             };
-            let Some(place) = at.checked_add(len).and_then(|end| bytes.get_mut(at..end)) else {
+            let Some(field) = at.checked_add(len).and_then(|end| bytes.get_mut(at..end)) else {
                 continue;
             };
-            let mut value = base.wrapping_add(relocation.addend().cast_unsigned());
+            let target = base.wrapping_add(relocation.addend().cast_unsigned());
+            let mut value = target.wrapping_sub(place);
             if relocation.has_implicit_addend() {
                 let mut raw = [0; 8];
                 if let Some(raw) = raw.get_mut(..len) {
-                    raw.copy_from_slice(place);
+                    raw.copy_from_slice(field);
                 }
                 value = value.wrapping_add(u64::from_le_bytes(raw));
             }
             if let Some(value) = value.to_le_bytes().get(..len) {
-                place.copy_from_slice(value);
+                field.copy_from_slice(value);
             }
         }
     }

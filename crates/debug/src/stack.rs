@@ -68,6 +68,14 @@ impl Code for Target<'_> {
         if let Some(module) = self.loaded(address).and_then(|loaded| loaded.module) {
             return module.symbol(address);
         }
+        let without_file = self.files.modules().iter();
+        let mut without_file = without_file.filter(|module| module.object().is_none());
+        if let Some(module) = without_file.find(|module| module.range().contains(&address.0)) {
+            return Some(NearSymbol {
+                name: module.module.name.clone(),
+                start: module.module.address,
+            });
+        }
         let nearest = self.symbols.nearest(address)?;
         let in_text = self.text.iter().any(|range| range.contains(&address.0));
         let near = nearest.inside || in_text && nearest.offset < MAX_REACH;

@@ -63,7 +63,7 @@ impl DebugFiles {
                     && build_id(&file) == build_id(&opened)
                 {
                     return Ok(Self {
-                        kernel: file,
+                        kernel: file.with_loaded(opened),
                         kernel_path: path,
                         modules: Vec::new(),
                     });
@@ -118,21 +118,23 @@ fn build_id(file: &ObjectFile) -> Option<Vec<u8>> {
     elf.build_id().ok().flatten().map(<[u8]>::to_vec)
 }
 
-/// Where the debug file of a kernel may be.
+/// Where the debug file of a kernel may be: beside it, or below `usr/lib/debug` of the file system
+/// that it lies in, which may be a copy of another machine's.
 fn beside(kernel: &Path) -> Vec<PathBuf> {
     let mut paths = Vec::new();
-    if let Some(name) = kernel.file_name() {
+    let (Some(name), Some(folder)) = (kernel.file_name(), kernel.parent()) else {
+        return paths;
+    };
+    let root = Path::new("/");
+    for ending in [".debug", ".symbols"] {
         let mut name = name.to_owned();
-        name.push(".debug");
-        paths.push(kernel.with_file_name(&name));
-        let below = Path::new("/usr/lib/debug");
-        if let Some(parent) = kernel
-            .parent()
-            .and_then(|parent| parent.strip_prefix("/").ok())
-        {
-            paths.push(below.join(parent).join(&name));
+        name.push(ending);
+        paths.push(folder.join(&name));
+        for above in folder.ancestors() {
+            let below = folder.strip_prefix(above).unwrap_or(folder);
+            paths.push(above.join("usr/lib/debug").join(below).join(&name));
         }
-        paths.push(below.join("boot/kernel").join(&name));
+        paths.push(root.join("usr/lib/debug/boot/kernel").join(&name));
     }
     paths
 }
@@ -190,6 +192,8 @@ impl<'a> Target<'a> {
         let found = files.modules.iter();
         objects
             .extend(found.filter_map(|module| Some(Loaded::new(module.object()?, Some(module)))));
+        let unknown = files.modules.iter();
+        let unknown = unknown.filter(|module| module.object().is_none());
         let all: Vec<&ObjectFile> = objects.iter().map(|loaded| loaded.object).collect();
         Ok(Self {
             session,
@@ -197,7 +201,12 @@ impl<'a> Target<'a> {
             space: session.space()?,
             symbols: session.matching_kernel()?.symbols(),
             types: Types::of(&all),
-            text: all.iter().flat_map(|object| object.text()).collect(),
+            text: all
+                .iter()
+                .flat_map(|object| object.text())
+                // Where the instructions of a module without a file are is not known.
+                .chain(unknown.map(ModuleFile::range))
+                .collect(),
             objects,
         })
     }

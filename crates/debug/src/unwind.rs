@@ -16,6 +16,7 @@
 //! ```
 
 mod cfi;
+mod chain;
 mod prologue;
 mod registers;
 mod trap;
@@ -29,10 +30,8 @@ use serde::Serialize;
 use std::collections::HashSet;
 use std::ops::Range;
 use vmcore::space::AddressSpace;
-use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
-use vmcore_format::endian::Width;
 
 /// The most frames of a stack: a kernel stack that overflowed holds several hundred.
 const MAX_FRAMES: usize = 1000;
@@ -352,30 +351,35 @@ impl<'a> Unwinder<'a> {
         if callee.trap.is_some() || is_entry() {
             return Ok(());
         }
-        let (Some(old), Some(new)) = (callee.fp, frame.fp) else {
-            return Ok(());
-        };
-        if new.0 == 0 || new > old && new.0 - old.0 <= MAX_STACK || frame.how == How::Prologue {
-            return Ok(());
-        }
-        if new == old && matches!(frame.how, How::Cfi | How::StackTop) {
-            return Ok(());
-        }
-        let bad = Err(End::BadFramePointer { fp: new });
-        if old.0.abs_diff(new.0) <= MAX_STACK && frame.how == How::FramePointer {
-            return bad;
-        }
-        if trap::is_user(self.machine.arch, new) {
-            // The user's frame pointer, left alone by the way into the kernel.
-            return Ok(());
+        let by_stack_pointer = matches!(frame.how, How::Cfi | How::Prologue | How::StackTop);
+        if by_stack_pointer {
+            // Code without frame pointers keeps anything in that register.
+            let (Some(old), Some(new)) = (callee.sp, frame.sp) else {
+                return Ok(());
+            };
+            if new >= old && new.0 - old.0 <= MAX_STACK {
+                return Ok(());
+            }
+        } else {
+            let (Some(old), Some(new)) = (callee.fp, frame.fp) else {
+                return Ok(());
+            };
+            if new.0 == 0 || new > old && new.0 - old.0 <= MAX_STACK {
+                return Ok(());
+            }
+            if old.0.abs_diff(new.0) <= MAX_STACK && frame.how == How::FramePointer {
+                return Err(End::BadFramePointer { fp: new });
+            }
+            if trap::is_user(self.machine.arch, new) {
+                // The user's frame pointer, left alone by the way into the kernel.
+                return Ok(());
+            }
         }
         *stacks += 1;
         if *stacks > MAX_STACKS {
-            return bad;
+            return Err(frame.fp.map_or(End::Loop, |fp| End::BadFramePointer { fp }));
         }
-        if frame.how == How::FramePointer && frame.doubt.is_none() {
-            frame.doubt = Some(Doubt::OtherStack);
-        }
+        frame.doubt = frame.doubt.or(Some(Doubt::OtherStack));
         Ok(())
     }
 
@@ -400,15 +404,36 @@ impl<'a> Unwinder<'a> {
         if is_first && let Some(caller) = self.out_of_saving_routine(&registers) {
             return Ok(caller);
         }
-        if let Some(caller) = self.by_cfi(frame, &registers) {
-            return Ok(caller);
+        if frame.how == How::FramePointer && self.machine.record_is_anywhere() {
+            registers.set(self.machine.sp, None);
+        }
+        let by_cfi = self.by_cfi(frame, &registers);
+        if let Some(caller) = by_cfi.as_ref()
+            && self.leads_to_code(caller)
+        {
+            return by_cfi.ok_or(End::NoRegisters);
         }
         if frame.exact
             && let Some(caller) = self.by_instructions(frame, &registers)
         {
             return Ok(caller);
         }
-        self.by_frame_pointer(&registers)
+        // What assembly says of its frames can be wrong: the frame pointer may know better.
+        let by_frame_pointer = self.by_frame_pointer(&registers);
+        match (by_cfi, by_frame_pointer) {
+            (Some(by_cfi), Ok(caller)) if !self.leads_to_code(&caller) => Ok(by_cfi),
+            (Some(by_cfi), Err(_)) => Ok(by_cfi),
+            (_, by_frame_pointer) => by_frame_pointer,
+        }
+    }
+
+    fn leads_to_code(&self, caller: &Caller) -> bool {
+        let pc = caller.registers.get(self.machine.pc);
+        let at = |pc: u64| match caller.exact {
+            true => pc,
+            false => pc.wrapping_sub(1),
+        };
+        pc.is_some_and(|pc| self.is_code(VirtAddr(at(pc))))
     }
 
     /// arm's PCB has a program counter inside the routine that saved the registers, which has no
@@ -442,7 +467,13 @@ impl<'a> Unwinder<'a> {
             // Without its trap frame an entry is walked like any function.
             Err(_) => return None,
         };
-        let end = (found.pc.0 == 0).then_some(End::ThreadStart);
+        // A jump to address 0 leaves a trap frame too, but one with a stack pointer.
+        let leads_nowhere = symbol.name == "fork_trampoline"
+            || found
+                .registers
+                .get(self.machine.sp)
+                .is_none_or(|sp| sp == 0);
+        let end = (found.pc.0 == 0 && leads_nowhere).then_some(End::ThreadStart);
         let caller = Caller {
             registers: found.registers.clone(),
             how: How::TrapFrame,
@@ -494,85 +525,6 @@ impl<'a> Unwinder<'a> {
         (pc != 0 && self.is_code(VirtAddr(pc.wrapping_sub(1)))).then_some(Caller {
             registers: found,
             how,
-            exact: false,
-        })
-    }
-
-    /// powerpc: each stack frame begins with the address of its caller's.
-    fn by_back_chain(&self, sp: u64) -> Result<Caller, End> {
-        let machine = &self.machine;
-        let read = |at: u64| {
-            self.space
-                .read_word(VirtAddr(at))
-                .map_err(|fault| End::Unreadable {
-                    at: VirtAddr(at),
-                    reason: fault.to_string(),
-                })
-        };
-        let above = read(sp)?;
-        if above == 0 {
-            return Err(End::FramePointerZero);
-        }
-        let saved_lr = match machine.arch.word() {
-            Width::W32 => 4,
-            Width::W64 => 16,
-        };
-        let pc = read(above.wrapping_add(saved_lr))?;
-        if pc == 0 {
-            return Err(End::Zeros {
-                at: VirtAddr(above),
-            });
-        }
-        let mut found = Registers::default();
-        found.set(machine.sp, Some(above));
-        found.set(machine.pc, Some(pc));
-        Ok(Caller {
-            registers: found,
-            how: How::FramePointer,
-            exact: false,
-        })
-    }
-
-    fn by_frame_pointer(&self, registers: &Registers) -> Result<Caller, End> {
-        let machine = &self.machine;
-        let fp = registers.get(machine.fp).ok_or(End::NoRegisters)?;
-        if fp == 0 {
-            return Err(End::FramePointerZero);
-        }
-        let word = machine.word_bytes();
-        let bad = End::BadFramePointer { fp: VirtAddr(fp) };
-        if trap::is_user(machine.arch, VirtAddr(fp)) {
-            return Err(End::UserMode);
-        }
-        if fp % word != 0 {
-            return Err(bad);
-        }
-        let (record, sp) = match machine.arch {
-            // The record lies below the frame pointer.
-            Arch::Riscv64 => (fp.wrapping_sub(2 * word), fp),
-            // The stack pointer names the caller's, above which the return address was saved.
-            Arch::Powerpc | Arch::Powerpc64 => return self.by_back_chain(fp),
-            _ => (fp, fp.wrapping_add(2 * word)),
-        };
-        let unreadable = |fault: Fault| End::Unreadable {
-            at: VirtAddr(record),
-            reason: fault.to_string(),
-        };
-        let saved = self.space.read_word(VirtAddr(record)).map_err(unreadable)?;
-        let pc = self
-            .space
-            .read_word(VirtAddr(record.wrapping_add(word)))
-            .map_err(unreadable)?;
-        if saved == 0 && pc == 0 {
-            return Err(End::Zeros { at: VirtAddr(fp) });
-        }
-        let mut found = Registers::default();
-        found.set(machine.fp, Some(saved));
-        found.set(machine.sp, Some(sp));
-        found.set(machine.pc, Some(machine.strip(pc)));
-        Ok(Caller {
-            registers: found,
-            how: How::FramePointer,
             exact: false,
         })
     }

@@ -11,11 +11,13 @@ use std::ops::Range;
 use vmcore::space::AddressSpace;
 use vmcore::translation::Translation;
 use vmcore::{Dump, OpenOptions};
+use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::unwind::{
     Backtrace, CallFrames, Code, End, How, Machine, NearSymbol, Registers, Start, Unwinder,
 };
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_synth::elf::Kind;
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
 
@@ -61,6 +63,19 @@ impl Kernel {
 
     /// Writes the memory into a dump and walks a stack in it.
     fn walk(&self, old: bool, start: &Start) -> Backtrace {
+        self.walk_over(self, old, start)
+    }
+
+    /// The same with call frame information.
+    fn walk_with(&self, frames: &CallFrames<'_>, start: &Start) -> Backtrace {
+        let code = WithFrames {
+            kernel: self,
+            frames,
+        };
+        self.walk_over(&code, false, start)
+    }
+
+    fn walk_over(&self, code: &dyn Code, old: bool, start: &Start) -> Backtrace {
         let (synth, paging, version) = match self.arch {
             Arch::Arm64 => (vmcore_synth::Arch::Arm64, Paging::Arm64Page4K, 3),
             _ => (vmcore_synth::Arch::Riscv64, Paging::Riscv64, 2),
@@ -86,7 +101,7 @@ impl Kernel {
         let dump = Dump::open(&path, &OpenOptions::default()).unwrap();
         let translation = Translation::of(&dump, None).unwrap();
         let space = AddressSpace::new(dump.memory(), self.arch, &translation);
-        Unwinder::new(self.arch, space, self)
+        Unwinder::new(self.arch, space, code)
             .with_old_arm64_trap_frames(old)
             .walk(start)
     }
@@ -108,6 +123,85 @@ impl Code for Kernel {
     }
     fn instructions(&self, _: VirtAddr, _: &mut [u8]) -> usize {
         0
+    }
+}
+
+/// A kernel whose file says how its functions use their stacks.
+struct WithFrames<'a> {
+    kernel: &'a Kernel,
+    frames: &'a CallFrames<'a>,
+}
+
+impl Code for WithFrames<'_> {
+    fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
+        self.kernel.symbol(address)
+    }
+    fn text(&self) -> &[Range<u64>] {
+        &[]
+    }
+    fn call_frames(&self, _: VirtAddr) -> Option<&CallFrames<'_>> {
+        Some(self.frames)
+    }
+    fn instructions(&self, _: VirtAddr, _: &mut [u8]) -> usize {
+        0
+    }
+}
+
+/// `.debug_frame` of a file, written by the DWARF standard: one common part, whose functions start
+/// with a frame at the stack pointer, and each function's instructions.
+struct FrameWriter {
+    bytes: Vec<u8>,
+    arch: Arch,
+}
+
+const DEF_CFA: u8 = 0x0c;
+const DEF_CFA_OFFSET: u8 = 0x0e;
+/// `DW_CFA_offset`: in units of -8.
+const OFFSET: u8 = 0x80;
+/// `DW_CFA_AARCH64_negate_ra_state`.
+const NEGATE_RA_STATE: u8 = 0x2d;
+
+impl FrameWriter {
+    fn new(arch: Arch) -> Self {
+        let (sp, return_address) = match arch {
+            Arch::Arm64 => (31, 30),
+            _ => (2, 1),
+        };
+        let mut writer = Self {
+            bytes: Vec::new(),
+            arch,
+        };
+        let common = [4, 0, 8, 0, 1, 0x78, return_address, DEF_CFA, sp, 0];
+        let mut entry = u32::MAX.to_le_bytes().to_vec();
+        entry.extend(common);
+        writer.entry(entry);
+        writer
+    }
+
+    fn entry(&mut self, mut entry: Vec<u8>) {
+        entry.resize((entry.len() + 4).next_multiple_of(8) - 4, 0);
+        let len = u32::try_from(entry.len()).unwrap();
+        self.bytes.extend(len.to_le_bytes());
+        self.bytes.extend(entry);
+    }
+
+    /// Describes the function around an address that [`Kernel::function`] gave.
+    fn function(&mut self, inside: u64, instructions: &[u8]) {
+        let mut entry = 0_u32.to_le_bytes().to_vec();
+        entry.extend((inside - 0x20).to_le_bytes());
+        entry.extend(0x100_u64.to_le_bytes());
+        entry.extend(instructions);
+        self.entry(entry);
+    }
+
+    fn file(&self) -> ObjectFile {
+        let synth = match self.arch {
+            Arch::Arm64 => vmcore_synth::Arch::Arm64,
+            _ => vmcore_synth::Arch::Riscv64,
+        };
+        let mut kernel = vmcore_synth::elf::Kernel::new(synth, 0x1000);
+        kernel.add_section(".debug_frame", Kind::Debug, 0, &self.bytes);
+        ObjectFile::from_bytes(kernel.build(), self.arch)
     }
 }
 
@@ -191,6 +285,143 @@ fn arm64_stacks_go_through_trap_frames_and_signed_addresses() {
         assert_eq!(backtrace.frames[2].registers.get(19), Some(0x1919));
         assert_eq!(backtrace.frames[2].sp, Some(VirtAddr(stack + 0x7f0)));
     }
+}
+
+#[test]
+fn arm64_call_frames_say_which_return_addresses_are_signed_and_which_are_in_the_link_register() {
+    let arch = Arch::Arm64;
+    let mut kernel = Kernel::new(arch);
+    let stop = kernel.function("ipi_stop");
+    let entry = kernel.function("handle_el1h_irq");
+    let leaf = kernel.function("leaf");
+    let worker = kernel.function("worker");
+    let fork_exit = kernel.function("fork_exit");
+    let trampoline = kernel.function("fork_trampoline");
+    let stack = kernel.base + 0x1000;
+    let signed = |address: u64| address & 0x00ff_ffff_ffff_ffff | 0xb3 << 56;
+    let mut writer = FrameWriter::new(arch);
+    // A frame pointer as the compiler sets it up, with a signed return address.
+    let framed = [
+        NEGATE_RA_STATE,
+        DEF_CFA,
+        29,
+        16,
+        OFFSET | 29,
+        2,
+        OFFSET | 30,
+        1,
+    ];
+    writer.function(stop, &framed);
+    // No frame at all: the return address is in the link register.
+    writer.function(leaf, &[]);
+    // A frame of 48 bytes without a frame pointer, the return address in the middle of it.
+    writer.function(
+        worker,
+        &[DEF_CFA_OFFSET, 48, OFFSET | 19, 3, OFFSET | 30, 4],
+    );
+    writer.function(fork_exit, &framed);
+    // What assembly says of itself: nothing, which is not that the link register is right.
+    writer.function(trampoline, &[]);
+    let file = writer.file();
+    let frames = CallFrames::new(&file);
+    assert_eq!(frames.len(), 5);
+
+    let (stop_record, entry_record) = (stack + 0x100, stack + 0x400);
+    kernel.words(stop_record, &[entry_record, signed(entry)]);
+    let trap = entry_record - 288;
+    let leaf_sp = stack + 0x600;
+    let last_record = stack + 0x700;
+    kernel.words(trap, &[leaf_sp, signed(worker), leaf, 5]);
+    kernel.words(trap + 48 + 29 * 8, &[last_record]);
+    kernel.words(leaf_sp + 16, &[signed(fork_exit), 0x1919]);
+    kernel.words(last_record, &[0, signed(trampoline)]);
+    let begin = start(arch, stop, stop_record, stop_record, false);
+    let backtrace = kernel.walk_with(&frames, &begin);
+    let expected = [
+        ("ipi_stop", How::Pcb),
+        ("handle_el1h_irq", How::Cfi),
+        ("leaf", How::TrapFrame),
+        ("worker", How::Cfi),
+        ("fork_exit", How::Cfi),
+        ("fork_trampoline", How::Cfi),
+    ];
+    assert_eq!(
+        functions(&backtrace),
+        expected.map(|(name, how)| (name.to_owned(), how))
+    );
+    assert_eq!(backtrace.end, End::FramePointerZero);
+    let fork_exit = &backtrace.frames[4];
+    assert_eq!(fork_exit.sp, Some(VirtAddr(leaf_sp + 48)));
+    assert_eq!(fork_exit.registers.get(19), Some(0x1919));
+    assert!(backtrace.frames.iter().all(|frame| frame.doubt.is_none()));
+}
+
+#[test]
+fn arm64_stack_pointers_beside_a_frame_record_are_not_trusted() {
+    let arch = Arch::Arm64;
+    let mut kernel = Kernel::new(arch);
+    let assembly = kernel.function("assembly");
+    let worker = kernel.function("worker");
+    let fork_exit = kernel.function("fork_exit");
+    let stack = kernel.base + 0x1000;
+    let mut writer = FrameWriter::new(arch);
+    writer.function(
+        worker,
+        &[DEF_CFA_OFFSET, 48, OFFSET | 29, 6, OFFSET | 30, 5],
+    );
+    let file = writer.file();
+    // assembly's record lies at the bottom of a frame whose size nobody tells.
+    kernel.words(stack, &[stack + 0x80, worker]);
+    kernel.words(stack + 0x10, &[0x1234, 0x5678]);
+    kernel.words(stack + 0x80, &[0, fork_exit]);
+    let begin = start(arch, assembly, stack - 0x20, stack, false);
+    let backtrace = kernel.walk_with(&CallFrames::new(&file), &begin);
+    let expected = [
+        ("assembly", How::Pcb),
+        ("worker", How::FramePointer),
+        ("fork_exit", How::FramePointer),
+    ];
+    assert_eq!(
+        functions(&backtrace),
+        expected.map(|(name, how)| (name.to_owned(), how))
+    );
+}
+
+#[test]
+fn riscv64_call_frames_lead_from_frames_without_a_frame_pointer() {
+    let arch = Arch::Riscv64;
+    let mut kernel = Kernel::new(arch);
+    let switch = kernel.function("sched_switch");
+    let module = kernel.function("module_function");
+    let fork_exit = kernel.function("fork_exit");
+    let trampoline = kernel.function("fork_trampoline");
+    let stack = kernel.base + 0x1000;
+    let mut writer = FrameWriter::new(arch);
+    writer.function(switch, &[DEF_CFA_OFFSET, 32, OFFSET | 1, 1, OFFSET | 8, 2]);
+    // s0 is a number like any other here.
+    writer.function(module, &[DEF_CFA_OFFSET, 48, OFFSET | 1, 1, OFFSET | 8, 2]);
+    writer.function(fork_exit, &[DEF_CFA, 8, 0, OFFSET | 1, 1, OFFSET | 8, 2]);
+    let file = writer.file();
+    let (module_sp, last_sp, last_fp) = (stack + 32, stack + 80, stack + 0x100);
+    kernel.words(module_sp - 16, &[7, module]);
+    kernel.words(last_sp - 16, &[last_fp, fork_exit]);
+    kernel.words(last_fp - 16, &[0, trampoline]);
+    kernel.words(last_fp + 272, &[0]);
+    let begin = start(arch, switch, stack, stack + 32, false);
+    let backtrace = kernel.walk_with(&CallFrames::new(&file), &begin);
+    let expected = [
+        ("sched_switch", How::Pcb),
+        ("module_function", How::Cfi),
+        ("fork_exit", How::Cfi),
+        ("fork_trampoline", How::Cfi),
+    ];
+    assert_eq!(
+        functions(&backtrace),
+        expected.map(|(name, how)| (name.to_owned(), how))
+    );
+    assert_eq!(backtrace.end, End::ThreadStart);
+    assert_eq!(backtrace.frames[2].sp, Some(VirtAddr(last_sp)));
+    assert!(backtrace.frames.iter().all(|frame| frame.doubt.is_none()));
 }
 
 #[test]

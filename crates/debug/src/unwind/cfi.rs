@@ -5,11 +5,12 @@ use crate::object_file::ObjectFile;
 use crate::types::{Slice, order_of};
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Register, RegisterRule, UnwindContext,
-    UnwindSection,
+    UnwindSection, Vendor,
 };
 use object::Object as _;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
 
 /// The call frame information of a file, with an index of its functions.
 #[derive(Debug)]
@@ -41,6 +42,11 @@ impl<'a> CallFrames<'a> {
         let mut eh = EhFrame::from(slice(".eh_frame"));
         debug.set_address_size(address_size);
         eh.set_address_size(address_size);
+        if file.arch() == Arch::Arm64 {
+            // Functions that sign their return address say so by a rule of this vendor's.
+            debug.set_vendor(Vendor::AArch64);
+            eh.set_vendor(Vendor::AArch64);
+        }
         let mut bases = BaseAddresses::default();
         if let Some(elf) = file.elf() {
             let address = |name| {
@@ -140,7 +146,7 @@ impl<'a> CallFrames<'a> {
         found.set(machine.sp, Some(cfa));
         let return_register = fde.cie().return_address_register();
         let column = usize::from(return_register.0);
-        // Where the return address is a register of its own, the caller's value of it is unknown.
+        // Where no rule says otherwise, the return address is still in the link register.
         let mut return_address = machine.lr.and_then(|lr| registers.get(lr));
         for number in 0..machine.names.len() {
             let register = Register(u16::try_from(number).ok()?);
@@ -163,12 +169,11 @@ impl<'a> CallFrames<'a> {
             };
             if number == column {
                 return_address = value;
-                if number == machine.pc {
-                    continue;
-                }
+            } else {
+                found.set(number, value);
             }
-            found.set(number, value);
         }
+        // The caller's own link register is lost: its call has overwritten it.
         found.set(machine.pc, return_address);
         return_address?;
         Some((found, fde.is_signal_trampoline()))

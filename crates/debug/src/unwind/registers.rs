@@ -197,6 +197,12 @@ impl Machine {
         self.lr.is_none()
     }
 
+    /// Whether a function keeps its frame record anywhere in its frame: then what lies above the
+    /// record is no caller's stack pointer, only a bound of it.
+    pub(crate) const fn record_is_anywhere(&self) -> bool {
+        matches!(self.arch, Arch::Arm64 | Arch::Arm)
+    }
+
     /// A return address without the signature that arm64 puts into its top bits.
     pub(crate) const fn strip(&self, pc: u64) -> u64 {
         match self.arch {

@@ -99,6 +99,15 @@ fn is_x86_entry(name: &str) -> bool {
     letters.next() == Some('X') && letters.next().is_some_and(|letter| letter != '_')
 }
 
+/// Whether the code segment that a trap frame names is one of the kernel's or of user mode.
+fn has_x86_selector(found: &TrapFrame) -> bool {
+    /// `GSEL(GCODE_SEL, SEL_KPL)` of both architectures.
+    const KERNEL: u64 = 0x20;
+    let mut fields = found.other.iter();
+    let cs = fields.find(|(name, _)| *name == "cs");
+    found.user || cs.is_some_and(|(_, cs)| *cs == KERNEL)
+}
+
 fn is_amd64_entry(name: &str) -> bool {
     const NAMES: [&str; 8] = [
         "calltrap",
@@ -152,9 +161,18 @@ impl Unwinder<'_> {
     ) -> Option<Result<TrapFrame, Fault>> {
         let sp = registers.get(self.machine.sp);
         let fp = registers.get(self.machine.fp);
+        // Memory that is no trap frame names no code segment. Functions have names like entries too:
+        // `XXH64_update`. What a new thread starts from may be all zeros.
+        let plausible = |found: &Result<TrapFrame, Fault>| match found {
+            Ok(found) => symbol == "fork_trampoline" || has_x86_selector(found),
+            Err(_) => true,
+        };
         match self.machine.arch {
-            Arch::Amd64 if is_amd64_entry(symbol) => Some(self.amd64(sp?)),
-            Arch::I386 => self.i386_at(symbol, sp?, never_ran).map(|at| self.i386(at)),
+            Arch::Amd64 if is_amd64_entry(symbol) => Some(self.amd64(sp?)).filter(plausible),
+            Arch::I386 => {
+                let at = self.i386_at(symbol, sp?, never_ran)?;
+                Some(self.i386(at)).filter(plausible)
+            }
             Arch::Arm64 if is_arm64_entry(symbol) => {
                 let at = if never_ran {
                     sp?
@@ -247,7 +265,8 @@ impl Unwinder<'_> {
         let mut raw = [0; I386_LEN];
         let (kernel, user_part) = raw.split_at_mut(64);
         self.space.read_exact(VirtAddr(at), kernel)?;
-        let user = field(kernel, 56, 2) & 3 != 0;
+        // Code in the processor's 8086 mode is the user's, whatever its segments.
+        let user = field(kernel, 56, 2) & 3 != 0 || field(kernel, 60, 4) >> 17 & 1 == 1;
         if user {
             self.space
                 .read_exact(VirtAddr(at.wrapping_add(64)), user_part)?;

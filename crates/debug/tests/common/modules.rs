@@ -9,10 +9,16 @@ use std::process::Command;
 /// Where the module is loaded.
 pub const ADDRESS: u64 = 0xffff_ffff_8300_0000;
 
-/// Compiles the module and loads it by hand: sections in the order of the file, notes left out.
+/// Compiles `flow.c` and loads it by hand: sections in the order of the file, notes left out.
 /// Returns the address of its `.text`.
 pub fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
-    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c/flow.c");
+    load_source(kernel, "flow.c", file)
+}
+
+/// The same of another source.
+pub fn load_source(kernel: &mut TestKernel, source: &str, file: &Path) -> u64 {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+    let source = folder.join(source);
     let status = Command::new("gcc")
         .args([
             "-c",
