@@ -2,7 +2,7 @@
 //!
 //! It boots in QEMU, runs threads on several CPUs, allocates and releases memory, panics in every
 //! way that its crash menu knows, lets a person look around in a debugger on the serial line, and
-//! writes a dump to its disk with nothing but the crate `vmcore-writer`. Debuggers take it for a
+//! writes a dump to its disk or over the network with nothing but the crate `vmcore-writer`. Debuggers take it for a
 //! FreeBSD kernel: it has the symbols, constants and structures that they look for.
 //!
 //! `lab/README.md` is a walk through it in the order in which one adopts the writer.
@@ -19,7 +19,7 @@ mod vm;
 use arch::start_info::StartInfo;
 use arch::{apic, mp, pcpu, segments};
 use core::sync::atomic::Ordering;
-use dev::vtblk;
+use dev::{vtblk, vtnet};
 use kern::console::printf;
 use kern::{linker, load, msgbuf, proc, sched, shell, sysctl, tunable, version, watchdog};
 use vm::{phys, pmap};
@@ -61,7 +61,8 @@ extern "C" fn mi_startup() -> ! {
     mp::start_all();
     printf!("{} CPUs, timer at {} Hz\n", mp::ncpus(), arch::time::hz);
     vtblk::init();
-    dump::attach_disk();
+    vtnet::init();
+    dump::attach();
     proc::create_init();
     load::start();
     watchdog::init();

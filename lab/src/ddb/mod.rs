@@ -36,6 +36,10 @@ x ADDR [WORDS]        memory; ADDR is a number or a symbol
 sysctl [NAME[=VALUE]] settings
 panic                 panic from here; after a panic, as continue
 dump, call doadump    write a dump
+netdump [-s SERVER] [-c CLIENT] [-g GATEWAY] [-i vtnet0] [-p PORT]
+                      write a dump over the network
+dumpon [-z | -Z] [-C chacha20 | aes-256-cbc] [-s SERVER ...] vtblk0 | vtnet0 | off
+                      where dumps go from now on: -z gzip, -Z zstd, -C encrypted
 corrupt pagetables [root]
                       damage the kernel map's tables, or their root
 bench disk [ROUNDS]   raw writes, the least work of a dump, and dumps, in turns
@@ -103,6 +107,8 @@ fn command(line: &str) -> bool {
         "panic" if panic::message().is_some() => return false,
         "panic" => panic!("from debugger"),
         "dump" => dump::command(),
+        "netdump" => dump::netdump(rest),
+        "dumpon" => dump::config::dumpon(rest),
         "call" => call(rest),
         "corrupt" => corrupt::command(rest),
         "bench" => bench::command(rest),

@@ -6,7 +6,7 @@
 
 use crate::arch::time::Deadline;
 use crate::dev::pci;
-use crate::dev::virtio::{Piece, Virtio, VirtioError};
+use crate::dev::virtio::{Piece, VENDOR, Virtio};
 use crate::kern::console::printf;
 use crate::kern::lock::SpinLock;
 use crate::vm::layout::{self, dmap};
@@ -14,7 +14,6 @@ use core::sync::atomic::{AtomicBool, Ordering};
 use vmcore_format::addr::PhysAddr;
 use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 
-const VENDOR_VIRTIO: u16 = 0x1af4;
 /// A block device: transitional and modern.
 const DEVICES: [u16; 2] = [0x1001, 0x1042];
 /// Features: the disk says how large its blocks are, and has a cache that can be flushed.
@@ -26,6 +25,8 @@ const CONFIG_BLK_SIZE: usize = 20;
 /// Capacity and request positions count in these, whatever the block size.
 const SECTOR: u64 = 512;
 
+/// The only queue: one request at a time.
+const REQUESTS: usize = 0;
 const REQUEST_OUT: u32 = 1;
 const REQUEST_FLUSH: u32 = 4;
 /// What the status byte holds until the device writes it.
@@ -44,7 +45,7 @@ static PANICS: AtomicBool = AtomicBool::new(false);
 
 /// A disk.
 pub(crate) struct Disk {
-    virtio: Virtio,
+    virtio: Virtio<1>,
     geometry: Geometry,
     has_flush: bool,
     /// Bytes of the write that is under way.
@@ -60,7 +61,7 @@ struct RequestHeader {
 
 /// Looks for a disk.
 pub(crate) fn init() {
-    let Some(device) = pci::Device::find(VENDOR_VIRTIO, &DEVICES) else {
+    let Some(device) = pci::Device::find(VENDOR, &DEVICES) else {
         printf!("vtblk0: no disk\n");
         return;
     };
@@ -126,19 +127,10 @@ pub(crate) fn panic_in_driver() {
     printf!("vtblk0: no panic in the driver: {written:?}\n");
 }
 
-impl From<VirtioError> for DeviceError {
-    fn from(error: VirtioError) -> Self {
-        match error {
-            VirtioError::Timeout => Self::Timeout,
-            VirtioError::Refused => Self::Gone,
-        }
-    }
-}
-
 impl Disk {
     /// Hands a request over: header, data, and a byte for the answer.
     fn start(&mut self, kind: u32, sector: u64, data: &[u8]) -> Result<(), DeviceError> {
-        if self.virtio.is_busy() {
+        if self.virtio.is_busy(REQUESTS) {
             return Err(DeviceError::Gone);
         }
         let header = self.virtio.scratch();
@@ -164,7 +156,7 @@ impl Disk {
             to_memory: true,
         };
         if data.is_empty() {
-            self.virtio.submit(&[head, answer]);
+            self.virtio.offer(REQUESTS, 0, &[head, answer]);
         } else {
             let at = data.as_ptr().addr() as u64;
             let body = Piece {
@@ -172,8 +164,9 @@ impl Disk {
                 len: data.len() as u32,
                 to_memory: false,
             };
-            self.virtio.submit(&[head, body, answer]);
+            self.virtio.offer(REQUESTS, 0, &[head, body, answer]);
         }
+        self.virtio.ring(REQUESTS);
         assert!(
             !PANICS.load(Ordering::Acquire),
             "vtblk0: state is inconsistent"
@@ -185,7 +178,7 @@ impl Disk {
     /// more when it is used again.
     fn finish(&mut self, timeout_ms: u32) -> Result<(), DeviceError> {
         let deadline = Deadline::after_us(u64::from(timeout_ms) * 1000);
-        if let Err(error) = self.virtio.wait(deadline) {
+        if let Err(error) = self.virtio.wait(REQUESTS, deadline) {
             self.prepare(timeout_ms)?;
             return Err(error.into());
         }

@@ -1,10 +1,14 @@
 //! Dumping: what this kernel does so that the writer can write.
 //!
 //! At boot: the dump map and the writer's memory ([`map`], [`init`]). While the kernel runs:
-//! allocators add and drop pages. In a panic: [`doadump`], with the kernel's answers in [`machine`]
-//! and the disk in [`device`]. [`predict`] says how large the dump would be, from counters alone.
+//! allocators add and drop pages. In a panic: [`doadump`], with the kernel's answers in [`machine`],
+//! disk and network in [`device`], compression and encryption in [`layers`]; [`config`] says which of
+//! them, [`key`] with what. [`predict`] says how large the dump would be, from counters alone.
 
+pub(crate) mod config;
 pub(crate) mod device;
+mod key;
+mod layers;
 pub(crate) mod machine;
 pub(crate) mod map;
 pub(crate) mod predict;
@@ -13,17 +17,19 @@ use crate::arch::pcb::{PcbCell, savectx};
 use crate::arch::{pcpu, time};
 use crate::kern::console::printf;
 use crate::kern::sysctl::{FULL_FALLBACK, MINIDUMP};
+use config::Config;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use device::PanicDisk;
+use layers::NoWay;
 use machine::LabMachine;
+use vmcore_writer::Writer;
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::error::DumpError;
 use vmcore_writer::latch::{Latch, Owner};
 use vmcore_writer::settings::{Patience, Settings};
-use vmcore_writer::sink::{Durability, SinkError};
+use vmcore_writer::sink::{Durability, Sink, SinkError};
 use vmcore_writer::writer::{DumpKind, Summary};
-use vmcore_writer::{Writer, sink};
 
 /// The registers of the thread that dumps, where its dump began; file-local in old kernels.
 #[unsafe(no_mangle)]
@@ -57,13 +63,15 @@ pub(crate) fn init() {
     }
 }
 
-/// Makes the disk the place for dumps.
-pub(crate) fn attach_disk() {
+/// Looks where dumps can go, and takes what the boot tunables say of that.
+pub(crate) fn attach() {
+    layers::init();
     if crate::dev::vtblk::media_bytes() > 0 {
         let sink = DiskSink::new(PanicDisk, Patience::default());
         // SAFETY: nobody dumps yet. The sink stays in this static, where the disk can reach it.
         unsafe { *SINK.0.get() = Some(sink) }
     }
+    config::init();
 }
 
 /// Why there is no dump.
@@ -73,19 +81,29 @@ pub(crate) enum Failure {
     Busy,
     /// There is no disk.
     NoDevice,
+    /// The server does not answer.
+    Unreachable,
     /// The writer says why.
     Failed,
 }
 
-/// Writes a dump to the disk.
+/// Writes a dump to where dumps go. If this very CPU was dumping already, a layer has panicked: then
+/// it does so once more, without the layers that may.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) fn doadump() -> Result<(), Failure> {
-    let owner = match LATCH.enter() {
-        Ok(owner) => owner,
-        Err(reentry) => {
-            printf!("{reentry}\n");
-            return Err(Failure::Busy);
+    let mut config = config::get();
+    let owner = if let Some(owner) = restart() {
+        printf!("Dumping once more, without the layers that may panic\n");
+        config = config.without_risk();
+        owner
+    } else {
+        match LATCH.enter() {
+            Ok(owner) => owner,
+            Err(reentry) => {
+                printf!("{reentry}\n");
+                return Err(Failure::Busy);
+            }
         }
     };
     // SAFETY: whoever holds the latch has the PCB. The context is that of this very function, which
@@ -95,7 +113,7 @@ pub(crate) fn doadump() -> Result<(), Failure> {
     dumptid.store(tid, Ordering::Relaxed);
     dumping.store(1, Ordering::Relaxed);
     DUMPING_CPU.store(pcpu::cpuid() as u32, Ordering::Release);
-    let result = dumpsys(&owner);
+    let result = dumpsys(&owner, &config);
     DUMPING_CPU.store(u32::MAX, Ordering::Release);
     dumping.store(0, Ordering::Relaxed);
     if result.is_ok() {
@@ -118,19 +136,45 @@ pub(crate) fn measure() -> Option<(u64, u64)> {
     Some((len_bytes, len_bytes / elapsed_us))
 }
 
-/// Lets the writer write, and says what came of it in FreeBSD's words.
-fn dumpsys(owner: &Owner<'_>) -> Result<(), Failure> {
+/// The latch, taken from the dump that this CPU was writing when it panicked, if that may be.
+fn restart() -> Option<Owner<'static>> {
+    if is_dumping() { LATCH.restart() } else { None }
+}
+
+/// Lets the writer write, and says what came of it in FreeBSD's words. If the server cannot be reached,
+/// the disk gets the dump.
+fn dumpsys(owner: &Owner<'_>, config: &Config) -> Result<(), Failure> {
+    match dump_to(owner, config) {
+        Err(Failure::Unreachable) if crate::dev::vtblk::media_bytes() > 0 => {
+            printf!("Trying the disk\n");
+            dump_to(owner, &config.on_disk())
+        }
+        result => result,
+    }
+}
+
+fn dump_to(owner: &Owner<'_>, config: &Config) -> Result<(), Failure> {
     // SAFETY: the latch is ours.
-    let (writer, sink) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
-    let (Some(writer), Some(sink)) = (writer, sink) else {
-        return Err(Failure::NoDevice);
-    };
+    let (writer, disk) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
+    let writer = writer.as_mut().ok_or(Failure::NoDevice)?;
     let settings = writer.settings_mut();
     settings.minidump = MINIDUMP.get() != 0;
     settings.fall_back_to_full = FULL_FALLBACK.get() != 0;
+    if config.may_panic() {
+        owner.allow_restart();
+    }
     let machine = LabMachine::new();
     let start_us = time::uptime_us();
-    let result = writer.dump(owner, &machine, sink);
+    let mut write = |mut sink: &mut dyn Sink| writer.dump(owner, &machine, &mut sink);
+    // SAFETY: the latch is ours.
+    let result = match unsafe { layers::with(config, disk.as_mut(), &mut write) } {
+        Ok(result) => result,
+        Err(NoWay::NoDevice) => return Err(Failure::NoDevice),
+        Err(NoWay::Layer(error)) => {
+            printf!("** DUMP FAILED: {error} **\n");
+            return Err(Failure::Failed);
+        }
+    };
     let elapsed_us = time::uptime_us() - start_us;
     machine.end_line();
     match result {
@@ -140,7 +184,10 @@ fn dumpsys(owner: &Owner<'_>) -> Result<(), Failure> {
         }
         Err(error) => {
             complain(&error);
-            Err(Failure::Failed)
+            Err(match error {
+                DumpError::Sink(SinkError::Network(_)) => Failure::Unreachable,
+                _ => Failure::Failed,
+            })
         }
     }
 }
@@ -172,7 +219,7 @@ fn report(summary: &Summary, elapsed_us: u64) {
 fn complain(error: &DumpError) {
     match error {
         DumpError::Aborted => printf!("Dump aborted\n"),
-        DumpError::Sink(sink::SinkError::NoRoom { need_bytes, .. }) => printf!(
+        DumpError::Sink(SinkError::NoRoom { need_bytes, .. }) => printf!(
             "Dump failed. Partition too small (about {}MB were needed this time).\n",
             need_bytes >> 20
         ),
@@ -201,8 +248,20 @@ pub(crate) fn note_reentry() {
 /// What the debugger's `dump` says of an error.
 pub(crate) fn command() {
     match doadump() {
-        Ok(()) | Err(Failure::Failed) => {}
+        Ok(()) | Err(Failure::Failed | Failure::Unreachable) => {}
         Err(Failure::Busy) => printf!("Cannot dump: debugger got invoked while dumping.\n"),
         Err(Failure::NoDevice) => printf!("Cannot dump: no dump device specified.\n"),
+    }
+}
+
+/// The debugger's `netdump`: a dump over the network, now, to whom the words name.
+pub(crate) fn netdump(line: &str) {
+    match config::over_network(line) {
+        Ok(config) => {
+            let before = config::replace(config);
+            command();
+            config::replace(before);
+        }
+        Err(why) => printf!("netdump: {why}\n"),
     }
 }

@@ -198,11 +198,15 @@ fn complain_of(missing: u64) {
     }
 }
 
-/// A panic of the CPU that has panicked already: no second dump, no debugger, only the reset.
+/// A panic of the CPU that has panicked already: no debugger, only the reset; and no second dump,
+/// unless it was a layer of the first one that panicked.
 fn recursive_panic(text: fmt::Arguments<'_>) -> ! {
-    dump::note_reentry();
-    printf!("panic: {text}\n");
+    printf!("\npanic: {text}\n");
     printf!("cpuid = {}\n", pcpu::cpuid());
+    if dump::is_dumping() {
+        // It says itself what comes of it.
+        let _ = dump::doadump();
+    }
     kern_reboot(false)
 }
 

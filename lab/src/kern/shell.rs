@@ -1,5 +1,6 @@
 //! What a person can type while the system runs: settings, the load, the debugger.
 
+use crate::dump;
 use crate::kern::console::{print_unlogged, printf, read_line};
 use crate::kern::{load, panic, proc, sysctl};
 
@@ -22,6 +23,7 @@ fn run(_: usize) {
             "help" => help(),
             "sysctl" => sysctl::command(rest, false),
             "load" => load::show(),
+            "dumpon" => dump::config::dumpon(rest),
             "dmesg" => panic::show_msgbuf(),
             "ddb" => panic::kdb_enter("break", "break sequence on console"),
             "poweroff" => panic::poweroff(),
@@ -36,6 +38,7 @@ fn help() {
         "sysctl [NAME[=VALUE]]  read or change settings; some names crash the machine when written\n\
          load                   where the standard load is in memory\n\
          dmesg                  the message buffer\n\
+         dumpon                 where dumps go; as in the debugger\n\
          ddb                    the debugger (also: Return, ~, Control-B)\n\
          reset, poweroff\n"
     );

@@ -1,6 +1,7 @@
 //! Settings and facts by name: read, changed, and set at boot by tunables of the same names.
 
 use crate::arch::mp;
+use crate::dump;
 use crate::kern::console::printf;
 use crate::kern::{crash, tunable, version};
 use crate::vm::{phys, pmap};
@@ -74,7 +75,20 @@ pub(crate) static FAULT_AT_PAGE: Setting = Setting::new(
     "fault in the dump code itself, at the page that it reads so many-th; 0 is never",
 );
 
-static SETTINGS: [&Setting; 8] = [
+pub(crate) static GZIP_LEVEL: Setting = Setting::new(
+    "kern.kerneldump_gzlevel",
+    6,
+    "how much work gzip takes for a smaller dump, 1 to 9",
+);
+pub(crate) static LAYER_PANIC: Setting = Setting::new(
+    "lab.layer_panic",
+    0,
+    "panic in the layers of a dump when so many KiB have gone to the device; 0 is never",
+);
+
+static SETTINGS: [&Setting; 10] = [
+    &GZIP_LEVEL,
+    &LAYER_PANIC,
     &FULL_FALLBACK,
     &FAULT_AT_PAGE,
     &MINIDUMP,
@@ -94,7 +108,11 @@ struct Fact {
     show: fn(&mut Out<'_>),
 }
 
-static FACTS: [Fact; 11] = [
+static FACTS: [Fact; 12] = [
+    Fact {
+        name: "kern.shutdown.dumpdevname",
+        show: |out| out(format_args!("{}", dump::config::device_name())),
+    },
     Fact {
         name: "kern.ostype",
         show: |out| out(format_args!("{}", version::ostype.as_str())),
