@@ -4,9 +4,12 @@ mod backtraces;
 mod cases;
 mod checks;
 mod dump;
+mod dump_key;
 mod machine;
+mod pages;
+mod server;
 
-use crate::tools::{self, CC, QEMU};
+use crate::tools::{self, CC, OPENSSL, QEMU};
 use crate::{Result, shell};
 use machine::{Boot, Machine};
 use std::path::{Path, PathBuf};
@@ -24,6 +27,8 @@ cargo xtask lab test [CASE...]           the tests; without names all of them
   --tune NAME=VALUE a boot tunable; any number of them
   --disk FILE       the dump disk [target/lab/disk.img, made when it is missing]
   --disk-size MIB   of a disk that is made [1024]
+  --net             a network: `vmcore serve DIR` on this host receives what `netdump` sends
+  --dump-key FILE   an RSA public key: dumps can be encrypted then, `dumpon -C chacha20 vtblk0`
   --keep-zeros      write zeros to it like anything else, where they become holes otherwise; for
                     `bench disk`
 ";
@@ -42,6 +47,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     let mut disk = PathBuf::from(FOLDER).join("disk.img");
     let (mut interactive, mut keep_zeros, mut disk_mib) = (false, false, 1024);
     let mut commands = Vec::new();
+    let mut public_key = None;
     let mut args = args.iter();
     while let Some(arg) = args.next() {
         let mut value = || {
@@ -57,6 +63,8 @@ pub(crate) fn run(args: &[String]) -> Result {
             "--tune" => boot.tunables.push(value()?),
             "--disk" => disk = value()?.into(),
             "--disk-size" => disk_mib = value()?.parse().map_err(|_| "--disk-size: no number")?,
+            "--net" => boot.network = true,
+            "--dump-key" => public_key = Some(PathBuf::from(value()?)),
             "--keep-zeros" => keep_zeros = true,
             "--interactive" => interactive = true,
             "-h" | "--help" => {
@@ -71,6 +79,13 @@ pub(crate) fn run(args: &[String]) -> Result {
     }
     let kernel = build()?;
     make_disk(&disk, disk_mib)?;
+    if let Some(public_key) = public_key {
+        tools::need(&[OPENSSL])?;
+        std::fs::create_dir_all(FOLDER).map_err(|error| format!("{FOLDER}: {error}"))?;
+        let handed = PathBuf::from(FOLDER).join("dumpkey");
+        dump_key::hand_over(&public_key, &handed)?;
+        boot.dump_key = Some(handed);
+    }
     boot.drive = match keep_zeros {
         true => machine::plain_drive(&disk),
         false => machine::raw_drive(&disk),

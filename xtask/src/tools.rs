@@ -43,6 +43,12 @@ pub(crate) const LLDB: Tool = Tool {
     package: "lldb",
     why: "opens dumps through the remote stub",
 };
+/// Makes keys.
+pub(crate) const OPENSSL: Tool = Tool {
+    program: "openssl",
+    package: "openssl",
+    why: "makes the keys of encrypted dumps",
+};
 /// The machine of the lab kernel.
 pub(crate) const QEMU: Tool = Tool {
     program: "qemu-system-x86_64",

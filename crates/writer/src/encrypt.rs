@@ -33,7 +33,8 @@ pub const ENCRYPTION_MEMORY_BYTES: usize = OUTLET_BYTES;
 /// What a kernel keeps for encrypted dumps, from configuration to the crash.
 pub struct DumpKey<'k> {
     cipher: Cipher,
-    key: [u8; 32],
+    /// Borrowed, so that no copy of it stays on a stack, which is dumped.
+    key: &'k [u8; 32],
     iv: [u8; IV_LEN],
     encrypted: &'k [u8],
 }
@@ -48,14 +49,14 @@ impl fmt::Debug for DumpKey<'_> {
 }
 
 impl<'k> DumpKey<'k> {
-    /// Takes over a random key, the same encrypted with RSA (OAEP with SHA-1, as `dumpon` does it), and
+    /// Refers to a random key, in memory that is not dumped, the same encrypted with RSA (OAEP with SHA-1, as `dumpon` does it), and
     /// a random first initialisation vector.
     ///
     /// # Errors
     /// Returns an error if the encrypted key has no or more than 2048 bytes.
     pub fn new(
         cipher: Cipher,
-        clear: &[u8; CLEAR_KEY_LEN],
+        clear: &'k [u8; CLEAR_KEY_LEN],
         encrypted: &'k [u8],
         iv: [u8; IV_LEN],
     ) -> Result<Self, LayerError> {
@@ -64,7 +65,7 @@ impl<'k> DumpKey<'k> {
         }
         Ok(Self {
             cipher,
-            key: *cipher_key(clear),
+            key: cipher_key(clear),
             iv,
             encrypted,
         })
@@ -168,7 +169,7 @@ impl<S: Sink> Sink for Encrypted<'_, '_, S> {
             .encode_to(bytes)
             .map_err(|_| SinkError::Layer("has a key that is too long"))?;
         self.sink.begin(header, bytes)?;
-        self.running.start(&self.key.key, &block);
+        self.running.start(self.key.key, &block);
         self.outlet.begin(self.sink.chunk_bytes());
         Ok(())
     }

@@ -28,6 +28,7 @@ show registers        registers of the trap
 show msgbuf           the message buffer
 show pte ADDR         the page-table entries that map an address
 show dump             how large a dump would be, from the kernel's counters
+show dump memory      the physical memory that a dump changes
 show panic            the panic message
 show pcpu             what each CPU ran
 show zones            the zone allocator

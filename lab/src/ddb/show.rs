@@ -4,7 +4,7 @@ use crate::arch::pcpu;
 use crate::arch::probe;
 use crate::arch::{mp, trap};
 use crate::ddb::{self, split, symbols};
-use crate::dump::predict;
+use crate::dump::{footprint, predict};
 use crate::kern::console::printf;
 use crate::kern::proc::{self, NOCPU, TDS_INHIBITED, TDS_RUNNING, thread};
 use crate::kern::{load, msgbuf, panic, tunable};
@@ -19,6 +19,7 @@ pub(super) fn command(what: &str) {
         "registers" => registers(),
         "msgbuf" => message_buffer(),
         "pte" => page_table_entries(rest),
+        "dump" if rest == "memory" => footprint::show(),
         "dump" => predict::show(),
         "panic" => match panic::message() {
             Some(message) => printf!("panic: {message}\n"),

@@ -164,6 +164,11 @@ impl<const QUEUES: usize> Virtio<QUEUES> {
         (found == all).then_some(virtio)
     }
 
+    /// The memory of a queue.
+    pub(crate) fn memory(&self, queue: usize) -> PhysRange {
+        self.queues[queue].page
+    }
+
     /// Physical address of memory that the driver may use for itself.
     pub(crate) fn scratch(&self) -> PhysAddr {
         PhysAddr(self.queues[0].page.start.0 + AT_SCRATCH)

@@ -11,7 +11,7 @@ use crate::kern::console::printf;
 use crate::kern::lock::SpinLock;
 use crate::vm::layout::{self, dmap};
 use core::sync::atomic::{AtomicBool, Ordering};
-use vmcore_format::addr::PhysAddr;
+use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 
 /// A block device: transitional and modern.
@@ -98,6 +98,13 @@ pub(crate) fn media_bytes() -> u64 {
     DISK.lock()
         .as_ref()
         .map_or(0, |disk| disk.geometry.media_bytes)
+}
+
+/// The memory that the driver shares with the disk.
+pub(crate) fn memory() -> Option<PhysRange> {
+    DISK.lock()
+        .as_ref()
+        .map(|disk| disk.virtio.memory(REQUESTS))
 }
 
 /// Lets `work` use the disk, if there is one.

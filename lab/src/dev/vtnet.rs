@@ -80,6 +80,14 @@ pub(crate) fn is_there() -> bool {
     NET.lock().is_some()
 }
 
+/// The memory that the driver shares with the device.
+pub(crate) fn memory() -> [Option<PhysRange>; 3] {
+    NET.lock().as_ref().map_or([None; 3], |net| {
+        let queues = [RECEIVE, TRANSMIT].map(|queue| net.virtio.memory(queue));
+        [Some(queues[0]), Some(queues[1]), Some(net.buffers)]
+    })
+}
+
 /// Lets `work` use the device while everything else stands still: no lock is taken.
 pub(crate) fn in_panic<T>(work: impl FnOnce(&mut Net) -> T) -> Option<T> {
     // SAFETY: the other CPUs have stopped, this one is in the debugger or in the panic path, and

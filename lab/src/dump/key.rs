@@ -8,9 +8,9 @@
 use crate::dev::fwcfg;
 use crate::kern::console::printf;
 use crate::vm::layout::{PAGE_SIZE, dmap};
-use crate::vm::phys;
 use core::mem::MaybeUninit;
 use core::ptr;
+use vmcore_format::addr::PhysAddr;
 use vmcore_format::kerneldumpkey::{CLEAR_KEY_LEN, Cipher, ENCRYPTED_KEY_MAX, IV_LEN};
 use vmcore_writer::encrypt::DumpKey;
 
@@ -43,9 +43,9 @@ impl Keys {
     }
 }
 
-/// Takes what the host handed over, if it did.
-pub(crate) fn init() -> Option<&'static mut Keys> {
-    let page = dmap(phys::alloc_page(true)).cast::<Page>();
+/// Takes what the host handed over, if it did. `at` is a page of zeros that is in no minidump.
+pub(crate) fn init(at: PhysAddr) -> Option<&'static mut Keys> {
+    let page = dmap(at).cast::<Page>();
     // SAFETY: the page is ours for ever, zero (which every field takes), and asked for once.
     let page: &'static mut Page = unsafe { &mut *page };
     let file = ptr::from_mut(page).cast::<u8>();

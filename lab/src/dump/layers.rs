@@ -3,12 +3,14 @@
 use crate::dump::config::{Config, Device};
 use crate::dump::device::{PanicDisk, PanicNet};
 use crate::dump::key::{self, Keys};
+use crate::kern::boot_cell::BootCell;
 use crate::kern::sysctl::{GZIP_LEVEL, LAYER_PANIC};
 use crate::vm::layout::{PAGE_SIZE, dmap};
 use crate::vm::phys;
 use core::cell::UnsafeCell;
 use core::slice;
 use core::sync::atomic::{AtomicBool, Ordering};
+use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::kerneldump::{Compression, DumpHeader};
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::encrypt::{ENCRYPTION_MEMORY_BYTES, Encrypted};
@@ -24,6 +26,7 @@ const COMPRESSION_BYTES: usize = if ZSTD_MEMORY_BYTES > GZIP_MEMORY_BYTES {
     GZIP_MEMORY_BYTES
 };
 
+static MEMORY: BootCell<[Option<PhysRange>; 4]> = BootCell::new();
 static HAS_KEY: AtomicBool = AtomicBool::new(false);
 static LAYERS: Held = Held(UnsafeCell::new(None));
 
@@ -40,25 +43,36 @@ struct Layers {
 }
 
 /// Memory in one piece, which devices can read, and which is in no minidump.
-fn memory(len: usize) -> &'static mut [u8] {
+fn memory(len: usize, used: &mut Option<PhysRange>) -> &'static mut [u8] {
     let range = phys::alloc_contiguous(len as u64, PAGE_SIZE);
     phys::mark_no_dump(range);
+    *used = Some(range);
     // SAFETY: fresh memory, in the direct map, and nobody else's.
     unsafe { slice::from_raw_parts_mut(dmap(range.start), len) }
 }
 
 /// Sets the memory aside, and takes the key that the host handed over.
 pub(crate) fn init() {
-    let keys = key::init();
+    let mut used = [None; 4];
+    let page = phys::alloc_page(true);
+    let end = PhysAddr(page.0 + PAGE_SIZE);
+    used[0] = Some(PhysRange { start: page, end });
+    let keys = key::init(page);
     HAS_KEY.store(keys.is_some(), Ordering::Relaxed);
     let layers = Layers {
-        compression: memory(COMPRESSION_BYTES),
-        encryption: memory(ENCRYPTION_MEMORY_BYTES),
-        network: memory(NET_MEMORY_BYTES),
+        compression: memory(COMPRESSION_BYTES, &mut used[1]),
+        encryption: memory(ENCRYPTION_MEMORY_BYTES, &mut used[2]),
+        network: memory(NET_MEMORY_BYTES, &mut used[3]),
         keys,
     };
+    MEMORY.set(used);
     // SAFETY: nobody dumps yet.
     unsafe { *LAYERS.0.get() = Some(layers) }
+}
+
+/// Where all of it is.
+pub(crate) fn memory_ranges() -> [Option<PhysRange>; 4] {
+    MEMORY.try_get().copied().unwrap_or_default()
 }
 
 /// Whether dumps can be encrypted.

@@ -3,10 +3,12 @@
 //! At boot: the dump map and the writer's memory ([`map`], [`init`]). While the kernel runs:
 //! allocators add and drop pages. In a panic: [`doadump`], with the kernel's answers in [`machine`],
 //! disk and network in [`device`], compression and encryption in [`layers`]; [`config`] says which of
-//! them, [`key`] with what. [`predict`] says how large the dump would be, from counters alone.
+//! them, [`key`] with what. [`predict`] says how large the dump would be, from counters alone, and
+//! [`footprint`] which memory it changes.
 
 pub(crate) mod config;
 pub(crate) mod device;
+pub(crate) mod footprint;
 mod key;
 mod layers;
 pub(crate) mod machine;

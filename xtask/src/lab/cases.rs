@@ -3,13 +3,14 @@
 //! Each case has a folder of its own with the serial log, the disk and the dump. It is removed when
 //! the case passes, and kept when it fails.
 
+mod layers;
 mod panics;
 mod trouble;
 mod whole;
 
 use super::checks::Scene;
 use super::{FOLDER, build};
-use crate::tools::{self, GDB, LLDB};
+use crate::tools::{self, GDB, LLDB, OPENSSL};
 use crate::{Result, shell};
 use std::path::PathBuf;
 
@@ -46,6 +47,10 @@ const CASES: &[Case] = &[
     ("memory-128m", |scene| whole::memory(scene, "128M", None)),
     ("memory-2g", |scene| whole::memory(scene, "2G", None)),
     ("memory-8g", |scene| whole::memory(scene, "8G", None)),
+    ("layers-minidump", |scene| layers::every_way(scene, false)),
+    ("layers-full-dump", |scene| layers::every_way(scene, true)),
+    ("layer-panics", layers::layer_panics),
+    ("netdump", layers::netdump),
     ("pages-1g", |scene| whole::memory(scene, "3G", Some("max"))),
 ];
 
@@ -61,7 +66,7 @@ pub(super) fn run(names: &[String]) -> Result {
             known.join(" ")
         ));
     }
-    tools::need(&[GDB, LLDB])?;
+    tools::need(&[GDB, LLDB, OPENSSL])?;
     let kernel = build()?;
     let reader = build_reader()?;
     let mut failed = Vec::new();

@@ -12,7 +12,7 @@ pub(super) const LIMIT: Duration = Duration::from_secs(180);
 /// A disk slow enough to be interrupted, in bytes a second.
 const SLOW_DISK: u32 = 6 << 20;
 /// What must be in no dump: secrets, and what slabs held that were given back.
-const SECRET: u64 = 0x5ec2_e7ed_5ec2_e7ed;
+pub(super) const SECRET: u64 = 0x5ec2_e7ed_5ec2_e7ed;
 const STALE: u64 = 0x57a1_ed00_57a1_ed00;
 /// The most bytes behind the pages: checksums, registers, damage.
 pub(super) const EXTENSION_MAX: u64 = 64 << 10;

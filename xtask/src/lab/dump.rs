@@ -20,6 +20,8 @@ pub(super) struct Dump {
     pub(super) panic: String,
     kernel: PathBuf,
     reader: PathBuf,
+    /// The private key, if it is encrypted.
+    key: Option<PathBuf>,
 }
 
 fn u64_at(header: &[u8; HEADER], at: usize) -> u64 {
@@ -58,7 +60,27 @@ pub(super) fn take(disk: &Path, to: &Path, kernel: &Path, reader: &Path) -> Resu
         panic: String::from_utf8_lossy(panic).into_owned(),
         kernel: kernel.to_owned(),
         reader: reader.to_owned(),
+        key: None,
     }))
+}
+
+/// A file that is a dump, whatever is around it; `key` if it is encrypted.
+pub(super) fn open(
+    file: &Path,
+    key: Option<PathBuf>,
+    kernel: &Path,
+    reader: &Path,
+) -> Result<Dump> {
+    let metadata =
+        std::fs::metadata(file).map_err(|error| format!("{}: {error}", file.display()))?;
+    Ok(Dump {
+        file: file.to_owned(),
+        len: metadata.len(),
+        panic: String::new(),
+        kernel: kernel.to_owned(),
+        reader: reader.to_owned(),
+        key,
+    })
 }
 
 /// Has the reader convert a file to a dump of another kind.
@@ -73,14 +95,7 @@ pub(super) fn convert(
     command.arg("convert").args([file, to]).args(["--to", kind]);
     command.arg("-k").arg(kernel);
     shell::run(&mut command)?;
-    let metadata = std::fs::metadata(to).map_err(|error| format!("{}: {error}", to.display()))?;
-    Ok(Dump {
-        file: to.to_owned(),
-        len: metadata.len(),
-        panic: String::new(),
-        kernel: kernel.to_owned(),
-        reader: reader.to_owned(),
-    })
+    open(to, None, kernel, reader)
 }
 
 /// Copies part of a file; zeros become holes.
@@ -143,6 +158,9 @@ impl Dump {
             .args(arguments)
             .arg("-k")
             .arg(&self.kernel);
+        if let Some(key) = &self.key {
+            reader.arg("--key").arg(key);
+        }
         match reader.output() {
             Ok(output) => Ok((reader, output)),
             Err(error) => Err(shell::no_start(&reader, &error)),

@@ -22,6 +22,10 @@ pub(super) struct Boot {
     pub(super) tunables: Vec<String>,
     /// QEMU's `-drive` of the dump disk; empty for none.
     pub(super) drive: String,
+    /// Whether it has a network, on which the host is 10.0.2.2.
+    pub(super) network: bool,
+    /// A file with the key of encrypted dumps.
+    pub(super) dump_key: Option<PathBuf>,
     /// More words of QEMU's command line.
     pub(super) extra: &'static str,
 }
@@ -35,6 +39,8 @@ impl Default for Boot {
             board: "q35",
             tunables: Vec::new(),
             drive: String::new(),
+            network: false,
+            dump_key: None,
             extra: "",
         }
     }
@@ -66,7 +72,18 @@ fn qemu(boot: &Boot, kernel: &Path) -> Command {
     ]);
     qemu.args(["-display", "none", "-nodefaults", "-no-reboot"]);
     qemu.arg("-kernel").arg(kernel).arg("-initrd").arg(kernel);
-    qemu.args(["-append", &boot.tunables.join(" ")]);
+    let mut tunables = boot.tunables.join(" ");
+    if boot.network {
+        // QEMU's own router: what is sent to the host's address reaches its loopback.
+        tunables += " net.dump.client=10.0.2.15 net.dump.server=10.0.2.2";
+        qemu.args(["-netdev", "user,id=net"]);
+        qemu.args(["-device", "virtio-net-pci,netdev=net,romfile="]);
+    }
+    qemu.args(["-append", &tunables]);
+    if let Some(file) = &boot.dump_key {
+        qemu.arg("-fw_cfg")
+            .arg(format!("name=opt/lab/dumpkey,file={}", file.display()));
+    }
     if let Some(cpu) = &boot.cpu {
         qemu.args(["-cpu", cpu]);
     }

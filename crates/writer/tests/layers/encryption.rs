@@ -5,6 +5,7 @@ use crate::memory::{Memory, Stretch, fill, send, stretches};
 use crate::{gzip_stream, zstd_frames};
 use aes::cipher::{BlockModeDecrypt as _, KeyIvInit as _, StreamCipher as _};
 use proptest::prelude::*;
+use std::sync::LazyLock;
 use vmcore_format::kerneldumpkey::{Cipher, KeyBlock};
 use vmcore_writer::Sink as _;
 use vmcore_writer::encrypt::{DumpKey, ENCRYPTION_MEMORY_BYTES, Encrypted};
@@ -14,13 +15,11 @@ use vmcore_writer::zstd::Zstd;
 
 const CIPHERS: [Cipher; 2] = [Cipher::Aes256Cbc, Cipher::ChaCha20];
 
-fn clear() -> [u8; 64] {
-    std::array::from_fn(|index| index as u8)
-}
+static CLEAR: LazyLock<[u8; 64]> = LazyLock::new(|| std::array::from_fn(|index| index as u8));
 
 fn key(cipher: Cipher) -> DumpKey<'static> {
     let iv = std::array::from_fn(|index| index as u8);
-    DumpKey::new(cipher, &clear(), &[0xee; 256], iv).unwrap()
+    DumpKey::new(cipher, &CLEAR, &[0xee; 256], iv).unwrap()
 }
 
 /// Decrypts by the key block, as decryptcore does: pieces of 4096 bytes, the last one shorter.
@@ -28,7 +27,7 @@ fn decrypt(sink: &Memory) -> Vec<u8> {
     let block = KeyBlock::parse(&sink.key).unwrap();
     assert_eq!(block.encrypted_key, [0xee; 256]);
     let mut bytes = sink.bytes[..sink.len.unwrap() as usize].to_vec();
-    let key = clear();
+    let key = *CLEAR;
     match block.cipher {
         Cipher::Aes256Cbc => {
             assert!(bytes.len().is_multiple_of(16));
@@ -150,7 +149,7 @@ fn the_clear_key_is_in_no_message_and_keys_have_limits() {
     assert_eq!(shown, "DumpKey { cipher: ChaCha20, .. }");
     for len in [0, 2049] {
         let encrypted = vec![0; len];
-        let refused = DumpKey::new(Cipher::ChaCha20, &clear(), &encrypted, [0; 32]).err();
+        let refused = DumpKey::new(Cipher::ChaCha20, &CLEAR, &encrypted, [0; 32]).err();
         assert_eq!(refused, Some(LayerError::Key));
     }
 }
