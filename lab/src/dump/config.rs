@@ -94,20 +94,15 @@ impl Config {
         }
     }
 
-    /// Whether a layer may panic: those that call code which was not shown to be free of that.
+    /// Whether a layer may panic: gzip, which was not shown to be free of that.
     pub(crate) fn may_panic(&self) -> bool {
-        self.compression == Compression::Gzip || self.cipher == Some(Cipher::Aes256Cbc)
+        self.compression == Compression::Gzip
     }
 
-    /// As it is, without the layers that may panic. What was to be encrypted is encrypted.
-    pub(crate) fn without_risk(self) -> Self {
-        let compression = match self.compression {
-            Compression::Gzip => Compression::None,
-            other => other,
-        };
+    /// As it is, but not compressed. What was to be encrypted is encrypted.
+    pub(crate) const fn without_compression(self) -> Self {
         Self {
-            compression,
-            cipher: self.cipher.map(|_| Cipher::ChaCha20),
+            compression: Compression::None,
             ..self
         }
     }

@@ -90,14 +90,14 @@ pub(crate) enum Failure {
 }
 
 /// Writes a dump to where dumps go. If this very CPU was dumping already, a layer has panicked: then
-/// it does so once more, without the layers that may.
+/// it does so once more, without that.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) fn doadump() -> Result<(), Failure> {
     let mut config = config::get();
     let owner = if let Some(owner) = restart() {
-        printf!("Dumping once more, without the layers that may panic\n");
-        config = config.without_risk();
+        printf!("Dumping once more, without compression\n");
+        config = config.without_compression();
         owner
     } else {
         match LATCH.enter() {

@@ -8,7 +8,7 @@
 use super::record::Record;
 use crate::sparse::SparseWriter;
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use vmcore_format::kerneldump::Compression;
@@ -94,10 +94,12 @@ impl Files {
             let name = format!("key.{}.{}", self.host, self.number);
             self.key = Some((create(&self.directory.join(&name))?, name));
         }
-        match &self.key {
-            Some((file, _)) => SparseWriter::new(file, bytes.len()).write(offset, bytes),
-            None => Ok(()),
+        // Its padding is zeros, and part of it.
+        if let Some((file, _)) = &mut self.key {
+            file.seek(SeekFrom::Start(offset))?;
+            file.write_all(bytes)?;
         }
+        Ok(())
     }
 
     /// Gives the dump, which is whole and has `len` bytes, its final name.

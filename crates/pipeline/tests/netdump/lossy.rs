@@ -124,7 +124,8 @@ fn layers_work_over_the_network_and_the_key_comes_first() {
         (4096, "zstd")
     );
     let block = std::fs::read(dir.path().join(record.key_file.unwrap())).unwrap();
-    // The file is a whole block; a hole at its end counts.
+    // With its padding.
+    assert_eq!(block.len(), 4096);
     let block = KeyBlock::parse(&block).unwrap();
     assert_eq!(block.encrypted_key, [0xee; 256]);
     let core = std::fs::read(dir.path().join(&record.core_file)).unwrap();
