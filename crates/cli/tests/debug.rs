@@ -213,6 +213,23 @@ fn whatis_explains_an_address() {
     assert_eq!(json["facts"][1]["what"], "stack");
     assert_eq!(json["facts"][1]["tid"], 100_002);
     ask(&kernel, "whatis vmcore.0 kernel no_such_symbol").expect(1);
+    // Nothing names this page; nor do the kernel's zones.
+    let mut kernel = crashed();
+    kernel.write(0xffff_ffff_9000_0000, &[1]);
+    kernel.session();
+    let words = "whatis vmcore.0 kernel 0xffffffff90000000";
+    let text = ask(&kernel, words).expect(0).text();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    let status = Command::new("objcopy")
+        .arg("--strip-debug")
+        .arg(&kernel.file)
+        .status();
+    assert!(status.unwrap().success());
+    let text = ask(&kernel, words).expect(0).text();
+    assert!(
+        text.contains("unknown: its zone: the kernel file has no types"),
+        "{text}"
+    );
 }
 
 #[test]

@@ -9,7 +9,8 @@
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
 //! - [`groups`]: threads with the same stack;
-//! - [`details`] and [`locks`]: states of threads, and who waits for whom; [`whatis`]: what an address is;
+//! - [`details`] and [`locks`]: states of threads, and who waits for whom;
+//! - [`whatis`]: what an address is; [`zones`]: which item of the kernel's allocator;
 //! - [`usage`]: who has the kernel's memory;
 //! - [`report`]: all of it in one value; [`gdb`]: a remote stub, so that gdb and lldb open the dump.
 //!
@@ -22,6 +23,7 @@ mod fields;
 pub mod gdb;
 pub mod groups;
 pub mod lines;
+mod lists;
 pub mod locks;
 pub mod modules;
 pub mod object_file;
@@ -33,5 +35,6 @@ pub mod types;
 pub mod unwind;
 pub mod usage;
 pub mod whatis;
+pub mod zones;
 
 pub use target::{DebugFiles, Target};

@@ -13,18 +13,15 @@
 //! ```
 
 use crate::fields::Field;
+use crate::lists::Lists;
 use crate::target::Target;
 use crate::types::{Kind, Tag};
 use serde::Serialize;
-use std::cell::RefCell;
-use std::collections::HashSet;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
 /// Longest name of a zone or type.
 const NAME_MAX: usize = 64;
-/// The most zones, kegs and types together: no kernel has as many.
-const MAX_ITEMS: usize = 8192;
 /// As many CPUs as kernels are built for.
 const MAX_CPUS: u64 = 1024;
 /// From one CPU's copy of a counter to the next one's.
@@ -84,12 +81,10 @@ pub fn of(target: &Target<'_>) -> Usage {
         target,
         counters: counter_base(target),
         cpus: cpus(target),
-        seen: RefCell::new(HashSet::new()),
+        lists: Lists::of(target),
     };
     let mut usage = Usage::default();
-    if let Some(head) = target.symbols.find("uma_kegs") {
-        usage.zones = reader.zones(head.address, &mut usage.problems);
-    }
+    usage.zones = reader.zones(&mut usage.problems);
     if let Some(head) = target.symbols.find("kmemstatistics") {
         usage.malloc = reader.malloc_types(head.address, &mut usage.problems);
     }
@@ -113,7 +108,7 @@ fn counter_base(target: &Target<'_>) -> u64 {
 }
 
 /// The numbers of the CPUs that there are.
-fn cpus(target: &Target<'_>) -> Vec<u64> {
+pub(crate) fn cpus(target: &Target<'_>) -> Vec<u64> {
     let max = target
         .symbols
         .find("mp_maxid")
@@ -155,8 +150,7 @@ struct Reader<'a, 't> {
     target: &'a Target<'t>,
     counters: u64,
     cpus: Vec<u64>,
-    /// What was followed so far: nothing is in two lists.
-    seen: RefCell<HashSet<VirtAddr>>,
+    lists: Lists<'a, 't>,
 }
 
 impl Reader<'_, '_> {
@@ -166,54 +160,13 @@ impl Reader<'_, '_> {
         VirtAddr(base.wrapping_add(cpu * COUNTER_STRIDE))
     }
 
-    /// Follows a list from `first` by its link; a link that leads back or nowhere ends it.
-    fn follow(
-        &self,
-        name: &str,
-        first: VirtAddr,
-        link: Option<Field>,
-        problems: &mut Vec<String>,
-        mut each: impl FnMut(VirtAddr, &mut Vec<String>),
-    ) {
-        let mut next = first;
-        while next.0 != 0 && self.seen.borrow().len() < MAX_ITEMS {
-            if !self.seen.borrow_mut().insert(next) {
-                return problems.push(format!("{name}: the list runs in a circle at {next}"));
-            }
-            each(next, problems);
-            match self.target.value(next, link) {
-                Some(following) => next = VirtAddr(following),
-                None => return problems.push(format!("{name}: no link can be read at {next}")),
-            }
-        }
-    }
-
-    fn head(&self, name: &str, at: VirtAddr, problems: &mut Vec<String>) -> VirtAddr {
-        match self.target.space.read_pointer(at) {
-            Ok(first) => first,
-            Err(fault) => {
-                problems.push(format!("{name}: {fault}"));
-                VirtAddr(0)
-            }
-        }
-    }
-
-    fn zones(&self, head: VirtAddr, problems: &mut Vec<String>) -> Vec<Zone> {
-        let field = |structure: &str, path: &str| self.target.field(structure, path);
-        let keg_link = field("uma_keg", "uk_link.le_next");
-        let zone_link = field("uma_zone", "uz_link.le_next");
-        let size = field("uma_keg", "uk_size");
-        let Some(zones_at) = field("uma_keg", "uk_zones.lh_first") else {
-            return Vec::new();
-        };
+    fn zones(&self, problems: &mut Vec<String>) -> Vec<Zone> {
+        let size = self.target.field("uma_keg", "uk_size");
         let counts = ZoneCounts::of(self.target);
         let mut zones = Vec::new();
-        let first = self.head("uma_kegs", head, problems);
-        self.follow("uma_kegs", first, keg_link, problems, |keg, problems| {
-            let item_bytes = self.target.value(keg, size).unwrap_or(0);
-            let first = self.target.value(keg, Some(zones_at)).unwrap_or(0);
-            let name = format!("zones of the keg at {keg}");
-            self.follow(&name, VirtAddr(first), zone_link, problems, |zone, _| {
+        for keg in self.lists.kegs(problems) {
+            let item_bytes = self.target.value(keg.address, size).unwrap_or(0);
+            for zone in keg.zones {
                 let sums = counts.sums(self, zone);
                 zones.push(Zone {
                     name: counts.name(self, zone),
@@ -222,8 +175,8 @@ impl Reader<'_, '_> {
                     requests: sums.out,
                     bytes: sums.in_use().saturating_mul(item_bytes),
                 });
-            });
-        });
+            }
+        }
         zones
     }
 
@@ -242,8 +195,8 @@ impl Reader<'_, '_> {
         ]
         .map(|member| field("malloc_type_stats", member));
         let mut found = Vec::new();
-        let first = self.head("kmemstatistics", head, problems);
-        self.follow("kmemstatistics", first, link, problems, |kind, _| {
+        let lists = &self.lists;
+        lists.follow("kmemstatistics", head, link, problems, |kind, _| {
             let (mut bytes, mut pieces) = (Sums::default(), Sums::default());
             for cpu in &self.cpus {
                 let Some(stats) = places.at(self, kind, *cpu) else {

@@ -15,6 +15,7 @@
 use crate::details::Details;
 use crate::target::Target;
 use crate::types::Tag;
+use crate::zones::{self, Found, Unknown};
 use serde::Serialize;
 use std::fmt;
 use vmcore::process::ProcessList;
@@ -67,6 +68,13 @@ pub enum Fact {
         tid: i32,
         /// Bytes below the top of the stack.
         below_top: u64,
+    },
+    /// In memory of the zone allocator.
+    Memory(Found),
+    /// In memory that may be the allocator's, but what is needed to tell is missing.
+    Untold {
+        /// What cannot be told, and why.
+        reason: String,
     },
     /// In memory that is mapped.
     Mapped {
@@ -134,6 +142,13 @@ pub fn at(target: &Target<'_>, list: &ProcessList, address: VirtAddr) -> Vec<Fac
             }
         }
     }
+    // What has a name is in no zone.
+    if !facts
+        .iter()
+        .any(|fact| matches!(fact, Fact::Symbol { .. } | Fact::Module { .. }))
+    {
+        facts.extend(memory(target, address));
+    }
     facts.push(match target.space().locate(address) {
         Ok((found, offset)) => Fact::Mapped {
             physical: found.leaf.pa,
@@ -150,7 +165,36 @@ pub fn at(target: &Target<'_>, list: &ProcessList, address: VirtAddr) -> Vec<Fac
     facts
 }
 
+/// The item of a zone that an address is in.
+fn memory(target: &Target<'_>, address: VirtAddr) -> Option<Fact> {
+    let untold = |reason: &str| {
+        Some(Fact::Untold {
+            reason: reason.to_owned(),
+        })
+    };
+    match zones::find(target, address) {
+        Ok(found) => found.map(Fact::Memory),
+        // Nothing is to be told of what is not mapped.
+        Err(_) if target.physical(address).is_none() => None,
+        Err(Unknown::NoTypes) => {
+            untold("its zone: the kernel file has no types (try kernel.debug)")
+        }
+        Err(Unknown::NoZones) => {
+            untold("its zone: the kernel has no uma_kegs, or no types of them")
+        }
+    }
+}
+
 impl Target<'_> {
+    /// Where an address is mapped to, whether or not that page is in the dump.
+    pub(crate) fn physical(&self, address: VirtAddr) -> Option<PhysAddr> {
+        match self.space.locate(address) {
+            Ok((found, _)) => Some(found.leaf.pa),
+            Err(vmcore::translation::Fault::PageAbsent { pa, .. }) => Some(pa),
+            Err(_) => None,
+        }
+    }
+
     /// The member of a structure that covers a byte.
     fn member_at(&self, structure: &str, offset: u64) -> Option<String> {
         use crate::types::Kind;
@@ -194,6 +238,8 @@ impl fmt::Display for Fact {
             Self::Stack { tid, below_top } => {
                 write!(f, "kernel stack of {tid}, {below_top:#x} below its top")
             }
+            Self::Memory(found) => write!(f, "{found}"),
+            Self::Untold { reason } => write!(f, "unknown: {reason}"),
             Self::Mapped {
                 physical,
                 file_offset: Some(offset),

@@ -17,13 +17,13 @@ use vmcore::format::addr::VirtAddr;
 use vmcore_debug::Target;
 use vmcore_debug::whatis::{self, Fact};
 
-/// What an address is: symbol, module, process, thread, stack
+/// What an address is: symbol, module, process, thread, stack, item of a zone
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore whatis [FILE] ADDR [OPTIONS]",
     after_help = help::with_files("\
-Needs the kernel file; with its debug information it names members of structures, and stacks. ADDR
-is an address, a symbol, or symbol+offset.")
+Needs the kernel file; with its debug information it names members of structures, stacks, and items
+of the kernel's allocator with their zone. ADDR is an address, a symbol, or symbol+offset.")
 )]
 pub(crate) struct WhatIs {
     /// The dump, and its kernel file; then an address or symbol

@@ -137,20 +137,61 @@ struct linker_file *linker_kernel_file = &kernel_entry;
 char linker_path[64] = "/boot/kernel;/boot/extra";
 
 /* Zones and types of memory, in the shape of FreeBSD 13 and later: counters of each CPU are a page
-   apart, and a zone has a cache for each CPU at its end. */
+   apart, and a zone has a cache for each CPU at its end, and behind it one for each domain. */
 typedef unsigned long *counter_u64_t;
-struct uma_cache { void *buckets[6]; unsigned long uc_allocs, uc_frees; };
+struct uma_bucket {
+	struct { struct uma_bucket *stqe_next; } ub_link;
+	short ub_cnt, ub_entries;
+	unsigned ub_seq;
+	void *ub_bucket[4];
+};
+struct uma_cache_bucket { struct uma_bucket *ucb_bucket; short ucb_cnt, ucb_entries; unsigned ucb_spare; };
+struct uma_cache {
+	struct uma_cache_bucket uc_freebucket, uc_allocbucket, uc_crossbucket;
+	unsigned long uc_allocs, uc_frees;
+};
+struct uma_zone_domain {
+	struct { struct uma_bucket *stqh_first; struct uma_bucket **stqh_last; } uzd_buckets;
+};
 struct uma_zone {
 	struct { struct uma_zone *le_next; struct uma_zone **le_prev; } uz_link;
 	const char *uz_name;
 	counter_u64_t uz_allocs, uz_frees, uz_fails;
 	struct uma_cache uz_cpu[2];
+	struct uma_zone_domain behind[1];
 };
+struct uma_slab {
+	struct { struct uma_slab *le_next; struct uma_slab **le_prev; } us_link;
+	unsigned short us_freecount;
+	unsigned char us_flags, us_domain;
+	struct { unsigned long __bits[1]; } us_free;
+};
+struct uma_hash_slab {
+	struct { struct uma_hash_slab *le_next; struct uma_hash_slab **le_prev; } uhs_hlink;
+	unsigned char *uhs_data;
+	struct uma_slab uhs_slab;
+};
+struct slabhashhead { struct uma_hash_slab *lh_first; };
+struct uma_hash { struct slabhashhead *uh_slab_hash; unsigned uh_hashsize, uh_hashmask; };
+struct slabhead { struct uma_slab *lh_first; };
+struct uma_domain { struct slabhead ud_part_slab, ud_free_slab, ud_full_slab; };
 struct uma_keg {
 	struct { struct uma_keg *le_next; struct uma_keg **le_prev; } uk_link;
 	struct { struct uma_zone *lh_first; } uk_zones;
+	struct uma_hash uk_hash;
 	unsigned uk_size, uk_rsize;
+	unsigned short uk_pgoff, uk_ppera;
+	unsigned uk_ipers;
+	struct uma_domain uk_domain[1];
 };
+struct vm_page {
+	union {
+		struct { struct vm_page *tqe_next; struct vm_page **tqe_prev; } q;
+		struct { void *slab; void *zone; } uma;
+	} plinks;
+	unsigned long phys_addr;
+};
+struct vm_phys_seg { unsigned long start, end; struct vm_page *first_page; int domain; };
 struct malloc_type_stats {
 	unsigned long mts_memalloced, mts_memfreed, mts_numallocs, mts_numfrees, mts_size;
 };
@@ -171,9 +212,25 @@ struct uma_zone mbuf_zone = {
 	.uz_cpu = { { .uc_allocs = 7, .uc_frees = 3 }, { .uc_allocs = 0, .uc_frees = 4 } },
 };
 struct uma_zone vnode_zone = { .uz_name = "VNODE", .uz_cpu = { { .uc_allocs = 1 } } };
-struct uma_keg vnode_keg = { .uk_zones = { &vnode_zone }, .uk_size = 448 };
-struct uma_keg mbuf_keg = { .uk_link = { &vnode_keg }, .uk_zones = { &mbuf_zone }, .uk_size = 256 };
+struct slabhashhead vnode_slabs[4];
+struct uma_keg vnode_keg = {
+	.uk_zones = { &vnode_zone }, .uk_hash = { vnode_slabs, 4, 3 },
+	.uk_size = 448, .uk_rsize = 448, .uk_ppera = 1, .uk_ipers = 9,
+};
+struct uma_keg mbuf_keg = {
+	.uk_link = { &vnode_keg }, .uk_zones = { &mbuf_zone },
+	.uk_size = 256, .uk_rsize = 256, .uk_pgoff = 4032, .uk_ppera = 1, .uk_ipers = 15,
+};
 struct { struct uma_keg *lh_first; } uma_kegs = { &mbuf_keg };
+/* Another keg, which only some tests put into the list. */
+struct uma_zone malloc_zone = { .uz_name = "malloc-1024" };
+struct uma_keg malloc_keg = {
+	.uk_zones = { &malloc_zone }, .uk_size = 1024, .uk_rsize = 1024, .uk_ppera = 2, .uk_ipers = 8,
+};
+struct uma_bucket cpu_bucket, full_bucket;
+struct vm_page page_array[256];
+struct vm_phys_seg vm_phys_segs[2];
+int vm_phys_nsegs, vm_ndomains = 1;
 struct malloc_type devbuf_type = { .ks_shortdesc = "devbuf" };
 struct malloc_type temp_type = {
 	.ks_next = &devbuf_type, .ks_shortdesc = "temp", .ks_mti = { .mti_stats = &temp_stats[0].value },
