@@ -64,6 +64,9 @@ pub enum Holder {
         /// How many.
         count: u64,
     },
+    /// Nobody any more: the lock of a buffer that was handed to the kernel, to be released when its
+    /// input or output is done.
+    Disowned,
     /// It cannot be told.
     Unknown,
 }
@@ -110,6 +113,7 @@ struct Reader<'a, 't> {
     lo_name: u64,
     lo_flags: u64,
     ts_lockobj: Option<u64>,
+    ts_owner: Option<u64>,
     classes: Vec<String>,
 }
 
@@ -213,6 +217,7 @@ impl<'a, 't> Reader<'a, 't> {
             lo_name: offset("lock_object", "lo_name")?,
             lo_flags: offset("lock_object", "lo_flags")?,
             ts_lockobj: offset("turnstile", "ts_lockobj"),
+            ts_owner: offset("turnstile", "ts_owner"),
             classes: Vec::new(),
         };
         reader.classes = reader.class_names();
@@ -250,7 +255,20 @@ impl<'a, 't> Reader<'a, 't> {
 
     fn lock_at_turnstile(&self, turnstile: VirtAddr) -> Option<Lock> {
         let lock = self.word(turnstile, self.ts_lockobj?)?;
-        self.lock(VirtAddr(lock))
+        let mut lock = self.lock(VirtAddr(lock))?;
+        // Read-mostly locks have no word that names their owner.
+        let owner = self.ts_owner.and_then(|owner| self.word(turnstile, owner));
+        if let (Holder::Unknown, Some(owner)) = (&lock.holder, owner.filter(|owner| *owner != 0)) {
+            lock.holder = self.held_by(VirtAddr(owner));
+        }
+        Some(lock)
+    }
+
+    fn held_by(&self, thread: VirtAddr) -> Holder {
+        Holder::By {
+            thread,
+            tid: self.tids.get(&thread).copied(),
+        }
     }
 
     /// The lock that a wait channel is, if it is one.
@@ -279,7 +297,8 @@ impl<'a, 't> Reader<'a, 't> {
             "sx" => ("sx", "sx_lock", true),
             "rw" => ("rwlock", "rw_lock", true),
             "lockmgr" => ("lock", "lk_lock", true),
-            _ => ("mtx", "mtx_lock", false),
+            "sleep mutex" | "spin mutex" => ("mtx", "mtx_lock", false),
+            _ => return Holder::Unknown,
         };
         let offset = self.target.types.offset_of(structure, member);
         let Some(word) = offset.and_then(|offset| self.word(address, offset)) else {
@@ -300,12 +319,12 @@ impl<'a, 't> Reader<'a, 't> {
         let candidates = masks.map(|mask| VirtAddr(word & !mask));
         let known = candidates.iter().find(|at| self.tids.contains_key(at));
         let thread = *known.unwrap_or(&candidates[0]);
-        if thread.0 == 0 {
-            return Holder::Free;
-        }
-        Holder::By {
-            thread,
-            tid: self.tids.get(&thread).copied(),
+        // `LK_KERNPROC`: all ones but for the flags.
+        let disowned = self.target.arch().va_max() & !0x1f;
+        match thread.0 & !0x1f {
+            0 => Holder::Free,
+            at if at == disowned && class == "lockmgr" => Holder::Disowned,
+            _ => self.held_by(thread),
         }
     }
 }

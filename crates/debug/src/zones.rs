@@ -278,7 +278,7 @@ impl<'a, 't> Zones<'a, 't> {
             (0..bytes / self.page_bytes).map(|back| page.0.wrapping_sub(back * self.page_bytes))
         {
             let slot =
-                (first / self.page_bytes & mask).wrapping_mul(self.target.space.word().bytes());
+                ((first / self.page_bytes) & mask).wrapping_mul(self.target.space.word().bytes());
             self.budget.spend()?;
             let mut at = self
                 .target

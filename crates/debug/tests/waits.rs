@@ -96,6 +96,116 @@ fn a_chain_ends_at_who_holds_everything_up() {
     assert!(!found.chains[0].is_cycle);
 }
 
+/// Lets threads wait: each with a member of its structure that leads to what it waits for.
+fn wait(kernel: &mut TestKernel, waits: &[(&str, &str, &str)]) {
+    for (thread, member, what) in waits {
+        let offset = {
+            let session = kernel.session();
+            let files = DebugFiles::of(&session).unwrap();
+            let target = Target::new(&session, &files).unwrap();
+            target.types().offset_of("thread", member).unwrap()
+        };
+        let at = kernel.address(thread) + offset;
+        let what = kernel.address(what);
+        kernel.write_words(at, &[what]);
+    }
+}
+
+fn find(kernel: &TestKernel) -> locks::Locks {
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    locks::find(&target, &process::list(&session).unwrap())
+}
+
+fn holder<'a>(found: &'a locks::Locks, name: &str) -> &'a Holder {
+    let mut locks = found.locks.iter();
+    &locks.find(|lock| lock.name == name).unwrap().holder
+}
+
+#[test]
+fn a_chain_leads_through_locks_of_every_kind_to_who_waits_for_nobody() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    // The shell wants to write what init writes; init wants the vnode of the idle thread.
+    let waits = [
+        ("shell_thread", "td_blocked", "table_ts"),
+        ("init_thread", "td_wchan", "vnode_lock"),
+    ];
+    wait(&mut kernel, &waits);
+    let (init, idle) = (kernel.address("init_thread"), kernel.address("idle_thread"));
+    let (rw, vnode) = (kernel.address("table_rw"), kernel.address("vnode_lock"));
+    // Whoever waits has left flags in the lowest bits.
+    kernel.write_words(rw + 24, &[init | 0x6]);
+    kernel.write_words(vnode + 24, &[idle | 0x14]);
+    let found = find(&kernel);
+    assert_eq!(found.chains.len(), 1);
+    assert_eq!(found.chains[0].tids, [100_077, 100_002, 100_000]);
+    assert!(!found.chains[0].is_cycle && found.cycles.is_empty());
+    let by = |thread, tid| Holder::By {
+        thread: VirtAddr(thread),
+        tid: Some(tid),
+    };
+    assert_eq!(holder(&found, "table"), &by(init, 100_002));
+    assert_eq!(holder(&found, "ufs"), &by(idle, 100_000));
+    let sleeping: Vec<_> = found
+        .waits
+        .iter()
+        .map(|wait| (wait.tid, wait.sleeping))
+        .collect();
+    assert_eq!(sleeping, [(100_077, false), (100_002, true)]);
+    // The vnode's owner turns out to be the shell: all of them wait for ever.
+    let shell = kernel.address("shell_thread");
+    kernel.write_words(vnode + 24, &[shell | 0x4]);
+    let found = find(&kernel);
+    assert_eq!(found.cycles, [[100_002, 100_077]]);
+    assert_eq!(holder(&found, "ufs"), &by(shell, 100_077));
+}
+
+#[test]
+fn locks_without_one_owner_say_who_has_them() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let waits = [
+        ("shell_thread", "td_blocked", "table_ts"),
+        ("init_thread", "td_wchan", "vnode_lock"),
+    ];
+    wait(&mut kernel, &waits);
+    let (rw, vnode) = (kernel.address("table_rw"), kernel.address("vnode_lock"));
+    // Three readers; a buffer that the disk has.
+    kernel.write_words(rw + 24, &[3 << 5 | 1]);
+    kernel.write_words(vnode + 24, &[!0x1f | 0x4]);
+    let found = find(&kernel);
+    assert_eq!(holder(&found, "table"), &Holder::Shared { count: 3 });
+    assert_eq!(holder(&found, "ufs"), &Holder::Disowned);
+    assert!(found.chains.is_empty() && found.cycles.is_empty());
+    // Nobody at all; a thread that is in no list.
+    kernel.write_words(rw + 24, &[1]);
+    kernel.write_words(vnode + 24, &[0xffff_ffff_9000_0004]);
+    let found = find(&kernel);
+    assert_eq!(holder(&found, "table"), &Holder::Free);
+    let unknown = Holder::By {
+        thread: VirtAddr(0xffff_ffff_9000_0000),
+        tid: None,
+    };
+    assert_eq!(holder(&found, "ufs"), &unknown);
+    // Of a read-mostly lock the turnstile knows the owner.
+    wait(&mut kernel, &[("shell_thread", "td_blocked", "hook_ts")]);
+    let init = VirtAddr(kernel.address("init_thread"));
+    let found = find(&kernel);
+    let by_init = Holder::By {
+        thread: init,
+        tid: Some(100_002),
+    };
+    assert_eq!(holder(&found, "hooks"), &by_init);
+    assert_eq!(found.chains[0].tids, [100_077, 100_002]);
+    // What is no lock is nobody's.
+    let stacks = [
+        ("shell_thread", "td_blocked", "stacks"),
+        ("init_thread", "td_wchan", "stacks"),
+    ];
+    wait(&mut kernel, &stacks);
+    assert_eq!(find(&kernel), locks::Locks::default());
+}
+
 #[test]
 fn an_address_is_explained() {
     let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);

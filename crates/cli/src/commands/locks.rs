@@ -129,6 +129,7 @@ fn holder(lock: &Lock, name: &impl Fn(&i32) -> String) -> String {
         Holder::Shared { count } => {
             format!("held by {}", counted(*count, "reader", "readers"))
         }
+        Holder::Disowned => "given away to the kernel, for input or output".to_owned(),
         Holder::Unknown => "held by somebody".to_owned(),
     }
 }

@@ -79,6 +79,7 @@ fn waits(target: &Target<'_>, list: &ProcessList) -> String {
             locks::Holder::By { thread, .. } => format!("held by the thread at {thread}"),
             locks::Holder::Shared { count } => format!("held by {count} readers"),
             locks::Holder::Free => "free".to_owned(),
+            locks::Holder::Disowned => "given away for input or output".to_owned(),
             locks::Holder::Unknown => "held by somebody".to_owned(),
         };
         let name = plain(lock.name.as_bytes());

@@ -211,6 +211,7 @@ pub fn words_of_holder(holder: &Holder) -> String {
         Holder::Shared { count: 1 } => "1 reader".to_owned(),
         Holder::Shared { count } => format!("{count} readers"),
         Holder::Free => "nobody".to_owned(),
+        Holder::Disowned => "the kernel's input and output".to_owned(),
         Holder::Unknown => "somebody".to_owned(),
     }
 }

@@ -38,7 +38,7 @@ impl Noted {
     pub(super) fn large_bytes(&self, page_bytes: u64) -> Option<u64> {
         let bytes = self.slab.0 >> 1;
         let is_large = self.zone_is_noted && self.zone.is_none() && self.slab.0 & 1 == 1;
-        (is_large && bytes > 0 && bytes % page_bytes == 0).then_some(bytes)
+        (is_large && bytes > 0 && bytes.is_multiple_of(page_bytes)).then_some(bytes)
     }
 }
 

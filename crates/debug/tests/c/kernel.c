@@ -15,6 +15,9 @@ struct lock_object {
 struct lock_class { const char *lc_name; unsigned int lc_flags; };
 struct mtx { struct lock_object lock_object; volatile unsigned long mtx_lock; };
 struct sx { struct lock_object lock_object; volatile unsigned long sx_lock; };
+struct rwlock { struct lock_object lock_object; volatile unsigned long rw_lock; };
+struct lock { struct lock_object lock_object; volatile unsigned long lk_lock; unsigned lk_exslpfail; int lk_timo, lk_pri; };
+struct rmlock { struct lock_object lock_object; unsigned long rm_writecpus; };
 
 struct proc;
 struct turnstile {
@@ -61,12 +64,21 @@ struct pcb {
 	unsigned long rest[32];
 };
 
-struct lock_class lock_class_sleep = { "sleep mutex", 1 }, lock_class_sx = { "sx", 2 };
-struct lock_class *lock_classes[16] = { [1] = &lock_class_sleep, [3] = &lock_class_sx };
+struct lock_class lock_class_sleep = { "sleep mutex", 1 }, lock_class_sx = { "sx", 2 },
+	lock_class_rm = { "rm", 1 }, lock_class_rw = { "rw", 1 }, lock_class_lockmgr = { "lockmgr", 2 };
+struct lock_class *lock_classes[16] = {
+	[1] = &lock_class_sleep, [3] = &lock_class_sx,
+	[4] = &lock_class_rm, [5] = &lock_class_rw, [6] = &lock_class_lockmgr,
+};
 extern struct thread idle_thread, init_thread, shell_thread;
 struct mtx flow_mtx = { { "flow", 1 << 24 }, (unsigned long)&init_thread + 1 };
 struct sx tree_sx = { { "tree", 3 << 24 }, (unsigned long)&shell_thread };
 struct turnstile flow_ts = { &flow_mtx.lock_object, &init_thread };
+/* Other kinds of locks, for which only some tests have somebody wait. */
+struct rwlock table_rw = { { "table", 5 << 24 } };
+struct lock vnode_lock = { { "ufs", 6 << 24 } };
+struct rmlock hook_rm = { { "hooks", 4 << 24 }, -1ul };
+struct turnstile table_ts = { &table_rw.lock_object, 0 }, hook_ts = { &hook_rm.lock_object, &init_thread };
 struct ucred root_cred = { 1, 0 }, user_cred = { 1, 1001 };
 char stacks[3][16384] __attribute__((aligned(4096)));
 struct pcb pcbs[3];
