@@ -1,6 +1,6 @@
-//! How fast the disk is, and how near a dump comes to the least work that a dump must do.
+//! How fast disk and network are, and how near a dump comes to the least work that a dump must do.
 //!
-//! Three ways to put the same number of bytes on the disk, in writes of the same size, in turns:
+//! On the disk, three ways to put the same number of bytes on the disk, in writes of the same size, in turns:
 //!
 //! - *raw*: one buffer again and again, and a flush;
 //! - *reference*: pages are copied into one of two buffers and summed while the other is written. As
@@ -9,11 +9,15 @@
 //! - *dump*: the dump itself.
 //!
 //! What is left between the last two is choosing the pages, the page tables and the bitmap.
+//!
+//! Over the network, two: *datagrams* of the size of netdump's, one behind the other, which nobody
+//! answers; and the dump itself.
 
 use crate::arch::{probe, time};
 use crate::ddb::split;
-use crate::dev::vtblk;
+use crate::dev::{vtblk, vtnet};
 use crate::dump;
+use crate::dump::config::{self, Config};
 use crate::kern::console::printf;
 use crate::kern::tunable;
 use crate::vm::layout::{self, PAGE_SIZE};
@@ -21,7 +25,9 @@ use crate::vm::phys;
 use core::slice;
 use vmcore_format::addr::PhysAddr;
 use vmcore_format::checksum::Checksum;
+use vmcore_format::inet::{Endpoint, encode_udp};
 use vmcore_writer::device::{BlockDevice, DeviceError};
+use vmcore_writer::netdump::NetDevice;
 use vmcore_writer::reserve::STAGING_BYTES;
 
 /// Bytes of a write.
@@ -31,22 +37,93 @@ const TIMEOUT_MS: u32 = 10_000;
 const ROUNDS: usize = 25;
 const MAX_ROUNDS: usize = 99;
 
+/// Bytes of a full frame of netdump, and those of the dump in it.
+const FRAME: usize = 1514;
+const PAYLOAD: u64 = 1448;
+/// The port of a service that nobody offers any more.
+const DISCARD: u16 = 9;
+
 type Buffers = [&'static mut [u8]; 2];
 
 pub(super) fn command(what: &str) {
-    let ("disk", rounds) = split(what) else {
-        printf!("bench disk [ROUNDS]\n");
-        return;
-    };
+    let (what, rounds) = split(what);
     let rounds = tunable::parse(rounds).map_or(ROUNDS, |rounds| rounds as usize);
     let rounds = rounds.clamp(1, MAX_ROUNDS);
+    match what {
+        "disk" => disk(rounds),
+        "net" => net(rounds),
+        _ => printf!("bench disk | net [ROUNDS]\n"),
+    }
+}
+
+/// Datagrams and dumps over the network, in turns.
+fn net(rounds: usize) {
+    let config = match config::over_network("") {
+        Ok(config) => config.plain(),
+        Err(why) => {
+            printf!("{why}\n");
+            return;
+        }
+    };
+    let mut rates = [[0; MAX_ROUNDS]; 2];
+    let mut bytes = 0;
+    for round in 0..rounds {
+        let Some((len_bytes, dump)) = dump::measure(&config) else {
+            printf!("no dump\n");
+            return;
+        };
+        bytes = len_bytes;
+        let Some(datagrams) = timed(bytes, || datagrams(bytes, &config)) else {
+            return;
+        };
+        (rates[0][round], rates[1][round]) = (datagrams, dump);
+    }
+    for values in &mut rates {
+        values[..rounds].sort_unstable();
+    }
+    printf!(
+        "{rounds} rounds, {} MiB each: median and best\n",
+        bytes >> 20
+    );
+    for (name, rates) in ["datagrams", "dump"].iter().zip(&rates) {
+        let (middle, best) = (rates[rounds / 2], rates[rounds - 1]);
+        printf!("{name:<12}{middle:>6} {best:>6} MB/s\n");
+    }
+}
+
+/// Sends as many datagrams as a dump of `bytes` takes to where nobody listens.
+fn datagrams(bytes: u64, config: &Config) -> Result<(), DeviceError> {
+    let config = config.network().ok_or(DeviceError::Gone)?;
+    let mut frame = [0xa5; FRAME];
+    let sent = vtnet::in_panic(|net| {
+        net.prepare(TIMEOUT_MS)?;
+        let from = Endpoint {
+            mac: net.mac(),
+            ip: config.client,
+            port: config.client_port,
+        };
+        let to = Endpoint {
+            mac: [0xff; 6],
+            ip: config.server,
+            port: DISCARD,
+        };
+        encode_udp(&mut frame, &from, &to).ok_or(DeviceError::Gone)?;
+        for _ in 0..bytes.div_ceil(PAYLOAD) {
+            net.transmit(&frame, TIMEOUT_MS)?;
+        }
+        net.finish(TIMEOUT_MS)
+    });
+    sent.unwrap_or(Err(DeviceError::Gone))
+}
+
+fn disk(rounds: usize) {
     let mut buffers = [buffer(), buffer()];
     let mut rates = [[0; MAX_ROUNDS]; 3];
     let mut shares = [0; MAX_ROUNDS];
     let mut bytes = 0;
     for round in 0..rounds {
         // The dump is first: the others write as much.
-        let Some((len_bytes, dump)) = dump::measure() else {
+        let Some((len_bytes, dump)) = dump::measure(&Config::PLAIN_DISK) else {
             printf!("no dump\n");
             return;
         };

@@ -44,6 +44,7 @@ dumpon [-z | -Z] [-C chacha20 | aes-256-cbc] [-s SERVER ...] vtblk0 | vtnet0 | o
 corrupt pagetables [root]
                       damage the kernel map's tables, or their root
 bench disk [ROUNDS]   raw writes, the least work of a dump, and dumps, in turns
+bench net [ROUNDS]    unanswered datagrams, and dumps over the network, in turns
 continue              leave the debugger: after a panic, dump and reset
 reset, poweroff
 ";

@@ -112,6 +112,16 @@ impl Net {
         self.virtio.offer(RECEIVE, index, &[room]);
     }
 
+    /// Waits until the device has sent everything.
+    pub(crate) fn finish(&mut self, timeout_ms: u32) -> Result<(), DeviceError> {
+        let deadline = Deadline::after_us(u64::from(timeout_ms) * 1000);
+        while self.sending != 0 {
+            let answer = self.virtio.wait(TRANSMIT, deadline)?;
+            self.sending &= !(1 << answer.first);
+        }
+        Ok(())
+    }
+
     /// A buffer that the device does not have.
     fn free_buffer(&mut self, deadline: Deadline) -> Result<u16, VirtioError> {
         loop {

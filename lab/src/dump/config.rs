@@ -74,6 +74,11 @@ fn name_of<T: PartialEq>(names: &[(&'static str, T)], value: &T) -> &'static str
 }
 
 impl Config {
+    /// To the disk, without layers.
+    pub(crate) const PLAIN_DISK: Self = Self {
+        device: Device::Disk,
+        ..Self::OFF
+    };
     const OFF: Self = Self {
         device: Device::Off,
         compression: Compression::None,
@@ -90,6 +95,15 @@ impl Config {
     pub(crate) const fn on_disk(self) -> Self {
         Self {
             device: Device::Disk,
+            ..self
+        }
+    }
+
+    /// As it is, without layers.
+    pub(crate) const fn plain(self) -> Self {
+        Self {
+            compression: Compression::None,
+            cipher: None,
             ..self
         }
     }

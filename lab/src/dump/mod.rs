@@ -125,14 +125,16 @@ pub(crate) fn doadump() -> Result<(), Failure> {
 }
 
 /// Writes a dump without a word, and returns its bytes, and how many of them it wrote in a microsecond.
-pub(crate) fn measure() -> Option<(u64, u64)> {
+pub(crate) fn measure(config: &Config) -> Option<(u64, u64)> {
     let owner = LATCH.enter().ok()?;
     // SAFETY: the latch is ours.
-    let (writer, sink) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
+    let (writer, disk) = unsafe { (&mut *WRITER.0.get(), &mut *SINK.0.get()) };
+    let writer = writer.as_mut()?;
+    let machine = LabMachine::silent();
     let start_us = time::uptime_us();
-    let summary = writer
-        .as_mut()?
-        .dump(&owner, &LabMachine::silent(), sink.as_mut()?);
+    let mut write = |mut sink: &mut dyn Sink| writer.dump(&owner, &machine, &mut sink);
+    // SAFETY: the latch is ours.
+    let summary = unsafe { layers::with(config, disk.as_mut(), &mut write) }.ok()?;
     let elapsed_us = (time::uptime_us() - start_us).max(1);
     let len_bytes = summary.ok()?.len_bytes;
     Some((len_bytes, len_bytes / elapsed_us))

@@ -272,7 +272,25 @@ pub(super) fn layer_panics(scene: &Scene) -> Result {
         layer_panic(scene, &setting, flags, stays_dead)
             .map_err(|error| format!("{flags}: {error}"))?;
     }
-    Ok(())
+    layer_panics_in_request(scene, &setting)
+}
+
+/// Nothing had failed before somebody asked for a dump, so the panic is the first one: the debugger comes
+/// once more, and after it the dump.
+fn layer_panics_in_request(scene: &Scene, setting: &Setting) -> Result {
+    let _ = std::fs::remove_file(scene.disk());
+    let mut machine = setting.boot(scene, &["lab.load_mib=4"])?;
+    machine.send("ddb\r")?;
+    machine.expect(&["db> "], LIMIT)?;
+    command(&mut machine, "dumpon -z vtblk0")?;
+    command(&mut machine, "sysctl lab.layer_panic=256")?;
+    crash(&mut machine, "dump")?;
+    machine.send("continue\r")?;
+    let said = machine.expect(&["Rebooting..."], LIMIT)?;
+    machine.end(LIMIT)?;
+    expect(&said, "Dumping once more, without compression")?;
+    expect(&said, "Dump complete")?;
+    is_sound(&scene.dump()?, "a layer of the dump is broken")
 }
 
 fn layer_panic(scene: &Scene, setting: &Setting, flags: &str, stays_dead: bool) -> Result {
