@@ -34,6 +34,29 @@ pub enum WordOrder {
     Big64,
 }
 
+impl WordOrder {
+    /// Bits `64 * n ..` as one word, bit 0 lowest, from their bytes.
+    #[inline]
+    const fn decode(self, bytes: [u8; 8]) -> u64 {
+        match self {
+            Self::Little => u64::from_le_bytes(bytes),
+            Self::Big64 => u64::from_be_bytes(bytes),
+            Self::Big32 => u64::from_be_bytes(bytes).rotate_left(32),
+        }
+    }
+
+    /// The bytes of bits `64 * n ..`, given as one word.
+    #[inline]
+    #[must_use]
+    pub const fn encode(self, word: u64) -> [u8; 8] {
+        match self {
+            Self::Little => word.to_le_bytes(),
+            Self::Big64 => word.to_be_bytes(),
+            Self::Big32 => word.rotate_left(32).to_be_bytes(),
+        }
+    }
+}
+
 /// Bits of a block: one word of the index.
 const BLOCK_BITS: u64 = 512;
 /// Bytes of a block.
@@ -83,7 +106,7 @@ impl<'a> Bitmap<'a> {
             .get(index.saturating_mul(8)..)
             .and_then(|rest| rest.first_chunk())
         {
-            Some(word) => self.decode(*word),
+            Some(word) => self.order.decode(*word),
             None => self.last_word(index),
         }
     }
@@ -97,16 +120,7 @@ impl<'a> Bitmap<'a> {
                 *to = *from;
             }
         }
-        self.decode(padded)
-    }
-
-    #[inline]
-    const fn decode(&self, word: [u8; 8]) -> u64 {
-        match self.order {
-            WordOrder::Little => u64::from_le_bytes(word),
-            WordOrder::Big64 => u64::from_be_bytes(word),
-            WordOrder::Big32 => u64::from_be_bytes(word).rotate_left(32),
-        }
+        self.order.decode(padded)
     }
 
     /// Whether bit `bit` is set; bits beyond the end are clear.

@@ -20,7 +20,7 @@ pub(crate) mod root;
 
 pub use root::{RootError, RootSymbols};
 
-use crate::arch::facts;
+use crate::arch::{FullDumps, facts};
 use crate::dump::{Dump, DumpKind};
 use crate::memory::{Absence, Memory};
 use serde::Serialize;
@@ -325,9 +325,9 @@ impl Translation {
                 })
             }
             DumpKind::Full(header) => {
-                let find = facts(header.arch)
-                    .root
-                    .ok_or(RootError::NoFullDumps(header.arch.name()))?;
+                let FullDumps::Physical(find) = facts(header.arch).full_dumps else {
+                    return Err(RootError::NoFullDumps(header.arch.name()));
+                };
                 let symbols = symbols.ok_or(RootError::NeedsKernel)?;
                 let (mode, radix) = find(dump.memory(), header, symbols)?;
                 let window = Window {

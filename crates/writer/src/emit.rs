@@ -16,7 +16,7 @@ use vmcore_format::endian::Width;
 use vmcore_format::extension::{DamageKind, section_number};
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_OFFSET};
 use vmcore_format::layout::Section;
-use vmcore_format::paging::{Covering, Paging, TableRef, WalkError, table_for};
+use vmcore_format::paging::{Covering, Entry, Paging, TableRef, WalkError, table_for};
 
 /// Puts in a minidump up to its last page. The caller has planned it and begun the sink.
 #[inline(never)]
@@ -42,8 +42,9 @@ pub(crate) fn minidump<'w, M: Machine, S: Sink>(
     if plan.header.dumpavailsize.is_some() {
         stream.start(Stage::DumpAvail);
         for range in map.ranges() {
-            stream.put(&range.start.0.to_le_bytes())?;
-            stream.put(&range.end.0.to_le_bytes())?;
+            let endian = plan.header.endian;
+            stream.put(&endian.bytes64(range.start.0))?;
+            stream.put(&endian.bytes64(range.end.0))?;
         }
         stream.put_zeros_to(end(Section::DumpAvail))?;
         stream.end_section(section_number(Section::DumpAvail), end(Section::DumpAvail))?;
@@ -128,20 +129,21 @@ fn bitmap<M: Machine, S: Sink>(
     private: &[u64],
 ) -> Result<(), DumpError> {
     let numbering = map.numbering();
+    let order = plan.header.bitmap_order();
     if plan.header.dumpavailsize.is_some() {
         let word = |index| {
             let index = usize::try_from(index).unwrap_or(usize::MAX);
-            private.get(index).copied().unwrap_or(0)
+            order.encode(private.get(index).copied().unwrap_or(0))
         };
         return stream.put_words(numbering.total_pages().div_ceil(64), word);
     }
     let pages = numbering.ranges().last().map_or(0, |range| range.end.0);
-    let word = |index| bits::linear_word(private, &numbering, index);
+    let word = |index| order.encode(bits::linear_word(private, &numbering, index));
     stream.put_words(pages.div_ceil(64), word)
 }
 
-/// The page-table section: for each slot of the kernel map the table itself, entries made up for a
-/// larger page, or zeros.
+/// The page-table section: the root; or for each slot of the kernel map the table itself, entries
+/// made up for a larger page, or zeros.
 fn page_tables<M: Machine, S: Sink>(
     stream: &mut Stream<'_, M, S>,
     map: &DumpMap<'_>,
@@ -151,21 +153,62 @@ fn page_tables<M: Machine, S: Sink>(
     let page = page_bytes(M::Paging::PAGE_SIZE);
     let machine = stream.machine;
     let kernel = machine.kernel();
-    for slot in 0..plan.slots {
+    for index in 0..plan.section_pages {
         let to = stream.room()?.get_mut(..page).unwrap_or_default();
-        // Slots lie below the end of the kernel map: no overflow.
-        let va = VirtAddr(kernel.kernbase.0 + slot * plan.slot_bytes);
-        if let Err((pa, level, fault)) = table_page(machine, map, &kernel, va, plan, to) {
-            to.fill(0);
-            damage.add_table(fault.damage_kind(), level, va, pa);
+        match plan.slot_bytes {
+            Some(slot_bytes) => {
+                // Most tables are a page.
+                let tables = to.chunks_exact_mut(page.min(table_bytes::<M::Paging>()).max(1));
+                let first = index * tables.len() as u64;
+                for (slot, to) in (first..).zip(tables) {
+                    // Slots lie about the end of the kernel map: where the address overflows, there
+                    // is nothing.
+                    let va = VirtAddr(kernel.kernbase.0.saturating_add(slot * slot_bytes));
+                    if let Err((pa, level, fault)) = table(machine, map, &kernel, va, plan, to) {
+                        to.fill(0);
+                        damage.add_table(fault.damage_kind(), level, va, pa);
+                    }
+                }
+            }
+            None => root_page(machine, map, &kernel, index, to, damage),
         }
         stream.commit(page)?;
     }
     Ok(())
 }
 
-/// One page of the section. Fails with the table that could not be read, and its level.
-fn table_page<M: Machine>(
+/// Bytes of a table.
+fn table_bytes<P: Paging>() -> usize {
+    usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX)
+}
+
+/// Page number `index` of the root.
+fn root_page<M: Machine>(
+    machine: &M,
+    map: &DumpMap<'_>,
+    kernel: &Kernel,
+    index: u64,
+    to: &mut [u8],
+    damage: &mut DamageList,
+) {
+    let tables = MachineTables {
+        machine,
+        numbering: map.numbering(),
+    };
+    let offset = index * M::Paging::PAGE_SIZE.bytes();
+    if let Err(fault) = tables.copy(kernel.radix.top, offset, to) {
+        to.fill(0);
+        let root = match kernel.radix.top {
+            TableRef::At(pa) => pa,
+            TableRef::Section => PhysAddr(0),
+        };
+        let pa = PhysAddr(root.0.saturating_add(offset));
+        damage.add_table(fault.damage_kind(), kernel.radix.level, kernel.kernbase, pa);
+    }
+}
+
+/// One table of the section. Fails with the table that could not be read, and its level.
+fn table<M: Machine>(
     machine: &M,
     map: &DumpMap<'_>,
     kernel: &Kernel,
@@ -189,10 +232,15 @@ fn table_page<M: Machine>(
                 .map_err(|_| fault(TableFault::Unreadable))
         }
         Ok(Covering::Leaf { level, raw }) => {
-            let inside = va.0 & !(u64::MAX << M::Paging::shift(level));
+            // arm's largest pages take several entries of their level.
+            let shift = match M::Paging::decode(level, raw) {
+                Entry::Leaf(leaf) => leaf.size_shift.min(63),
+                _ => M::Paging::shift(level),
+            };
+            let inside = va.0 & !(u64::MAX << shift);
             let first = inside >> M::Paging::shift(section_level);
             let entry = |k: u64| M::Paging::fabricate(level, raw, section_level, k);
-            fill_entries(M::Paging::ENTRY, to, first, entry);
+            fill_entries::<M::Paging>(to, first, entry);
             Ok(())
         }
         Err(WalkError::Table {
@@ -208,17 +256,17 @@ fn table_page<M: Machine>(
 }
 
 /// Fills a table with made-up entries, the first of which is number `first` of its large page.
-fn fill_entries(width: Width, table: &mut [u8], first: u64, entry: impl Fn(u64) -> u64) {
-    match width {
+fn fill_entries<P: KernelPaging>(table: &mut [u8], first: u64, entry: impl Fn(u64) -> u64) {
+    match P::ENTRY {
         Width::W32 => {
             for (k, to) in (first..).zip(table.as_chunks_mut::<4>().0) {
                 let [a, b, c, d, ..] = entry(k).to_le_bytes();
-                *to = [a, b, c, d];
+                *to = P::ENDIAN.bytes32(u32::from_le_bytes([a, b, c, d]));
             }
         }
         Width::W64 => {
             for (k, to) in (first..).zip(table.as_chunks_mut::<8>().0) {
-                *to = entry(k).to_le_bytes();
+                *to = P::ENDIAN.bytes64(entry(k));
             }
         }
     }

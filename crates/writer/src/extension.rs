@@ -52,7 +52,7 @@ pub(crate) fn extension<M: Machine, S: Sink>(
     stream.put(&head)?;
     let sum = |index| {
         let index = usize::try_from(index).unwrap_or(usize::MAX);
-        sums.get(index).copied().unwrap_or(0)
+        sums.get(index).copied().unwrap_or(0).to_le_bytes()
     };
     stream.put_words(sums.len() as u64, sum)?;
     end(stream)?;

@@ -14,7 +14,7 @@ use crate::stream::Stream;
 use vmcore_format::addr::FileOffset;
 use vmcore_format::dump_avail::NumberedRange;
 use vmcore_format::elf::{ET_CORE, FileHeader, PF_R, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
-use vmcore_format::endian::{Endian, Width};
+use vmcore_format::endian::Width;
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_OFFSET};
 
 /// The number of the headers among the sections of the extension.
@@ -59,7 +59,7 @@ pub(crate) fn plan<M: Machine>(
     };
     let header = FileHeader {
         class: arch.word(),
-        endian: Endian::Little,
+        endian: <M::Paging as KernelPaging>::ENDIAN,
         e_type: ET_CORE,
         e_machine: arch.elf_machine(),
         e_phoff,

@@ -8,7 +8,7 @@ use crate::arch::KernelPaging;
 use crate::latch::Stage;
 use thiserror::Error;
 use vmcore_format::addr::{Pfn, PhysAddr, VirtAddr};
-use vmcore_format::header::DirectMap;
+use vmcore_format::header::{DirectMap, Mmu};
 use vmcore_format::identity::Identity;
 use vmcore_format::paging::Radix;
 
@@ -43,7 +43,8 @@ pub struct KernelImage {
     pub vaddr: VirtAddr,
     /// Physical address of the image.
     pub paddr: PhysAddr,
-    /// Distance of the image from `KERNBASE`, in bytes (`KERNLOAD` on amd64).
+    /// Distance of the image from `KERNBASE`, in bytes (`KERNLOAD` on amd64); on arm, which has none,
+    /// the size of a page.
     pub hole: u64,
 }
 
@@ -109,6 +110,12 @@ pub trait Machine {
 
     /// The kernel's address space.
     fn kernel(&self) -> Kernel;
+
+    /// What the header says of the page tables. powerpc64 says where its kernel runs, which no other
+    /// architecture does.
+    fn mmu(&self) -> Mmu {
+        Self::Paging::MMU
+    }
 
     /// The message buffer.
     fn message_buffer(&self) -> MessageBuffer;

@@ -6,7 +6,6 @@ use crate::error::PlanError;
 use crate::machine::{Kernel, Machine};
 use crate::map::DumpMap;
 use vmcore_format::addr::{FileOffset, PageSize};
-use vmcore_format::endian::Endian;
 use vmcore_format::extension::{
     CPU_HEAD_LEN, CPUS_HEAD_LEN, DAMAGE_ENTRY_LEN, DAMAGE_HEAD_LEN, LOCATOR_LEN, PAGES_HEAD_LEN,
     RecordHeader, RecordKind, SECTION_ENTRY_LEN,
@@ -24,10 +23,11 @@ pub(crate) struct MiniPlan {
     pub(crate) layout: Layout,
     /// Level of the entries in the page-table section.
     pub(crate) section_level: u32,
-    /// Bytes of the kernel map that a page of the page-table section covers.
-    pub(crate) slot_bytes: u64,
+    /// Bytes of the kernel map that a table of the page-table section covers; `None` if the section is
+    /// the root.
+    pub(crate) slot_bytes: Option<u64>,
     /// Pages of the page-table section.
-    pub(crate) slots: u64,
+    pub(crate) section_pages: u64,
     pub(crate) extension: ExtensionPlan,
 }
 
@@ -159,9 +159,10 @@ pub(crate) fn minidump<M: Machine>(
     let page_size = M::Paging::PAGE_SIZE;
     let kernel = machine.kernel();
     let dump_avail = has_dump_avail(arch, format.version);
-    let slot_bytes = 1u64 << M::Paging::shift(format.section_level + 1);
-    let slots = slots(&kernel, slot_bytes)?;
-    let section_bytes = slots
+    let is_root = format.section_level >= kernel.radix.level;
+    let slot_bytes = (!is_root).then(|| 1u64 << M::Paging::shift(format.section_level + 1));
+    let section_pages = section_pages::<M::Paging>(&kernel, slot_bytes)?;
+    let section_bytes = section_pages
         .checked_mul(page_size.bytes())
         .ok_or(PlanError::TooLarge("kernel map"))?;
     let dumpavailsize = dump_avail
@@ -170,7 +171,7 @@ pub(crate) fn minidump<M: Machine>(
     let header = Header {
         arch,
         version: format.version,
-        endian: Endian::Little,
+        endian: <M::Paging as KernelPaging>::ENDIAN,
         page_size,
         msgbufsize: machine.message_buffer().len_bytes,
         bitmapsize: bitmap_bytes(map, page_size, dump_avail)?,
@@ -179,7 +180,7 @@ pub(crate) fn minidump<M: Machine>(
         dumpavailsize,
         kernbase: kernel.kernbase,
         direct_map: kernel.direct_map,
-        mmu: <M::Paging as KernelPaging>::MMU,
+        mmu: machine.mmu(),
     };
     let layout = Layout::of(&header);
     let pages = layout.section(Section::Pages).offset;
@@ -198,13 +199,20 @@ pub(crate) fn minidump<M: Machine>(
         layout,
         section_level,
         slot_bytes,
-        slots,
+        section_pages,
         extension,
     })
 }
 
-/// Pages of the page-table section.
-fn slots(kernel: &Kernel, slot_bytes: u64) -> Result<u64, PlanError> {
+/// Pages of the page-table section: of the root, or of the tables of all slots.
+fn section_pages<P: KernelPaging>(
+    kernel: &Kernel,
+    slot_bytes: Option<u64>,
+) -> Result<u64, PlanError> {
+    let Some(slot_bytes) = slot_bytes else {
+        let bytes = kernel.radix.entries.checked_mul(P::ENTRY.bytes());
+        return Ok(P::PAGE_SIZE.pages(bytes.ok_or(PlanError::KernelMap)?));
+    };
     let span = kernel
         .kernend
         .checked_sub(kernel.kernbase)
@@ -212,7 +220,10 @@ fn slots(kernel: &Kernel, slot_bytes: u64) -> Result<u64, PlanError> {
     if kernel.kernbase.0 & (slot_bytes - 1) != 0 {
         return Err(PlanError::KernelMap);
     }
-    Ok(span.div_ceil(slot_bytes.max(1)))
+    // Tables that are smaller than a page share one.
+    let table_bytes = P::ENTRY.bytes() << P::INDEX_BITS;
+    let per_page = (P::PAGE_SIZE.bytes() / table_bytes.max(1)).max(1);
+    Ok(span.div_ceil(slot_bytes.max(1)).div_ceil(per_page))
 }
 
 /// Bytes of `dump_avail`: a pair for each range and one of zeros.

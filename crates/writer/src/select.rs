@@ -60,7 +60,12 @@ pub(crate) struct MachineTables<'m, M> {
 
 impl<M: Machine> MachineTables<'_, M> {
     /// Copies part of a table, if all of it is RAM.
-    fn copy(&self, table: TableRef, offset: u64, to: &mut [u8]) -> Result<(), TableFault> {
+    pub(crate) fn copy(
+        &self,
+        table: TableRef,
+        offset: u64,
+        to: &mut [u8],
+    ) -> Result<(), TableFault> {
         let TableRef::At(pa) = table else {
             return Err(TableFault::NotRam);
         };
@@ -80,12 +85,18 @@ impl<M: Machine> MachineTables<'_, M> {
 impl<M: Machine> Tables for MachineTables<'_, M> {
     type Error = TableFault;
 
+    fn endian(&self) -> Endian {
+        <M::Paging as KernelPaging>::ENDIAN
+    }
+
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, TableFault> {
         let mut raw = [0; 8];
         let len = usize::try_from(width.bytes()).unwrap_or(8).min(8);
         let offset = index.checked_mul(width.bytes()).ok_or(TableFault::NotRam)?;
         self.copy(table, offset, raw.get_mut(..len).unwrap_or_default())?;
-        Ok(Endian::Little.u64(raw))
+        width
+            .item(self.endian(), &raw, 0)
+            .ok_or(TableFault::Unreadable)
     }
 
     fn load<'b>(

@@ -179,14 +179,14 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
     pub(crate) fn put_words(
         &mut self,
         count: u64,
-        word: impl Fn(u64) -> u64,
+        word: impl Fn(u64) -> [u8; 8],
     ) -> Result<(), DumpError> {
         let mut index = 0;
         while index < count {
             let mut len = 0_usize;
             let room = self.room()?.as_chunks_mut::<8>().0;
             for (to, number) in room.iter_mut().zip(index..count) {
-                *to = word(number).to_le_bytes();
+                *to = word(number);
                 len = len.saturating_add(8);
             }
             if len == 0 {

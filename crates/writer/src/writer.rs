@@ -18,7 +18,6 @@ use crate::settings::Settings;
 use crate::sink::{Durability, Sink, SinkError};
 use crate::stream::Stream;
 use vmcore_format::checksum::Checksum;
-use vmcore_format::endian::Endian;
 use vmcore_format::identity::{IDENTITY_LEN, Identity};
 use vmcore_format::kerneldump::{Compression, DumpHeader, Kind};
 
@@ -259,7 +258,9 @@ impl<'a> Writer<'a> {
         } = &mut self.texts;
         let header = DumpHeader {
             kind: Kind::Kernel,
-            architecture: arch.machine_arch(Endian::Little).as_bytes(),
+            architecture: arch
+                .machine_arch(<M::Paging as KernelPaging>::ENDIAN)
+                .as_bytes(),
             version: 4,
             architectureversion: arch.dump_arch_version(),
             dumplength: len_bytes,

@@ -4,9 +4,45 @@ use super::{Facts, MinidumpFacts};
 use crate::endian::{Endian, Width};
 use crate::header::amd64 as header;
 
-const REGISTERS: &[&str] = &["rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip", "rflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base", "kernel_gs_base", "cr0", "cr2", "cr3", "cr4",];
+const REGISTERS: &[&str] = &[
+    "rax",
+    "rcx",
+    "rdx",
+    "rbx",
+    "rsp",
+    "rbp",
+    "rsi",
+    "rdi",
+    "r8",
+    "r9",
+    "r10",
+    "r11",
+    "r12",
+    "r13",
+    "r14",
+    "r15",
+    "rip",
+    "rflags",
+    "cs",
+    "ss",
+    "ds",
+    "es",
+    "fs",
+    "gs",
+    "fs_base",
+    "gs_base",
+    "kernel_gs_base",
+    "cr0",
+    "cr2",
+    "cr3",
+    "cr4",
+];
 /// In the order of Linux' `elf_prstatus`.
-const PRSTATUS: &[&str] = &["r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs",];
+const PRSTATUS: &[&str] = &[
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
+    "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs",
+    "gs",
+];
 
 pub(super) const FACTS: Facts = Facts {
     name: "amd64",

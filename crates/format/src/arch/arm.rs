@@ -4,9 +4,15 @@ use super::{Facts, MinidumpFacts};
 use crate::endian::Width;
 use crate::header::arm as header;
 
-const REGISTERS: &[&str] = &["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr", "pc", "cpsr", "ttbr0", "ttbr1", "dfsr", "dfar", "ifsr", "ifar"];
+const REGISTERS: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr",
+    "pc", "cpsr", "ttbr0", "ttbr1", "dfsr", "dfar", "ifsr", "ifar",
+];
 /// In the order of Linux' `elf_prstatus`.
-const PRSTATUS: &[&str] = &["r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr", "pc", "cpsr", "orig_r0"];
+const PRSTATUS: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr",
+    "pc", "cpsr", "orig_r0",
+];
 
 pub(super) const FACTS: Facts = Facts {
     name: "arm",

@@ -4,9 +4,15 @@ use super::{Facts, MinidumpFacts};
 use crate::endian::{Endian, Width};
 use crate::header::i386 as header;
 
-const REGISTERS: &[&str] = &["eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4",];
+const REGISTERS: &[&str] = &[
+    "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip", "eflags", "cs", "ss", "ds",
+    "es", "fs", "gs", "cr0", "cr2", "cr3", "cr4",
+];
 /// In the order of Linux' `elf_prstatus`.
-const PRSTATUS: &[&str] = &["ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs", "orig_eax", "eip", "cs", "eflags", "esp", "ss",];
+const PRSTATUS: &[&str] = &[
+    "ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs", "orig_eax", "eip",
+    "cs", "eflags", "esp", "ss",
+];
 
 pub(super) const FACTS: Facts = Facts {
     name: "i386",

@@ -1,6 +1,6 @@
 //! powerpc, 32-bit: virtual ELF cores only.
 
-use super::{Facts};
+use super::Facts;
 use crate::endian::{Endian, Width};
 
 pub(super) const FACTS: Facts = Facts {

@@ -1,6 +1,6 @@
 //! sparc64: raw cores with a header of their own.
 
-use super::{Facts};
+use super::Facts;
 use crate::endian::{Endian, Width};
 
 pub(super) const FACTS: Facts = Facts {

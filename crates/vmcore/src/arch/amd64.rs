@@ -1,10 +1,10 @@
 //! amd64: four or five levels; version 1 of its minidumps holds PTEs, later ones PDEs.
 
-use super::{Facts, direct_map, section};
+use super::{Facts, FullDumps, direct_map, section};
+use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::root;
 use crate::translation::{PagingMode, RootSymbols, Window};
-use crate::memory::Memory;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
@@ -25,7 +25,7 @@ const PCB: &[(&str, usize)] = &[
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: Some(root::amd64),
+    full_dumps: FullDumps::Physical(root::amd64),
     paging,
     image_starts: |_| vec![IMAGE],
     pcb: |_| PcbLayout::new(PCB, Width::W64, ["rip", "rsp", "rbp"]),
@@ -34,7 +34,10 @@ pub(super) const FACTS: Facts = Facts {
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
     let level = u32::from(header.version > 1);
     let tables = section(header, PagingMode::Amd64, level);
-    [Some(tables), direct_map(header)].into_iter().flatten().collect()
+    [Some(tables), direct_map(header)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 fn paging(header: &Header) -> String {

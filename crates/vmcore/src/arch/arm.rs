@@ -1,7 +1,7 @@
 //! arm: kernels of either byte order; no direct map. Full dumps start from the variable
 //! `kernel_l1pa`.
 
-use super::{Facts, page_words, section};
+use super::{Facts, FullDumps, page_words, section};
 use crate::dump::FullHeader;
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
@@ -18,11 +18,24 @@ const L1_ENTRIES: u64 = 4096;
 const L1_ALIGN: u64 = 16384;
 
 /// r4 to r12 in a row; pc is inside the routine that saved them.
-const PCB: &[(&str, usize)] = &[("r4", 0), ("r5", 4), ("r6", 8), ("r7", 12), ("r8", 16), ("r9", 20), ("r10", 24), ("r11", 28), ("r12", 32), ("sp", 36), ("lr", 40), ("pc", 44)];
+const PCB: &[(&str, usize)] = &[
+    ("r4", 0),
+    ("r5", 4),
+    ("r6", 8),
+    ("r7", 12),
+    ("r8", 16),
+    ("r9", 20),
+    ("r10", 24),
+    ("r11", 28),
+    ("r12", 32),
+    ("sp", 36),
+    ("lr", 40),
+    ("pc", 44),
+];
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: Some(root),
+    full_dumps: FullDumps::Physical(root),
     paging: page_words,
     // Loaders put the image a few MiB behind the start, or at it.
     image_starts: |kernbase| {

@@ -1,6 +1,6 @@
 //! arm64: pages of 4 or 16 KiB; its direct map lies above the kernel map and is tried first.
 
-use super::{Facts, direct_map, page_words, section};
+use super::{Facts, FullDumps, direct_map, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
@@ -56,7 +56,7 @@ const PCB_OLD_SIZE: u64 = 0x560;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: None,
+    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |kernbase| kernbase.into_iter().collect(),
     pcb: |size| {
@@ -74,5 +74,8 @@ fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> 
         _ => PagingMode::Arm64Granule4K,
     };
     let tables = section(header, mode, 0);
-    [direct_map(header), Some(tables)].into_iter().flatten().collect()
+    [direct_map(header), Some(tables)]
+        .into_iter()
+        .flatten()
+        .collect()
 }

@@ -1,6 +1,6 @@
 //! i386: with PAE and without; no direct map.
 
-use super::{Facts, section};
+use super::{Facts, FullDumps, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::root;
@@ -20,7 +20,7 @@ const PCB: &[(&str, usize)] = &[
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: Some(root::i386),
+    full_dumps: FullDumps::Physical(root::i386),
     paging: |header| match header.is_pae() {
         true => "PAE".to_owned(),
         false => "two-level (no PAE)".to_owned(),
@@ -44,7 +44,11 @@ fn image_starts(kernbase: Option<VirtAddr>) -> Vec<VirtAddr> {
     let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
     bases
         .iter()
-        .flat_map(|base| offsets.iter().filter_map(|offset| base.checked_add(*offset)))
+        .flat_map(|base| {
+            offsets
+                .iter()
+                .filter_map(|offset| base.checked_add(*offset))
+        })
         .map(VirtAddr)
         .collect()
 }

@@ -1,7 +1,7 @@
 //! mips, 32-bit: KSEG0 and KSEG1 are not mapped by tables. Entries have 4 bytes, those of n32 kernels 8,
 //! which only the kernel file tells.
 
-use super::{Facts, linear, page_words, section};
+use super::{Facts, FullDumps, linear, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
@@ -15,7 +15,7 @@ const KSEG_LEN: u64 = 0x2000_0000;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: None,
+    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |_| Vec::new(),
     pcb: |_| PcbLayout::new(&[], Width::W32, ["pc", "sp", "fp"]),

@@ -1,6 +1,6 @@
 //! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
 
-use super::{Facts, linear, page_words, section};
+use super::{Facts, FullDumps, linear, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
@@ -19,7 +19,7 @@ const KSEG_LEN: u64 = 0x2000_0000;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: None,
+    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |_| Vec::new(),
     pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),

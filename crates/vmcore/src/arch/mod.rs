@@ -16,13 +16,26 @@ use vmcore_format::paging::{Paging as _, Radix};
 /// Finds the root of a full dump's page tables.
 type Root = fn(&Memory, &FullHeader, &RootSymbols) -> Result<(PagingMode, Radix), RootError>;
 
+/// What an architecture's full dumps are, and how their virtual addresses are translated.
+#[derive(Clone, Copy)]
+pub(crate) enum FullDumps {
+    /// Nobody writes any that can be translated.
+    None,
+    /// ELF cores of physical memory: this finds the root of the page tables.
+    Physical(Root),
+    /// ELF cores of virtual memory, whose program headers translate.
+    Virtual,
+    /// Memory behind a header of its own, which names the kernel's translation storage buffer.
+    TranslationBuffer,
+}
+
 /// What is particular to an architecture.
 pub(crate) struct Facts {
     /// The windows of a minidump, in the order in which they are tried; some differ with what the
     /// kernel file says, if there is one.
     pub(crate) windows: fn(&Header, &Memory, Option<&RootSymbols>) -> Vec<Window>,
-    /// The root of a full dump's page tables; `None` if full dumps cannot be translated.
-    pub(crate) root: Option<Root>,
+    /// Its full dumps.
+    pub(crate) full_dumps: FullDumps,
     /// The paging of a minidump in words.
     pub(crate) paging: fn(&Header) -> String,
     /// Where the kernel image's ELF header may be mapped; given is where a minidump's kernel map

@@ -3,7 +3,7 @@
 //! The direct map comes first. Then the addresses in the kernel file, which lie below all others and
 //! lead to where the kernel was moved; then the tables, if the dump has them.
 
-use super::{Facts, direct_map, linear};
+use super::{Facts, FullDumps, direct_map, linear};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window, WindowKind};
@@ -19,11 +19,36 @@ const HPT_VALID: u64 = 1;
 const HPT_FRAME: u64 = 0x0fff_ffff_ffff_f000;
 
 /// r12 to r31, then cr, r1, r2, and lr, where the thread goes on.
-const PCB: &[(&str, usize)] = &[("r12", 0), ("r13", 8), ("r14", 16), ("r15", 24), ("r16", 32), ("r17", 40), ("r18", 48), ("r19", 56), ("r20", 64), ("r21", 72), ("r22", 80), ("r23", 88), ("r24", 96), ("r25", 104), ("r26", 112), ("r27", 120), ("r28", 128), ("r29", 136), ("r30", 144), ("r31", 152), ("cr", 160), ("r1", 168), ("r2", 176), ("pc", 184)];
+const PCB: &[(&str, usize)] = &[
+    ("r12", 0),
+    ("r13", 8),
+    ("r14", 16),
+    ("r15", 24),
+    ("r16", 32),
+    ("r17", 40),
+    ("r18", 48),
+    ("r19", 56),
+    ("r20", 64),
+    ("r21", 72),
+    ("r22", 80),
+    ("r23", 88),
+    ("r24", 96),
+    ("r25", 104),
+    ("r26", 112),
+    ("r27", 120),
+    ("r28", 128),
+    ("r29", 136),
+    ("r30", 144),
+    ("r31", 152),
+    ("cr", 160),
+    ("r1", 168),
+    ("r2", 176),
+    ("pc", 184),
+];
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: None,
+    full_dumps: FullDumps::Virtual,
     paging: |header| match header.mmu {
         Mmu::Powerpc64(mmu) if mmu.hashed => "hashed page table".to_owned(),
         _ if header.pmapsize == 0 => "radix, without tables in the dump".to_owned(),

@@ -1,6 +1,6 @@
 //! riscv64: its direct map lies above the kernel map and is tried first.
 
-use super::{Facts, direct_map, page_words, section};
+use super::{Facts, FullDumps, direct_map, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
@@ -52,7 +52,7 @@ const PCB_OLD_SIZE: u64 = PCB_SIZE + 15 * 8;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    root: None,
+    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |kernbase| kernbase.into_iter().collect(),
     pcb: |size| {
@@ -66,7 +66,10 @@ pub(super) const FACTS: Facts = Facts {
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
     let tables = section(header, PagingMode::Riscv64, 0);
-    [direct_map(header), Some(tables)].into_iter().flatten().collect()
+    [direct_map(header), Some(tables)]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 #[cfg(test)]

@@ -2,12 +2,15 @@
 //! dumps. A new architecture is a file here and a line below.
 
 mod amd64;
+mod arm;
 mod arm64;
 mod i386;
+mod powerpc64;
 mod riscv64;
 
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::endian::Endian;
 use vmcore_format::header::Mmu;
 use vmcore_format::paging::Paging;
 
@@ -17,6 +20,7 @@ pub struct MinidumpFormat {
     /// Version of the header.
     pub version: u32,
     /// Level of the entries in the page-table section. Tables below that level are pages of the dump.
+    /// If it is the level of the root, the section is the root itself.
     pub section_level: u32,
 }
 
@@ -26,7 +30,9 @@ pub trait KernelPaging: Paging {
     const ARCH: Arch;
     /// The size of its pages.
     const PAGE_SIZE: PageSize;
-    /// What the header says of the tables.
+    /// The byte order of the kernel's integers, and of what a dump has of them.
+    const ENDIAN: Endian = Endian::Little;
+    /// What the header says of the tables, if that is the same on every machine.
     const MMU: Mmu = Mmu::Usual;
     /// The minidump versions that are written, newest first.
     const FORMATS: &'static [MinidumpFormat];

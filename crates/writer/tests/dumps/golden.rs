@@ -2,7 +2,7 @@
 //! machine's own books. Identity block and extension are not in it.
 
 use crate::kinds::Model;
-use crate::sim::{Sim, ix};
+use crate::sim::{END_KERNEL, START_KERNEL, Sim, ix};
 use vmcore_format::arch::Arch;
 use vmcore_writer::arch::KernelPaging;
 
@@ -17,13 +17,37 @@ fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
     let [msgbuf, bitmap, tables, dump_avail] = sizes.map(|size| u32::try_from(size).unwrap());
     let name = match model.arch {
         Arch::Amd64 => "amd64",
+        Arch::Arm => "arm",
         Arch::Arm64 => "arm64",
         Arch::I386 => "i386",
+        Arch::Powerpc64 => "powerpc64",
         _ => "riscv",
     };
     let mut page = vec![0u8; model.page_bytes()];
     let magic = format!("minidump FreeBSD/{name}");
     page[..magic.len()].copy_from_slice(magic.as_bytes());
+    if model.arch == Arch::Powerpc64 {
+        page[32..41].copy_from_slice(b"mmu_radix");
+        let mut at = 64;
+        let mut put = |value: u64, len: usize| {
+            page[at..at + len].copy_from_slice(&model.put(value, len));
+            at += len;
+        };
+        for value in [version, msgbuf, bitmap, tables] {
+            put(value.into(), 4);
+        }
+        let direct = model.direct_map.unwrap();
+        put(model.kernbase, 8);
+        put(model.kernend - 1, 8);
+        put(direct.base.0, 8);
+        put(direct.end.0 - 1, 8);
+        put(1, 4);
+        put(0, 4);
+        put(START_KERNEL, 8);
+        put(END_KERNEL, 8);
+        put(dump_avail.into(), 4);
+        return page;
+    }
     let mut at = 24;
     let mut put = |bytes: &[u8]| {
         page[at..at + bytes.len()].copy_from_slice(bytes);
@@ -35,6 +59,11 @@ fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
     if model.arch == Arch::I386 {
         put(&u32::try_from(model.kernbase).unwrap().to_le_bytes());
         put(&u32::from(model.pae).to_le_bytes());
+    } else if model.arch == Arch::Arm {
+        // `__ARM_ARCH`, and the format of version 6 and later.
+        for value in [u32::try_from(model.kernbase).unwrap(), 7, 2] {
+            put(&value.to_le_bytes());
+        }
     } else {
         let direct = model.direct_map.unwrap();
         put(&model.kernbase.to_le_bytes());
@@ -57,22 +86,31 @@ fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
 fn page_tables<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
     let model = &sim.model;
     let level = model.section_level(version);
+    if level == model.root_level {
+        let first = sim.root.0 >> model.page_shift;
+        let pages = first..first + model.root_pages();
+        return pages.flat_map(|pfn| sim.page(pfn)).collect();
+    }
     let slot_bytes = 1u64 << model.shift(level + 1);
-    let width = ix(model.entry_bytes);
-    let per_table = model.page_bytes() / width;
-    let mut section = Vec::new();
+    let table_bytes = model.table_bytes();
+    let per_table = 1 << model.index_bits;
+    let mut section: Vec<u8> = Vec::new();
     let mut slot = model.kernbase;
-    while slot < model.kernend {
+    // Where tables are smaller than pages, those of the last page's end are there as well.
+    while slot < model.kernend || !section.len().is_multiple_of(model.page_bytes()) {
         section.extend(match find(sim, slot, level) {
-            Slot::Empty => vec![0; model.page_bytes()],
-            Slot::Table(pa) => sim.page(pa >> model.page_shift),
+            Slot::Empty => vec![0; table_bytes],
+            Slot::Table(pa) => {
+                let at = ix(pa) % model.page_bytes();
+                sim.page(pa >> model.page_shift)[at..at + table_bytes].to_vec()
+            }
             Slot::Large { raw, level: large } => {
                 let pa = (model.frame)(raw) & !((1 << model.shift(large)) - 1);
                 let inside = slot & ((1 << model.shift(large)) - 1);
                 let first = inside >> model.shift(level);
                 let entry = |k: usize| (model.made_up)(raw, pa, first + k as u64, level);
                 (0..per_table)
-                    .flat_map(|k| entry(k).to_le_bytes()[..width].to_vec())
+                    .flat_map(|k| model.put_entry(entry(k)))
                     .collect()
             }
         });
@@ -126,8 +164,8 @@ pub(crate) fn minidump<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
     let mut dump_avail = Vec::new();
     if model.has_dump_avail(version) {
         for range in &sim.ranges {
-            dump_avail.extend(range.start.0.to_le_bytes());
-            dump_avail.extend(range.end.0.to_le_bytes());
+            dump_avail.extend(model.put(range.start.0, 8));
+            dump_avail.extend(model.put(range.end.0, 8));
         }
         dump_avail.resize(round(dump_avail.len() + 16, page), 0);
     }
@@ -151,7 +189,11 @@ pub(crate) fn minidump<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
     let mut bitmap = vec![0u8; round(all.len().div_ceil(64) * 8, page)];
     for (bit, pfn) in all.iter().enumerate() {
         if pages.contains(pfn) {
-            bitmap[bit / 8] |= 1 << (bit % 8);
+            let byte = match model.big_endian {
+                true => bit / 64 * 8 + 7 - bit % 64 / 8,
+                false => bit / 8,
+            };
+            bitmap[byte] |= 1 << (bit % 8);
         }
     }
 
@@ -176,7 +218,11 @@ pub(crate) fn minidump<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
 pub(crate) fn full_dump<P: KernelPaging>(sim: &Sim<P>) -> Vec<u8> {
     let model = &sim.model;
     let page = model.page_bytes();
-    let wide = model.arch != Arch::I386;
+    let (wide, machine) = match model.arch {
+        Arch::I386 => (false, 3u16),
+        Arch::Arm => (false, 40),
+        _ => (true, 62),
+    };
     let count = sim.ranges.len() + usize::from(sim.image.is_some());
     let (ehdr, phdr) = if wide { (64, 56) } else { (52, 32) };
     let mut out = vec![0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, 1, 1, 255];
@@ -185,7 +231,7 @@ pub(crate) fn full_dump<P: KernelPaging>(sim: &Sim<P>) -> Vec<u8> {
         out.extend(&value.to_le_bytes()[..if wide { 8 } else { 4 }]);
     };
     out.extend(4u16.to_le_bytes());
-    out.extend(if wide { 62u16 } else { 3 }.to_le_bytes());
+    out.extend(machine.to_le_bytes());
     out.extend(0u32.to_le_bytes());
     for value in [0, ehdr as u64, 0] {
         put(&mut out, value, wide);

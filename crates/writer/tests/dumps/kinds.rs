@@ -12,6 +12,9 @@ use vmcore_writer::arch::KernelPaging;
 pub(crate) struct Model {
     pub(crate) arch: Arch,
     pub(crate) pae: bool,
+    /// The kernel's integers are big-endian; the entries of its tables are.
+    pub(crate) big_endian: bool,
+    pub(crate) big_endian_entries: bool,
     pub(crate) page_shift: u32,
     pub(crate) index_bits: u32,
     pub(crate) entry_bytes: u64,
@@ -36,6 +39,36 @@ impl Model {
         1 << self.page_shift
     }
 
+    /// Bytes of a table below the root.
+    pub(crate) const fn table_bytes(&self) -> usize {
+        (self.entry_bytes as usize) << self.index_bits
+    }
+
+    /// Pages of the root.
+    pub(crate) const fn root_pages(&self) -> u64 {
+        (self.root_entries * self.entry_bytes).div_ceil(1 << self.page_shift)
+    }
+
+    /// The bytes of an integer of the kernel's.
+    pub(crate) fn put(&self, value: u64, len: usize) -> Vec<u8> {
+        bytes(value, len, self.big_endian)
+    }
+
+    /// The bytes of a table's entry.
+    pub(crate) fn put_entry(&self, raw: u64) -> Vec<u8> {
+        bytes(raw, self.entry_bytes as usize, self.big_endian_entries)
+    }
+
+    /// The number that the bytes of a table's entry are.
+    pub(crate) fn entry(&self, bytes: &[u8]) -> u64 {
+        number(bytes, self.big_endian_entries)
+    }
+
+    /// The number that bytes of the kernel's are.
+    pub(crate) fn number(&self, bytes: &[u8]) -> u64 {
+        number(bytes, self.big_endian)
+    }
+
     pub(crate) const fn shift(&self, level: u32) -> u32 {
         self.page_shift + level * self.index_bits
     }
@@ -51,7 +84,10 @@ impl Model {
 
     /// Level of the entries in the page-table section.
     pub(crate) fn section_level(&self, version: u32) -> u32 {
-        u32::from(self.arch == Arch::Amd64 && version >= 2)
+        match self.arch {
+            Arch::Powerpc64 => self.root_level,
+            arch => u32::from(arch == Arch::Amd64 && version >= 2),
+        }
     }
 
     /// Whether page-table pages are pages of the dump.
@@ -68,6 +104,22 @@ impl Model {
     }
 }
 
+fn bytes(value: u64, len: usize, big_endian: bool) -> Vec<u8> {
+    let mut bytes = value.to_le_bytes()[..len].to_vec();
+    if big_endian {
+        bytes.reverse();
+    }
+    bytes
+}
+
+fn number(bytes: &[u8], big_endian: bool) -> u64 {
+    let sum = |sum: u64, byte: &u8| sum << 8 | u64::from(*byte);
+    match big_endian {
+        true => bytes.iter().fold(0, sum),
+        false => bytes.iter().rev().fold(0, sum),
+    }
+}
+
 const fn direct(base: u64, end: u64, phys: u64) -> Option<DirectMap> {
     Some(DirectMap {
         base: VirtAddr(base),
@@ -80,6 +132,8 @@ const fn direct(base: u64, end: u64, phys: u64) -> Option<DirectMap> {
 pub(crate) const AMD64: Model = Model {
     arch: Arch::Amd64,
     pae: false,
+    big_endian: false,
+    big_endian_entries: false,
     page_shift: 12,
     index_bits: 9,
     entry_bytes: 8,
@@ -119,6 +173,8 @@ pub(crate) const AMD64_V1: Model = Model {
 pub(crate) const ARM64: Model = Model {
     arch: Arch::Arm64,
     pae: false,
+    big_endian: false,
+    big_endian_entries: false,
     page_shift: 12,
     index_bits: 9,
     entry_bytes: 8,
@@ -153,6 +209,8 @@ pub(crate) const ARM64_16K: Model = Model {
 pub(crate) const RISCV64: Model = Model {
     arch: Arch::Riscv64,
     pae: false,
+    big_endian: false,
+    big_endian_entries: false,
     page_shift: 12,
     index_bits: 9,
     entry_bytes: 8,
@@ -174,6 +232,8 @@ pub(crate) const RISCV64: Model = Model {
 pub(crate) const I386: Model = Model {
     arch: Arch::I386,
     pae: false,
+    big_endian: false,
+    big_endian_entries: false,
     page_shift: 12,
     index_bits: 10,
     entry_bytes: 4,
@@ -202,6 +262,59 @@ pub(crate) const I386_PAE: Model = Model {
     leaf: |pa, level| pa | 1 << 63 | if level == 0 { 0x103 } else { 0x183 },
     frame: |raw| raw & 0x000f_ffff_ffff_f000,
     ..I386
+};
+
+/// arm: two levels of descriptors, whose second-level tables are a quarter of a page.
+pub(crate) const ARM: Model = Model {
+    arch: Arch::Arm,
+    pae: false,
+    big_endian: false,
+    big_endian_entries: false,
+    page_shift: 12,
+    index_bits: 8,
+    entry_bytes: 4,
+    root_level: 1,
+    root_entries: 4096,
+    first_va: 0,
+    va_bits: 64,
+    kernbase: 0xc000_0000,
+    kernend: 0xc800_0000,
+    direct_map: None,
+    large_level: 1,
+    table: |pa| pa | 1,
+    // Neither is executable: small page with XN; section with XN.
+    leaf: |pa, level| pa | if level == 0 { 0x13 } else { 0x412 },
+    frame: |raw| raw & 0xffff_fc00,
+    made_up: |_, pa, k, _| (pa + k * 4096) | 0x13,
+};
+
+/// powerpc64 with radix tables, big-endian: the section is the root.
+pub(crate) const POWERPC64: Model = Model {
+    arch: Arch::Powerpc64,
+    pae: false,
+    big_endian: true,
+    big_endian_entries: true,
+    page_shift: 12,
+    index_bits: 9,
+    entry_bytes: 8,
+    root_level: 3,
+    root_entries: 8192,
+    first_va: 3 << 62,
+    va_bits: 64,
+    kernbase: 0xc008_0000_0000_0000,
+    kernend: 0xc008_0008_0000_0000,
+    direct_map: direct(0xc000_0000_0000_0000, 0xc008_0000_0000_0000, 0),
+    large_level: 2,
+    table: |pa| 1 << 63 | pa | 9,
+    leaf: |pa, _| 3 << 62 | pa | 6,
+    frame: |raw| raw & 0x00ff_ffff_ffff_f000,
+    made_up: |raw, _, _, _| raw,
+};
+
+/// powerpc64le: its tables are big-endian all the same.
+pub(crate) const POWERPC64LE: Model = Model {
+    big_endian: false,
+    ..POWERPC64
 };
 
 /// RAM of the usual small machine: ranges with holes, boundaries inside pages, one of them far up.

@@ -15,7 +15,10 @@ use vmcore_format::extension::{
     Cpu, CpuState, Damage, DamageKind, Locator, PageSums, RecordKind, SectionSum, records,
 };
 use vmcore_format::identity::{Identity, Trap};
-use vmcore_format::paging::{Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Riscv64};
+use vmcore_format::paging::{
+    Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Powerpc64Radix,
+    Powerpc64RadixSwapped, Riscv64,
+};
 use vmcore_writer::DumpError;
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::error::PlanError;
@@ -188,6 +191,33 @@ fn riscv64_is_the_golden_dump() {
 fn i386_with_and_without_pae_is_the_golden_dump() {
     check(&small::<I386>(kinds::I386), 2);
     check(&small::<I386Pae>(kinds::I386_PAE), 2);
+}
+
+#[test]
+fn arm_is_the_golden_dump() {
+    check(&small::<ArmV6>(kinds::ARM), 2);
+    // A kernel map that ends inside a page of the section.
+    for mib in [5, 6, 7] {
+        check(&small::<ArmV6>(narrow(kinds::ARM, mib << 20)), 2);
+    }
+}
+
+#[test]
+fn arms_largest_pages_are_made_up_from_all_their_entries() {
+    let mut sim = small::<ArmV6>(kinds::ARM);
+    for number in 0..16 {
+        let va = kinds::ARM.kernbase + (0x100_0000 + (number << 20));
+        sim.map_page(va, 0x4000_0000 + (number << 20), 1);
+        // Each entry is the same: a section of 16 MiB.
+        sim.set_entry(sim.root.0, va >> 20, 0x4004_0412);
+    }
+    check(&sim, 2);
+}
+
+#[test]
+fn powerpc64_of_either_byte_order_is_the_golden_dump() {
+    check(&small::<Powerpc64Radix>(kinds::POWERPC64), 2);
+    check(&small::<Powerpc64RadixSwapped>(kinds::POWERPC64LE), 2);
 }
 
 #[test]
@@ -382,6 +412,14 @@ fn full_dumps_are_the_golden_ones() {
     check_full(&sim);
     check_full(&small::<I386>(kinds::I386));
     check_full(&small::<I386Pae>(kinds::I386_PAE));
+    let mut arm = small::<ArmV6>(kinds::ARM);
+    check_full(&arm);
+    arm.image = Some(KernelImage {
+        vaddr: VirtAddr(0xc000_0000),
+        paddr: PhysAddr(0),
+        hole: 4096,
+    });
+    check_full(&arm);
 }
 
 #[test]

@@ -9,7 +9,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::marker::PhantomData;
 use std::sync::atomic::AtomicU64;
 use vmcore_format::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
+use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
+use vmcore_format::header::{Mmu, Powerpc64Mmu};
 use vmcore_format::identity::{BuildId, Clock, Identity, Trap};
 use vmcore_format::paging::{Radix, TableRef};
 use vmcore_writer::DumpMap;
@@ -22,6 +24,10 @@ use vmcore_writer::machine::{
 pub(crate) fn ix(value: u64) -> usize {
     usize::try_from(value).unwrap()
 }
+
+/// Where the kernel of a powerpc64 runs.
+pub(crate) const START_KERNEL: u64 = 0xc000_0000_0010_0100;
+pub(crate) const END_KERNEL: u64 = 0xc000_0000_0020_0000;
 
 /// What hooks may do while the writer copies.
 pub(crate) type Hook = Box<dyn Fn(u64)>;
@@ -117,10 +123,16 @@ impl<P: KernelPaging> Sim<P> {
             cpu.registers = std::array::from_fn(|index| (number * 1000 + index) as u64);
         }
         // Two pages in front are left free, so that the root is not the first page of RAM.
-        sim.next_free = 2;
+        // A root of several pages is aligned to its size.
+        let root_pages = model.root_pages();
+        sim.next_free = root_pages.max(2);
         let root = sim.allocate();
         sim.root = PhysAddr(root << model.page_shift);
         sim.write(root, &vec![0; model.page_bytes()]);
+        for _ in 1..root_pages {
+            let page = sim.allocate();
+            sim.write(page, &vec![0; model.page_bytes()]);
+        }
         sim.make_message_buffer();
         sim
     }
@@ -214,18 +226,20 @@ impl<P: KernelPaging> Sim<P> {
     /// Writes entry `index` of the table at `pa`.
     pub(crate) fn set_entry(&mut self, pa: u64, index: u64, raw: u64) {
         let width = self.model.entry_bytes;
-        let mut page = self.page(pa >> self.model.page_shift);
-        let at = ix((pa & (self.model.page_bytes() as u64 - 1)) + index * width);
-        page[at..at + ix(width)].copy_from_slice(&raw.to_le_bytes()[..ix(width)]);
-        self.write(pa >> self.model.page_shift, &page);
+        let at = pa + index * width;
+        let pfn = at >> self.model.page_shift;
+        let mut page = self.page(pfn);
+        let at = ix(at & (self.model.page_bytes() as u64 - 1));
+        page[at..at + ix(width)].copy_from_slice(&self.model.put_entry(raw));
+        self.write(pfn, &page);
     }
 
     pub(crate) fn entry(&self, pa: u64, index: u64) -> u64 {
-        let width = ix(self.model.entry_bytes);
-        let at = ix(pa & (self.model.page_bytes() as u64 - 1)) + ix(index) * width;
-        let mut raw = [0; 8];
-        raw[..width].copy_from_slice(&self.page(pa >> self.model.page_shift)[at..at + width]);
-        u64::from_le_bytes(raw)
+        let width = self.model.entry_bytes;
+        let at = pa + index * width;
+        let page = self.page(at >> self.model.page_shift);
+        let at = ix(at & (self.model.page_bytes() as u64 - 1));
+        self.model.entry(&page[at..at + ix(width)])
     }
 
     /// Maps the page of level `level` at `va` to `pa`, making tables on the way.
@@ -249,8 +263,13 @@ impl<P: KernelPaging> Sim<P> {
             if raw == 0 {
                 let new = self.allocate();
                 self.write(new, &vec![0; model.page_bytes()]);
-                self.tables.insert((new, at - 1));
-                let pa = new << model.page_shift;
+                // Those of the direct map are not the kernel map's.
+                if va >= model.kernbase {
+                    self.tables.insert((new, at - 1));
+                }
+                // A table that is smaller than a page is at its end.
+                let pa =
+                    (new << model.page_shift) + (model.page_bytes() - model.table_bytes()) as u64;
                 self.set_entry(table, index, (model.table)(pa));
                 table = pa;
             } else {
@@ -268,7 +287,8 @@ impl<P: KernelPaging> Sim<P> {
             pages.extend(first..first + (1 << (shift - self.model.page_shift)));
         }
         if self.model.tables_are_pages(version) {
-            let kernel_tables = self.tables.iter().filter(|(_, level)| *level == 0);
+            let level = self.model.section_level(version);
+            let kernel_tables = self.tables.iter().filter(|(_, at)| *at < level);
             pages.extend(kernel_tables.map(|(pfn, _)| *pfn));
         }
         pages.retain(|pfn| self.is_ram(*pfn) && !self.forbidden.contains(pfn));
@@ -293,6 +313,19 @@ impl<P: KernelPaging> Machine for Sim<P> {
             kernend: VirtAddr(model.kernend),
             direct_map: model.direct_map,
             image: self.image,
+        }
+    }
+
+    fn mmu(&self) -> Mmu {
+        match self.model.arch {
+            Arch::Powerpc64 => Mmu::Powerpc64(Powerpc64Mmu {
+                hashed: false,
+                kernend: VirtAddr(self.model.kernend - 1),
+                hw_direct_map: true,
+                startkernel: VirtAddr(START_KERNEL),
+                endkernel: VirtAddr(END_KERNEL),
+            }),
+            _ => P::MMU,
         }
     }
 
