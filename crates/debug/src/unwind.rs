@@ -22,9 +22,9 @@ mod registers;
 mod trap;
 
 pub use cfi::CallFrames;
-pub use registers::{Machine, Registers};
-pub use trap::TrapFrame;
+pub use registers::{Chain, Machine, Registers};
 pub(crate) use trap::{AMD64_FIELDS, AMD64_LEN};
+pub use trap::{TrapFrame, has_trap_frames};
 
 use serde::Serialize;
 use std::collections::HashSet;
@@ -461,8 +461,8 @@ impl<'a> Unwinder<'a> {
         registers: &Registers,
         never_ran: bool,
     ) -> Option<Result<Caller, End>> {
-        let symbol = self.symbol(frame.lookup())?;
-        let found = match self.trap_frame(&symbol.name, registers, never_ran)? {
+        let name = self.entry_name(frame)?;
+        let found = match self.trap_frame(&name, registers, never_ran)? {
             Ok(found) => found,
             // Without its trap frame an entry is walked like any function.
             Err(_) => return None,
@@ -481,6 +481,16 @@ impl<'a> Unwinder<'a> {
         };
         frame.trap = Some(found);
         Some(end.map_or(Ok(caller), Err))
+    }
+
+    /// The function by which a frame may be known as an exception entry. arm's entries have their
+    /// handlers return to a label behind them.
+    fn entry_name(&self, frame: &Frame) -> Option<String> {
+        let behind = self.symbol(frame.pc).filter(|symbol| {
+            self.machine.arch == Arch::Arm && symbol.start == self.linked(frame.pc)
+        });
+        let symbol = behind.or_else(|| self.symbol(frame.lookup()))?;
+        Some(symbol.name)
     }
 
     fn by_cfi(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {

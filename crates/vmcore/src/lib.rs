@@ -27,7 +27,7 @@
 //! ```
 #![deny(unsafe_code)]
 
-mod arch;
+pub mod arch;
 pub mod container;
 pub mod crypt;
 mod disk;

@@ -1,9 +1,8 @@
 //! Frames that are chained on the stack: by the frame pointer, or by powerpc's stack pointer.
 
-use super::{Caller, End, How, Registers, Unwinder, trap};
+use super::{Caller, Chain, End, How, Registers, Unwinder, trap};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 
 impl Unwinder<'_> {
@@ -57,12 +56,12 @@ impl Unwinder<'_> {
         if fp % word != 0 {
             return Err(bad);
         }
-        let (record, sp) = match machine.arch {
-            // The record lies below the frame pointer.
-            Arch::Riscv64 => (fp.wrapping_sub(2 * word), fp),
-            // The stack pointer names the caller's, above which the return address was saved.
-            Arch::Powerpc | Arch::Powerpc64 => return self.by_back_chain(fp),
-            _ => (fp, fp.wrapping_add(2 * word)),
+        // Above the record is the stack of the caller.
+        let (record, sp) = match machine.chain {
+            Chain::Record => (fp, fp.wrapping_add(2 * word)),
+            Chain::RecordBelow => (fp.wrapping_sub(2 * word), fp),
+            Chain::BackChain => return self.by_back_chain(fp),
+            Chain::Unknown => return Err(End::NoRegisters),
         };
         let unreadable = |fault: Fault| End::Unreadable {
             at: VirtAddr(record),

@@ -51,6 +51,19 @@ impl Registers {
     }
 }
 
+/// How the frames of a stack are chained.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Chain {
+    /// The frame pointer leads to the caller's and to the return address behind it.
+    Record,
+    /// Both lie below the frame pointer.
+    RecordBelow,
+    /// The stack pointer leads to the caller's, above which the return address was saved.
+    BackChain,
+    /// In no way that is known here.
+    Unknown,
+}
+
 /// How an architecture uses its registers.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
@@ -66,6 +79,8 @@ pub struct Machine {
     pub fp: usize,
     /// Number of the link register, where calls use one.
     pub lr: Option<usize>,
+    /// How its stacks are chained.
+    pub chain: Chain,
     /// Numbers of those that a called function leaves as they are.
     pub callee_saved: &'static [usize],
 }
@@ -80,6 +95,7 @@ const AMD64: Machine = Machine {
     sp: 7,
     fp: 6,
     lr: None,
+    chain: Chain::Record,
     callee_saved: &[3, 6, 12, 13, 14, 15],
 };
 const I386: Machine = Machine {
@@ -91,6 +107,7 @@ const I386: Machine = Machine {
     sp: 4,
     fp: 5,
     lr: None,
+    chain: Chain::Record,
     callee_saved: &[3, 5, 6, 7],
 };
 const ARM64: Machine = Machine {
@@ -104,6 +121,7 @@ const ARM64: Machine = Machine {
     sp: 31,
     fp: 29,
     lr: Some(30),
+    chain: Chain::Record,
     callee_saved: &[19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 31],
 };
 const RISCV64: Machine = Machine {
@@ -117,6 +135,7 @@ const RISCV64: Machine = Machine {
     sp: 2,
     fp: 8,
     lr: Some(1),
+    chain: Chain::RecordBelow,
     callee_saved: &[2, 3, 4, 8, 9, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27],
 };
 
@@ -131,6 +150,7 @@ const ARM: Machine = Machine {
     sp: 13,
     fp: 11,
     lr: Some(14),
+    chain: Chain::Record,
     callee_saved: &[4, 5, 6, 7, 8, 9, 10, 11, 13],
 };
 /// Stacks are chained by the stack pointer. DWARF counts 32 floating-point registers from 32 on.
@@ -152,6 +172,7 @@ const fn powerpc(arch: Arch) -> Machine {
         sp: 1,
         fp: 1,
         lr: Some(65),
+        chain: Chain::BackChain,
         callee_saved: &[
             1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
         ],
@@ -166,6 +187,7 @@ const fn unknown(arch: Arch) -> Machine {
         sp: 1,
         fp: 2,
         lr: None,
+        chain: Chain::Unknown,
         callee_saved: &[2],
     }
 }

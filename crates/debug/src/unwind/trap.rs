@@ -3,6 +3,9 @@
 //! Entries are assembly without call frame information; they are known by their symbols. Layouts:
 //! `sys/<arch>/include/frame.h`.
 
+mod arm;
+mod powerpc;
+
 use super::{Machine, Registers, Unwinder};
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
@@ -80,6 +83,12 @@ fn as_map<S: serde::Serializer>(fields: &[(&str, u64)], s: S) -> Result<S::Ok, S
         map.serialize_entry(name, &format!("{value:#x}"))?;
     }
     map.end()
+}
+
+/// Whether the trap frames of an architecture are known.
+#[must_use]
+pub const fn has_trap_frames(arch: Arch) -> bool {
+    !matches!(arch, Arch::Mips | Arch::Mips64 | Arch::Sparc64)
 }
 
 /// Whether an address is in the i386 kernel's copy of its entry code.
@@ -183,6 +192,10 @@ impl Unwinder<'_> {
                 Some(self.arm64(at))
             }
             Arch::Riscv64 if is_riscv64_entry(symbol) => Some(self.riscv64(sp?)),
+            Arch::Arm if arm::is_entry(symbol) => Some(arm::frame(self, sp?)),
+            Arch::Powerpc | Arch::Powerpc64 if powerpc::is_entry(symbol) => {
+                Some(powerpc::frame(self, sp?))
+            }
             _ => None,
         }
     }
@@ -191,6 +204,17 @@ impl Unwinder<'_> {
         let mut raw = [0; N];
         self.space.read_exact(VirtAddr(at), &mut raw)?;
         Ok(raw)
+    }
+
+    /// Words in the kernel's byte order.
+    fn words<const N: usize>(&self, at: u64) -> Result<[u64; N], Fault> {
+        let width = self.machine.word_bytes();
+        let mut words = [0; N];
+        for (word, number) in words.iter_mut().zip(0..) {
+            let at = at.wrapping_add(width * number);
+            *word = self.space.read_word(VirtAddr(at))?;
+        }
+        Ok(words)
     }
 
     fn amd64(&self, at: u64) -> Result<TrapFrame, Fault> {

@@ -1,6 +1,13 @@
 //! What reading a dump takes of each architecture.
 //!
 //! A new architecture is a file here and one line in the table below.
+//!
+//! ```
+//! use vmcore::arch::{FullDumps, full_dumps};
+//! use vmcore::format::arch::Arch;
+//! assert!(matches!(full_dumps(Arch::Amd64), FullDumps::Physical(_)));
+//! assert!(matches!(full_dumps(Arch::Arm64), FullDumps::None));
+//! ```
 
 use crate::dump::FullHeader;
 use crate::memory::Memory;
@@ -14,11 +21,11 @@ use vmcore_format::header::{DirectMap, Header};
 use vmcore_format::paging::{Paging as _, Radix};
 
 /// Finds the root of a full dump's page tables.
-type Root = fn(&Memory, &FullHeader, &RootSymbols) -> Result<(PagingMode, Radix), RootError>;
+pub type Root = fn(&Memory, &FullHeader, &RootSymbols) -> Result<(PagingMode, Radix), RootError>;
 
 /// What an architecture's full dumps are, and how their virtual addresses are translated.
-#[derive(Clone, Copy)]
-pub(crate) enum FullDumps {
+#[derive(Clone, Copy, Debug)]
+pub enum FullDumps {
     /// Nobody writes any that can be translated.
     None,
     /// ELF cores of physical memory: this finds the root of the page tables.
@@ -69,6 +76,12 @@ architectures! {
     Powerpc64 in powerpc64,
     Riscv64 in riscv64,
     Sparc64 in sparc64,
+}
+
+/// The full dumps of an architecture.
+#[must_use]
+pub const fn full_dumps(arch: Arch) -> FullDumps {
+    facts(arch).full_dumps
 }
 
 /// The window of a page-table section whose entries have `level`.

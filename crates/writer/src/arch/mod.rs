@@ -1,5 +1,12 @@
 //! What is particular to an architecture's dumps: its minidump versions, and whether it has full
-//! dumps. A new architecture is a file here and a line below.
+//! dumps. A new architecture is a file here and its lines below.
+//!
+//! ```
+//! use vmcore_format::arch::Arch;
+//! use vmcore_writer::arch::WRITTEN;
+//! let amd64 = WRITTEN.iter().find(|written| written.arch == Arch::Amd64);
+//! assert_eq!(amd64.map(|written| written.formats[0].version), Some(3));
+//! ```
 
 mod amd64;
 mod arm;
@@ -12,7 +19,10 @@ use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::Mmu;
-use vmcore_format::paging::Paging;
+use vmcore_format::paging::{
+    Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Paging, Powerpc64Radix,
+    Powerpc64RadixSwapped, Riscv64,
+};
 
 /// A version of an architecture's minidumps.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -23,6 +33,46 @@ pub struct MinidumpFormat {
     /// If it is the level of the root, the section is the root itself.
     pub section_level: u32,
 }
+
+/// The dumps that are written of one kind of page tables.
+#[derive(Clone, Copy, Debug)]
+pub struct Written {
+    /// The architecture.
+    pub arch: Arch,
+    /// The byte order of the kernel.
+    pub endian: Endian,
+    /// The size of its pages.
+    pub page_size: PageSize,
+    /// The minidump versions, newest first.
+    pub formats: &'static [MinidumpFormat],
+    /// Whether there are full dumps.
+    pub has_full_dumps: bool,
+}
+
+impl Written {
+    const fn of<P: KernelPaging>() -> Self {
+        Self {
+            arch: P::ARCH,
+            endian: P::ENDIAN,
+            page_size: P::PAGE_SIZE,
+            formats: P::FORMATS,
+            has_full_dumps: P::HAS_FULL_DUMPS,
+        }
+    }
+}
+
+/// Everything that is written.
+pub const WRITTEN: [Written; 9] = [
+    Written::of::<Amd64>(),
+    Written::of::<ArmV6>(),
+    Written::of::<Arm64Granule4K>(),
+    Written::of::<Arm64Granule16K>(),
+    Written::of::<I386>(),
+    Written::of::<I386Pae>(),
+    Written::of::<Powerpc64Radix>(),
+    Written::of::<Powerpc64RadixSwapped>(),
+    Written::of::<Riscv64>(),
+];
 
 /// Page tables of a kernel that can be dumped.
 pub trait KernelPaging: Paging {
