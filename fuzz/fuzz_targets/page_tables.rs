@@ -5,29 +5,40 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::{Endian, Width};
 use vmcore_format::paging::{
-    Amd64, Arm64Granule4K, Arm64Granule16K, Budget, I386, I386Pae, Leaf, Paging, Radix, Riscv64,
+    Amd64, Arm64Granule4K, Arm64Granule16K, ArmV4, ArmV6, Budget, Hashed, I386, I386Pae, Leaf,
+    Mips32, Mips64, PageKind, Paging, Powerpc64Radix, Powerpc64RadixSwapped, Probe, Radix, Riscv64,
     TableRef, Tables, Visitor, WalkError, lookup, lookup_with, visit,
 };
 use vmcore_fuzz::input::Input;
 
 /// Leaves that are compared; a small memory may hold millions.
 const LEAVES: usize = 1000;
+/// Entries of a hashed table.
+const ENTRIES: usize = 64;
 /// Addresses that are looked up besides.
 const PROBES: usize = 8;
 
 fuzz_target!(|data: &[u8]| {
     let mut input = Input(data);
-    match input.byte() % 6 {
+    match input.byte() % 13 {
         0 => check::<Amd64>(input, 4),
         1 => check::<Arm64Granule4K>(input, 4),
         2 => check::<Arm64Granule16K>(input, 3),
         3 => check::<I386>(input, 1),
         4 => check::<I386Pae>(input, 2),
-        _ => check::<Riscv64>(input, 4),
+        5 => check::<Riscv64>(input, 4),
+        6 => check::<ArmV6>(input, 1),
+        7 => check::<ArmV4>(input, 1),
+        8 => check::<Mips32>(input, 0),
+        9 => check::<Mips64>(input, 0),
+        10 => check::<Powerpc64Radix>(input, 3),
+        11 => check::<Powerpc64RadixSwapped>(input, 3),
+        _ => check_hashed(input),
     }
 });
 
@@ -165,12 +176,24 @@ fn check<P: Paging>(mut input: Input<'_>, top_level: u32) {
     for (va, leaf) in &found.leaves {
         assert!(leaf.pa.0.is_multiple_of(leaf.len_bytes()));
         let inside = leaf.len_bytes() - 1;
-        assert_eq!(lookup::<P, _>(&radix, &memory, *va), Ok(*leaf));
+        let found = lookup::<P, _>(&radix, &memory, *va).expect("it is mapped");
+        // arm's largest pages are visited in parts, one for each of their entries.
+        let is_part = found.size_shift > leaf.size_shift;
+        let size_shift = if is_part {
+            found.size_shift
+        } else {
+            leaf.size_shift
+        };
+        let whole = Leaf {
+            size_shift,
+            ..*leaf
+        };
+        assert_eq!(found, whole);
         if let Some(last) = va.checked_add(inside) {
             let pa = PhysAddr(leaf.pa.0 + inside);
             assert_eq!(
                 lookup::<P, _>(&radix, &memory, last),
-                Ok(Leaf { pa, ..*leaf })
+                Ok(Leaf { pa, ..whole })
             );
         }
     }
@@ -202,9 +225,97 @@ fn is_visited<P: Paging>(radix: &Radix, memory: &Memory<'_>, va: VirtAddr, found
     match (looked_up, visited) {
         (Ok(leaf), Some((first, whole))) => {
             assert_eq!(leaf.pa.0, whole.pa.0 + (va.0 - first.0));
-            assert_eq!((leaf.size_shift, leaf.prot), (whole.size_shift, whole.prot));
+            assert!(leaf.size_shift >= whole.size_shift);
+            assert_eq!(leaf.prot, whole.prot);
         }
         (Err(_), None) => {}
         (looked_up, visited) => panic!("{va}: {looked_up:?}, but the visit found {visited:?}"),
+    }
+}
+
+/// Words of a hashed table; all others are zeros.
+struct Words(BTreeMap<u64, u64>);
+
+impl Tables for Words {
+    type Error = ();
+
+    fn entry(&self, _: TableRef, index: u64, _: Width) -> Result<u64, ()> {
+        Ok(self.0.get(&index).copied().unwrap_or(0))
+    }
+
+    fn load<'b>(
+        &'b self,
+        _: TableRef,
+        _: u64,
+        _: u64,
+        _: Width,
+        _: &'b mut [u8],
+    ) -> Result<&'b [u8], ()> {
+        Err(())
+    }
+}
+
+/// powerpc64's hashed table, with entries at home and anywhere: what an entry says that it maps, a
+/// lookup finds.
+fn check_hashed(mut input: Input<'_>) {
+    let shape = input.byte();
+    let direct = VirtAddr(0xc000_0000_0000_0000);
+    let table = Hashed {
+        groups: 1 << (shape % 20),
+        swapped: shape & 0x40 != 0,
+        large_from: (shape & 0x80 != 0).then_some(direct),
+        first: VirtAddr(0xc008_0000_0000_0000),
+        last: VirtAddr(0xc008_0007_ffff_ffff),
+    };
+    let kind_of = |va: VirtAddr| match table.large_from {
+        Some(from) if from <= va && va < table.first => PageKind::Large,
+        _ => PageKind::Small,
+    };
+    let mut words = Words(BTreeMap::new());
+    let mut places = Vec::new();
+    for _ in 0..ENTRIES {
+        if input.0.is_empty() {
+            break;
+        }
+        let choice = input.byte();
+        let (secondary, slot) = (choice & 1 != 0, u64::from(choice >> 1 & 7));
+        let (va, lo) = (VirtAddr(input.u64()), input.u64());
+        let (group, hi) = if choice & 0x80 == 0 {
+            // At home: as the kernel would put it in.
+            let kind = kind_of(va);
+            let probe = Probe::of(va, kind);
+            let (ava, large) = match kind {
+                PageKind::Small => (probe.page >> 11, 0),
+                PageKind::Large => (probe.page << 1, 4),
+            };
+            let hi = probe.vsid << 12 | ava << 7 | large | u64::from(secondary) << 1 | 1;
+            (probe.group(table.groups, secondary), hi)
+        } else {
+            (u64::from(input.u32()) & (table.groups - 1), va.0)
+        };
+        let stored = |word: u64| {
+            if table.swapped {
+                word.swap_bytes()
+            } else {
+                word
+            }
+        };
+        let index = (group * 8 + slot) * 2;
+        words.0.insert(index, stored(hi));
+        words.0.insert(index + 1, stored(lo));
+        places.push((group, slot));
+    }
+    for (group, slot) in places {
+        let Ok(Some(mapping)) = table.mapping(&words, group, slot) else {
+            continue;
+        };
+        assert!(mapping.leaf.pa.0.is_multiple_of(mapping.leaf.len_bytes()));
+        let is_large = mapping.leaf.size_shift > 12;
+        if matches!(kind_of(mapping.va), PageKind::Large) != is_large {
+            continue;
+        }
+        // Another entry may be for the same page, and stand before it.
+        let found = table.lookup(&words, mapping.va).expect("it is mapped");
+        assert_eq!(found.size_shift, mapping.leaf.size_shift);
     }
 }

@@ -38,7 +38,7 @@ enum Seeds {
 fn diet(target: &str) -> (Seeds, u32) {
     match target {
         "bitmap" | "container" | "extension" | "identity" | "key_block" | "message_buffer"
-        | "netdump_message" | "page_tables" | "ranges" | "stub" => (Seeds::None, 4096),
+        | "netdump_message" | "page_tables" | "ranges" | "sparc64" | "stub" => (Seeds::None, 4096),
         "dump_header" | "elf_header" | "minidump_header" => (Seeds::Files, 4096),
         "convert" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
         "types" => (Seeds::Types, 1 << 16),

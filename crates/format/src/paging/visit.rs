@@ -156,10 +156,17 @@ fn descend<P: Paging, T: Tables>(
         Ok(entries) => entries,
         Err(source) => return tell(visitor, missing(first, source)),
     };
-    for (index, raw) in (first..).zip(raw_entries::<P>(entries, tables.endian())) {
+    let endian = tables.endian();
+    for (index, raw) in (first..).zip(raw_entries::<P>(entries)) {
+        // Most are zero, in either byte order.
         if raw == 0 {
             continue;
         }
+        let raw = match (endian, P::ENTRY) {
+            (Endian::Little, _) => raw,
+            (Endian::Big, Width::W32) => raw.swap_bytes() >> 32,
+            (Endian::Big, Width::W64) => raw.swap_bytes(),
+        };
         let offset = offset + (index << P::shift(level));
         // Entries behind the last address map nothing.
         let Some(va) = radix.va_at(offset) else {
@@ -214,11 +221,11 @@ fn tell<E>(
     })
 }
 
-/// The entries of a loaded run.
-fn raw_entries<P: Paging>(bytes: &[u8], endian: Endian) -> impl Iterator<Item = u64> + '_ {
+/// The entries of a loaded run, read as little-endian ones.
+fn raw_entries<P: Paging>(bytes: &[u8]) -> impl Iterator<Item = u64> + '_ {
     let width = usize::try_from(P::ENTRY.bytes()).unwrap_or(8);
     bytes.chunks_exact(width).map(move |raw| match P::ENTRY {
-        Width::W32 => u64::from(endian.u32_at(raw, 0).unwrap_or(0)),
-        Width::W64 => endian.u64_at(raw, 0).unwrap_or(0),
+        Width::W32 => u64::from(Endian::Little.u32_at(raw, 0).unwrap_or(0)),
+        Width::W64 => Endian::Little.u64_at(raw, 0).unwrap_or(0),
     })
 }

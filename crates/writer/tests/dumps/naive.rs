@@ -59,13 +59,13 @@ impl<'f> Naive<'f> {
             }
         }
         let mut pages = BTreeMap::new();
-        for bit in 0..bitmap.len() * 8 {
+        for (bit, pfn) in numbers.iter().enumerate() {
             let byte = match model.big_endian {
                 true => bit / 64 * 8 + 7 - bit % 64 / 8,
                 false => bit / 8,
             };
             if bitmap[byte] >> (bit % 8) & 1 == 1 {
-                pages.insert(numbers[bit], &file[at..at + page]);
+                pages.insert(*pfn, &file[at..at + page]);
                 at += page;
             }
         }
@@ -89,7 +89,7 @@ impl<'f> Naive<'f> {
         }
         let level = model.section_level(self.version);
         if model.arch == Arch::Powerpc64 {
-            return self.from_the_root(va);
+            return self.walk_down(va);
         }
         let index = va.checked_sub(model.kernbase).ok_or("below the kernel")? >> model.shift(level);
         let width = ix(model.entry_bytes);
@@ -116,7 +116,7 @@ impl<'f> Naive<'f> {
     }
 
     /// Down from the root of a powerpc64, which is the section.
-    fn from_the_root(&self, va: u64) -> Result<u64, &'static str> {
+    fn walk_down(&self, va: u64) -> Result<u64, &'static str> {
         let model = &self.model;
         let mut table = self.tables;
         for level in (0..=model.root_level).rev() {
