@@ -351,6 +351,10 @@ impl<'a> Unwinder<'a> {
         if callee.trap.is_some() || is_entry() {
             return Ok(());
         }
+        if frame.how == How::Pcb {
+            // The caller of arm's saving routine, whose frame pointer that still has.
+            return Ok(());
+        }
         let by_stack_pointer = matches!(frame.how, How::Cfi | How::Prologue | How::StackTop);
         if by_stack_pointer {
             // Code without frame pointers keeps anything in that register.
@@ -468,7 +472,7 @@ impl<'a> Unwinder<'a> {
             Err(_) => return None,
         };
         // A jump to address 0 leaves a trap frame too, but one with a stack pointer.
-        let leads_nowhere = symbol.name == "fork_trampoline"
+        let leads_nowhere = name == "fork_trampoline"
             || found
                 .registers
                 .get(self.machine.sp)

@@ -96,10 +96,14 @@ pub(super) const fn in_trampoline(arch: Arch, address: VirtAddr) -> bool {
     matches!(arch, Arch::I386) && address.0 >= I386_TRAMPOLINE
 }
 
-/// Whether an address is certainly the user's: in the lower half of a 64-bit address space. On
-/// i386 nothing is certain.
+/// Whether an address is certainly the user's: in the lower half of a 64-bit address space, or of
+/// arm's. On i386 nothing is certain.
 pub(super) const fn is_user(arch: Arch, address: VirtAddr) -> bool {
-    matches!(arch.word(), Width::W64) && address.0 >> 63 == 0
+    match (arch, arch.word()) {
+        (Arch::Arm, _) => address.0 >> 31 == 0,
+        (_, Width::W64) => address.0 >> 63 == 0,
+        (_, Width::W32) => false,
+    }
 }
 
 /// An x86 entry for interrupts and the like: `X` and a name that does not begin with `_`.
