@@ -65,9 +65,10 @@ fn net(rounds: usize) {
             return;
         }
     };
-    let mut rates = [[0; MAX_ROUNDS]; 2];
+    let (mut sent, mut dumped) = ([0; MAX_ROUNDS], [0; MAX_ROUNDS]);
+    let (sent, dumped) = (&mut sent[..rounds], &mut dumped[..rounds]);
     let mut bytes = 0;
-    for round in 0..rounds {
+    for (sent, dumped) in sent.iter_mut().zip(&mut *dumped) {
         let Some((len_bytes, dump)) = dump::measure(&config) else {
             printf!("no dump\n");
             return;
@@ -76,16 +77,12 @@ fn net(rounds: usize) {
         let Some(datagrams) = timed(bytes, || datagrams(bytes, &config)) else {
             return;
         };
-        (rates[0][round], rates[1][round]) = (datagrams, dump);
+        (*sent, *dumped) = (datagrams, dump);
     }
-    for values in &mut rates {
-        values[..rounds].sort_unstable();
-    }
-    printf!(
-        "{rounds} rounds, {} MiB each: median and best\n",
-        bytes >> 20
-    );
-    for (name, rates) in ["datagrams", "dump"].iter().zip(&rates) {
+    let mib = bytes >> 20;
+    printf!("{rounds} rounds, {mib} MiB each: median and best\n");
+    for (name, rates) in [("datagrams", sent), ("dump", dumped)] {
+        rates.sort_unstable();
         let (middle, best) = (rates[rounds / 2], rates[rounds - 1]);
         printf!("{name:<12}{middle:>6} {best:>6} MB/s\n");
     }
