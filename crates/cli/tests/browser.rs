@@ -23,6 +23,8 @@ use support::line;
 /// Text that a browser must show and never obey.
 const HOSTILE: &str =
     "<script>top.obeyed=1</script><img src=http://192.0.2.1/x onerror=top.obeyed=1>";
+/// Letters of a word that is longer than any line.
+const ENDLESS: usize = 600;
 /// The same in the 19 bytes of a thread's name.
 const HOSTILE_NAME: &str = "<svg onload=bad()>";
 
@@ -82,9 +84,19 @@ fn look(program: &str, more: &[&str]) -> Value {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
     common::crash(&mut kernel);
     let message = kernel.address("untouched");
-    kernel.write(message, format!("{HOSTILE}\u{1b}[31m\u{202e}\0").as_bytes());
+    let endless = "W".repeat(ENDLESS);
+    let text = format!("{HOSTILE}\u{1b}[31m\u{202e} {endless}\0");
+    kernel.write(message, text.as_bytes());
     let pointer = kernel.address("panicstr");
     kernel.write_words(pointer, &[message]);
+    // The names of a module, a lock and a zone have no place either where a line could break.
+    let name = message + text.len() as u64;
+    kernel.write(name, format!("{endless}\0").as_bytes());
+    let (module, lock) = (kernel.address("module_entry"), kernel.address("flow_mtx"));
+    let zone = kernel.address("mbuf_zone");
+    for at in [module + 40, lock, zone + 16] {
+        kernel.write_words(at, &[name]);
+    }
     kernel.session();
     let words = "print vmcore.0 kernel &shell_thread.td_name --json";
     let at = line(kernel.dir.path(), words).expect(0).json();
