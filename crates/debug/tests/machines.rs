@@ -218,13 +218,13 @@ fn start(arch: Arch, pc: u64, sp: u64, fp: u64, never_ran: bool) -> Start {
     }
 }
 
-fn functions(backtrace: &Backtrace) -> Vec<(String, How)> {
+fn functions(backtrace: &Backtrace) -> Vec<(&str, How)> {
     backtrace
         .frames
         .iter()
         .map(|frame| {
-            let name = frame.name.clone().unwrap();
-            (name.split('+').next().unwrap().to_owned(), frame.how)
+            let name = frame.name.as_deref().unwrap();
+            (name.split('+').next().unwrap(), frame.how)
         })
         .collect()
 }
@@ -271,10 +271,7 @@ fn arm64_stacks_go_through_trap_frames_and_signed_addresses() {
             ("fork_exit", How::FramePointer),
             ("fork_trampoline", How::FramePointer),
         ];
-        assert_eq!(
-            functions(&backtrace),
-            expected.map(|(name, how)| (name.to_owned(), how))
-        );
+        assert_eq!(functions(&backtrace), expected);
         assert_eq!(backtrace.end, End::FramePointerZero);
         let trapped = backtrace.frames[1].trap.as_ref().unwrap();
         assert_eq!(trapped.address, VirtAddr(trap));
@@ -345,10 +342,7 @@ fn arm64_call_frames_say_which_return_addresses_are_signed_and_which_are_in_the_
         ("fork_exit", How::Cfi),
         ("fork_trampoline", How::Cfi),
     ];
-    assert_eq!(
-        functions(&backtrace),
-        expected.map(|(name, how)| (name.to_owned(), how))
-    );
+    assert_eq!(functions(&backtrace), expected);
     assert_eq!(backtrace.end, End::FramePointerZero);
     let fork_exit = &backtrace.frames[4];
     assert_eq!(fork_exit.sp, Some(VirtAddr(leaf_sp + 48)));
@@ -381,10 +375,7 @@ fn arm64_stack_pointers_beside_a_frame_record_are_not_trusted() {
         ("worker", How::FramePointer),
         ("fork_exit", How::FramePointer),
     ];
-    assert_eq!(
-        functions(&backtrace),
-        expected.map(|(name, how)| (name.to_owned(), how))
-    );
+    assert_eq!(functions(&backtrace), expected);
 }
 
 #[test]
@@ -415,10 +406,7 @@ fn riscv64_call_frames_lead_from_frames_without_a_frame_pointer() {
         ("fork_exit", How::Cfi),
         ("fork_trampoline", How::Cfi),
     ];
-    assert_eq!(
-        functions(&backtrace),
-        expected.map(|(name, how)| (name.to_owned(), how))
-    );
+    assert_eq!(functions(&backtrace), expected);
     assert_eq!(backtrace.end, End::ThreadStart);
     assert_eq!(backtrace.frames[2].sp, Some(VirtAddr(last_sp)));
     assert!(backtrace.frames.iter().all(|frame| frame.doubt.is_none()));
@@ -467,10 +455,7 @@ fn riscv64_stacks_go_through_trap_frames() {
         ("fork_exit", How::FramePointer),
         ("fork_trampoline", How::FramePointer),
     ];
-    assert_eq!(
-        functions(&backtrace),
-        expected.map(|(name, how)| (name.to_owned(), how))
-    );
+    assert_eq!(functions(&backtrace), expected);
     assert_eq!(backtrace.end, End::ThreadStart);
     let trapped = backtrace.frames[1].trap.as_ref().unwrap();
     assert_eq!((trapped.number, trapped.user), (Some(13), false));

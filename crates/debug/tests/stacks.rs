@@ -7,10 +7,10 @@
 
 mod common;
 
-use common::{Pcb, TestKernel, crash, write_pcb};
+use common::{Pcb, TestKernel, crash, with_target, write_pcb};
 use vmcore::process::{self, Thread};
+use vmcore_debug::Target;
 use vmcore_debug::unwind::{End, How};
-use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 
 fn thread(target: &Target<'_>, tid: i32) -> Thread {
@@ -20,12 +20,6 @@ fn thread(target: &Target<'_>, tid: i32) -> Thread {
         .into_iter()
         .flat_map(|process| process.threads);
     threads.find(|thread| thread.tid == tid).unwrap()
-}
-
-fn with_target<T>(kernel: &TestKernel, test: impl Fn(&Target<'_>) -> T) -> T {
-    let session = kernel.session();
-    let files = DebugFiles::of(&session).unwrap();
-    test(&Target::new(&session, &files).unwrap())
 }
 
 #[test]

@@ -7,14 +7,11 @@
 
 mod common;
 
-use common::TestKernel;
+use common::{TestKernel, with_target};
 use vmcore_debug::usage::{self, MallocType, Usage, Zone};
-use vmcore_debug::{DebugFiles, Target};
 
 fn usage_of(kernel: &TestKernel) -> Usage {
-    let session = kernel.session();
-    let files = DebugFiles::of(&session).unwrap();
-    usage::of(&Target::new(&session, &files).unwrap())
+    with_target(kernel, usage::of)
 }
 
 fn expected() -> Usage {

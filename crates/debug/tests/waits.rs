@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::TestKernel;
+use common::{TestKernel, with_target};
 use vmcore::process;
 use vmcore_debug::details::Details;
 use vmcore_debug::locks::{self, Holder};
@@ -52,11 +52,7 @@ fn types_tell_what_processes_and_threads_do() {
 #[test]
 fn two_threads_that_wait_for_each_other_are_a_deadlock() {
     let kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
-    let session = kernel.session();
-    let files = DebugFiles::of(&session).unwrap();
-    let target = Target::new(&session, &files).unwrap();
-    let list = process::list(&session).unwrap();
-    let found = locks::find(&target, &list);
+    let found = find(&kernel);
     assert_eq!(found.problems, Vec::<String>::new());
     assert_eq!(found.cycles, [[100_002, 100_077]]);
     assert_eq!(found.waits.len(), 2);
@@ -78,44 +74,33 @@ fn two_threads_that_wait_for_each_other_are_a_deadlock() {
 fn a_chain_ends_at_who_holds_everything_up() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
     // init no longer waits for what the shell holds.
-    let offset = {
-        let session = kernel.session();
-        let files = DebugFiles::of(&session).unwrap();
-        let target = Target::new(&session, &files).unwrap();
-        target.types().offset_of("thread", "td_wchan").unwrap()
-    };
-    let at = kernel.address("init_thread") + offset;
-    kernel.write_words(at, &[0]);
-    let session = kernel.session();
-    let files = DebugFiles::of(&session).unwrap();
-    let target = Target::new(&session, &files).unwrap();
-    let found = locks::find(&target, &process::list(&session).unwrap());
+    set(&mut kernel, "init_thread", "td_wchan", 0);
+    let found = find(&kernel);
     assert!(found.cycles.is_empty());
     assert_eq!(found.chains.len(), 1);
     assert_eq!(found.chains[0].tids, [100_077, 100_002]);
     assert!(!found.chains[0].is_cycle);
 }
 
+/// Writes a word into a member of a thread's structure.
+fn set(kernel: &mut TestKernel, thread: &str, member: &str, value: u64) {
+    let offset = with_target(kernel, |target| target.types().offset_of("thread", member));
+    let at = kernel.address(thread) + offset.unwrap();
+    kernel.write_words(at, &[value]);
+}
+
 /// Lets threads wait: each with a member of its structure that leads to what it waits for.
 fn wait(kernel: &mut TestKernel, waits: &[(&str, &str, &str)]) {
     for (thread, member, what) in waits {
-        let offset = {
-            let session = kernel.session();
-            let files = DebugFiles::of(&session).unwrap();
-            let target = Target::new(&session, &files).unwrap();
-            target.types().offset_of("thread", member).unwrap()
-        };
-        let at = kernel.address(thread) + offset;
         let what = kernel.address(what);
-        kernel.write_words(at, &[what]);
+        set(kernel, thread, member, what);
     }
 }
 
 fn find(kernel: &TestKernel) -> locks::Locks {
-    let session = kernel.session();
-    let files = DebugFiles::of(&session).unwrap();
-    let target = Target::new(&session, &files).unwrap();
-    locks::find(&target, &process::list(&session).unwrap())
+    with_target(kernel, |target| {
+        locks::find(target, &target.processes().unwrap())
+    })
 }
 
 fn holder<'a>(found: &'a locks::Locks, name: &str) -> &'a Holder {

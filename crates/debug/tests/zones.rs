@@ -7,11 +7,9 @@
 
 mod common;
 
-use common::TestKernel;
-use vmcore::process;
+use common::{TestKernel, with_target};
 use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::zones::{Found, Item, State};
-use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 
 /// Memory of the allocator: outside of the kernel's image, so that nothing else names it.
@@ -48,12 +46,9 @@ impl Allocator {
         for page in 0..8 {
             kernel.write(MEMORY + page * PAGE, &[0xa5; 4096]);
         }
-        let lists = {
-            let session = kernel.session();
-            let files = DebugFiles::of(&session).unwrap();
-            let target = Target::new(&session, &files).unwrap();
+        let lists = with_target(&kernel, |target| {
             target.types().offset_of("uma_keg", "uk_domain").unwrap()
-        };
+        });
         let mut allocator = Self { kernel, lists };
         allocator.slabs();
         allocator.caches();
@@ -133,12 +128,11 @@ impl Allocator {
     }
 
     fn facts(&self, addresses: &[u64]) -> Vec<Vec<Fact>> {
-        let session = self.kernel.session();
-        let files = DebugFiles::of(&session).unwrap();
-        let target = Target::new(&session, &files).unwrap();
-        let list = process::list(&session).unwrap();
-        let at = |address: &u64| whatis::at(&target, &list, VirtAddr(*address));
-        addresses.iter().map(at).collect()
+        with_target(&self.kernel, |target| {
+            let list = target.processes().unwrap();
+            let at = |address: &u64| whatis::at(target, &list, VirtAddr(*address));
+            addresses.iter().map(at).collect()
+        })
     }
 
     /// What is found at these addresses, beside that they are mapped.

@@ -207,34 +207,41 @@ fn with_kernel(session: &Session, summary: &mut Summary) -> anyhow::Result<()> {
 }
 
 fn write_usage(usage: &Usage, summary: &mut Summary) {
-    if !usage.malloc.is_empty() {
-        summary.section("vmstat -m");
-        summary.line(&format!(
-            "{:>24} {:>10} {:>14} {:>14}",
-            "Type", "InUse", "MemUse bytes", "Requests"
-        ));
-        for kind in &usage.malloc {
-            let (name, in_use) = (&kind.name, kind.in_use);
-            let (bytes, requests) = (kind.bytes, kind.requests);
-            summary.line(&format!(
-                "{name:>24} {in_use:>10} {bytes:>14} {requests:>14}"
-            ));
-        }
-        summary.line("");
+    let head = format!(
+        "{:>24} {:>10} {:>14} {:>14}",
+        "Type", "InUse", "MemUse bytes", "Requests"
+    );
+    let types = usage.malloc.iter().map(|kind| {
+        let (name, in_use) = (&kind.name, kind.in_use);
+        let (bytes, requests) = (kind.bytes, kind.requests);
+        format!("{name:>24} {in_use:>10} {bytes:>14} {requests:>14}")
+    });
+    table(summary, "vmstat -m", &head, types);
+    let head = format!("{:<24} {:>8} {:>10} {:>14}", "ITEM", "SIZE", "USED", "REQ");
+    let zones = usage.zones.iter().map(|zone| {
+        let (name, size) = (&zone.name, zone.item_bytes);
+        let (in_use, requests) = (zone.in_use, zone.requests);
+        format!("{name:<24} {size:>8} {in_use:>10} {requests:>14}")
+    });
+    table(summary, "vmstat -z", &head, zones);
+}
+
+/// A section with a table, if there is anything in it.
+fn table(
+    summary: &mut Summary,
+    section: &str,
+    head: &str,
+    rows: impl ExactSizeIterator<Item = String>,
+) {
+    if rows.len() == 0 {
+        return;
     }
-    if !usage.zones.is_empty() {
-        summary.section("vmstat -z");
-        summary.line(&format!(
-            "{:<24} {:>8} {:>10} {:>14}",
-            "ITEM", "SIZE", "USED", "REQ"
-        ));
-        for zone in &usage.zones {
-            let (name, size) = (&zone.name, zone.item_bytes);
-            let (in_use, requests) = (zone.in_use, zone.requests);
-            summary.line(&format!("{name:<24} {size:>8} {in_use:>10} {requests:>14}"));
-        }
-        summary.line("");
+    summary.section(section);
+    summary.line(head);
+    for row in rows {
+        summary.line(&row);
     }
+    summary.line("");
 }
 
 /// Text in the kernel's memory: a string at a symbol, or `len` bytes that a pointer leads to.

@@ -16,6 +16,7 @@ use std::process::Command;
 use tempfile::TempDir;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
+use vmcore_debug::{DebugFiles, Target};
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
@@ -123,6 +124,13 @@ impl TestKernel {
         let kernel = KernelChoice::Given(&self.file);
         Session::open(&core, kernel, &OpenOptions::default()).unwrap()
     }
+}
+
+/// Asks the dump of a test kernel.
+pub fn with_target<T>(kernel: &TestKernel, ask: impl FnOnce(&Target<'_>) -> T) -> T {
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    ask(&Target::new(&session, &files).unwrap())
 }
 
 /// An amd64 minidump with these pages, of a machine whose RAM ends there.
