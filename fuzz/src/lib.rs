@@ -1,5 +1,8 @@
-//! What the targets share: numbers out of the input, inputs as files, and a limit on memory.
+//! What the targets share: numbers out of the input, inputs as files, a limit on memory, a sink for the
+//! writer's layers, and a reader of what they write.
 
 pub mod file;
 pub mod input;
 pub mod limit;
+pub mod reader;
+pub mod sink;

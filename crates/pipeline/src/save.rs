@@ -34,7 +34,6 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod changes;
 mod copy;
 mod device;
 mod directory;
@@ -49,8 +48,8 @@ pub use error::SaveError;
 pub use find::{Found, Problem, find};
 pub use info::{Contents, DumpType, Header, Info, Status};
 
+use crate::changes::Changes;
 use crate::compress::Method;
-use changes::Changes;
 use copy::Part;
 use directory::Directory;
 use find::Parts;

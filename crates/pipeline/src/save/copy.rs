@@ -1,8 +1,8 @@
 //! The bytes of a dump and of its key on their device, in the order of the file that they become.
 
-use super::changes::NewFile;
 use super::device::Device;
 use super::error::SaveError;
+use crate::changes::NewFile;
 use crate::compress::{Failed, Method, compress};
 use crate::sparse::SparseWriter;
 use std::io;

@@ -4,9 +4,9 @@
 //! a name of its own and renamed when it is whole and durable; what a run left behind that was
 //! killed, the next one removes.
 
-use super::changes::{Changes, NewFile};
 use super::error::SaveError;
 use super::names;
+use crate::changes::{Changes, NewFile};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};

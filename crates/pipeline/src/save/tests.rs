@@ -1,158 +1,10 @@
 //! Saving that fails, or dies, at every single change: nothing is lost, and the next run finishes.
 
-use super::changes::Change;
 use super::*;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::io;
+use crate::changes::Change;
+use crate::changes::fate::{Accident, Fate};
+use std::sync::Mutex;
 use vmcore_synth::header::DumpHeader;
-
-/// What happens at the change whose turn it is, and to those after it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Accident {
-    /// It fails; the next ones succeed.
-    Error,
-    /// The process dies in front of it.
-    Kill,
-    /// The process dies half-way through it, if it writes.
-    TornKill,
-    /// The machine loses power in front of it, or behind the last one: of what was not made durable,
-    /// nothing is left.
-    PowerCut,
-}
-
-/// Lets changes happen up to the accident, and knows how to undo what was not durable.
-struct Fate {
-    accident: Accident,
-    at: usize,
-    seen: Cell<usize>,
-    /// What undoes the names since they were made durable, newest last.
-    names: RefCell<Vec<Undo>>,
-    /// Files with contents that are not durable; what a device had before.
-    contents: RefCell<HashMap<PathBuf, Option<Vec<u8>>>>,
-}
-
-/// Undoes a change of names.
-enum Undo {
-    Remove(PathBuf),
-    Restore(PathBuf, Entry),
-    RenameBack { to: PathBuf, from: PathBuf },
-}
-
-/// What a name stands for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Entry {
-    File(Vec<u8>),
-    Link(PathBuf),
-}
-
-impl Entry {
-    fn of(path: &Path) -> Option<Self> {
-        match fs::read_link(path) {
-            Ok(target) => Some(Self::Link(target)),
-            Err(_) => fs::read(path).ok().map(Self::File),
-        }
-    }
-}
-
-impl Fate {
-    fn new(accident: Accident, at: usize) -> Self {
-        Self {
-            accident,
-            at,
-            seen: Cell::new(0),
-            names: RefCell::default(),
-            contents: RefCell::default(),
-        }
-    }
-
-    fn has_happened(&self) -> bool {
-        self.seen.get() > self.at
-    }
-
-    fn meet(&self, change: &Change<'_>) -> io::Result<()> {
-        let number = self.seen.get();
-        self.seen.set(number + 1);
-        let is_over = match self.accident {
-            Accident::Error => number == self.at,
-            Accident::Kill | Accident::TornKill | Accident::PowerCut => number >= self.at,
-        };
-        if !is_over {
-            self.remember(change);
-            return Ok(());
-        }
-        if let (
-            Accident::TornKill,
-            true,
-            Change::Write {
-                path,
-                offset,
-                bytes,
-            },
-        ) = (self.accident, number == self.at, change)
-        {
-            let mut file = fs::File::options().write(true).open(path)?;
-            io::Seek::seek(&mut file, io::SeekFrom::Start(*offset))?;
-            io::Write::write_all(&mut file, &bytes[..bytes.len() / 2])?;
-        }
-        Err(io::ErrorKind::StorageFull.into())
-    }
-
-    /// Notes how to undo a change that is about to happen.
-    fn remember(&self, change: &Change<'_>) {
-        let mut names = self.names.borrow_mut();
-        let mut contents = self.contents.borrow_mut();
-        let restore = |path: &Path| Entry::of(path).map(|entry| Undo::Restore(path.into(), entry));
-        match change {
-            Change::Create(path) => {
-                names.push(Undo::Remove(path.to_path_buf()));
-                contents.insert(path.to_path_buf(), None);
-            }
-            Change::Write { path, .. } | Change::SetLen(path) => {
-                let is_device = path.extension().is_some_and(|extension| extension == "img");
-                let before = is_device.then(|| fs::read(path).unwrap());
-                contents.entry(path.to_path_buf()).or_insert(before);
-            }
-            Change::Sync(path) => {
-                contents.remove(*path);
-            }
-            Change::Rename { from, to } => {
-                names.extend(restore(to));
-                let (to, from) = (to.to_path_buf(), from.to_path_buf());
-                if let Some(state) = contents.remove(&from) {
-                    contents.insert(to.clone(), state);
-                }
-                names.push(Undo::RenameBack { to, from });
-            }
-            Change::Remove(path) => names.extend(restore(path)),
-            Change::Link(link) => names.push(Undo::Remove(link.to_path_buf())),
-            Change::SyncDirectory => names.clear(),
-        }
-    }
-
-    /// What is left after the power was cut.
-    fn cut_power(self) {
-        for (path, before) in self.contents.into_inner() {
-            match before {
-                Some(before) => fs::write(path, before).unwrap(),
-                None => {
-                    let len = fs::metadata(&path).unwrap().len();
-                    fs::write(path, vec![0; usize::try_from(len).unwrap()]).unwrap();
-                }
-            }
-        }
-        for undo in self.names.into_inner().into_iter().rev() {
-            match undo {
-                Undo::Remove(path) => fs::remove_file(path).unwrap(),
-                Undo::RenameBack { to, from } => fs::rename(to, from).unwrap(),
-                Undo::Restore(path, Entry::File(bytes)) => fs::write(path, bytes).unwrap(),
-                Undo::Restore(path, Entry::Link(target)) => {
-                    std::os::unix::fs::symlink(target, path).unwrap();
-                }
-            }
-        }
-    }
-}
 
 /// A device with a dump, and a directory with an earlier one.
 struct Scene {
@@ -309,12 +161,7 @@ fn dump() -> Vec<u8> {
 
 /// Lets every accident happen at every change.
 fn survive_everything(scene: impl Fn() -> Scene) {
-    for accident in [
-        Accident::Error,
-        Accident::Kill,
-        Accident::TornKill,
-        Accident::PowerCut,
-    ] {
+    for accident in Accident::ALL {
         let mut at = 0;
         loop {
             let scene = scene();
@@ -402,9 +249,9 @@ fn no_accident_happens_to_the_copy_of_a_run_that_was_killed_before_it_could_clea
 #[test]
 fn the_header_is_cleared_after_everything_else_is_durable() {
     let scene = Scene::new(header(), &[], None);
-    let changes = RefCell::new(Vec::new());
+    let changes = Mutex::new(Vec::new());
     let watcher = |change: &Change<'_>| {
-        changes.borrow_mut().push(match change {
+        changes.lock().unwrap().push(match change {
             Change::Write { path, .. } if path.ends_with("swap.img") => "clear",
             Change::Sync(path) if path.ends_with("swap.img") => "sync device",
             Change::SyncDirectory => "sync directory",
@@ -413,7 +260,7 @@ fn the_header_is_cleared_after_everything_else_is_durable() {
         Ok(())
     };
     scene.save(Changes::watched(&watcher)).unwrap().unwrap();
-    let changes = changes.into_inner();
+    let changes = changes.into_inner().unwrap();
     let (ahead, clearing) = changes.split_at(changes.len() - 2);
     assert_eq!(clearing, ["clear", "sync device"]);
     assert_eq!(ahead.last(), Some(&"sync directory"));

@@ -3,11 +3,13 @@
 //!
 //! Until a dump is whole its file is `.vmcore.HOST.N.part`; one that never became whole ends as
 //! `vmcore.HOST.N.incomplete`. Whoever is killed at any point leaves no file under its final name that
-//! is not whole, and a number is never used twice.
+//! is not whole, and a number is never used twice. A file that is being received is locked, so that
+//! another server in the same directory leaves it alone.
 
 use super::record::Record;
+use crate::changes::{Changes, NewFile};
 use crate::sparse::SparseWriter;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -19,39 +21,51 @@ const TRIES: u32 = 10_000;
 /// The files of one dump.
 #[derive(Debug)]
 pub(crate) struct Files {
+    changes: Changes<'static>,
     directory: PathBuf,
     host: String,
     number: u32,
-    core: File,
+    core: NewFile<'static>,
     core_name: String,
-    key: Option<(File, String)>,
+    key: Option<(NewFile<'static>, String)>,
 }
 
 impl Files {
     /// Makes the file of the next dump of `host`, whose name is an address: no separators in it.
-    pub(crate) fn create(directory: &Path, host: &str) -> io::Result<Self> {
+    pub(crate) fn create(
+        changes: Changes<'static>,
+        directory: &Path,
+        host: &str,
+    ) -> io::Result<Self> {
         let host = host.replace([':', '%', '/'], "_");
         let bounds = directory.join(format!("bounds.{host}"));
         let text = fs::read_to_string(&bounds).unwrap_or_default();
         let first: u32 = text.trim().parse().unwrap_or(0);
         for number in first..first.saturating_add(TRIES) {
             let core_name = format!(".vmcore.{host}.{number}.part");
-            let is_taken = ["", ".gz", ".zst", ".incomplete"].iter().any(|suffix| {
-                let name = format!("vmcore.{host}.{number}{suffix}");
+            let is_taken = |stem: &str, suffix: &str| {
+                let name = format!("{stem}.{host}.{number}{suffix}");
                 directory.join(name).symlink_metadata().is_ok()
-            });
-            if is_taken {
+            };
+            let suffixes = ["", ".gz", ".zst", ".incomplete"];
+            if suffixes.iter().any(|suffix| is_taken("vmcore", suffix))
+                || is_taken("vmcore_encrypted", "")
+                || is_taken("key", "")
+            {
                 continue;
             }
             // Whoever makes this file has the number: others may be looking for one at the same time.
-            match create(&directory.join(record_name(&host, number))) {
+            match changes.create(&directory.join(record_name(&host, number))) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
                 Err(error) => return Err(error),
             }
-            let core = create(&directory.join(&core_name))?;
-            replace(&bounds, format!("{}\n", number.wrapping_add(1)).as_bytes())?;
+            let core = changes.create(&directory.join(&core_name))?;
+            core.lock();
+            let next = format!("{}\n", number.wrapping_add(1));
+            replace(changes, &bounds, next.as_bytes())?;
             return Ok(Self {
+                changes,
                 directory: directory.to_owned(),
                 host,
                 number,
@@ -85,14 +99,15 @@ impl Files {
 
     /// Writes bytes of the dump.
     pub(crate) fn write(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
-        SparseWriter::new(&self.core, bytes.len()).write(offset, bytes)
+        SparseWriter::new(&mut self.core, bytes.len()).write(offset, bytes)
     }
 
     /// Writes bytes of the key block.
     pub(crate) fn write_key(&mut self, offset: u64, bytes: &[u8]) -> io::Result<()> {
         if self.key.is_none() {
             let name = format!("key.{}.{}", self.host, self.number);
-            self.key = Some((create(&self.directory.join(&name))?, name));
+            let file = self.changes.create(&self.directory.join(&name))?;
+            self.key = Some((file, name));
         }
         // Its padding is zeros, and part of it.
         if let Some((file, _)) = &mut self.key {
@@ -116,7 +131,7 @@ impl Files {
             Compression::None | Compression::Unknown(_) => ("vmcore", ""),
         };
         if let Some((key, _)) = &self.key {
-            key.sync_all()?;
+            key.sync()?;
         }
         self.rename(
             len,
@@ -135,36 +150,37 @@ impl Files {
     fn rename(&mut self, len: u64, name: &str) -> io::Result<()> {
         // What was left out because it is all zeros comes back.
         self.core.set_len(len)?;
-        self.core.sync_all()?;
+        self.core.sync()?;
         let from = self.directory.join(&self.core_name);
-        // A second name never takes the place of a file, as a new one would.
-        fs::hard_link(&from, self.directory.join(name))?;
-        fs::remove_file(&from)?;
+        self.changes.hard_link(&from, &self.directory.join(name))?;
         name.clone_into(&mut self.core_name);
-        sync(&self.directory)
+        self.changes.remove(&from)?;
+        self.changes.sync_directory(&self.directory)
     }
 
     pub(crate) fn write_info(&self, text: &str) -> io::Result<()> {
-        replace(&self.directory.join(self.info_name()), text.as_bytes())
+        let path = self.directory.join(self.info_name());
+        replace(self.changes, &path, text.as_bytes())
     }
 
     pub(crate) fn write_record(&self, record: &Record) -> io::Result<()> {
         let mut text = serde_json::to_vec_pretty(record)?;
         text.push(b'\n');
         let name = record_name(&self.host, self.number);
-        replace(&self.directory.join(name), &text)
+        replace(self.changes, &self.directory.join(name), &text)
     }
 
     /// Points the links at this dump; that they cannot be made is no reason to lose it.
     pub(crate) fn link_last(&self) {
-        #[cfg(unix)]
         for (link, target) in [
             (format!("vmcore.{}.last", self.host), self.core_name.clone()),
             (format!("info.{}.last", self.host), self.info_name()),
         ] {
             let link = self.directory.join(link);
-            let _ = fs::remove_file(&link);
-            let _ = std::os::unix::fs::symlink(target, link);
+            if link.symlink_metadata().is_ok() {
+                let _ = self.changes.remove(&link);
+            }
+            let _ = self.changes.link(target.as_ref(), &link);
         }
     }
 }
@@ -177,50 +193,60 @@ pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
         let stem = name
             .strip_prefix('.')
             .and_then(|name| name.strip_suffix(".part"));
-        let Some(stem) = stem.filter(|stem| stem.starts_with("vmcore.")) else {
-            continue;
-        };
-        let to = format!("{stem}.incomplete");
-        if fs::hard_link(directory.join(&name), directory.join(&to)).is_ok() {
-            fs::remove_file(directory.join(&name))?;
-            names.push(to);
+        if let Some(stem) = stem.filter(|stem| stem.starts_with("vmcore.")) {
+            // One that cannot be renamed stays as it is.
+            let to = format!("{stem}.incomplete");
+            let renamed = adopt(&directory.join(&name), &directory.join(&to));
+            names.extend(renamed.unwrap_or(false).then_some(to));
         }
     }
     Ok(names)
+}
+
+/// Gives a file that nobody works on any more another name. False if somebody does, or it has one.
+fn adopt(from: &Path, to: &Path) -> io::Result<bool> {
+    let changes = Changes::unwatched();
+    let file = File::open(from)?;
+    if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
+        return Ok(false);
+    }
+    // The server was killed when the file had its final name already.
+    let is_named = has_other_name(&file)?;
+    if !is_named {
+        changes.hard_link(from, to)?;
+    }
+    changes.remove(from)?;
+    Ok(!is_named)
+}
+
+/// Whether a file has names beside the one that it was opened by.
+fn has_other_name(file: &File) -> io::Result<bool> {
+    #[cfg(unix)]
+    return Ok(std::os::unix::fs::MetadataExt::nlink(&file.metadata()?) > 1);
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        Ok(false)
+    }
 }
 
 fn record_name(host: &str, number: u32) -> String {
     format!("record.{host}.{number}.json")
 }
 
-/// A new file for its owner alone.
-fn create(path: &Path) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.read(true).write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    options.open(path)
-}
-
-/// Writes a small file in one go: it is the old one or the new one at any moment, unless the power
-/// fails. A dump does not depend on it: numbers that have a file are not given again.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+/// Writes a small file in one go: it is the old one or the new one at any moment.
+fn replace(changes: Changes<'_>, path: &Path, bytes: &[u8]) -> io::Result<()> {
     static COUNT: AtomicU64 = AtomicU64::new(0);
     let count = COUNT.fetch_add(1, Ordering::Relaxed);
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{}.{count}.new", std::process::id()));
     let temporary = PathBuf::from(name);
-    let _ = fs::remove_file(&temporary);
-    let mut file = create(&temporary)?;
+    if temporary.symlink_metadata().is_ok() {
+        changes.remove(&temporary)?;
+    }
+    let mut file = changes.create(&temporary)?;
     file.write_all(bytes)?;
+    file.sync()?;
     drop(file);
-    fs::rename(&temporary, path)
-}
-
-fn sync(directory: &Path) -> io::Result<()> {
-    #[cfg(unix)]
-    File::open(directory)?.sync_all()?;
-    #[cfg(not(unix))]
-    let _ = directory;
-    Ok(())
+    changes.rename(&temporary, path)
 }

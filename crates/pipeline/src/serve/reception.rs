@@ -4,6 +4,7 @@ use super::acks::Acks;
 use super::files::Files;
 use super::ranges::Ranges;
 use super::record::{Gap, Outcome, Record};
+use crate::changes::Changes;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ pub struct Reply {
 /// A dump that is being received.
 #[derive(Debug)]
 pub struct Reception {
+    changes: Changes<'static>,
     directory: PathBuf,
     limits: Limits,
     acks: Acks,
@@ -63,6 +65,7 @@ impl Reception {
     ) -> Self {
         let path = herald.path();
         Self {
+            changes: Changes::unwatched(),
             directory,
             limits,
             acks: Acks::new(herald.seqno),
@@ -94,6 +97,13 @@ impl Reception {
             },
             unchecked: 0,
         }
+    }
+
+    /// The same, making its changes by `changes`.
+    #[cfg(test)]
+    pub(super) const fn with_changes(mut self, changes: Changes<'static>) -> Self {
+        self.changes = changes;
+        self
     }
 
     /// Whether anything but heralds has come.
@@ -246,7 +256,7 @@ impl Reception {
         self.check_space(0)?;
         let failed = |error: io::Error| (Outcome::WriteError, error.to_string());
         let host = self.record.client.to_string();
-        let files = Files::create(&self.directory, &host).map_err(failed)?;
+        let files = Files::create(self.changes, &self.directory, &host).map_err(failed)?;
         self.record.number = files.number();
         self.record.core_file = files.partial_name();
         files.write_record(&self.record).map_err(failed)?;

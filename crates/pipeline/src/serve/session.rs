@@ -125,8 +125,12 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
             if let Some(rate) = self.shared.config.bytes_per_second {
                 let due = Duration::from_millis(received.saturating_mul(1000) / rate.max(1));
                 // What comes meanwhile waits in the socket, or is lost and sent again.
-                let early = due.saturating_sub(start.elapsed());
-                std::thread::sleep(early.min(IDLE));
+                while let early = due.saturating_sub(start.elapsed())
+                    && !early.is_zero()
+                    && !self.shared.stop.load(Ordering::Relaxed)
+                {
+                    std::thread::sleep(early.min(IDLE));
+                }
             }
         }
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
-use vmcore_pipeline::serve::{Event, Outcome, ServeConfig, Server};
+use vmcore_pipeline::serve::{Event, Outcome, Record, ServeConfig, Server};
 
 pub(crate) fn config(directory: &Path) -> ServeConfig {
     let mut config = ServeConfig::new(directory);
@@ -37,12 +37,15 @@ pub(crate) fn serve(config: ServeConfig, work: impl FnOnce(&[SocketAddr]) + Send
     events.into_inner().unwrap()
 }
 
-pub(crate) fn outcomes(events: &[Event]) -> Vec<Outcome> {
-    let ended = |event: &Event| match event {
-        Event::Ended(record) => Some(record.outcome),
+fn records(events: &[Event]) -> impl Iterator<Item = &Record> {
+    events.iter().filter_map(|event| match event {
+        Event::Ended(record) => Some(&**record),
         _ => None,
-    };
-    events.iter().filter_map(ended).collect()
+    })
+}
+
+pub(crate) fn outcomes(events: &[Event]) -> Vec<Outcome> {
+    records(events).map(|record| record.outcome).collect()
 }
 
 #[test]
@@ -99,12 +102,65 @@ fn limits_hold() {
     });
     assert!(outcomes(&events).is_empty(), "{events:?}");
 
-    let mut allowed = config(dir.path());
-    allowed.allowed = vec!["192.0.2.0/24".parse().unwrap()];
-    let events = serve(allowed, |servers| {
-        assert!(Client::open(servers[0], &[]).is_none());
+    let mut few = config(dir.path());
+    few.clients = 1;
+    let events = serve(few, |servers| {
+        let _first = Client::open(servers[0], &[]).unwrap();
+        assert!(Client::open(servers[0], &[]).is_none(), "a second");
     });
-    assert!(matches!(events[0], Event::Refused(..)), "{events:?}");
+    let refused = |event: &Event| matches!(event, Event::Refused(_, why) if why.contains("many"));
+    assert!(events.iter().any(refused), "{events:?}");
+}
+
+#[test]
+fn only_allowed_hosts_are_answered() {
+    for (networks, is_allowed) in [
+        (vec!["192.0.2.0/24"], false),
+        (vec!["192.0.2.0/24", "127.0.0.1"], true),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let mut config = config(dir.path());
+        config.allowed = networks.iter().map(|text| text.parse().unwrap()).collect();
+        let events = serve(config, |servers| {
+            assert_eq!(Client::open(servers[0], &[]).is_some(), is_allowed);
+        });
+        let is_refusal = matches!(events[0], Event::Refused(..));
+        assert_eq!(is_refusal, !is_allowed, "{events:?}");
+    }
+}
+
+#[test]
+fn a_client_is_not_faster_than_allowed() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.bytes_per_second = Some(100_000);
+    let events = serve(config, |servers| {
+        let mut client = Client::open(servers[0], &[]).unwrap();
+        assert!(client.dump(&contents(300_000, 5)));
+    });
+    let record = records(&events).next().unwrap();
+    assert_eq!(record.outcome, Outcome::Complete);
+    // A slow machine takes longer, never shorter; the clock of records has whole seconds.
+    assert!(record.ended.unwrap() - record.began >= 2, "{record:?}");
+}
+
+#[test]
+fn a_client_that_falls_silent_is_given_up() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.silence = std::time::Duration::from_millis(300);
+    let events = serve(config, |servers| {
+        let mut client = Client::open(servers[0], &[]).unwrap();
+        assert!(client.send(3, 0, &contents(64 << 10, 5)));
+        // The record says so at last: the server goes on meanwhile.
+        let record = dir.path().join("record.127.0.0.1.0.json");
+        while !std::fs::read_to_string(&record).is_ok_and(|text| text.contains("timed_out")) {
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+    });
+    assert_eq!(outcomes(&events), [Outcome::TimedOut]);
+    let core = std::fs::read(dir.path().join("vmcore.127.0.0.1.0.incomplete")).unwrap();
+    assert!(core == contents(64 << 10, 5));
 }
 
 #[cfg(unix)]

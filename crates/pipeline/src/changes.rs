@@ -1,7 +1,11 @@
-//! Every change that saving makes to a file system or a device goes through here, one at a time.
+//! Every change that saving and receiving make to a file system or a device goes through here, one
+//! at a time.
 //!
-//! A watcher sees each change before it happens and can forbid it. Tests use that to let saving
+//! A watcher sees each change before it happens and can forbid it. Tests use that to let the work
 //! fail, or die, at every single one; otherwise nobody watches.
+
+#[cfg(test)]
+pub(crate) mod fate;
 
 use std::fmt;
 use std::fs::{self, File, OpenOptions};
@@ -27,6 +31,8 @@ pub(crate) enum Change<'a> {
     SetLen(&'a Path),
     /// The contents of a file or device become durable.
     Sync(&'a Path),
+    /// A file gets a second name.
+    HardLink { from: &'a Path, to: &'a Path },
     /// A file gets another name.
     Rename { from: &'a Path, to: &'a Path },
     /// A file goes.
@@ -38,7 +44,7 @@ pub(crate) enum Change<'a> {
 }
 
 /// Asked before each change; an error is what the change ends with.
-type Watcher<'w> = &'w dyn Fn(&Change<'_>) -> io::Result<()>;
+type Watcher<'w> = &'w (dyn Fn(&Change<'_>) -> io::Result<()> + Sync);
 
 /// Makes changes.
 #[derive(Clone, Copy)]
@@ -90,6 +96,12 @@ impl<'w> Changes<'w> {
         })
     }
 
+    /// Gives a file a second name; unlike a new one, it never takes the place of a file.
+    pub(crate) fn hard_link(self, from: &Path, to: &Path) -> io::Result<()> {
+        (self.watcher)(&Change::HardLink { from, to })?;
+        fs::hard_link(from, to)
+    }
+
     pub(crate) fn rename(self, from: &Path, to: &Path) -> io::Result<()> {
         (self.watcher)(&Change::Rename { from, to })?;
         fs::rename(from, to)
@@ -129,6 +141,12 @@ pub(crate) struct NewFile<'w> {
 }
 
 impl NewFile<'_> {
+    /// Says to other processes, as long as this is open, that somebody works on it; where the file
+    /// system has locks.
+    pub(crate) fn lock(&self) {
+        let _ = self.file.lock();
+    }
+
     pub(crate) fn set_len(&self, len: u64) -> io::Result<()> {
         let path = &self.path;
         (self.changes.watcher)(&Change::SetLen(path))?;
