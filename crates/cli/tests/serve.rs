@@ -132,3 +132,63 @@ fn netdumpd_takes_freebsds_options() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+#[test]
+fn who_cannot_serve_says_why_and_what_to_type() {
+    let dir = tempfile::tempdir().unwrap();
+    let taken = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let path = dir.path().to_str().unwrap();
+    let missing = format!("{path}/missing");
+    for (args, said) in [
+        (
+            vec![path, "--listen", &taken],
+            format!("cannot listen on {taken}"),
+        ),
+        (
+            vec![&missing],
+            format!("try: mkdir -p {missing} && vmcore serve {missing}"),
+        ),
+        (vec!["/dev/null"], "try: vmcore serve DIR".to_owned()),
+    ] {
+        let run = Command::new(env!("CARGO_BIN_EXE_vmcore"))
+            .arg("serve")
+            .args(args)
+            .output()
+            .unwrap();
+        let stderr = String::from_utf8(run.stderr).unwrap();
+        assert_eq!(run.status.code(), Some(1), "{stderr}");
+        assert!(stderr.contains(&said), "{stderr}");
+    }
+}
+
+#[test]
+fn a_disk_that_is_too_full_is_told_at_once_and_for_each_client() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let args = [
+        "serve",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--keep-free",
+        "1000000T",
+    ];
+    let (mut child, port, mut stderr) = start("vmcore", &args);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let timeout = Duration::from_secs(5);
+    socket.set_read_timeout(Some(timeout)).unwrap();
+    let mut server = format!("127.0.0.1:{port}").parse().unwrap();
+    socket.send_to(&message(1, 1, 0, b""), server).unwrap();
+    (_, server) = socket.recv_from(&mut [0; 8]).unwrap();
+    socket
+        .send_to(&message(3, 2, 0, &[7; 1448]), server)
+        .unwrap();
+    let mut said = String::new();
+    while !said.contains("nothing could be kept") {
+        assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+    }
+    assert!(said.contains("warning: no dump can be taken"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

@@ -103,6 +103,14 @@ impl ServeConfig {
             script: None,
         }
     }
+
+    /// Where the dumps of clients go that ask for no path.
+    fn usual_directory(&self) -> PathBuf {
+        match &self.path {
+            Some(path) => self.directory.join(path),
+            None => self.directory.clone(),
+        }
+    }
 }
 
 /// What happens while a server runs.
@@ -117,6 +125,8 @@ pub enum Event {
     Refused(SocketAddr, &'static str),
     /// A client that sent nothing but a herald has gone.
     Vanished(SocketAddr),
+    /// There is not even a file for what a client sends: why.
+    Failed(SocketAddr, String),
     /// A dump has ended.
     Ended(Box<Record>),
     /// The script could not be run, or failed.
@@ -150,11 +160,11 @@ impl Server {
     /// Binds the sockets.
     ///
     /// # Errors
-    /// Returns an error if an address cannot be listened on, or the directory is none.
+    /// Returns an error if an address cannot be listened on, or no file can be made in the directory.
     pub fn bind(config: ServeConfig) -> Result<Self, ServeError> {
-        let path = config.directory.clone();
-        let listed = std::fs::read_dir(&path);
-        listed.map_err(|source| ServeError::Directory { path, source })?;
+        let path = config.usual_directory();
+        let usable = files::probe(&path);
+        usable.map_err(|source| ServeError::Directory { path, source })?;
         let mut sockets = Vec::new();
         for address in &config.addresses {
             let listen = || {
@@ -269,14 +279,10 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
 
     /// The directory that a client asks for, if it is there; else the usual one.
     fn directory(&self, path: Option<&[u8]>) -> PathBuf {
-        let usual = match &self.config.path {
-            Some(path) => self.config.directory.join(path),
-            None => self.config.directory.clone(),
-        };
         let asked = path.and_then(|path| std::str::from_utf8(path).ok());
         asked
             .and_then(|path| below(&self.config.directory, Path::new(path)))
-            .unwrap_or(usual)
+            .unwrap_or_else(|| self.config.usual_directory())
     }
 
     fn forget(&self, client: &Client) {

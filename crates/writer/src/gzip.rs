@@ -121,14 +121,8 @@ impl<S: Sink> Sink for Gzip<'_, S> {
             .ok_or(SinkError::Layer("has no memory"))?;
         // The worst case: literals of nine bits.
         let most = self.total.saturating_add(self.total / 8 + 4096);
-        let header = DumpHeader {
-            compression: Compression::Gzip,
-            dumplength: most,
-            dumpextent: most,
-            ..*header
-        };
-        self.sink.begin(&header, key)?;
-        self.outlet.begin(self.sink.chunk_bytes());
+        let (outlet, sink) = (&mut self.outlet, &mut self.sink);
+        outlet.begin_compressed(sink, header, key, Compression::Gzip, most)?;
         self.outlet.put(&mut self.sink, &HEADER)
     }
 
@@ -161,10 +155,7 @@ impl<S: Sink> Sink for Gzip<'_, S> {
         if !self.outlet.position().is_multiple_of(granule) {
             self.pad_to(granule)?;
         }
-        let len = self.outlet.position();
-        self.outlet.pad();
-        self.outlet.drain(&mut self.sink)?;
-        self.sink.finish(len)
+        self.outlet.finish(&mut self.sink)
     }
 
     fn cancel(&mut self) {

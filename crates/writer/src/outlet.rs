@@ -1,7 +1,8 @@
 //! What a layer puts out: gathered in two buffers, one of which fills while the sink below has the
 //! other.
 
-use crate::sink::{Sink, SinkError};
+use crate::sink::{Durability, Sink, SinkError};
+use vmcore_format::kerneldump::{Compression, DumpHeader};
 
 /// What a layer puts out is a whole number of these, padded with zeros at the end: no device has
 /// larger blocks.
@@ -43,6 +44,26 @@ impl<'a> Outlet<'a> {
         self.filled = 0;
         self.in_flight = 0;
         self.sent = 0;
+    }
+
+    /// Begins the sink with a dump that is compressed, to at most `most` bytes, and starts over.
+    pub(crate) fn begin_compressed<S: Sink>(
+        &mut self,
+        sink: &mut S,
+        header: &DumpHeader<'_>,
+        key: &[u8],
+        compression: Compression,
+        most: u64,
+    ) -> Result<(), SinkError> {
+        let header = DumpHeader {
+            compression,
+            dumplength: most,
+            dumpextent: most,
+            ..*header
+        };
+        sink.begin(&header, key)?;
+        self.begin(sink.chunk_bytes());
+        Ok(())
     }
 
     /// The whole of a buffer, while nothing is in it.
@@ -112,13 +133,21 @@ impl<'a> Outlet<'a> {
     }
 
     /// Fills the last piece with zeros.
-    pub(crate) fn pad(&mut self) {
+    fn pad(&mut self) {
         let end = self.filled.next_multiple_of(PIECE).min(self.chunk);
         self.filling
             .get_mut(self.filled..end)
             .unwrap_or_default()
             .fill(0);
         self.filled = end;
+    }
+
+    /// Sends what is left, in whole pieces, and finishes the sink.
+    pub(crate) fn finish<S: Sink>(&mut self, sink: &mut S) -> Result<Durability, SinkError> {
+        let len = self.position();
+        self.pad();
+        self.drain(sink)?;
+        sink.finish(len)
     }
 
     /// Sends what is left. What is in the last piece behind the dump's end must have been padded.

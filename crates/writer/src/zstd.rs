@@ -133,15 +133,8 @@ impl<S: Sink> Sink for Zstd<'_, S> {
         let frames = self.total.div_ceil(FRAME as u64);
         let more = frames.saturating_mul(64);
         let most = self.total.saturating_add(more);
-        let header = DumpHeader {
-            compression: Compression::Zstd,
-            dumplength: most,
-            dumpextent: most,
-            ..*header
-        };
-        self.sink.begin(&header, key)?;
-        self.outlet.begin(self.sink.chunk_bytes());
-        Ok(())
+        let (outlet, sink) = (&mut self.outlet, &mut self.sink);
+        outlet.begin_compressed(sink, header, key, Compression::Zstd, most)
     }
 
     fn chunk_bytes(&self) -> usize {
@@ -203,10 +196,7 @@ impl<S: Sink> Sink for Zstd<'_, S> {
                 self.outlet.put(&mut self.sink, &[0])?;
             }
         }
-        let len = self.outlet.position();
-        self.outlet.pad();
-        self.outlet.drain(&mut self.sink)?;
-        self.sink.finish(len)
+        self.outlet.finish(&mut self.sink)
     }
 
     fn cancel(&mut self) {

@@ -1,7 +1,7 @@
 //! `netdumpd`: the server by the name and the options of FreeBSD's. It stays in the foreground, and
 //! listens on loopback unless -a says where.
 
-use super::serve::{address, outcome, stop_on_signals, words};
+use super::serve::{address, outcome, short_of_room, stop_on_signals, words};
 use crate::text;
 use clap::Parser;
 use std::io::Write as _;
@@ -55,7 +55,7 @@ pub(crate) fn main() -> ExitCode {
     match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            say(&format!("{error:#}"));
+            say(&error.to_string());
             ExitCode::FAILURE
         }
     }
@@ -74,7 +74,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let script = arguments.script.as_deref().map(std::path::absolute);
     config.script = script.transpose()?;
     config.path.clone_from(&arguments.path);
+    let keep_free = config.limits.free_bytes;
     let server = Server::bind(config)?;
+    if let Some(words) = short_of_room(&arguments.directory, keep_free) {
+        say(&format!("warning: {words}"));
+    }
     for address in server.addresses() {
         say(&format!("listening on {address}"));
         if address.ip().is_loopback() {
@@ -86,7 +90,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
     }
     if let Some(file) = &arguments.pid_file {
-        std::fs::write(file, format!("{}\n", std::process::id()))?;
+        std::fs::write(file, format!("{}\n", std::process::id()))
+            .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     }
     let stop = stop_on_signals()?;
     server.run(&stop, &|event| {

@@ -6,12 +6,13 @@ use crate::explain::Failure;
 use crate::output::Style;
 use crate::text;
 use clap::Args;
-use std::io::Write as _;
+use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+use vmcore_pipeline::save::free_bytes;
 use vmcore_pipeline::serve::{
     Event, Network, Outcome, Record, SERVER_PORT, ServeConfig, ServeError, Server,
 };
@@ -23,7 +24,8 @@ use vmcore_pipeline::serve::{
     after_help = "\
 THE PROTOCOL HAS NO AUTHENTICATION AND NO SECRECY. Whoever reaches the server can send dumps up to
 the limits, and forged datagrams can spoil one. Listen on a network that you trust, allow the hosts
-that may send, and have kernels encrypt their dumps. Without --listen only this host can send.
+that may send, and have kernels encrypt their dumps. Without --listen only this host can send; give
+each interface's own address, because kernels expect answers from the one that they send to.
 
 A dump becomes DIR/vmcore.HOST.N when it is whole, with info.HOST.N and record.HOST.N.json (who sent
 what and when) beside it; one that is not becomes vmcore.HOST.N.incomplete. --script is run at the
@@ -114,7 +116,14 @@ pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
     let server = Server::bind(config).map_err(|error| explain(&error))?;
     for address in server.addresses() {
         context.note(&format!("vmcore: listening on {address}"));
-        if !address.ip().is_loopback() {
+        if address.ip().is_unspecified() {
+            context.note(
+                "vmcore: warning: answers may come from another address than clients expect: give the interface's own",
+            );
+        }
+        if address.ip().is_loopback() {
+            context.note("vmcore: only this host can send: --listen ADDRESS listens elsewhere");
+        } else {
             context.note(
                 "vmcore: warning: netdump has NO AUTHENTICATION: whoever reaches this address can send dumps",
             );
@@ -122,6 +131,9 @@ pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
                 context.note("vmcore: warning: every host is allowed: --allow NETWORK limits that");
             }
         }
+    }
+    if let Some(words) = short_of_room(&args.place, args.keep_free) {
+        context.note(&format!("vmcore: warning: {words}"));
     }
     let stop = stop_on_signals()?;
     let (sender, events) = std::sync::mpsc::channel();
@@ -146,6 +158,19 @@ pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+/// What is to be said of a disk that is too full for any dump.
+pub(super) fn short_of_room(directory: &Path, keep_free: u64) -> Option<String> {
+    let free = free_bytes(directory).ok().flatten()?;
+    (free <= keep_free).then(|| {
+        format!(
+            "no dump can be taken: {} has {} free, and {} must stay so",
+            text::escape(directory.as_os_str().as_encoded_bytes()),
+            text::size(free),
+            text::size(keep_free)
+        )
+    })
+}
+
 /// Set when somebody wants us to end.
 pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
@@ -158,6 +183,12 @@ pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
 /// Why there is no server, and what to do.
 fn explain(error: &ServeError) -> Failure {
     let next = match error {
+        ServeError::Directory { path, source } if source.kind() == ErrorKind::NotFound => {
+            return Failure::new(error.to_string()).next(format!(
+                "mkdir -p {0} && vmcore serve {0}",
+                text::escape(path.as_os_str().as_encoded_bytes())
+            ));
+        }
         ServeError::Directory { .. } => "vmcore serve DIR",
         _ => "vmcore serve DIR --listen ADDRESS:PORT",
     };
@@ -196,6 +227,10 @@ pub(super) fn words(event: &Event) -> Option<String> {
         Event::Began(client) => Some(format!("{client} begins")),
         Event::Refused(client, why) => Some(format!("{client} was not taken: {why}")),
         Event::Vanished(client) => Some(format!("{client} sent nothing but a herald")),
+        Event::Failed(client, why) => Some(format!(
+            "warning: {client}: nothing could be kept: {}",
+            text::escape(why.as_bytes())
+        )),
         Event::Script(why) => Some(format!("warning: the script: {why}")),
         _ => None,
     }
@@ -209,10 +244,11 @@ pub(super) fn outcome(record: &Record) -> (Style, String) {
     match record.outcome {
         Outcome::Complete => (Style::Good, "complete".to_owned()),
         Outcome::Receiving => (Style::Warning, "being received".to_owned()),
-        Outcome::Holes => (
-            Style::Bad,
-            format!("incomplete: {} missing {error}", text::size(missing)),
-        ),
+        Outcome::Holes if missing == 0 => (Style::Bad, format!("incomplete: {error}")),
+        Outcome::Holes => {
+            let missing = format!("incomplete: {} missing {error}", text::size(missing));
+            (Style::Bad, missing.trim_end().to_owned())
+        }
         Outcome::TimedOut => (Style::Bad, "incomplete: the client fell silent".to_owned()),
         Outcome::Stopped => (
             Style::Warning,

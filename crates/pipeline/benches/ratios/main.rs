@@ -1,6 +1,6 @@
 //! Every operation of the reader, and of the writer, beside the least that it must cost, in one run.
 //!
-//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed]`. The dumps are generated once into
+//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed|layers]`. The dumps are generated once into
 //! `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of 4 GiB. Times are medians, the page cache is hot.
 #![expect(
     clippy::expect_used,
@@ -12,6 +12,7 @@
 
 mod clock;
 mod disk;
+mod layers;
 mod packed;
 mod reference;
 mod rows;
@@ -54,6 +55,10 @@ fn main() {
     if only.is_none_or(|only| only == "packed") {
         let dump = dump(&folder.join("8g"), DEMO);
         packed::measure("packed", &dump, &folder, &mut table);
+    }
+    if only.is_none_or(|only| only == "layers") {
+        let dump = dump(&folder.join("8g"), DEMO);
+        layers::measure("layers", &dump, &folder, &mut table);
     }
     if only.is_none_or(|only| only == "4g") {
         writer::measure(&folder, &mut table);

@@ -185,6 +185,17 @@ impl Files {
     }
 }
 
+/// Tries whether files can be made in a directory, before a dump depends on it.
+pub(crate) fn probe(directory: &Path) -> io::Result<()> {
+    let changes = Changes::unwatched();
+    let path = directory.join(format!(".vmcore.{}.probe", std::process::id()));
+    if path.symlink_metadata().is_ok() {
+        changes.remove(&path)?;
+    }
+    changes.create(&path)?;
+    changes.remove(&path)
+}
+
 /// Files that a server which was killed left behind get the name of incomplete dumps. Returns those.
 pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();

@@ -112,6 +112,13 @@ impl Reception {
         self.files.is_some()
     }
 
+    /// Why there are no files, if something was to be written.
+    #[must_use]
+    pub fn failure(&self) -> Option<&str> {
+        let error = self.record.error.as_deref();
+        error.filter(|_| self.files.is_none())
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn directory(&self) -> &Path {
@@ -301,7 +308,8 @@ impl Reception {
 
     /// Ends the reception: files get their names, the record is written. `silent` is the outcome if
     /// there is none yet. `answer` is called as soon as the dump itself is safe, or is known to be
-    /// lost: the client waits. Returns `None` if there was nothing to keep.
+    /// lost: the client waits. Returns `None` if there is nothing to keep; [`Reception::failure`] says
+    /// before whether there should have been.
     pub fn end(mut self, silent: Outcome, ended: u64, answer: impl FnOnce()) -> Option<Ended> {
         let mut files = self.files.take()?;
         if self.record.outcome == Outcome::Receiving {

@@ -38,6 +38,7 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
     pub(super) fn run(mut self) {
         let (silent, last) = self.receive();
         let directory = self.reception.directory().to_owned();
+        let failure = self.reception.failure().map(str::to_owned);
         let socket = &self.client.socket;
         let ended = self.reception.end(silent, now(), || {
             for ack in last {
@@ -50,7 +51,10 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
         self.shared.forget(&self.client);
         let report = self.shared.report;
         match ended {
-            None => report(Event::Vanished(self.client.address)),
+            None => report(match failure {
+                Some(why) => Event::Failed(self.client.address, why),
+                None => Event::Vanished(self.client.address),
+            }),
             Some(Ended { record, info_file }) => {
                 if let Some(script) = &self.shared.config.script {
                     let address = record.client.to_string();

@@ -101,6 +101,8 @@ fn limits_hold() {
         assert!(!client.send(3, 0, &[1; 4096]));
     });
     assert!(outcomes(&events).is_empty(), "{events:?}");
+    let failed = |event: &Event| matches!(event, Event::Failed(_, why) if why.contains("free"));
+    assert!(events.iter().any(failed), "{events:?}");
 
     let mut few = config(dir.path());
     few.clients = 1;

@@ -190,45 +190,39 @@ impl Tables {
         let modes_at = at;
         at += 1;
         let total = u32::try_from(count).ok()?;
-        let (literals, len) = choose(
-            &self.counts[0],
-            total,
-            (&LITERALS_TABLE, &LITERALS_NORM),
-            9,
-            (&mut self.literals, &mut self.norm),
-            out.get_mut(at..)?,
-        )?;
-        at += len;
-        let (offsets, len) = choose(
-            &self.counts[1],
-            total,
-            (&OFFSET_TABLE, &OFFSET_NORM),
-            8,
-            (&mut self.offsets, &mut self.norm),
-            out.get_mut(at..)?,
-        )?;
-        at += len;
-        let (matches, len) = choose(
-            &self.counts[2],
-            total,
-            (&MATCH_TABLE, &MATCH_NORM),
-            9,
-            (&mut self.matches, &mut self.norm),
-            out.get_mut(at..)?,
-        )?;
-        at += len;
+        let Self {
+            literals,
+            matches,
+            offsets,
+            norm,
+            counts: [literals_counts, offsets_counts, matches_counts],
+        } = self;
+        // The descriptions follow one another in this order.
+        let mut describe = |counts: &[u32; SYMBOLS], stock, most, own: &mut Table| {
+            let room = out.get_mut(at..)?;
+            let (mode, len) = choose(counts, total, stock, most, (own, &mut *norm), room)?;
+            at += len;
+            Some(mode)
+        };
+        let stock = (&LITERALS_TABLE, &LITERALS_NORM);
+        let literals_mode = describe(literals_counts, stock, 9, literals)?;
+        let stock = (&OFFSET_TABLE, &OFFSET_NORM);
+        let offsets_mode = describe(offsets_counts, stock, 8, offsets)?;
+        let stock = (&MATCH_TABLE, &MATCH_NORM);
+        let matches_mode = describe(matches_counts, stock, 9, matches)?;
         let mode = |mode, shift: u32| match mode {
             Mode::Predefined => 0u8,
             Mode::Described => 2 << shift,
         };
-        *out.get_mut(modes_at)? = mode(literals, 6) | mode(offsets, 4) | mode(matches, 2);
+        *out.get_mut(modes_at)? =
+            mode(literals_mode, 6) | mode(offsets_mode, 4) | mode(matches_mode, 2);
         let pick = |mode, own, stock| match mode {
             Mode::Predefined => stock,
             Mode::Described => own,
         };
-        let literals: &Table = pick(literals, &self.literals, &LITERALS_TABLE);
-        let offsets: &Table = pick(offsets, &self.offsets, &OFFSET_TABLE);
-        let matches: &Table = pick(matches, &self.matches, &MATCH_TABLE);
+        let literals: &Table = pick(literals_mode, &*literals, &LITERALS_TABLE);
+        let offsets: &Table = pick(offsets_mode, &*offsets, &OFFSET_TABLE);
+        let matches: &Table = pick(matches_mode, &*matches, &MATCH_TABLE);
 
         let mut bits = BitWriter::new(out.get_mut(at..)?);
         let codes = Coded::of(last);
