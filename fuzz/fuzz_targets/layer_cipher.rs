@@ -105,6 +105,7 @@ fn anywhere(block: &KeyBlock<'_>, clear: &[u8; 64], bytes: &[u8], decrypted: &[u
         let start = if has_before { at - 16 } else { at };
         let mut piece = bytes[start..end].to_vec();
         let found = key.decrypt(start as u64, &mut piece, has_before);
+        let found = &found[at - start..];
         assert!(decrypted[at..].starts_with(found), "at {at}");
         assert!(found.len() + 16 > end - at, "too little at {at}");
     }

@@ -89,7 +89,7 @@ fn datagrams(data: &[u8]) -> Vec<Vec<u8>> {
         };
         match what % 12 {
             0..=5 => {
-                let end = offset + payload.len() as u64;
+                let end = offset.wrapping_add(payload.len() as u64);
                 datagrams.push(message(3, seqno, offset, &payload));
                 offset = end;
             }

@@ -1,7 +1,8 @@
 //! Every operation of the reader, and of the writer, beside the least that it must cost, in one run.
 //!
-//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed|layers]`. The dumps are generated once into
-//! `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of 4 GiB. Times are medians, the page cache is hot.
+//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed|layers] [--pages FILE]`. The dumps are
+//! generated once into `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of
+//! 4 GiB. Layers compress the start of one of these, or of FILE. Times are medians, the page cache is hot.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -57,8 +58,12 @@ fn main() {
         packed::measure("packed", &dump, &folder, &mut table);
     }
     if only.is_none_or(|only| only == "layers") {
-        let dump = dump(&folder.join("8g"), DEMO);
-        layers::measure("layers", &dump, &folder, &mut table);
+        let pages = args.iter().skip_while(|arg| *arg != "--pages").nth(1);
+        let pages = match pages {
+            Some(pages) => PathBuf::from(pages),
+            None => dump(&folder.join("8g"), DEMO),
+        };
+        layers::measure("layers", &pages, &folder, &mut table);
     }
     if only.is_none_or(|only| only == "4g") {
         writer::measure(&folder, &mut table);

@@ -280,10 +280,11 @@ impl Reception {
         let free = crate::save::space::Free::of(&self.directory);
         let free = free.map_err(|error| (Outcome::WriteError, error.to_string()))?;
         match free {
-            Some(free) if free.user < self.limits.free_bytes + CHECK_BYTES => Err((
-                Outcome::LimitExceeded,
-                format!("only {} bytes are free", free.user),
-            )),
+            Some(free) if free.user < self.limits.free_bytes.saturating_add(CHECK_BYTES) => {
+                let (free, kept) = (free.user, self.limits.free_bytes);
+                let error = format!("only {free} bytes are free, and {kept} must stay so");
+                Err((Outcome::LimitExceeded, error))
+            }
             _ => Ok(()),
         }
     }
