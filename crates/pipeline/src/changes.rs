@@ -4,6 +4,7 @@
 //! A watcher sees each change before it happens and can forbid it. Tests use that to let the work
 //! fail, or die, at every single one; otherwise nobody watches.
 
+#[cfg(unix)]
 #[cfg(test)]
 pub(crate) mod fate;
 

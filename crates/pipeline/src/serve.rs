@@ -32,7 +32,8 @@ mod ranges;
 mod reception;
 mod record;
 mod session;
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests;
 
 pub use error::ServeError;

@@ -11,10 +11,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vmcore::format::inet::{Endpoint, Frame, Neighbour, UDP_HEADERS_LEN, encode_arp, encode_udp};
 use vmcore::format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore::format::kerneldumpkey::Cipher;
 use vmcore::format::netdump::{HEADER_LEN, Message, MessageType};
 use vmcore_pipeline::serve::{Event, Outcome, ServeConfig, Server};
 use vmcore_writer::Sink;
 use vmcore_writer::device::DeviceError;
+use vmcore_writer::encrypt::{DumpKey, ENCRYPTION_MEMORY_BYTES, Encrypted};
 use vmcore_writer::gzip::{GZIP_MEMORY_BYTES, Gzip};
 use vmcore_writer::netdump::{NET_MEMORY_BYTES, NetConfig, NetDevice, NetPatience, NetSink};
 use vmcore_writer::sink::{Durability, SinkError};
@@ -61,6 +63,12 @@ pub(crate) fn measure(name: &str, dump: &Path, folder: &Path, table: &mut Table)
     );
     let (times, sizes) = gzip(&pages);
     row("gzip layer", "zlib-rs level 1", times, None, Some(sizes));
+    for (what, cipher) in [
+        ("ChaCha20 layer", Cipher::ChaCha20),
+        ("AES-256-CBC layer", Cipher::Aes256Cbc),
+    ] {
+        row(what, "copying", encryption(&pages, cipher), None, None);
+    }
     let times = network(pages.get(..SENT_BYTES).unwrap_or(&pages), folder);
     row("netdump to serve", "bare UDP, no acks", times, None, None);
 }
@@ -171,6 +179,23 @@ fn gzip(pages: &[u8]) -> ((f64, f64), f64) {
         },
     );
     (times, theirs.len() as f64 / ours.0 as f64)
+}
+
+fn encryption(pages: &[u8], cipher: Cipher) -> (f64, f64) {
+    let key = DumpKey::new(cipher, &[1; 64], &[2; 256], [3; 32]);
+    let mut key = key.expect("a sound key");
+    let mut memory = vec![0; ENCRYPTION_MEMORY_BYTES];
+    let mut copy = vec![0; pages.len()];
+    both_of(
+        ROUNDS,
+        || {
+            once(|| {
+                let layer = Encrypted::new(Counted::default(), &mut key, &mut memory);
+                send(&mut layer.expect("enough memory"), pages);
+            })
+        },
+        || once(|| copy.copy_from_slice(pages)),
+    )
 }
 
 /// A dump from the writer's client to the server, and the same datagrams from one socket to another.
