@@ -57,6 +57,7 @@ pub enum Cipher {
     /// together with compression.
     Aes256Cbc,
     /// ChaCha20 as first published: a counter of 64 bits, starting at 0, and a nonce of 64 bits.
+    #[cfg_attr(feature = "serde", serde(rename = "chacha20"))]
     ChaCha20,
 }
 

@@ -99,8 +99,12 @@ fn from_info_file(facts: &mut Facts, dump: &Path) {
             .find_map(|line| line.trim_start().strip_prefix(&prefix));
         line.map(str::to_owned)
     };
-    add(&mut facts.panic, &name, field("Panic String"));
-    add(&mut facts.version, &name, field("Version String"));
+    // savecore's words, and those of the server that receives dumps.
+    let either = |saved: &str, received: &str| field(saved).or_else(|| field(received));
+    let panic = either("Panic String", "Panicstring");
+    add(&mut facts.panic, &name, panic);
+    let version = either("Version String", "Versionstring");
+    add(&mut facts.version, &name, version);
     add(&mut facts.host, &name, field("Hostname"));
     // As the kernel's clock would print it, so that equal times are seen to be equal.
     let in_utc = |time: String| match time.strip_suffix(" +0000") {
@@ -239,6 +243,31 @@ mod tests {
         assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
         assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
         assert_eq!(utc(1_772_424_669), "2026-03-02 04:11:09 UTC");
+    }
+
+    #[test]
+    fn info_files_of_savecore_and_of_the_server_tell_the_same() {
+        let dir = tempfile::tempdir().unwrap();
+        let saved = "Dump header from device: /dev/ada0p3\n  Hostname: h\n  \
+                     Dumptime: 2026-03-02 04:11:09 +0000\n  Version String: FreeBSD 15.1\n  \
+                     Panic String: page fault\n";
+        let received = "Dump from h [192.0.2.1]\n  Hostname: h\n  \
+                        Dumptime: 2026-03-02 04:11:09 +0000\n  Versionstring: FreeBSD 15.1\n  \
+                        Panicstring: page fault\n";
+        for (tail, text) in [("3", saved), ("192.0.2.1.3", received)] {
+            let name = format!("info.{tail}");
+            std::fs::write(dir.path().join(&name), text).unwrap();
+            let facts = beside(&dir.path().join(format!("vmcore.{tail}.zst")));
+            for (fact, value) in [
+                (facts.panic, "page fault"),
+                (facts.version, "FreeBSD 15.1"),
+                (facts.host, "h"),
+                (facts.crashed, "2026-03-02 04:11:09 UTC"),
+            ] {
+                let (value, sources) = (value.to_owned(), vec![name.clone()]);
+                assert_eq!(fact, Some(Known { value, sources }));
+            }
+        }
     }
 
     #[test]

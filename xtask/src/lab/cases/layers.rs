@@ -249,7 +249,10 @@ fn holds_the_same(
         .ask(&["convert", &name, "--to", "plain", "--force"])?;
     let pages = Pages::read(&file)?;
     let changed = pages.same_as(plain, changing)?;
-    let is_minidump = taken.dump.says(&["info"])?.contains("minidump v3");
+    let said = taken.dump.says(&["info"])?;
+    let is_minidump = said.contains("minidump v3");
+    let panic = said.lines().find(|line| line.starts_with("  panic "));
+    expect(panic.unwrap_or_default(), " info.")?;
     if is_minidump && changed > MINIDUMP_CHANGES_MAX {
         return Err(format!("{changed} pages differ from the plain dump's"));
     }
@@ -320,7 +323,7 @@ fn layer_panic(scene: &Scene, setting: &Setting, flags: &str, stays_dead: bool) 
     dump.panic = "kdb_sysctl_panic".to_owned();
     is_sound(&dump, "kdb_sysctl_panic")?;
     let json = dump.says(&["info", "--json"])?;
-    match (json.contains("\"encrypted\""), json.contains("\"gzip\"")) {
+    match (json.contains("\"aes256_cbc\""), json.contains("\"gzip\"")) {
         (is_encrypted, false) if is_encrypted == flags.contains("-C") => Ok(()),
         _ => Err(format!("these are not the layers that are safe:\n{json}")),
     }
