@@ -471,20 +471,25 @@ impl<'a> Unwinder<'a> {
             // Without its trap frame an entry is walked like any function.
             Err(_) => return None,
         };
-        // A jump to address 0 leaves a trap frame too, but one with a stack pointer.
-        let leads_nowhere = name == "fork_trampoline"
-            || found
-                .registers
-                .get(self.machine.sp)
-                .is_none_or(|sp| sp == 0);
-        let end = (found.pc.0 == 0 && leads_nowhere).then_some(End::ThreadStart);
+        // A jump to address 0 leaves a trap frame too, but one with a stack pointer; without one it is
+        // a page without contents.
+        let is_start = name == "fork_trampoline";
+        let sp = found.registers.get(self.machine.sp);
+        if found.pc.0 == 0 && !is_start && sp.is_none_or(|sp| sp == 0) {
+            return None;
+        }
         let caller = Caller {
             registers: found.registers.clone(),
             how: How::TrapFrame,
             exact: true,
         };
+        let ends = found.pc.0 == 0 && is_start;
         frame.trap = Some(found);
-        Some(end.map_or(Ok(caller), Err))
+        Some(if ends {
+            Err(End::ThreadStart)
+        } else {
+            Ok(caller)
+        })
     }
 
     /// The function by which a frame may be known as an exception entry. arm's entries have their

@@ -413,6 +413,33 @@ fn riscv64_call_frames_lead_from_frames_without_a_frame_pointer() {
 }
 
 #[test]
+fn an_entry_whose_trap_frame_is_a_page_without_contents_is_walked_by_its_frame_pointer() {
+    for arch in [Arch::Arm64, Arch::Riscv64] {
+        let mut kernel = Kernel::new(arch);
+        let stop = kernel.function("ipi_stop");
+        let (entry, below) = match arch {
+            Arch::Arm64 => (kernel.function("handle_el1h_irq"), 0),
+            _ => (kernel.function("cpu_exception_handler_supervisor"), 16),
+        };
+        let idle = kernel.function("cpu_idle");
+        let stack = kernel.base + 0x1000;
+        let (first, second) = (stack + 0x100, stack + 0x600);
+        kernel.words(first - below, &[second, entry]);
+        kernel.words(second - below, &[0, idle]);
+        kernel.words(first + 288, &[0]);
+        let begin = start(arch, stop, stack, first, false);
+        let backtrace = kernel.walk(false, &begin);
+        let names: Vec<&str> = functions(&backtrace)
+            .iter()
+            .map(|(name, _)| *name)
+            .collect();
+        assert_eq!(names[0], "ipi_stop", "{arch}");
+        assert_eq!(names[2], "cpu_idle", "{arch}");
+        assert_eq!(backtrace.end, End::FramePointerZero, "{arch}");
+    }
+}
+
+#[test]
 fn arm64_user_code_is_shown_and_ends_the_stack() {
     let mut kernel = Kernel::new(Arch::Arm64);
     let handler = kernel.function("do_el0_sync");
