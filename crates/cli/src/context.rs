@@ -226,6 +226,12 @@ impl Context {
                 self.say(&format!("kernel {}", text::path(kernel.path())));
             }
         }
+        // These two have a line for it.
+        if !matches!(self.command, "info" | "verify")
+            && let Some(lost) = session.dump().pages_lost()
+        {
+            self.note(&format!("vmcore: warning: {lost}"));
+        }
         let Some(kernel) = session.kernel() else {
             return;
         };

@@ -5,7 +5,7 @@ use crate::text;
 use std::fmt;
 use std::path::Path;
 use vmcore::OpenError;
-use vmcore::dump::DumpKind;
+use vmcore::dump::{DeviceHeader, DumpKind};
 use vmcore::format::layout::Section;
 use vmcore::kernel::KernelError;
 use vmcore::memory::Absence;
@@ -261,19 +261,18 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             "{} is a textdump: a tar archive of text, not memory",
             path.display()
         ))
-        .next(format!(
-            "vmcore save {} DIR --clear never",
-            text::shell_word(path)
-        ))
+        .next(format!("vmcore save {} DIR --keep", text::shell_word(path)))
         .line("(tar -xf takes DIR/textdump.tar.N apart)"),
         OpenError::SeveralDumps { path, partitions } => {
-            let first = partitions.first().map_or("p1", String::as_str);
-            Failure::new(format!(
-                "{} is a disk with several dumps: in {}",
-                path.display(),
-                partitions.join(", ")
-            ))
-            .next(context.again(&format!("--partition {first}")))
+            let first = partitions.first().map_or("p1", |(name, _)| name.as_str());
+            let sentence = format!("{} is a disk with several dumps", path.display());
+            let failure = partitions
+                .iter()
+                .fold(Failure::new(sentence), |failure, part| {
+                    let (name, header) = part;
+                    failure.line(format!("{name}: {}", told(header)))
+                });
+            failure.next(context.again(&format!("--partition {first}")))
         }
         OpenError::NoDumpOnDisk { path, partitions } => {
             let failure = Failure::new(format!(
@@ -308,6 +307,19 @@ fn open(error: &OpenError, context: &Context) -> Failure {
     }
 }
 
+/// A dump by its header: whose, when, why.
+fn told(header: &DeviceHeader) -> String {
+    let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    let size = text::size(header.dumplength);
+    let mut told = format!("{size}, {}", vmcore::info::utc(header.dumptime));
+    for word in [word(&header.hostname), word(&header.panicstring)] {
+        if !word.is_empty() {
+            told = format!("{told}, {word}");
+        }
+    }
+    told
+}
+
 /// The file ends before its pages begin.
 fn truncated(path: &Path, section: Section, missing: Option<String>) -> Failure {
     let sentence = format!("{} is truncated inside its {section}", path.display());
@@ -328,12 +340,22 @@ fn output(error: &OutputError) -> Failure {
             Failure::new(format!("{} exists, and is not overwritten", path.display()))
                 .next("another name, or --force")
         }
-        OutputError::Io { path, source } => Failure::new(format!(
-            "writing {} failed: {}",
-            path.display(),
-            text::os_error(source)
-        ))
-        .next(format!("df -h {}", directory(path))),
+        OutputError::Io { path, source } => {
+            let failure = Failure::new(format!(
+                "writing {} failed: {}",
+                path.display(),
+                text::os_error(source)
+            ));
+            match source.kind() {
+                std::io::ErrorKind::NotFound => {
+                    failure.next(format!("mkdir -p {}, or another OUT", directory(path)))
+                }
+                std::io::ErrorKind::PermissionDenied => {
+                    failure.next("another OUT, in a directory that can be written")
+                }
+                _ => failure.next(format!("df -h {}", directory(path))),
+            }
+        }
         error => Failure::new(error.to_string()),
     }
 }
@@ -362,6 +384,9 @@ fn not_saved(error: &SaveError) -> Failure {
             .line(text::os_error(source))
             .next("copy what can be read with ddrescue, then vmcore save COPY DIR")
             .line(format!("{} is as it was", device.display())),
+        SaveError::Unpack { device, .. } => Failure::new(error.to_string())
+            .line(format!("{} is as it was", device.display()))
+            .next(format!("{} (without -u: as it is)", save(device, "DIR"))),
         SaveError::Unsound { device, .. } => Failure::new(error.to_string())
             .next(save(device, "DIR --force"))
             .line("(what is saved may be damaged; its info file says so)"),
@@ -387,6 +412,7 @@ fn not_saved(error: &SaveError) -> Failure {
 
 fn directory(path: &Path) -> String {
     match path.parent() {
+        _ if path.is_dir() => text::shell_word(path),
         Some(parent) if !parent.as_os_str().is_empty() => text::shell_word(parent),
         _ => ".".to_owned(),
     }
@@ -415,7 +441,7 @@ pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
             "{va} cannot be translated: its page table is not there"
         ))
         .line(format!("{entry} level, {table}: {absence}"))
-        .next(if fault.is_truncation() {
+        .next(if fault.is_loss() {
             context.proposal("verify")
         } else {
             translate(va)
@@ -430,6 +456,11 @@ pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
                 "{}; copy the file again",
                 context.proposal("verify")
             )),
+        Fault::PageAbsent { va, absence, .. } if absence.is_loss() => {
+            Failure::new(format!("{va} is lost"))
+                .line(absence.to_string())
+                .next(context.proposal("verify"))
+        }
         Fault::PageAbsent { va, absence, .. } => Failure::new(format!("{va} is not in the dump"))
             .line(absence.to_string())
             .next(translate(va)),
@@ -467,6 +498,9 @@ pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
                 .line(absence.to_string())
                 .next(context.proposal("map"))
         }
+        Absence::Lost { pa, .. } => Failure::new(format!("physical {pa} is lost"))
+            .line(absence.to_string())
+            .next(context.proposal("verify")),
         other => Failure::new(format!("the dump cannot be read: {other}"))
             .next(context.proposal("verify")),
     }
@@ -485,6 +519,17 @@ pub(crate) fn hole(fault: &Fault) -> (&'static str, &'static str) {
             "table_truncated",
             "page table lost: the file ends before it",
         ),
+        Fault::TableAbsent {
+            absence: Absence::Lost { .. },
+            ..
+        } => ("table_lost", "page table lost: its writer left it out"),
+        Fault::TableAbsent {
+            absence: Absence::Damaged { .. },
+            ..
+        } => (
+            "table_damaged",
+            "page table lost: the compressed file is damaged there",
+        ),
         Fault::TableAbsent { .. } => ("table_absent", "page table not in the dump"),
         Fault::PageAbsent { absence, .. } => absence_of(absence),
         _ => ("other", "unreadable"),
@@ -498,6 +543,8 @@ pub(crate) fn absence_of(absence: &Absence) -> (&'static str, &'static str) {
         Absence::NotDumped { .. } => ("not_dumped", "not in the dump (free, user or no-dump)"),
         Absence::Truncated { .. } => ("truncated", "lost: the file ends before it"),
         Absence::SectionTruncated { .. } => ("section_truncated", "lost: the bitmap is truncated"),
+        Absence::Lost { .. } => ("lost", "lost: its writer left it out"),
+        Absence::Damaged { .. } => ("damaged", "lost: the compressed file is damaged here"),
         Absence::Io { .. } => ("io_error", "the file cannot be read here"),
         _ => ("other", "unreadable"),
     }

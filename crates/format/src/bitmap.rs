@@ -55,6 +55,16 @@ impl WordOrder {
             Self::Big32 => word.rotate_left(32).to_be_bytes(),
         }
     }
+
+    /// The byte of the file that holds bit `bit`, there bit `bit % 8`.
+    #[must_use]
+    pub const fn byte_of(self, bit: u64) -> u64 {
+        match self {
+            Self::Little => bit / 8,
+            Self::Big32 => bit / 32 * 4 + (3 - bit % 32 / 8),
+            Self::Big64 => bit / 64 * 8 + (7 - bit % 64 / 8),
+        }
+    }
 }
 
 /// Bits of a block: one word of the index.

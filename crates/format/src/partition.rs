@@ -25,6 +25,8 @@ pub const SECTOR_LEN: usize = 512;
 pub const MBR_GPT: u8 = 0xee;
 /// The type of a FreeBSD slice, which has a label inside.
 pub const MBR_FREEBSD: u8 = 0xa5;
+/// The types of a slice that holds a chain of further tables.
+const MBR_EXTENDED: [u8; 3] = [0x05, 0x0f, 0x85];
 /// The most entries of a GPT that are read.
 pub const GPT_ENTRIES_MAX: u32 = 4096;
 /// The most bytes of a GPT entry.
@@ -126,6 +128,14 @@ pub fn mbr_slices(sector: &[u8; SECTOR_LEN]) -> Option<impl Iterator<Item = Part
         sectors: slice.sectors.get().into(),
         kind: slice.kind,
     }))
+}
+
+/// Whether a slice of type `kind` holds logical partitions: in its first sector is a table like an
+/// MBR's, whose first slice counts from that table and whose second names the next table, from the
+/// start of the whole.
+#[must_use]
+pub fn is_extended(kind: u8) -> bool {
+    MBR_EXTENDED.contains(&kind)
 }
 
 /// Where a GPT's entries are.

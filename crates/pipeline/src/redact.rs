@@ -333,12 +333,7 @@ fn record(records: &mut Vec<u8>, kind: RecordKind, payload: &[u8]) {
 
 /// Sets a bit of a bitmap whose words lie in the file as `order` says.
 fn set(bitmap: &mut [u8], bit: u64, order: WordOrder) {
-    let byte = match order {
-        WordOrder::Little => bit / 8,
-        WordOrder::Big32 => bit / 32 * 4 + (3 - bit % 32 / 8),
-        WordOrder::Big64 => bit / 64 * 8 + (7 - bit % 64 / 8),
-    };
-    let byte = usize::try_from(byte).ok();
+    let byte = usize::try_from(order.byte_of(bit)).ok();
     if let Some(byte) = byte.and_then(|byte| bitmap.get_mut(byte)) {
         *byte |= 1 << (bit % 8);
     }

@@ -2,7 +2,8 @@
 //!
 //! Each layer is known by its content, never by its name, and taken off without unpacking anything
 //! to disk: a partition of a disk (GPT, MBR, BSD label), the dump at the end of a dump device, a dump
-//! header in front, encryption (`key.N`, or the key block on the device), zstd, gzip.
+//! header in front, encryption (`key.N`, or the key block on the device), zstd, gzip. A disk, a device
+//! or a header may itself be compressed, as when somebody has packed an image to send it.
 //!
 //! ```
 //! use vmcore::container::{self, Layer};
@@ -26,6 +27,7 @@ use serde::Serialize;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use vmcore_format::elf::ELF_MAGIC;
 use vmcore_format::gzip;
 use vmcore_format::header::MINIDUMP_PREFIX;
@@ -121,7 +123,11 @@ pub(crate) struct Stored {
 /// Returns an error if it cannot be read, holds no dump or several, or is encrypted and the key is
 /// missing or wrong. What is inside may still be no dump.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
-    let mut stored = find(path, options)?;
+    unpack(path, find(path, options)?, options)
+}
+
+/// Takes off what is around the dump, the cipher first.
+fn unpack(path: &Path, mut stored: Stored, options: &OpenOptions) -> Result<Opened, OpenError> {
     if stored.is_text {
         return Err(OpenError::Textdump {
             path: path.to_owned(),
@@ -131,17 +137,19 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
     let Stored {
         payload,
         mut layers,
-        mut device_header,
+        device_header,
         ..
     } = stored;
+    // Once only: nobody packs a packed image.
+    let may_be_image = layers.is_empty();
     let io_error = |source| io_error(path, source);
     let first = payload.read_vec(0, 4).map_err(io_error)?;
-    let source = if first.starts_with(&FRAME_MAGIC) {
+    let chunks = if first.starts_with(&FRAME_MAGIC) {
         layers.push(Layer::Zstd);
-        Source::of_chunks(ChunkSource::zstd(payload).map_err(io_error)?)
+        ChunkSource::zstd(payload).map_err(io_error)?
     } else if first.starts_with(&gzip::MAGIC) {
         layers.push(Layer::Gzip);
-        Source::of_chunks(ChunkSource::gzip(payload))
+        ChunkSource::gzip(payload)
     } else {
         return Ok(Opened {
             source: payload.into_source(options.access),
@@ -149,24 +157,52 @@ pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
             device_header,
         });
     };
-    // Somebody may have compressed a dump with its header in front.
-    let mut first = [0; HEADER_LEN];
-    // Damage is an error for who wants what is damaged.
-    let len = source.read_at(0, &mut first).unwrap_or(0);
-    let header = DumpHeader::parse(first.get(..len).unwrap_or_default()).ok();
-    let source = match header.filter(is_plain) {
-        Some(header) => {
-            layers.push(Layer::Header);
-            device_header = Some(DeviceHeader::of(&header));
-            source.starting_at(u64::from(header.blocksize.max(512)))
-        }
-        None => source,
-    };
+    let chunks = Arc::new(chunks);
+    if may_be_image && let Some(mut inner) = find_expanded(path, &chunks, options)? {
+        inner.layers.splice(0..0, layers);
+        return unpack(path, inner, options);
+    }
     Ok(Opened {
-        source,
+        source: Source::of_chunks(chunks),
         layers,
         device_header,
     })
+}
+
+/// What a part of a file or device expands to, which must be zstd or gzip.
+///
+/// # Errors
+/// Returns an error if it cannot be read, or is neither.
+pub fn expand_part(path: &Path, range: std::ops::Range<u64>) -> io::Result<Source> {
+    let part = Input::open(path)?.part(range);
+    let first = part.read_vec(0, 4)?;
+    let chunks = if first.starts_with(&FRAME_MAGIC) {
+        ChunkSource::zstd(part)?
+    } else if first.starts_with(&gzip::MAGIC) {
+        ChunkSource::gzip(part)
+    } else {
+        let words = "the dump is neither zstd nor gzip, whatever its header says";
+        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
+    };
+    Ok(Source::of_chunks(Arc::new(chunks)))
+}
+
+/// What is around the dump in a file that was compressed with it; `None` if nothing is.
+fn find_expanded(
+    path: &Path,
+    chunks: &Arc<ChunkSource>,
+    options: &OpenOptions,
+) -> Result<Option<Stored>, OpenError> {
+    let input = Input::expanded(chunks.clone());
+    // Damage is an error for who wants what is damaged.
+    let Ok(first) = input.read_vec(0, HEADER_LEN) else {
+        return Ok(None);
+    };
+    if first.is_empty() || (options.partition.is_none() && is_dump(&first)) {
+        return Ok(None);
+    }
+    let found = find_in(path, &input, &first, options)?;
+    Ok(found.filter(|stored| stored.device_header.is_some()))
 }
 
 /// Opens an encrypted file or device, and takes off every layer up to the encryption: what is inside
@@ -228,46 +264,58 @@ pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenErr
             path: path.to_owned(),
         });
     }
-    if let Some(partition) = &options.partition {
-        return in_partition(path, &input, Some(partition));
-    }
-    let starts: [&[u8]; 4] = [MINIDUMP_PREFIX, ELF_MAGIC, &FRAME_MAGIC, &gzip::MAGIC];
-    if starts.iter().any(|start| first.starts_with(start)) {
-        return Ok(Stored {
-            payload: input,
-            key: None,
-            layers: Vec::new(),
-            device_header: None,
-            is_text: false,
-        });
-    }
-    if let Ok(header) = DumpHeader::parse(&first) {
-        return behind_header(&input, &header).map_err(io_error);
-    }
-    // The last partition may end where the disk does, so the table comes first.
-    let on_disk = match disk::has_table(&input).map_err(io_error)? {
-        true => Some(in_partition(path, &input, None)),
-        false => None,
-    };
-    let no_dump = match on_disk {
-        Some(Err(error @ OpenError::NoDumpOnDisk { .. })) => Some(error),
-        Some(found) => return found,
-        None => None,
-    };
-    if let Some(stored) = at_the_end(&input).map_err(io_error)? {
-        return Ok(stored);
-    }
-    if let Some(error) = no_dump {
-        return Err(error);
-    }
-    let key = key_block_file(path, options)?;
-    Ok(Stored {
-        payload: input,
+    let alone = |payload, key| Stored {
+        payload,
         key,
         layers: Vec::new(),
         device_header: None,
         is_text: false,
-    })
+    };
+    let is_packed = [&FRAME_MAGIC[..], &gzip::MAGIC];
+    let is_packed = is_packed.iter().any(|start| first.starts_with(start));
+    if is_packed || (options.partition.is_none() && is_dump(&first)) {
+        return Ok(alone(input, None));
+    }
+    match find_in(path, &input, &first, options)? {
+        Some(stored) => Ok(stored),
+        None => Ok(alone(input, key_block_file(path, options)?)),
+    }
+}
+
+/// Whether memory starts here.
+fn is_dump(first: &[u8]) -> bool {
+    first.starts_with(MINIDUMP_PREFIX) || first.starts_with(ELF_MAGIC)
+}
+
+/// Finds the dump behind a header, on a disk, or at the end of a device; `None` if it is none of
+/// these.
+fn find_in(
+    path: &Path,
+    input: &Input,
+    first: &[u8],
+    options: &OpenOptions,
+) -> Result<Option<Stored>, OpenError> {
+    let io_error = |source| io_error(path, source);
+    if let Some(partition) = &options.partition {
+        return in_partition(path, input, Some(partition)).map(Some);
+    }
+    if let Ok(header) = DumpHeader::parse(first) {
+        return behind_header(input, &header).map(Some).map_err(io_error);
+    }
+    // The last partition may end where the disk does, so the table comes first.
+    let on_disk = match disk::has_table(input).map_err(io_error)? {
+        true => Some(in_partition(path, input, None)),
+        false => None,
+    };
+    let no_dump = match on_disk {
+        Some(Err(error @ OpenError::NoDumpOnDisk { .. })) => Some(error),
+        Some(found) => return found.map(Some),
+        None => None,
+    };
+    match (at_the_end(input).map_err(io_error)?, no_dump) {
+        (None, Some(error)) => Err(error),
+        (stored, _) => Ok(stored),
+    }
 }
 
 /// The dump in one of a disk's partitions.
@@ -300,7 +348,10 @@ fn in_partition(path: &Path, input: &Input, wanted: Option<&str>) -> Result<Stor
     if found.len() > 1 {
         return Err(OpenError::SeveralDumps {
             path: path.to_owned(),
-            partitions: found.into_iter().map(|(name, _)| name).collect(),
+            partitions: found
+                .into_iter()
+                .filter_map(|(name, stored)| Some((name, stored.device_header?)))
+                .collect(),
         });
     }
     let Some((partition, mut stored)) = found.pop() else {

@@ -7,11 +7,14 @@ use crate::source::Input;
 use std::io;
 use std::ops::Range;
 use vmcore_format::partition::{
-    Gpt, MBR_FREEBSD, MBR_GPT, Partition, SECTOR_LEN, bsd_partitions, mbr_slices,
+    Gpt, MBR_FREEBSD, MBR_GPT, Partition, SECTOR_LEN, bsd_partitions, is_extended, mbr_slices,
 };
 
 /// Sector sizes of disks.
 const SECTORS: [u64; 2] = [512, 4096];
+
+/// The most logical partitions of a disk; FreeBSD and others stop earlier.
+const LOGICAL_MAX: u32 = 128;
 
 /// A partition, in bytes from the start of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +52,7 @@ pub(crate) fn partitions(input: &Input) -> io::Result<Vec<Place>> {
         Some(places) => places,
         None => slices(input)?,
     };
-    places.retain(|place| place.range.end <= input.len());
+    places.retain(|place| input.reaches(place.range.end));
     Ok(places)
 }
 
@@ -61,8 +64,14 @@ fn first_sector(input: &Input) -> io::Result<[u8; SECTOR_LEN]> {
 /// Those of a GPT: of the first one, or of its copy at the end of the disk.
 fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
     for sector in SECTORS {
-        let last = input.len().saturating_sub(sector);
-        for at in [sector, last - last % sector] {
+        for is_copy in [false, true] {
+            let last = || input.len().saturating_sub(sector);
+            let at = match is_copy {
+                // Of a compressed image the end is reached only by expanding all of it.
+                true if !has_gpt_slice(input)? => break,
+                true => last() - last() % sector,
+                false => sector,
+            };
             let header = input.read_vec(at, SECTOR_LEN)?;
             let Some(gpt) = Gpt::parse(&header) else {
                 continue;
@@ -82,13 +91,62 @@ fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
     Ok(None)
 }
 
-/// Those of an MBR, and of the labels in its slices.
+/// Whether an MBR says that there is a GPT.
+fn has_gpt_slice(input: &Input) -> io::Result<bool> {
+    let first = first_sector(input)?;
+    let mut slices = mbr_slices(&first).into_iter().flatten();
+    Ok(slices.any(|slice| slice.kind == MBR_GPT))
+}
+
+/// The logical partitions in an extended slice that starts at sector `extended`: a chain of tables,
+/// each with a partition and the place of the next table.
+fn logical(input: &Input, extended: u64) -> io::Result<Vec<Partition>> {
+    let mut found = Vec::new();
+    let mut next = Some(extended);
+    for number in (5..).take(LOGICAL_MAX as usize) {
+        let Some(sector) = next.take() else {
+            break;
+        };
+        let Some(at) = sector.checked_mul(512) else {
+            break;
+        };
+        let table = input.read_vec(at, SECTOR_LEN)?;
+        let Ok(table) = <[u8; SECTOR_LEN]>::try_from(table) else {
+            break;
+        };
+        for entry in mbr_slices(&table).into_iter().flatten().take(2) {
+            match is_extended(entry.kind) {
+                // Forward only: no chain comes back to where it was.
+                true => {
+                    next = extended
+                        .checked_add(entry.first_sector)
+                        .filter(|next| *next > sector)
+                }
+                false => found.extend(sector.checked_add(entry.first_sector).map(|first_sector| {
+                    Partition {
+                        number,
+                        first_sector,
+                        ..entry
+                    }
+                })),
+            }
+        }
+    }
+    Ok(found)
+}
+
+/// Those of an MBR, the logical ones in its extended slices, and those of the labels in all of them.
 fn slices(input: &Input) -> io::Result<Vec<Place>> {
     let first = first_sector(input)?;
     let mut places = Vec::new();
-    let slices = mbr_slices(&first).into_iter().flatten();
+    let mut slices: Vec<Partition> = mbr_slices(&first).into_iter().flatten().collect();
+    let extended = slices.iter().find(|slice| is_extended(slice.kind)).copied();
+    if let Some(extended) = extended {
+        slices.extend(logical(input, extended.first_sector)?);
+    }
+    slices.retain(|slice| slice.kind != MBR_GPT && !is_extended(slice.kind));
     // An MBR counts in sectors of 512 bytes but on disks that have only larger ones.
-    for slice in slices.filter(|slice| slice.kind != MBR_GPT) {
+    for slice in slices {
         let name = format!("s{}", slice.number);
         let Some(place) = Place::new(name, &slice, 512, 0) else {
             continue;

@@ -58,7 +58,7 @@ pub struct OpenOptions {
     pub key_block: Option<PathBuf>,
     /// The partition of a disk with several dumps: `p3`, `s1b`, or a number.
     pub partition: Option<String>,
-    /// Whether pages that the writer lost are put back. For a compressed file that does not say how
+    /// Whether pages that the writer lost are looked for, so that those behind are found. For a compressed file that does not say how
     /// long it is, all of it is expanded when it is opened.
     pub realign: bool,
     /// Who is to be told what is read of the dump.
@@ -140,12 +140,15 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A disk with more than one dump.
-    #[error("{path} is a disk with dumps in several partitions: {}", partitions.join(", "))]
+    #[error(
+        "{path} is a disk with dumps in several partitions: {}",
+        names(partitions)
+    )]
     SeveralDumps {
         /// The disk.
         path: PathBuf,
-        /// The partitions.
-        partitions: Vec<String>,
+        /// The partitions, and the header of the dump in each.
+        partitions: Vec<(String, DeviceHeader)>,
     },
     /// A disk without a dump.
     #[error("{path} is a disk, and none of its partitions ends in a dump header")]
@@ -207,6 +210,11 @@ pub enum OpenError {
         /// What is wrong.
         reason: &'static str,
     },
+}
+
+fn names(partitions: &[(String, DeviceHeader)]) -> String {
+    let names: Vec<&str> = partitions.iter().map(|(name, _)| name.as_str()).collect();
+    names.join(", ")
 }
 
 /// The header of either kind of dump.
@@ -398,6 +406,13 @@ impl Dump {
         })
     }
 
+    /// That its writer lost pages, if it did.
+    #[must_use]
+    pub fn pages_lost(&self) -> Option<&Warning> {
+        let is_lost = |warning: &&Warning| matches!(warning, Warning::PagesLost { .. });
+        self.header_warnings.iter().find(is_lost)
+    }
+
     /// Whether the headers leave room for the identity block: a full dump's may be longer.
     fn has_room_for_identity(&self) -> bool {
         match &self.kind {
@@ -493,10 +508,7 @@ impl Dump {
                 bytes.truncate(read);
                 Ok(Some(bytes))
             }
-            Err(error) => Err(Absence::Io {
-                offset: extent.offset,
-                kind: error.kind(),
-            }),
+            Err(error) => Err(Absence::io(extent.offset, &error)),
         }
     }
 
@@ -610,10 +622,7 @@ impl Dump {
                 let part = buf.get_mut(..want).unwrap_or_default();
                 let read = source
                     .read_positional(at, part)
-                    .map_err(|error| Absence::Io {
-                        offset: FileOffset(at),
-                        kind: error.kind(),
-                    })?;
+                    .map_err(|error| Absence::io(FileOffset(at), &error))?;
                 if read == 0 {
                     break;
                 }

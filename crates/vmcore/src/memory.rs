@@ -21,9 +21,9 @@ mod segments;
 mod sparse;
 
 pub use segments::{PhysSegment, SegmentMemory};
-pub use sparse::{RangeSummary, SparseMemory};
+pub use sparse::{LostPage, RangeSummary, SparseMemory};
 
-use crate::source::{Bytes, Source};
+use crate::source::{Bytes, DamagedFrame, Source};
 use std::io;
 use thiserror::Error;
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
@@ -47,6 +47,19 @@ pub enum Absence {
         /// The page.
         pa: PhysAddr,
     },
+    /// In the dump by the bitmap, but its writer left it out: see [`crate::dump::Warning::PagesLost`].
+    #[error(
+        "the bitmap names physical page {pa}, but the writer left out it, or another page between \
+         {from} and {to}"
+    )]
+    Lost {
+        /// The page.
+        pa: PhysAddr,
+        /// Between which pages the lost one is: behind this one,
+        from: PhysAddr,
+        /// and in front of this one.
+        to: PhysAddr,
+    },
     /// In the dump by the bitmap or the headers, but the file ends before it.
     #[error(
         "physical page {pa} belongs at {offset} of the file, but the file is truncated at {file_len}"
@@ -65,6 +78,17 @@ pub enum Absence {
         /// The section.
         section: Section,
     },
+    /// The compressed bytes that hold it are damaged.
+    #[error(
+        "the compressed bytes from {stored} of the file on are damaged, and {offset} of the dump is \
+         among them"
+    )]
+    Damaged {
+        /// Where in the dump as it was before it was compressed.
+        offset: FileOffset,
+        /// Where the damaged frame starts in the file.
+        stored: FileOffset,
+    },
     /// The operating system could not read the file.
     #[error("reading the file at {offset} failed: {kind}")]
     Io {
@@ -73,6 +97,28 @@ pub enum Absence {
         /// What it said.
         kind: io::ErrorKind,
     },
+}
+
+impl Absence {
+    /// Whether the dump should have it: a loss, not a hole.
+    #[must_use]
+    pub const fn is_loss(&self) -> bool {
+        !matches!(self, Self::NotRam { .. } | Self::NotDumped { .. })
+    }
+
+    /// Why reading at `offset` failed.
+    pub(crate) fn io(offset: FileOffset, error: &io::Error) -> Self {
+        match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+            Some(DamagedFrame { stored, .. }) => Self::Damaged {
+                offset,
+                stored: FileOffset(*stored),
+            },
+            None => Self::Io {
+                offset,
+                kind: error.kind(),
+            },
+        }
+    }
 }
 
 /// Where the pages are, by kind of dump.
@@ -220,10 +266,7 @@ impl Memory {
         match self.source.read_at(offset.0, buf) {
             Ok(len) if len == buf.len() => Ok(()),
             Ok(_) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::Io {
-                offset,
-                kind: error.kind(),
-            }),
+            Err(error) => Err(Absence::io(offset, &error)),
         }
     }
 
@@ -253,15 +296,15 @@ impl Memory {
                 Ok(offset) => offset,
                 Err(absence) => return (done, Some(absence)),
             };
-            let (read, kind) = match self.source.read_at(offset.0, part) {
+            let (read, error) = match self.source.read_at(offset.0, part) {
                 Ok(read) => (read, None),
-                Err(error) => (0, Some(error.kind())),
+                Err(error) => (0, Some(error)),
             };
             done += read;
             if read < len {
                 let offset = FileOffset(offset.0 + read as u64);
-                let absence = match kind {
-                    Some(kind) => Absence::Io { offset, kind },
+                let absence = match error {
+                    Some(error) => Absence::io(offset, &error),
                     None => self.truncated(PhysAddr(at.0 + read as u64), offset),
                 };
                 return (done, Some(absence));
@@ -290,10 +333,7 @@ impl Memory {
         match self.source.bytes(offset.0..end) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::Io {
-                offset,
-                kind: error.kind(),
-            }),
+            Err(error) => Err(Absence::io(offset, &error)),
         }
     }
 
@@ -404,10 +444,7 @@ impl Tables for Memory {
         // A table that the file's end cuts gives the entries that are there.
         match self.source.read_positional(offset.0, buf) {
             Ok(read) => Ok(buf.get(..read).unwrap_or_default()),
-            Err(error) => Err(Absence::Io {
-                offset,
-                kind: error.kind(),
-            }),
+            Err(error) => Err(Absence::io(offset, &error)),
         }
     }
 }

@@ -302,21 +302,31 @@ pub struct ScannedPage<'a> {
 /// Returns an error if the file cannot be read.
 pub fn scan(
     memory: &Memory,
+    on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
+) -> Result<(), Absence> {
+    scan_past(memory, on_page, Err)
+}
+
+/// As [`scan`], but goes on behind a page that cannot be read if `on_absent` says so.
+pub(crate) fn scan_past(
+    memory: &Memory,
     mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
+    mut on_absent: impl FnMut(Absence) -> Result<(), Absence>,
 ) -> Result<(), Absence> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
         let mut pages = present::pages_of(memory, &extent);
-        let flow = chunks_of(memory, &extent, &mut buf, |chunk| {
+        let on_chunk = |chunk: Chunk<'_>| {
             let mut offset = chunk.offset;
             for bytes in chunk.bytes.chunks(page) {
-                let pa = pages.next().and_then(|(pa, _)| pa);
+                let pa = pages.find(|(_, at)| *at >= offset).and_then(|(pa, _)| pa);
                 on_page(ScannedPage { pa, offset, bytes })?;
                 offset.0 += bytes.len() as u64;
             }
             ControlFlow::Continue(())
-        })?;
+        };
+        let flow = chunks_of(memory, &extent, &mut buf, on_chunk, &mut on_absent)?;
         if flow.is_break() {
             break;
         }
@@ -345,7 +355,7 @@ pub fn scan_chunks(
 ) -> Result<(), Absence> {
     let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
-        if chunks_of(memory, &extent, &mut buf, &mut on_chunk)?.is_break() {
+        if chunks_of(memory, &extent, &mut buf, &mut on_chunk, Err)?.is_break() {
             break;
         }
     }
@@ -360,27 +370,42 @@ fn scan_buffer(memory: &Memory) -> Vec<u8> {
     vec![0; len.map_or(SCAN_BYTES, |len| len.min(SCAN_BYTES))]
 }
 
-/// Reads one extent, up to its end or the file's.
+/// Reads one extent, up to its end or the file's. What cannot be read is tried again page by page,
+/// and each page that cannot be read is told.
 fn chunks_of(
     memory: &Memory,
     extent: &present::Extent,
     buf: &mut [u8],
     mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
+    mut on_absent: impl FnMut(Absence) -> Result<(), Absence>,
 ) -> Result<ControlFlow<()>, Absence> {
+    let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut at = extent.start;
     let mut number = extent.first_page;
+    // Up to here page by page.
+    let mut careful_until = at;
     while at < extent.end {
+        let most = match at < careful_until {
+            true => page.min(buf.len()),
+            false => buf.len(),
+        };
         let want = usize::try_from(extent.end.0 - at.0)
-            .unwrap_or(buf.len())
-            .min(buf.len());
+            .unwrap_or(most)
+            .min(most);
         let part = buf.get_mut(..want).unwrap_or_default();
-        let read = memory
-            .source()
-            .read_positional(at.0, part)
-            .map_err(|error| Absence::Io {
-                offset: at,
-                kind: error.kind(),
-            })?;
+        let read = match memory.source().read_positional(at.0, part) {
+            Ok(read) => read,
+            Err(_) if want > page => {
+                careful_until.0 = at.0 + want as u64;
+                continue;
+            }
+            Err(error) => {
+                on_absent(Absence::io(at, &error))?;
+                at.0 += want as u64;
+                number += 1;
+                continue;
+            }
+        };
         let bytes = part.get(..read).unwrap_or_default();
         if !bytes.is_empty() {
             let chunk = Chunk {

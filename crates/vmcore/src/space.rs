@@ -318,9 +318,9 @@ impl Run {
         let Some(part) = buf.get_mut(self.start..self.start + self.len) else {
             return Ok(());
         };
-        let (got, kind) = match space.memory.source.read_at(self.offset.0, part) {
+        let (got, error) = match space.memory.source.read_at(self.offset.0, part) {
             Ok(got) => (got, None),
-            Err(error) => (0, Some(error.kind())),
+            Err(error) => (0, Some(error)),
         };
         if got == self.len {
             return Ok(());
@@ -332,8 +332,8 @@ impl Run {
             .lookup(space.memory, at)
             .map(|found| found.leaf.pa)
             .unwrap_or_default();
-        let absence = match kind {
-            Some(kind) => Absence::Io { offset, kind },
+        let absence = match error {
+            Some(error) => Absence::io(offset, &error),
             None => {
                 let file_len = FileOffset(space.memory.source.len());
                 Absence::Truncated {

@@ -284,18 +284,18 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the memory may exist and only the file lacks it: truncation, not a hole.
+    /// Whether the memory may exist and only the file lacks it: a loss, not a hole.
     #[must_use]
-    pub const fn is_truncation(&self) -> bool {
+    pub const fn is_loss(&self) -> bool {
         matches!(
             self,
             Self::TableAbsent {
-                absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. },
+                absence,
                 ..
             } | Self::PageAbsent {
-                absence: Absence::Truncated { .. },
+                absence,
                 ..
-            }
+            } if absence.is_loss()
         )
     }
 }

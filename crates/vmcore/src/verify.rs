@@ -26,10 +26,11 @@ pub use told::{DamageEntry, DamageList};
 
 use crate::dump::{Completeness, Place};
 use crate::memory::Absence;
-use crate::pages;
+use crate::pages::{self, ScannedPage};
 use crate::session::{KernelMatch, Session};
 use crate::text::count;
 use serde::Serialize;
+use std::cell::RefCell;
 use std::ops::ControlFlow;
 use sums::PageCheck;
 
@@ -188,9 +189,10 @@ const REPORT_EVERY: u64 = 4096;
 fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, PagesRead) {
     let mut read = PagesRead::default();
     let memory = session.dump().memory();
-    let mut sums = PageCheck::new(session.dump());
-    let result = pages::scan(memory, |page| {
-        if let Some(sums) = &mut sums {
+    let sums = RefCell::new(PageCheck::new(session.dump()));
+    let mut lost: Option<(u64, Absence)> = None;
+    let on_page = |page: ScannedPage<'_>| {
+        if let Some(sums) = &mut *sums.borrow_mut() {
             sums.page(&page);
         }
         read.pages += 1;
@@ -199,10 +201,24 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
             on_page(read.pages);
         }
         ControlFlow::Continue(())
-    });
+    };
+    let on_absent = |absence| {
+        if let Some(sums) = &mut *sums.borrow_mut() {
+            sums.skip(memory.page_size().bytes());
+        }
+        lost = Some(lost.map_or((1, absence), |(pages, first)| (pages + 1, first)));
+        Ok(())
+    };
+    let result = pages::scan_past(memory, on_page, on_absent);
+    let sums = sums.into_inner();
     let PagesRead { pages, zeros } = read;
-    let check = match result {
-        Ok(()) => Check::new(
+    let check = match result.map(|()| lost) {
+        Ok(Some((lost, first))) => Check::new(
+            "pages",
+            Verdict::Bad,
+            format!("{lost} pages cannot be read, {pages} can; of the first: {first}"),
+        ),
+        Ok(None) => Check::new(
             "pages",
             Verdict::Sound,
             format!(

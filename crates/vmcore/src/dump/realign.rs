@@ -8,7 +8,7 @@
 
 use super::{DeviceHeader, Warning};
 use crate::container::Layer;
-use crate::memory::{Memory, SparseMemory, Store};
+use crate::memory::{LostPage, Memory, SparseMemory, Store};
 use vmcore_format::addr::{FileOffset, PhysAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::header::Header;
@@ -30,8 +30,8 @@ struct Witness {
     shift: u64,
 }
 
-/// Puts pages back that the writer lost, if the file is too short and its container says that it is
-/// whole.
+/// Takes pages out of the bitmap that the writer lost, if the file is too short and its container
+/// says that it is whole.
 pub(super) fn realign(
     memory: Memory,
     header: &Header,
@@ -60,12 +60,7 @@ pub(super) fn realign(
         pages: lost,
         places: places.as_ref().map(|places| places.named),
     });
-    let source = match places {
-        Some(places) => source.realigned(places.gaps, page_size.bytes()),
-        None => source,
-    };
-    // What was found out before belongs to the file as it was.
-    let sparse = SparseMemory::new(sparse.layout, sparse.order, sparse.ranges, sparse.page_size);
+    let sparse = sparse.without(places.map_or_else(Vec::new, |places| places.lost));
     Memory {
         source,
         store: Store::Sparse(sparse),
@@ -76,8 +71,7 @@ pub(super) fn realign(
 
 /// Where pages are missing.
 struct Places {
-    /// In the file with the pages put back.
-    gaps: Vec<u64>,
+    lost: Vec<LostPage>,
     /// The addresses between which the first is missing.
     named: (PhysAddr, PhysAddr),
 }
@@ -124,27 +118,27 @@ fn find(
 /// Where `lost` pages are missing, by the page-table pages.
 fn places(memory: &Memory, witnesses: &[Witness], lost: u64) -> Option<Places> {
     let sparse = memory.sparse()?;
-    let (mut gaps, mut named) = (Vec::new(), None);
+    let mut ranks = Vec::new();
     for number in 1..=lost {
         let first = first_of(witnesses, number)?;
         let behind = witnesses.get(first)?;
         let before = first.checked_sub(1).and_then(|last| witnesses.get(last));
-        // The page in front of the first that is shifted is as good a guess as any between the two.
         let from = before.map_or(PhysAddr(0), |before| before.pa);
-        named = named.or(Some((from, behind.pa)));
-        gaps.push(sparse.offset_of_rank(behind.rank.checked_sub(1)?).0);
+        // The page in front of the first that is shifted is as good a guess as any between the two.
+        ranks.push((behind.rank.checked_sub(1)?, from, behind.pa));
     }
-    // Two pages may be missing between the same two witnesses.
-    gaps.sort_unstable();
-    for index in 1..gaps.len() {
-        let before = *gaps.get(index - 1)?;
-        let gap = gaps.get_mut(index)?;
-        *gap = (*gap).max(before + memory.page_size().bytes());
+    ranks.sort_unstable();
+    let named = ranks.first().map(|(_, from, to)| (*from, *to))?;
+    let mut lost = Vec::new();
+    let mut end = u64::MAX;
+    for (rank, from, to) in ranks.into_iter().rev() {
+        // Two pages may be missing between the same two witnesses.
+        end = rank.min(end.checked_sub(1)?);
+        let bit = sparse.bit_of_rank(&memory.source, end)?;
+        lost.push(LostPage { bit, from, to });
     }
-    Some(Places {
-        gaps,
-        named: named?,
-    })
+    lost.reverse();
+    Some(Places { lost, named })
 }
 
 /// The witness from which on pages are shifted by `number` or more: where the fewest say otherwise.

@@ -122,7 +122,7 @@ pub enum Warning {
     PagesLost {
         /// How many.
         pages: u64,
-        /// Between which addresses the first is missing; what is behind was put back to its place.
+        /// Between which addresses the first is missing, and what is behind is found all the same.
         #[serde(skip_serializing_if = "Option::is_none")]
         places: Option<(PhysAddr, PhysAddr)>,
     },

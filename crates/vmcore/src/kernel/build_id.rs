@@ -172,10 +172,7 @@ impl DumpBuildIds {
             let read = memory
                 .source()
                 .read_positional(offset, &mut chunk)
-                .map_err(|error| Absence::Io {
-                    offset: FileOffset(offset),
-                    kind: error.kind(),
-                })?;
+                .map_err(|error| Absence::io(FileOffset(offset), &error))?;
             let bytes = chunk.get(..read).unwrap_or_default();
             for at in memchr::memmem::find_iter(bytes, &note_tail(memory.endian())) {
                 if let Some(id) = note_around(bytes, at, memory.endian())

@@ -3,7 +3,7 @@
 use super::Absence;
 use crate::source::Source;
 use std::sync::OnceLock;
-use vmcore_format::addr::{FileOffset, PageSize, Pfn};
+use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
 use vmcore_format::bitmap::{Bitmap, RankIndex, WordOrder};
 use vmcore_format::dump_avail::{NumberedRange, Numbering};
 use vmcore_format::layout::{Layout, Section};
@@ -21,6 +21,8 @@ pub struct SparseMemory {
     /// Where the sections start that every read needs.
     pages: FileOffset,
     tables: FileOffset,
+    /// Pages that the bitmap of the file names, but its writer left out.
+    lost: Vec<LostPage>,
     index: OnceLock<Result<Index, Absence>>,
 }
 
@@ -31,6 +33,17 @@ struct Index {
     copy: Option<Vec<u8>>,
     rank: RankIndex<Box<[u64]>>,
     set_bits: u64,
+}
+
+/// A page that the bitmap names, but that its writer left out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LostPage {
+    /// Its bit, as far as can be told: it may be that of another page between the two.
+    pub bit: u64,
+    /// It is behind this one,
+    pub from: PhysAddr,
+    /// and in front of this one.
+    pub to: PhysAddr,
 }
 
 /// One RAM range and how much of it is in the dump.
@@ -56,8 +69,24 @@ impl SparseMemory {
             order,
             ranges,
             page_size,
+            lost: Vec::new(),
             index: OnceLock::new(),
         }
+    }
+
+    /// The same without `lost`: what is behind them moves to where it is in the file.
+    pub(crate) fn without(self, lost: Vec<LostPage>) -> Self {
+        Self {
+            lost,
+            ..Self::new(self.layout, self.order, self.ranges, self.page_size)
+        }
+    }
+
+    /// Pages that the bitmap of the file names, but its writer left out. They are not in
+    /// [`SparseMemory::bitmap`].
+    #[must_use]
+    pub fn lost(&self) -> &[LostPage] {
+        &self.lost
     }
 
     /// Where each section lies.
@@ -95,12 +124,12 @@ impl SparseMemory {
         if !source.reaches(range.end) {
             return Err(truncated);
         }
-        let mapped = if extent.len_bytes > READ_BITMAP_UP_TO {
+        let mapped = if extent.len_bytes > READ_BITMAP_UP_TO && self.lost.is_empty() {
             source.mapped(range.clone())
         } else {
             None
         };
-        let copy = match mapped {
+        let mut copy = match mapped {
             Some(_) => {
                 source.expect_mapped_reads(range.clone());
                 None
@@ -111,14 +140,18 @@ impl SparseMemory {
                     Ok(read) if read == copy.len() => Some(copy),
                     Ok(_) => return Err(truncated),
                     Err(error) => {
-                        return Err(Absence::Io {
-                            offset: extent.offset,
-                            kind: error.kind(),
-                        });
+                        return Err(Absence::io(extent.offset, &error));
                     }
                 }
             }
         };
+        for lost in &self.lost {
+            let byte = usize::try_from(self.order.byte_of(lost.bit)).ok();
+            let copy = copy.as_deref_mut().unwrap_or_default();
+            if let Some(byte) = byte.and_then(|byte| copy.get_mut(byte)) {
+                *byte &= !(1 << (lost.bit % 8));
+            }
+        }
         let bitmap = Bitmap::new(copy.as_deref().or(mapped).unwrap_or_default(), self.order);
         let mut entries = vec![0; RankIndex::len_words(&bitmap)].into_boxed_slice();
         let set_bits = RankIndex::fill(&bitmap, &mut entries);
@@ -151,7 +184,7 @@ impl SparseMemory {
         Ok(self.bitmap_of(source, self.index(source)?))
     }
 
-    /// Pages that the bitmap says are in the dump, padding bits included.
+    /// Pages that the bitmap says are in the dump, padding bits included, lost ones not.
     ///
     /// # Errors
     /// Returns an error if the bitmap cannot be read.
@@ -178,7 +211,14 @@ impl SparseMemory {
         let bit = self.numbering().bit_of(pfn).ok_or(Absence::NotRam { pa })?;
         let bitmap = self.bitmap_of(source, index);
         if !bitmap.contains(bit) {
-            return Err(Absence::NotDumped { pa });
+            let lost = self.lost.iter().find(|lost| lost.bit == bit);
+            return Err(
+                lost.map_or(Absence::NotDumped { pa }, |lost| Absence::Lost {
+                    pa,
+                    from: lost.from,
+                    to: lost.to,
+                }),
+            );
         }
         Ok(self.offset_of_rank(index.rank.rank(&bitmap, bit)))
     }

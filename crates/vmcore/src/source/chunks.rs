@@ -4,7 +4,7 @@
 //! first asked for and kept for a while. Reading in order makes several at once, on all cores.
 
 use super::Bytes;
-use super::cache::Cache;
+use super::cache::{Cache, Kind};
 use super::frames::Frames;
 use super::input::Input;
 use super::stream::{Damage, Format, Stream};
@@ -17,7 +17,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 /// Bytes of a chunk of what is not compressed.
 const STORED_CHUNK: u64 = 64 << 10;
 /// The most bytes that are expanded ahead.
-const AHEAD_BYTES: u64 = 16 << 20;
+const AHEAD_BYTES: u64 = 8 << 20;
 
 /// Bytes that are made chunk by chunk.
 #[derive(Debug)]
@@ -26,6 +26,15 @@ pub(crate) struct ChunkSource {
     cache: Mutex<Cache>,
     /// The chunk behind the last that was made: whoever wants it reads in order.
     next: AtomicU64,
+}
+
+/// Who makes chunks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Cores {
+    /// All, when reading in order.
+    All,
+    /// The thread that asks.
+    One,
 }
 
 #[derive(Debug)]
@@ -99,6 +108,16 @@ impl ChunkSource {
 
     /// Fills `buf` from `offset`; fewer bytes only at the end.
     pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(offset, buf, Cores::All)
+    }
+
+    /// The same, without the help of other threads: for what lies between this and a stream, whose
+    /// lock is held meanwhile.
+    pub(super) fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(offset, buf, Cores::One)
+    }
+
+    fn read(&self, offset: u64, buf: &mut [u8], cores: Cores) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             let Some(at) = offset.checked_add(done as u64) else {
@@ -108,14 +127,12 @@ impl ChunkSource {
                 break;
             };
             let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
-            let cached = self
-                .cache()
-                .get(number)
-                .map(|chunk| copy(chunk, skip, rest));
-            let copied = match cached {
-                Some(copied) => copied,
-                None => copy(&self.make(number)?, skip, rest),
+            let cached = self.cache().get(number);
+            let chunk = match cached {
+                Some(chunk) => chunk,
+                None => self.make(number, cores)?,
             };
+            let copied = copy(&chunk, skip, rest);
             if copied == 0 {
                 break;
             }
@@ -131,10 +148,10 @@ impl ChunkSource {
         };
         let len = usize::try_from(len).map_err(io::Error::other)?;
         if let Some((number, start)) = self.find(range.start) {
-            let cached = self.cache().get(number).cloned();
+            let cached = self.cache().get(number);
             let chunk = match cached {
                 Some(chunk) => chunk,
-                None => self.make(number)?,
+                None => self.make(number, Cores::All)?,
             };
             let skip = usize::try_from(range.start - start).unwrap_or(usize::MAX);
             let end = skip.saturating_add(len);
@@ -168,18 +185,19 @@ impl ChunkSource {
 
     /// Makes a chunk, and those behind it if it looks as if they will be wanted.
     #[cold]
-    fn make(&self, number: u64) -> io::Result<Arc<Vec<u8>>> {
+    fn make(&self, number: u64, cores: Cores) -> io::Result<Arc<Vec<u8>>> {
         let (count, one_bytes) = match &self.body {
             Body::Stored(input) => (input.len().div_ceil(STORED_CHUNK), STORED_CHUNK),
             Body::Frames(frames) => (frames.count(), frames.len_of(number)),
             Body::Stream(stream) => {
-                let chunk = stream.chunk(number)?;
-                self.cache().put(number, chunk.clone());
+                let spare = self.cache().spare();
+                let chunk = stream.chunk(number, spare)?;
+                self.cache().put(number, chunk.clone(), Kind::Once);
                 return Ok(chunk);
             }
         };
         let is_in_order = self.next.load(Ordering::Relaxed) == number;
-        let ahead = match is_in_order {
+        let ahead = match is_in_order && cores == Cores::All {
             true => {
                 let most = 4 * u64::try_from(rayon::current_num_threads()).unwrap_or(1);
                 (AHEAD_BYTES / one_bytes.max(1)).clamp(1, most)
@@ -190,7 +208,7 @@ impl ChunkSource {
         self.next.store(end, Ordering::Relaxed);
         if ahead == 1 {
             let chunk = Arc::new(self.expand(number)?);
-            self.cache().put(number, chunk.clone());
+            self.cache().put(number, chunk.clone(), Kind::Once);
             return Ok(chunk);
         }
         let made: Vec<_> = (number..end)
@@ -202,7 +220,11 @@ impl ChunkSource {
             // A damaged chunk ahead is an error when somebody wants it.
             let chunk = chunk.map(Arc::new);
             if let Ok(chunk) = &chunk {
-                self.cache().put(at, chunk.clone());
+                let kind = match at == number {
+                    true => Kind::Once,
+                    false => Kind::Ahead,
+                };
+                self.cache().put(at, chunk.clone(), kind);
             }
             if at == number {
                 wanted = chunk;
@@ -217,7 +239,7 @@ impl ChunkSource {
                 let len = usize::try_from(STORED_CHUNK).map_err(io::Error::other)?;
                 input.read_vec(number.saturating_mul(STORED_CHUNK), len)
             }
-            Body::Frames(frames) => frames.expand(number),
+            Body::Frames(frames) => frames.expand(number, self.cache().spare()),
             Body::Stream(_) => Ok(Vec::new()),
         }
     }

@@ -5,6 +5,7 @@ use super::input::Input;
 use super::stream::Window;
 use std::io;
 use std::sync::{Mutex, PoisonError};
+use thiserror::Error;
 use vmcore_format::zstd::{
     BLOCK_HEADER_LEN, BlockHeader, CHECKSUM_LEN, FRAME_HEADER_MAX, FrameHeader, SEEK_FOOTER_LEN,
     SKIPPABLE_HEADER_LEN, SeekTable, skippable_len,
@@ -25,13 +26,31 @@ struct Start {
     expanded: u64,
 }
 
+/// A frame that cannot be expanded; the others can.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("zstd frame {number}, at {stored:#x} of the file, is damaged: {reason}")]
+pub struct DamagedFrame {
+    /// Where it starts in the file.
+    pub stored: u64,
+    /// Its number, from 0.
+    pub number: u64,
+    /// What is wrong.
+    pub reason: String,
+}
+
 /// A file in frames.
 pub(super) struct Frames {
     input: Input,
     /// Ascending; the last is the end of all.
     starts: Vec<Start>,
-    /// Decompressors that are not at work: each has tables to set up.
-    idle: Mutex<Vec<Decompressor<'static>>>,
+    /// Those that are not at work: each has tables to set up.
+    idle: Mutex<Vec<Worker>>,
+}
+
+/// A decompressor, and room for a frame as it is stored.
+struct Worker {
+    decompressor: Decompressor<'static>,
+    stored: Vec<u8>,
 }
 
 impl std::fmt::Debug for Frames {
@@ -88,32 +107,38 @@ impl Frames {
             .map_or(0, |(start, end)| end.expanded - start.expanded)
     }
 
-    /// Expands a frame.
-    pub(super) fn expand(&self, number: u64) -> io::Result<Vec<u8>> {
+    /// Expands a frame into `expanded`, of which only the memory is used.
+    pub(super) fn expand(&self, number: u64, mut expanded: Vec<u8>) -> io::Result<Vec<u8>> {
         let (start, end) = self.frame(number).ok_or(io::ErrorKind::UnexpectedEof)?;
         let damaged = |why: &str| {
-            io::Error::new(
-                io::ErrorKind::InvalidData,
-                format!(
-                    "zstd frame {number}, at {:#x} of the compressed bytes, is damaged: {why}",
-                    start.stored
-                ),
-            )
+            let damage = DamagedFrame {
+                stored: self.input.place_of(start.stored),
+                number,
+                reason: why.to_owned(),
+            };
+            io::Error::new(io::ErrorKind::InvalidData, damage)
         };
         let len = |bytes: u64| usize::try_from(bytes).map_err(io::Error::other);
-        let stored = self
-            .input
-            .read_vec(start.stored, len(end.stored - start.stored)?)?;
+        let stored_len = len(end.stored - start.stored)?;
         let wanted = len(end.expanded - start.expanded)?;
         let idle = || self.idle.lock().unwrap_or_else(PoisonError::into_inner);
         let waiting = idle().pop();
-        let mut decompressor = match waiting {
-            Some(decompressor) => decompressor,
-            None => Decompressor::new()?,
+        let mut worker = match waiting {
+            Some(worker) => worker,
+            None => Worker {
+                decompressor: Decompressor::new()?,
+                stored: Vec::new(),
+            },
         };
-        let mut expanded = Vec::with_capacity(wanted);
-        let result = decompressor.decompress_to_buffer(&stored, &mut expanded);
-        idle().push(decompressor);
+        worker.stored.resize(stored_len, 0);
+        let read = self.input.read_at(start.stored, &mut worker.stored)?;
+        let stored = worker.stored.get(..read).unwrap_or_default();
+        expanded.clear();
+        expanded.reserve_exact(wanted);
+        let result = worker
+            .decompressor
+            .decompress_to_buffer(stored, &mut expanded);
+        idle().push(worker);
         match result {
             Ok(count) if count == wanted => Ok(expanded),
             Ok(count) => Err(damaged(&format!("it has {count} bytes, not {wanted}"))),

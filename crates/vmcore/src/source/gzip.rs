@@ -47,15 +47,6 @@ pub(super) struct GzipCursor {
     has_member: bool,
 }
 
-impl std::fmt::Debug for GzipCursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("GzipCursor")
-            .field("stored", &self.stored)
-            .field("place", &self.place)
-            .finish_non_exhaustive()
-    }
-}
-
 impl GzipCursor {
     pub(super) fn at(point: &Point) -> io::Result<Self> {
         let mut cursor = Self {
@@ -184,7 +175,7 @@ impl GzipCursor {
             return;
         };
         // Without memory for it reading starts again farther away.
-        if let Ok(window) = Packed::new(window) {
+        if let Ok(window) = Packed::new(window.to_vec()) {
             points.add(Point {
                 out: self.out,
                 stored: self.stored,

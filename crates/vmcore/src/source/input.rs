@@ -1,4 +1,5 @@
-//! The stored bytes that a dump is made of: a part of a file or device, decrypted if need be.
+//! The stored bytes that a dump is made of: a part of a file or device, or of what a compressed one
+//! expands to; decrypted if need be.
 
 use super::chunks::ChunkSource;
 use super::file::FileSource;
@@ -13,77 +14,120 @@ use std::sync::Arc;
 /// Bytes of a cipher's block.
 const CIPHER_BLOCK: u64 = 16;
 
-/// A part of a file or device, read by position; clones share the file.
+/// A part of a file, of a device, or of what a file expands to, read by position; clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Input {
-    file: Arc<PositionalFile>,
+    medium: Medium,
     start: u64,
-    len: u64,
-    /// Reads of a device start and end at multiples of this many bytes.
-    unit: u64,
-    is_regular: bool,
+    /// `None`: up to the end, which is known only once all is expanded.
+    len: Option<u64>,
     key: Option<Arc<PayloadKey>>,
+}
+
+/// Where the bytes lie.
+#[derive(Clone, Debug)]
+enum Medium {
+    /// In a regular file.
+    File(Arc<PositionalFile>),
+    /// On a device: reads start and end at multiples of so many bytes.
+    Device(Arc<PositionalFile>, u64),
+    /// In what a file expands to.
+    Expanded(Arc<ChunkSource>),
 }
 
 impl Input {
     /// Opens all of a file or device.
     pub(crate) fn open(path: &Path) -> io::Result<Self> {
         let (file, len, is_regular) = PositionalFile::open(path)?;
-        let unit = match len {
-            _ if is_regular => 1,
-            len if len.is_multiple_of(4096) => 4096,
-            _ => 512,
+        let file = Arc::new(file);
+        let medium = match len {
+            _ if is_regular => Medium::File(file),
+            len if len.is_multiple_of(4096) => Medium::Device(file, 4096),
+            _ => Medium::Device(file, 512),
         };
         Ok(Self {
-            file: Arc::new(file),
+            medium,
             start: 0,
-            len,
-            unit,
-            is_regular,
+            len: Some(len),
             key: None,
         })
     }
 
+    /// All that a file expands to.
+    pub(crate) const fn expanded(chunks: Arc<ChunkSource>) -> Self {
+        Self {
+            medium: Medium::Expanded(chunks),
+            start: 0,
+            len: None,
+            key: None,
+        }
+    }
+
     /// A part of it, or as much of that as there is.
     pub(crate) fn part(&self, range: Range<u64>) -> Self {
-        let start = range.start.min(self.len);
-        let end = range.end.clamp(start, self.len);
+        let (start, end) = match self.reaches(range.end) {
+            true => (range.start.min(range.end), range.end),
+            false => (range.start.min(self.len()), self.len()),
+        };
         Self {
             start: self.start + start,
-            len: end - start,
+            len: Some(end - start),
             ..self.clone()
+        }
+    }
+
+    /// Whether there are at least `end` bytes. Expands no more than it has to.
+    pub(crate) fn reaches(&self, end: u64) -> bool {
+        match (&self.medium, self.len) {
+            (Medium::Expanded(chunks), None) => self
+                .start
+                .checked_add(end)
+                .is_some_and(|end| chunks.reaches(end)),
+            _ => end <= self.len(),
         }
     }
 
     /// What it is when decrypted. A last block that is cut cannot be.
     pub(crate) fn decrypted(mut self, key: PayloadKey) -> Self {
         if key.is_block_cipher() {
-            self.len -= self.len % CIPHER_BLOCK;
+            let len = self.len();
+            self.len = Some(len - len % CIPHER_BLOCK);
         }
         self.key = Some(Arc::new(key));
         self
     }
 
-    pub(crate) const fn len(&self) -> u64 {
-        self.len
+    /// Where byte `offset` of it lies in the file.
+    pub(crate) const fn place_of(&self, offset: u64) -> u64 {
+        self.start.saturating_add(offset)
+    }
+
+    pub(crate) fn len(&self) -> u64 {
+        match (&self.medium, self.len) {
+            (_, Some(len)) => len,
+            (Medium::Expanded(chunks), None) => chunks.len().saturating_sub(self.start),
+            (_, None) => 0,
+        }
     }
 
     /// Its bytes as a source.
     pub(crate) fn into_source(self, access: Access) -> Source {
-        if self.is_regular && self.key.is_none() {
-            return Source(Body::File(FileSource::new(
-                self.file, self.start, self.len, access,
-            )));
+        let len = self.len();
+        match self.medium {
+            Medium::File(file) if self.key.is_none() => {
+                Source(Body::File(FileSource::new(file, self.start, len, access)))
+            }
+            _ => Source::of_chunks(Arc::new(ChunkSource::stored(self))),
         }
-        Source::of_chunks(ChunkSource::stored(self))
     }
 
     /// Fills `buf` from `offset`; fewer bytes only at the end.
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        let Some(left) = self.len.checked_sub(offset) else {
-            return Ok(0);
+        let want = offset.saturating_add(buf.len() as u64);
+        let len = match self.reaches(want) {
+            true => buf.len(),
+            false => usize::try_from(self.len().saturating_sub(offset)).unwrap_or(buf.len()),
         };
-        let len = usize::try_from(left).map_or(buf.len(), |left| left.min(buf.len()));
         let buf = buf.get_mut(..len).unwrap_or_default();
         let Some(key) = &self.key else {
             return self.read_stored(offset, buf);
@@ -108,23 +152,32 @@ impl Input {
 
     /// `len` bytes from `offset`, or as many as there are.
     pub(crate) fn read_vec(&self, offset: u64, len: usize) -> io::Result<Vec<u8>> {
-        let left = usize::try_from(self.len.saturating_sub(offset)).unwrap_or(usize::MAX);
-        let mut bytes = vec![0; len.min(left)];
+        let want = offset.saturating_add(len as u64);
+        let have = match self.reaches(want) {
+            true => len,
+            false => usize::try_from(self.len().saturating_sub(offset)).unwrap_or(len),
+        };
+        let mut bytes = vec![0; have];
         let read = self.read_at(offset, &mut bytes)?;
         bytes.truncate(read);
         Ok(bytes)
     }
 
-    /// As they lie in the file.
+    /// As they are stored.
     fn read_stored(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let at = self.start + offset;
-        let skip = at % self.unit;
-        if skip == 0 && (buf.len() as u64).is_multiple_of(self.unit) {
-            return self.file.read_at(at, buf);
+        let (file, unit) = match &self.medium {
+            Medium::File(file) => return file.read_at(at, buf),
+            Medium::Expanded(chunks) => return chunks.read_alone(at, buf),
+            Medium::Device(file, unit) => (file, *unit),
+        };
+        let skip = at % unit;
+        if skip == 0 && (buf.len() as u64).is_multiple_of(unit) {
+            return file.read_at(at, buf);
         }
-        let wide = (skip + buf.len() as u64).next_multiple_of(self.unit);
+        let wide = (skip + buf.len() as u64).next_multiple_of(unit);
         let mut sectors = vec![0; usize::try_from(wide).map_err(io::Error::other)?];
-        let read = self.file.read_at(at - skip, &mut sectors)?;
+        let read = file.read_at(at - skip, &mut sectors)?;
         let skip = usize::try_from(skip).map_err(io::Error::other)?;
         let bytes = sectors.get(skip..read).unwrap_or_default();
         let len = bytes.len().min(buf.len());

@@ -26,7 +26,6 @@ mod input;
 mod map;
 mod points;
 mod positional;
-mod realigned;
 mod recorder;
 mod sequences;
 mod stream;
@@ -34,12 +33,12 @@ mod zstd;
 mod zstd_block;
 
 pub(crate) use chunks::ChunkSource;
+pub use frames::DamagedFrame;
 pub(crate) use input::Input;
 pub use recorder::Recorder;
 pub use stream::Damage;
 
 use file::FileSource;
-use realigned::Realigned;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -64,9 +63,8 @@ pub struct Source(Body);
 #[derive(Debug)]
 enum Body {
     File(FileSource),
-    Chunks(Box<ChunkSource>, u64),
+    Chunks(Arc<ChunkSource>, u64),
     Recorded(Box<Source>, Arc<Recorder>),
-    Realigned(Realigned),
 }
 
 /// Bytes of a dump: borrowed from the mapping, or a part of a shared copy.
@@ -105,8 +103,8 @@ impl Source {
     }
 
     /// What an input expands to.
-    pub(crate) fn of_chunks(chunks: ChunkSource) -> Self {
-        Self(Body::Chunks(Box::new(chunks), 0))
+    pub(crate) const fn of_chunks(chunks: Arc<ChunkSource>) -> Self {
+        Self(Body::Chunks(chunks, 0))
     }
 
     /// The same bytes from `offset` on, as when a device's dump header stands in front.
@@ -118,15 +116,7 @@ impl Source {
             Body::Recorded(source, recorder) => {
                 Body::Recorded(Box::new(source.starting_at(offset)), recorder)
             }
-            // Gaps are put in last.
-            Body::Realigned(realigned) => Body::Realigned(realigned),
         })
-    }
-
-    /// The same bytes with pages of `page` bytes put in at `gaps`, which are ascending and counted
-    /// with the gaps before them.
-    pub(crate) fn realigned(self, gaps: Vec<u64>, page: u64) -> Self {
-        Self(Body::Realigned(Realigned::new(self, gaps, page)))
     }
 
     /// The same bytes, with `recorder` told what is read of them.
@@ -144,7 +134,6 @@ impl Source {
             Body::File(file) => file.len(),
             Body::Chunks(chunks, start) => chunks.len().saturating_sub(*start),
             Body::Recorded(source, _) => source.len(),
-            Body::Realigned(realigned) => realigned.len(),
         }
     }
 
@@ -155,7 +144,6 @@ impl Source {
             Body::File(_) => true,
             Body::Chunks(chunks, _) => chunks.knows_len(),
             Body::Recorded(source, _) => source.knows_len(),
-            Body::Realigned(realigned) => realigned.source().knows_len(),
         }
     }
 
@@ -169,7 +157,6 @@ impl Source {
                 .checked_add(end)
                 .is_some_and(|end| chunks.reaches(end)),
             Body::Recorded(source, _) => source.reaches(end),
-            Body::Realigned(realigned) => end <= realigned.len(),
         }
     }
 
@@ -186,7 +173,6 @@ impl Source {
             Body::File(_) => None,
             Body::Chunks(chunks, _) => chunks.damage(),
             Body::Recorded(source, _) => source.damage(),
-            Body::Realigned(realigned) => realigned.source().damage(),
         }
     }
 
@@ -203,7 +189,6 @@ impl Source {
                 recorder.note(offset, buf.len());
                 source.read_at(offset, buf)
             }
-            Body::Realigned(realigned) => realigned.read_at(offset, buf),
         }
     }
 
@@ -221,10 +206,6 @@ impl Source {
                 recorder.note(offset, N);
                 source.array(offset)
             }
-            Body::Realigned(realigned) => {
-                let mut bytes = [0; N];
-                (realigned.read_at(offset, &mut bytes).ok()? == N).then_some(bytes)
-            }
         }
     }
 
@@ -240,7 +221,6 @@ impl Source {
                 recorder.note(offset, buf.len());
                 source.read_positional(offset, buf)
             }
-            Body::Realigned(realigned) => realigned.read_at(offset, buf),
         }
     }
 
@@ -261,15 +241,6 @@ impl Source {
                 recorder.note(range.start, usize::try_from(len).unwrap_or(0));
                 source.bytes(range)
             }
-            Body::Realigned(realigned) => {
-                let len = range.end.saturating_sub(range.start);
-                if range.end > realigned.len() || range.start > range.end {
-                    return Ok(None);
-                }
-                let mut bytes = vec![0; usize::try_from(len).map_err(io::Error::other)?];
-                let read = realigned.read_at(range.start, &mut bytes)?;
-                Ok((read == bytes.len()).then(|| Bytes::from(bytes)))
-            }
         }
     }
 
@@ -279,7 +250,7 @@ impl Source {
         match &self.0 {
             Body::File(file) => file.mapped(range),
             // What is done with a mapping cannot be recorded.
-            Body::Chunks(..) | Body::Recorded(..) | Body::Realigned(_) => None,
+            Body::Chunks(..) | Body::Recorded(..) => None,
         }
     }
 

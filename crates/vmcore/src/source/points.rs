@@ -2,29 +2,82 @@
 
 use miniz_oxide::inflate::core::BlockBoundaryState;
 use std::io;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// The most bytes of all checkpoints. With more, every second one goes.
 const POINTS_BYTES: usize = 96 << 20;
 /// Fast, and good enough for windows of a dump that is compressible anyway.
 const PACK_LEVEL: i32 = -5;
 
+/// The most of them that wait to be compressed, of all streams.
+const WAITING_MAX: usize = 4;
+/// Bytes up to which compressing is quicker than asking another thread to.
+const SMALL: usize = 64 << 10;
+
 /// Bytes that are kept compressed.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Packed {
-    bytes: Vec<u8>,
+    bytes: Arc<Mutex<Bytes>>,
     len: usize,
 }
 
+#[derive(Debug)]
+enum Bytes {
+    /// Not yet.
+    Plain(Vec<u8>),
+    Packed(Vec<u8>),
+}
+
 impl Packed {
-    pub(super) fn new(bytes: &[u8]) -> io::Result<Self> {
-        Ok(Self {
-            bytes: zstd::bulk::compress(bytes, PACK_LEVEL)?,
-            len: bytes.len(),
-        })
+    /// Compresses them on another thread, if few wait for that already.
+    pub(super) fn new(bytes: Vec<u8>) -> io::Result<Self> {
+        static WAITING: AtomicUsize = AtomicUsize::new(0);
+        let len = bytes.len();
+        let of = |bytes| Self {
+            bytes: Arc::new(Mutex::new(bytes)),
+            len,
+        };
+        if len <= SMALL || WAITING.load(Ordering::Relaxed) >= WAITING_MAX {
+            return Ok(of(Bytes::Packed(zstd::bulk::compress(&bytes, PACK_LEVEL)?)));
+        }
+        let packed = of(Bytes::Plain(bytes));
+        let job = packed.clone();
+        WAITING.fetch_add(1, Ordering::Relaxed);
+        rayon::spawn(move || {
+            job.pack();
+            WAITING.fetch_sub(1, Ordering::Relaxed);
+        });
+        Ok(packed)
+    }
+
+    fn bytes(&self) -> MutexGuard<'_, Bytes> {
+        self.bytes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn pack(&self) {
+        let mut bytes = self.bytes();
+        if let Bytes::Plain(plain) = &*bytes
+            && let Ok(packed) = zstd::bulk::compress(plain, PACK_LEVEL)
+        {
+            // Without memory for it they stay as they are.
+            *bytes = Bytes::Packed(packed);
+        }
     }
 
     pub(super) fn unpack(&self) -> io::Result<Vec<u8>> {
-        zstd::bulk::decompress(&self.bytes, self.len)
+        match &*self.bytes() {
+            Bytes::Plain(plain) => Ok(plain.clone()),
+            Bytes::Packed(packed) => zstd::bulk::decompress(packed, self.len),
+        }
+    }
+
+    /// How many there are now. Whoever compresses them meanwhile is not waited for.
+    fn kept_bytes(&self) -> usize {
+        match self.bytes.try_lock().as_deref() {
+            Ok(Bytes::Packed(packed)) => packed.len(),
+            Ok(Bytes::Plain(_)) | Err(_) => self.len,
+        }
     }
 }
 
@@ -59,8 +112,8 @@ impl PointState {
     fn bytes(&self) -> usize {
         match self {
             Self::Start => 0,
-            Self::Gzip { window, .. } => window.bytes.len(),
-            Self::Zstd { dictionary, .. } => dictionary.bytes.len(),
+            Self::Gzip { window, .. } => window.kept_bytes(),
+            Self::Zstd { dictionary, .. } => dictionary.kept_bytes(),
         }
     }
 }
@@ -81,7 +134,6 @@ pub(super) struct Points {
     list: Vec<Point>,
     /// Expanded bytes between two of them, at least.
     spacing: u64,
-    bytes: usize,
 }
 
 impl Points {
@@ -94,7 +146,6 @@ impl Points {
         Self {
             list: vec![first],
             spacing,
-            bytes: 0,
         }
     }
 
@@ -114,27 +165,27 @@ impl Points {
     }
 
     pub(super) fn add(&mut self, point: Point) {
-        self.bytes += size_of::<Point>() + point.state.bytes();
         self.list.push(point);
-        while self.bytes > POINTS_BYTES && self.list.len() > 2 {
+        while self.bytes() > POINTS_BYTES && self.list.len() > 2 {
             let mut number = 0;
             self.list.retain(|_| {
                 number += 1;
                 number % 2 == 1
             });
-            let points = self.list.iter();
-            self.bytes = points
-                .map(|point| size_of::<Point>() + point.state.bytes())
-                .sum();
             self.spacing = self.spacing.saturating_mul(2);
         }
     }
 
+    fn bytes(&self) -> usize {
+        let points = self.list.iter();
+        points
+            .map(|point| size_of::<Point>() + point.state.bytes())
+            .sum()
+    }
+
     /// Takes back the checkpoint at `out`, if it is the last.
     pub(super) fn withdraw(&mut self, out: u64) {
-        if let Some(point) = self.list.pop_if(|point| point.out == out && out != 0) {
-            self.bytes -= size_of::<Point>() + point.state.bytes();
-        }
+        let _ = self.list.pop_if(|point| point.out == out && out != 0);
     }
 
     /// The last checkpoint at or before `out`.
@@ -171,10 +222,10 @@ mod tests {
                 state: PointState::Zstd {
                     window_bytes: 0,
                     has_checksum: false,
-                    dictionary: Packed::new(&noise).unwrap(),
+                    dictionary: Packed::new(noise.clone()).unwrap(),
                 },
             });
-            assert!(points.bytes <= POINTS_BYTES + noise.len() + 1000);
+            assert!(points.bytes() <= POINTS_BYTES + noise.len() + 1000);
         }
         assert_eq!(points.before(0).unwrap().out, 0);
         assert!(points.list.len() < 6);

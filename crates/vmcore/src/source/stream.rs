@@ -18,6 +18,8 @@ use thiserror::Error;
 const CHUNK_SHIFT: u32 = 20;
 /// Bytes of a chunk.
 const CHUNK: usize = 1 << CHUNK_SHIFT;
+/// Bytes that a pass expands at once when nobody wants them: they stay in the processor's cache.
+const PIECE: usize = 128 << 10;
 /// Expanded bytes between two checkpoints, at least.
 const SPACING: u64 = 2 << 20;
 
@@ -62,7 +64,7 @@ pub(super) struct Window {
 
 impl Window {
     /// Bytes that are read at once.
-    const LEN: usize = 1 << 18;
+    const LEN: usize = 1 << 19;
 
     /// At least `len` bytes at `at`, fewer only at the end.
     pub(super) fn get(&mut self, input: &Input, at: u64, len: usize) -> io::Result<&[u8]> {
@@ -73,19 +75,32 @@ impl Window {
         if let Some(skip) = skip.filter(has) {
             return Ok(self.bytes.get(skip..).unwrap_or_default());
         }
+        // What is there already is not read again.
+        let have = self.bytes.len();
+        let kept = have - skip.unwrap_or(have).min(have);
+        self.bytes.copy_within(have - kept.., 0);
         self.bytes.resize(len.max(Self::LEN), 0);
         self.start = at;
-        let read = input.read_at(at, &mut self.bytes);
-        self.bytes.truncate(*read.as_ref().unwrap_or(&0));
+        let fresh = self.bytes.get_mut(kept..).unwrap_or_default();
+        let read = input.read_at(at.saturating_add(kept as u64), fresh);
+        self.bytes.truncate(kept + read.as_ref().unwrap_or(&0));
         read.map(|_| self.bytes.as_slice())
     }
 }
 
 /// A decoder at some place of the stream.
-#[derive(Debug)]
 enum Cursor {
     Gzip(Box<GzipCursor>),
     Zstd(Box<ZstdCursor>),
+}
+
+impl std::fmt::Debug for Cursor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Gzip(_) => "Gzip",
+            Self::Zstd(_) => "Zstd",
+        })
+    }
 }
 
 impl Cursor {
@@ -94,6 +109,36 @@ impl Cursor {
             Format::Gzip => Self::Gzip(Box::new(GzipCursor::at(point)?)),
             Format::Zstd => Self::Zstd(Box::new(ZstdCursor::at(point)?)),
         })
+    }
+
+    /// Goes over as many bytes as `out` has, piece by piece in its beginning; gives their number, fewer
+    /// only at the end.
+    fn pass_over(
+        &mut self,
+        input: &Input,
+        out: &mut [u8],
+        points: &mut Points,
+    ) -> Result<usize, Broken> {
+        let mut done = 0;
+        while done < out.len() {
+            let len = PIECE.min(out.len() - done);
+            let piece = out.get_mut(..len).unwrap_or_default();
+            match self.fill(input, piece, Some(points)) {
+                Ok(count) => {
+                    done += count;
+                    if count < len {
+                        break;
+                    }
+                }
+                Err(broken) => {
+                    return Err(Broken {
+                        filled: done + broken.filled,
+                        ..broken
+                    });
+                }
+            }
+        }
+        Ok(done)
     }
 
     /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
@@ -168,7 +213,7 @@ impl Stream {
     pub(super) fn len(&self) -> u64 {
         match self.len.load(Ordering::Acquire) {
             UNKNOWN => {
-                self.advance(&mut self.state(), u64::MAX, None);
+                self.advance(&mut self.state(), u64::MAX, None, Vec::new());
                 self.len.load(Ordering::Acquire)
             }
             len => len,
@@ -188,7 +233,7 @@ impl Stream {
             return false;
         }
         let mut state = self.state();
-        self.advance(&mut state, end, None);
+        self.advance(&mut state, end, None, Vec::new());
         end <= state.reached
     }
 
@@ -201,9 +246,18 @@ impl Stream {
     }
 
     /// Goes on with the pass until `end` bytes are expanded, or all are. Gives chunk `wanted` if it
-    /// is among them.
-    fn advance(&self, state: &mut State, end: u64, wanted: Option<u64>) -> Option<Arc<Vec<u8>>> {
+    /// is among them; `spare` is memory for that.
+    fn advance(
+        &self,
+        state: &mut State,
+        end: u64,
+        wanted: Option<u64>,
+        spare: Vec<u8>,
+    ) -> Option<Arc<Vec<u8>>> {
         let mut found = None;
+        if state.scratch.capacity() < CHUNK {
+            state.scratch = spare;
+        }
         while state.reached < end && !state.has_ended {
             if state.pass.is_none() {
                 let first = state.points.before(0);
@@ -216,9 +270,11 @@ impl Stream {
                 ..
             } = state;
             scratch.resize(CHUNK, 0);
-            let filled = match pass {
-                Some(pass) => pass.fill(&self.input, scratch, Some(points)),
-                None => Err(Broken {
+            let is_wanted = wanted == Some(state.reached >> CHUNK_SHIFT);
+            let filled = match (pass, is_wanted) {
+                (Some(pass), true) => pass.fill(&self.input, scratch, Some(points)),
+                (Some(pass), false) => pass.pass_over(&self.input, scratch, points),
+                (None, _) => Err(Broken {
                     stored: 0,
                     filled: 0,
                     reason: "there is no memory to expand it".to_owned(),
@@ -228,13 +284,15 @@ impl Stream {
                 Ok(count) => *count,
                 Err(broken) => broken.filled,
             };
-            if wanted == Some(state.reached >> CHUNK_SHIFT) {
-                found = state.scratch.get(..count).map(<[u8]>::to_vec).map(Arc::new);
+            if is_wanted {
+                let mut chunk = std::mem::take(&mut state.scratch);
+                chunk.truncate(count);
+                found = Some(Arc::new(chunk));
             }
             state.reached += count as u64;
             if let Err(broken) = filled {
                 state.damage = Some(Damage {
-                    stored_bytes: broken.stored,
+                    stored_bytes: self.input.place_of(broken.stored),
                     expanded_bytes: state.reached,
                     reason: broken.reason,
                 });
@@ -253,7 +311,8 @@ impl Stream {
     }
 
     /// Chunk `number`; shorter, or empty, at the end.
-    pub(super) fn chunk(&self, number: u64) -> io::Result<Arc<Vec<u8>>> {
+    /// `spare` is memory for it.
+    pub(super) fn chunk(&self, number: u64, spare: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
         let start = number.checked_shl(CHUNK_SHIFT).unwrap_or(u64::MAX);
         let start = if start >> CHUNK_SHIFT == number {
             start
@@ -263,14 +322,14 @@ impl Stream {
         let mut state = self.state();
         if start >= state.reached {
             let end = start.saturating_add(CHUNK as u64);
-            let found = self.advance(&mut state, end, Some(number));
+            let found = self.advance(&mut state, end, Some(number), spare);
             return Ok(found.unwrap_or_default());
         }
-        self.again(&mut state, start)
+        self.again(&mut state, start, spare)
     }
 
     /// The chunk from `start` on, which the pass has left behind.
-    fn again(&self, state: &mut State, start: u64) -> io::Result<Arc<Vec<u8>>> {
+    fn again(&self, state: &mut State, start: u64, mut chunk: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
         let invalid = |reason: String| io::Error::new(io::ErrorKind::InvalidData, reason);
         let nearest = state.points.before(start);
         let nearest = nearest.ok_or_else(|| invalid("no checkpoint".to_owned()))?;
@@ -280,7 +339,7 @@ impl Stream {
             Some(reader) => reader,
             None => (nearest.out, Cursor::at(self.format, nearest)?),
         };
-        let mut chunk = vec![0; CHUNK];
+        chunk.resize(CHUNK, 0);
         while at < start {
             let skip = usize::try_from(start - at).unwrap_or(CHUNK).min(CHUNK);
             let skipped = chunk.get_mut(..skip).unwrap_or_default();

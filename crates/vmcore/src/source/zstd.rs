@@ -22,6 +22,8 @@ use zstd::stream::raw::{Decoder, Operation as _};
 const WINDOW_MAX: u64 = 128 << 20;
 /// Checkpoints of a window are so many windows apart: making one takes time.
 const WINDOWS_APART: u64 = 16;
+/// Bytes that are kept beyond a small window, so that they are seldom moved.
+const RECENT_MORE: usize = 1 << 20;
 /// Offsets are looked for in so many bytes before a checkpoint.
 const OFFSETS_WITHIN: u64 = 256 << 10;
 
@@ -61,19 +63,41 @@ struct Tracker {
     /// Bytes of the frame so far.
     frame_out: u64,
     /// The bytes before, once a checkpoint comes near.
-    recent: Option<Vec<u8>>,
+    recent: Option<Recent>,
     /// Once it comes very near.
     offsets: Option<Offsets>,
     /// A checkpoint that holds if none of these tables is used again.
     doubtful: Option<(u64, [bool; 3])>,
 }
 
-impl std::fmt::Debug for ZstdCursor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ZstdCursor")
-            .field("stored", &self.stored)
-            .field("frame", &self.frame)
-            .finish_non_exhaustive()
+/// The last bytes of a frame, as many as its blocks may refer to, and some more.
+#[derive(Debug)]
+struct Recent {
+    bytes: Vec<u8>,
+    need: usize,
+}
+
+impl Recent {
+    fn new(window_bytes: u64) -> Self {
+        Self {
+            bytes: Vec::new(),
+            need: usize::try_from(window_bytes).unwrap_or(usize::MAX),
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        self.bytes.extend(bytes);
+        // No checkpoint may come for gigabytes: blocks of zeros tell nothing about offsets.
+        let most = self.need.saturating_add((self.need / 4).max(RECENT_MORE));
+        if self.bytes.len() > most {
+            self.bytes.drain(..self.bytes.len() - self.need);
+        }
+    }
+
+    /// All that is needed; `None` as long as there is less.
+    fn window(&self) -> Option<&[u8]> {
+        let start = self.bytes.len().checked_sub(self.need)?;
+        self.bytes.get(start..)
     }
 }
 
@@ -297,7 +321,7 @@ impl Tracker {
     fn output(&mut self, bytes: &[u8]) {
         self.frame_out += bytes.len() as u64;
         if let Some(recent) = &mut self.recent {
-            recent.extend(bytes);
+            recent.push(bytes);
         }
     }
 
@@ -308,22 +332,21 @@ impl Tracker {
         };
         let Some(recent) = &self.recent else {
             if out + frame.window_bytes >= points.next_at() {
-                self.recent = Some(Vec::new());
+                self.recent = Some(Recent::new(frame.window_bytes));
             }
             return;
         };
-        let need = usize::try_from(frame.window_bytes).unwrap_or(usize::MAX);
         let offsets = self.offsets.and_then(Offsets::known);
-        let (true, Some(offsets)) = (points.wants(out) && recent.len() >= need, offsets) else {
+        let before = recent.window().filter(|_| points.wants(out));
+        let (Some(before), Some(offsets)) = (before, offsets) else {
             return;
         };
-        let before = recent.get(recent.len() - need..).unwrap_or_default();
         let lost = self
             .tables
             .sequences
             .each_ref()
             .map(|table| matches!(table, Table::One(_)));
-        let dictionary = Packed::new(&self.tables.dictionary(offsets, before));
+        let dictionary = Packed::new(self.tables.dictionary(offsets, before));
         // Without memory for it reading starts again farther away.
         if let Ok(dictionary) = dictionary {
             points.add(Point {

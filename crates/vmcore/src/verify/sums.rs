@@ -100,10 +100,7 @@ fn checksum_of(source: &Source, start: FileOffset, end: u64) -> Result<u64, Abse
         let part = buf.get_mut(..want).unwrap_or_default();
         let read = source
             .read_positional(at, part)
-            .map_err(|error| Absence::Io {
-                offset: FileOffset(at),
-                kind: error.kind(),
-            })?;
+            .map_err(|error| Absence::io(FileOffset(at), &error))?;
         if read == 0 {
             break;
         }
@@ -131,6 +128,8 @@ struct Run {
     offset: FileOffset,
     left_bytes: u64,
     done_bytes: u64,
+    /// Whether all of it could be read.
+    is_whole: bool,
     expected: u64,
     sum: Checksum,
     /// Addresses of its first and last page.
@@ -200,6 +199,24 @@ impl<'a> PageCheck<'a> {
         }
     }
 
+    /// The next `bytes` cannot be read.
+    pub(super) fn skip(&mut self, mut bytes: u64) {
+        while bytes > 0 && self.astray.is_none() {
+            let Some(mut run) = self.run.take().or_else(|| self.next_run()) else {
+                return;
+            };
+            let len = bytes.min(run.left_bytes);
+            run.left_bytes -= len;
+            run.done_bytes += len;
+            run.is_whole = false;
+            bytes -= len;
+            match run.left_bytes {
+                0 => self.judge(&run),
+                _ => self.run = Some(run),
+            }
+        }
+    }
+
     fn next_run(&mut self) -> Option<Run> {
         let (offset, left_bytes, expected) = self.runs.next()?;
         Some(Run {
@@ -208,12 +225,13 @@ impl<'a> PageCheck<'a> {
             expected,
             sum: Checksum::new(),
             done_bytes: 0,
+            is_whole: true,
             pages: None,
         })
     }
 
     fn judge(&mut self, run: &Run) {
-        if run.sum.value() == run.expected {
+        if run.is_whole && run.sum.value() == run.expected {
             self.right += 1;
             return;
         }

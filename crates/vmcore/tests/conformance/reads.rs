@@ -94,7 +94,7 @@ fn line_08_reads_over_the_end_of_the_file_say_truncated() {
         assert_eq!((part.len, part.fault), (0x133, Some(absent_at(0x123))));
         assert_eq!(buf[..0x10], page_text(0x10_1000)[0xff0..]);
         assert_eq!(buf[0x10..0x133], page_text(0x7f_f000)[..0x123]);
-        assert!(absent_at(0x123).is_truncation());
+        assert!(absent_at(0x123).is_loss());
         // Physical reads bring the same.
         let (read, absence) = dump.memory().read(PhysAddr(0x7f_f100), &mut buf);
         assert_eq!(read, 0x23);

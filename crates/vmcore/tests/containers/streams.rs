@@ -179,7 +179,9 @@ fn a_flipped_bit_never_goes_unnoticed() {
 
 #[test]
 fn reading_begins_without_expanding_all() {
-    let bytes = memory(9_000_000, 12);
+    let mut bytes = memory(9_000_000, 12);
+    // What starts like nothing may be a device, whose header is at its end.
+    bytes[..8].copy_from_slice(b"minidump");
     for file in [gzip(&bytes, 1), zstd(&bytes, 1, 17)] {
         let source = open(&file);
         assert!(!source.knows_len());

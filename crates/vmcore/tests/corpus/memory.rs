@@ -185,7 +185,7 @@ fn the_last_page_is_truncated_and_no_dump_memory_is_not_dumped() {
             };
             let fault = space.read_u64(va).unwrap_err();
             assert_eq!(fault, Fault::PageAbsent { va, pa, absence });
-            assert!(fault.is_truncation());
+            assert!(fault.is_loss());
             let words = fault.to_string();
             assert!(words.contains("truncated at 0x60f9800"), "{words}");
             // A valid entry of the page tables names RAM that the kernel did not dump.
@@ -193,7 +193,7 @@ fn the_last_page_is_truncated_and_no_dump_memory_is_not_dumped() {
             let absence = Absence::NotDumped { pa };
             let fault = space.read_u64(va).unwrap_err();
             assert_eq!(fault, Fault::PageAbsent { va, pa, absence });
-            assert!(!fault.is_truncation());
+            assert!(!fault.is_loss());
             assert!(fault.to_string().contains("bit is clear"), "{fault}");
         }
     });
@@ -224,7 +224,7 @@ fn reads_over_the_cut_are_partial() {
         let part = space.read(va, &mut buf);
         assert_eq!(part.len, len, "{}", case.name);
         assert!(
-            part.fault.is_some_and(|fault| fault.is_truncation()),
+            part.fault.is_some_and(|fault| fault.is_loss()),
             "{}",
             case.name
         );

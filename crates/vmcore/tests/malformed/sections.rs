@@ -156,7 +156,7 @@ fn m10_a_file_that_ends_inside_its_page_tables_is_truncated_there() {
     );
     let memory = Virtual::of(&opened);
     assert_eq!(memory.pa(DMAP + 0x5000), Ok(0x5000));
-    assert!(memory.place(DMAP + 0x5000).unwrap_err().is_truncation());
+    assert!(memory.place(DMAP + 0x5000).unwrap_err().is_loss());
     assert!(matches!(memory.pa(KERNBASE), Err(Fault::NotMapped { .. })));
     let fault = memory.pa(KERNBASE + (1023 << 21)).unwrap_err();
     let absence = Absence::SectionTruncated {
@@ -166,7 +166,7 @@ fn m10_a_file_that_ends_inside_its_page_tables_is_truncated_there() {
         matches!(fault, Fault::TableAbsent { absence: found, .. } if found == absence),
         "{fault}"
     );
-    assert!(fault.is_truncation());
+    assert!(fault.is_loss());
     assert!(
         fault
             .to_string()

@@ -99,7 +99,7 @@ fn m25_a_page_table_that_is_not_in_the_dump_says_so() {
                 absence: absence(pa),
             };
             assert_eq!(memory.place(va.0), Err(fault));
-            assert!(!fault.is_truncation());
+            assert!(!fault.is_loss());
         }
     });
     let (found, summary) = mapped(&dump);
@@ -135,7 +135,7 @@ fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
             absence,
         };
         assert_eq!(Virtual::of(opened).place(KERNBASE), Err(fault));
-        assert!(fault.is_truncation());
+        assert!(fault.is_loss());
     });
     assert_eq!(mapped(&dump).1.unreadable_tables, 1);
 
@@ -147,7 +147,7 @@ fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
         for page in [1, 511] {
             let fault = memory.pa(KERNBASE + page * 4096).unwrap_err();
             assert!(
-                matches!(fault, Fault::TableAbsent { .. }) && fault.is_truncation(),
+                matches!(fault, Fault::TableAbsent { .. }) && fault.is_loss(),
                 "{fault}"
             );
         }
