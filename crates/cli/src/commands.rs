@@ -1,10 +1,12 @@
 //! The commands, one file each: arguments, printing, exit status.
 
+mod beside;
 pub(crate) mod bt;
 pub(crate) mod check;
 pub(crate) mod convert;
 mod convert_bytes;
 mod convert_dump;
+mod convert_out;
 mod crashinfo;
 mod debug_files;
 pub(crate) mod decrypt;
@@ -29,6 +31,7 @@ pub(crate) mod savecore;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod sym;
+mod tool;
 pub(crate) mod translate;
 pub(crate) mod verify;
 pub(crate) mod whatis;

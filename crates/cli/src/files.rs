@@ -36,6 +36,11 @@ enum Content {
     Other,
 }
 
+/// Whether a file holds a dump, whatever is around it.
+pub(crate) fn is_dump(path: &Path) -> bool {
+    content(path) == Content::Dump
+}
+
 fn content(path: &Path) -> Content {
     let mut first = Vec::new();
     // Named pipes and the like block, or lose what is read from them.

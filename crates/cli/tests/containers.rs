@@ -137,6 +137,27 @@ fn mbr(partition: &[u8]) -> Vec<u8> {
     disk
 }
 
+/// An MBR with an extended slice, in which the second logical partition ends in a dump.
+fn logical(partition: &[u8]) -> Vec<u8> {
+    let sectors = partition.len() as u32 / 512;
+    let mut disk = vec![0; 80 * 512];
+    let mut table = |at: usize, entries: &[(u8, u32, u32)]| {
+        for (number, (kind, first, sectors)) in entries.iter().enumerate() {
+            let entry = at * 512 + 446 + number * 16;
+            disk[entry + 4] = *kind;
+            disk[entry + 8..entry + 12].copy_from_slice(&first.to_le_bytes());
+            disk[entry + 12..entry + 16].copy_from_slice(&sectors.to_le_bytes());
+        }
+        disk[at * 512 + 510..at * 512 + 512].copy_from_slice(&[0x55, 0xaa]);
+    };
+    table(0, &[(0x83, 1, 10), (0x0f, 20, 60 + sectors)]);
+    table(20, &[(0x83, 4, 10), (0x05, 40, 20 + sectors)]);
+    // The second says that the first comes next: a chain without an end.
+    table(60, &[(0xa5, 20, sectors), (0x05, 0, 60)]);
+    disk.extend(partition);
+    disk
+}
+
 /// One form of the dump: its file, and the options that it takes.
 struct Form {
     file: String,
@@ -164,6 +185,7 @@ fn forms(folder: &Path, name: &str) -> Vec<Form> {
     put("device.img", &device, "");
     put("gpt.img", &gpt(&device), "");
     put("mbr.img", &mbr(&device), "");
+    put("logical.img", &logical(&device), "");
     put(
         "header.img",
         &[header.build().to_vec(), plain.clone()].concat(),
@@ -220,6 +242,27 @@ fn forms(folder: &Path, name: &str) -> Vec<Form> {
                 options: "",
             });
         }
+    }
+    // Images that somebody has packed, each with a tool of its own.
+    for (image, file, words) in [
+        ("device.img", "device.zst", "zstd -q -f -k"),
+        ("gpt.img", "gpt.zst", "zstd -q -f -k"),
+        ("logical.img", "logical.gz", "gzip -c"),
+    ] {
+        let words = match words.starts_with("zstd") {
+            true => format!("{words} {image} -o {file}"),
+            false => format!("{words} {image}"),
+        };
+        let Some(output) = tool(folder, &words) else {
+            continue;
+        };
+        if !output.is_empty() {
+            fs::write(folder.join(file), output).unwrap();
+        }
+        forms.push(Form {
+            file: file.to_owned(),
+            options: "",
+        });
     }
     for (method, file) in [("zstd", "frames.zst"), ("gzip", "members.gz")] {
         line(
@@ -322,8 +365,10 @@ fn check(folder: &Path, name: &str, kernel: &str) {
 
 #[test]
 fn every_real_dump_answers_alike_in_every_form() {
-    let Some(packed) = corpus::find() else { return };
-    for real in corpus::unpack(&packed) {
+    let Some(reals) = corpus::unpacked() else {
+        return;
+    };
+    for real in reals {
         let dir = tempfile::tempdir().unwrap();
         for name in [&real.dump, &real.kernel] {
             fs::copy(real.folder.join(name), dir.path().join(name)).unwrap();
@@ -362,7 +407,9 @@ fn several_dumps_on_a_disk_are_listed_and_one_is_chosen() {
     fs::write(path(&dir, "disk"), disk).unwrap();
     let run = line(dir.path(), "log disk");
     assert_eq!(run.status, 1);
-    assert!(run.stderr.contains("p3, p4"), "{}", run.stderr);
+    for name in ["p3: ", "p4: "] {
+        assert!(run.stderr.contains(name), "{}", run.stderr);
+    }
     assert!(
         run.stderr.contains("try: vmcore log disk --partition p3"),
         "{}",
@@ -419,6 +466,17 @@ fn an_encrypted_dump_asks_for_its_key_and_refuses_another() {
             .permissions()
             .mode();
         assert_eq!(mode & 0o777, 0o600);
+    }
+    // An encrypted device, whose image is compressed.
+    let mut header = DumpHeader::new("amd64", encrypted.len() as u64);
+    header.dumpkeysize = 512;
+    let media = encrypted.len() as u64 + (1 << 20);
+    let device = header.device(media, &block, &encrypted).unwrap();
+    fs::write(path(&dir, "swap"), device).unwrap();
+    if let Some(packed) = tool(dir.path(), "gzip -c swap") {
+        fs::write(path(&dir, "swap.gz"), packed).unwrap();
+        let log = line(dir.path(), "log swap.gz --key private.pem").expect(0);
+        assert_eq!(log.text(), line(dir.path(), "log vmcore.0").text());
     }
     // Compressed below the encryption.
     if tool(dir.path(), "zstd -q -f vmcore.0 -o vmcore.zst").is_some() {
@@ -496,6 +554,42 @@ fn a_redacted_dump_answers_what_was_kept_and_has_nothing_else() {
 }
 
 #[test]
+fn a_full_dump_is_redacted_by_way_of_a_minidump() {
+    let dir = Folder::new(&Options::full(Arch::Amd64));
+    let run = line(dir.path(), "redact vmcore.0 small -k kernel").expect(0);
+    assert!(run.text().starts_with("  keeps "), "{}", run.text());
+    let of = |words: &str| line(dir.path(), words).text();
+    assert_eq!(
+        of("ps small -k kernel --kernel-order"),
+        of("ps vmcore.0 -k kernel --kernel-order")
+    );
+    assert_eq!(
+        of("bt small --all -k kernel"),
+        of("bt vmcore.0 --all -k kernel")
+    );
+    let verify = line(dir.path(), "verify small -k kernel --json").json();
+    let checks = verify["checks"].as_array().unwrap();
+    assert!(
+        checks.iter().all(|check| check["verdict"] != "bad"),
+        "{verify}"
+    );
+    let names = fs::read_dir(dir.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names.len(), 4, "{names:?}");
+    // By its page, what was kept goes again.
+    let stack = line(dir.path(), "redact vmcore.0 x -k kernel --dry-run --json").json();
+    let kept = stack["manifest"]["kept_pages"].as_u64().unwrap();
+    let words = "redact vmcore.0 x -k kernel --dry-run --json --drop page:zzz";
+    assert_eq!(line(dir.path(), words).status, 2);
+    let translated = line(dir.path(), "translate small version -k kernel --json").json();
+    let pa = translated["physical_address"].as_str().unwrap();
+    let words = format!("redact vmcore.0 x -k kernel --dry-run --json --drop page:{pa}");
+    let less = line(dir.path(), &words).expect(0).json();
+    assert_eq!(less["manifest"]["kept_pages"].as_u64().unwrap(), kept - 1);
+    assert_eq!(less["manifest"]["dropped_by_address"], 1);
+}
+
+#[test]
 fn saving_compresses_on_request() {
     let (dir, dump) = small();
     let header = DumpHeader::new("amd64", dump.len() as u64);
@@ -517,6 +611,41 @@ fn saving_compresses_on_request() {
         // The next run recognises its copy.
         let run = line(dir.path(), &format!("save swap crash {option}")).expect(0);
         assert!(run.text().contains("was there already"), "{}", run.text());
+    }
+}
+
+#[test]
+fn what_the_kernel_compressed_is_expanded_on_request() {
+    let (dir, dump) = small();
+    for (number, method, name) in [(1, "gzip", "packed.gz"), (2, "zstd", "packed.zst")] {
+        let words = format!("convert vmcore.0 {name} --compress {method}");
+        line(dir.path(), &words).expect(0);
+        let packed = fs::read(path(&dir, name)).unwrap();
+        let mut header = DumpHeader::new("amd64", packed.len() as u64);
+        header.compression = number;
+        header.dumpextent = packed.len().next_multiple_of(512) as u64;
+        let mut payload = packed.clone();
+        payload.resize(packed.len().next_multiple_of(512), 0);
+        let media = payload.len() as u64 + (1 << 20);
+        let device = header.device(media, &[], &payload).unwrap();
+        fs::write(path(&dir, "swap"), &device).unwrap();
+        let crash = path(&dir, method);
+        fs::create_dir_all(&crash).unwrap();
+        line(dir.path(), &format!("save swap {method} -u")).expect(0);
+        assert!(
+            fs::read(crash.join("vmcore.0")).unwrap() == dump,
+            "{method}"
+        );
+        let run = line(dir.path(), &format!("save swap {method} -u")).expect(0);
+        assert!(run.text().contains("was there already"), "{}", run.text());
+        // What is damaged stays on its device, and the next command keeps it as it is.
+        let mut damaged = device.clone();
+        let at = media as usize - 512 - payload.len() + packed.len() / 2;
+        damaged[at..at + 64].fill(0xa5);
+        fs::write(path(&dir, "damaged"), &damaged).unwrap();
+        let run = line(dir.path(), &format!("save damaged {method} -u")).expect(1);
+        assert!(run.stderr.contains("cannot be expanded"), "{}", run.stderr);
+        assert!(!crash.join("vmcore.1").exists());
     }
 }
 

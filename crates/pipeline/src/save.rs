@@ -66,10 +66,22 @@ pub struct Options {
     pub force: bool,
     /// When the dump is marked on its device.
     pub clear: Clear,
-    /// How it is compressed, if it is not compressed or encrypted already.
-    pub compress: Option<Method>,
+    /// What becomes of its bytes.
+    pub form: Form,
     /// Numbers start again at 0 when they reach this; the dump that had the number goes.
     pub maxdumps: Option<u64>,
+}
+
+/// What becomes of the bytes of a dump. What is encrypted stays as it is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// They stay as they are.
+    #[default]
+    AsIs,
+    /// They are compressed, if they are not yet.
+    Packed(Method),
+    /// They are expanded, if the kernel has compressed them.
+    Unpacked,
 }
 
 /// When a dump is marked as saved on its device.
@@ -210,14 +222,14 @@ fn save_with(
         let (device, problems) = problems();
         return Err(SaveError::Unsound { device, problems });
     }
-    let method = options.compress.filter(|_| found.is_compressible());
+    let form = found.form(options.form);
     let mut work = Work {
         changes,
         device,
         found,
         parts,
-        method,
-        name: CoreName::of(found, method),
+        form,
+        name: CoreName::of(found, form),
         directory: Directory::open(directory, changes)?,
         on_event,
     };
@@ -243,7 +255,7 @@ struct Work<'w, 'e> {
     device: &'w Device,
     found: &'w Found,
     parts: &'w Parts,
-    method: Option<Method>,
+    form: Form,
     name: CoreName,
     directory: Directory<'w>,
     on_event: &'e mut dyn FnMut(Event<'_>),
@@ -259,7 +271,11 @@ impl<'w> Work<'w, '_> {
 
     fn contents(&self, path: &Path) -> Option<Contents> {
         // gzip would have to be expanded for it.
-        let is_quick = self.found.is_plain() && self.method != Some(Method::Gzip);
+        let is_quick = match self.form {
+            Form::Unpacked => true,
+            Form::Packed(Method::Gzip) => false,
+            Form::AsIs | Form::Packed(Method::Zstd) => self.found.is_plain(),
+        };
         is_quick.then(|| Contents::of(path)).flatten()
     }
 
@@ -273,9 +289,9 @@ impl<'w> Work<'w, '_> {
         let header = self.info(number, None).header_text();
         let mut files = vec![info.clone()];
         let mut is_same = fs::read_to_string(info).is_ok_and(|text| text.starts_with(&header));
-        for (name, part, method) in self.contents_of(number) {
+        for (name, part, form) in self.contents_of(number) {
             let path = self.directory.file(&name);
-            is_same = is_same && part.equals(self.device, &path, method).unwrap_or(false);
+            is_same = is_same && part.equals(self.device, &path, form).unwrap_or(false);
             files.push(path);
         }
         if !is_same {
@@ -289,13 +305,13 @@ impl<'w> Work<'w, '_> {
     }
 
     /// The files that come from the device, in the order in which they get their names: the dump
-    /// last, so that when it has its name, the rest has. With how each is compressed.
-    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part, Option<Method>)> {
+    /// last, so that when it has its name, the rest has. With what becomes of each.
+    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part, Form)> {
         let mut files = Vec::new();
         if self.found.header().is_encrypted() {
-            files.push((key_name(number), &self.parts.key, None));
+            files.push((key_name(number), &self.parts.key, Form::AsIs));
         }
-        files.push((self.name.file(number), &self.parts.payload, self.method));
+        files.push((self.name.file(number), &self.parts.payload, self.form));
         files
     }
 
@@ -327,9 +343,13 @@ impl<'w> Work<'w, '_> {
         let is_replacing = !replaced.is_empty();
         let replaced = replaced.iter().map(|(_, bytes)| bytes).sum();
         let header = self.found.header();
-        let need = header
-            .dump_length_bytes
-            .saturating_add(header.key_bytes.into());
+        let len = match self.form {
+            // How much it will be is known only behind it. The kernel reserved as much as the dump
+            // would take uncompressed, if there was room.
+            Form::Unpacked => header.dump_length_bytes.max(header.extent_bytes),
+            Form::AsIs | Form::Packed(_) => header.dump_length_bytes,
+        };
+        let need = len.saturating_add(header.key_bytes.into());
         let path = self.directory.path();
         let free = Free::of(path).map_err(SaveError::directory(path))?;
         let Some(free) = free else {
@@ -352,7 +372,7 @@ impl<'w> Work<'w, '_> {
         let core_path = self.directory.file(&core);
         (self.on_event)(Event::Copying { path: &core_path });
         let mut names = vec![info_name(number)];
-        for (name, part, method) in self.contents_of(number) {
+        for (name, part, form) in self.contents_of(number) {
             let path = self.directory.file(&name);
             let mut file = self.directory.begin(&name)?;
             let on_event = &mut *self.on_event;
@@ -362,7 +382,7 @@ impl<'w> Work<'w, '_> {
                     total_bytes,
                 });
             };
-            part.copy(self.device, &mut file, &path, method, on_progress)?;
+            part.copy(self.device, &mut file, &path, form, on_progress)?;
             file.sync().map_err(SaveError::directory(&path))?;
             names.push(name);
         }

@@ -1,5 +1,6 @@
 //! `vmcore convert`: the dump in another format.
 
+use super::convert_out::Out;
 use super::{convert_bytes, convert_dump};
 use crate::Status;
 use crate::context::{Context, KernelUse};
@@ -21,7 +22,7 @@ use vmcore_pipeline::rewrite::Target;
 /// The dump in another format: an ELF core, a minidump, a full dump; compressed; or plain
 #[derive(Debug, Args)]
 #[command(
-    override_usage = "vmcore convert [FILE] OUT --to FORMAT [OPTIONS]\n       vmcore convert [FILE] OUT --compress METHOD [OPTIONS]",
+    override_usage = "vmcore convert [FILE] OUT [--to FORMAT] [--compress METHOD] [OPTIONS]",
     after_help = help::with_files("\
 OUT is created for its owner alone, and not overwritten without --force.
 
@@ -41,7 +42,8 @@ A full dump needs its kernel file to become a minidump, a virtual machine's file
 To plain: the same bytes without what is around them: compression, encryption (--key), disk, device.
 
 --compress zstd writes frames that are read one by one: every command reads OUT in place, a page in
-the time of a frame. zstd -d unpacks it. --compress gzip is for tools that know nothing else.
+the time of a frame. zstd -d unpacks it. --compress gzip is for tools that know nothing else. With --to
+FORMAT the dump is written in that format beside OUT first, so there must be room for both.
 
 Exit status 3: converted, but pages are missing because the dump is truncated.")
 )]
@@ -50,14 +52,9 @@ pub(crate) struct Convert {
     #[arg(hide = true)]
     words: Vec<OsString>,
     /// The format: elf, minidump, full, plain
-    #[arg(
-        long,
-        value_name = "FORMAT",
-        required_unless_present = "compress",
-        conflicts_with = "compress"
-    )]
+    #[arg(long, value_name = "FORMAT", required_unless_present = "compress")]
     to: Option<Format>,
-    /// The same dump, compressed: zstd or gzip
+    /// Compressed: zstd or gzip; without --to the same dump
     #[arg(long, value_name = "METHOD")]
     compress: Option<Packing>,
 }
@@ -97,6 +94,8 @@ struct Answer<'a> {
     thread: Option<i32>,
     threads: u64,
     kernel: Option<&'a str>,
+    compressed: Option<Method>,
+    expanded_bytes: u64,
 }
 
 pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
@@ -110,10 +109,15 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
         Packing::Gzip => Method::Gzip,
     });
     let format = match (args.to, method) {
+        (Some(Format::Plain), Some(_)) => {
+            let words = "--to plain takes the compression away, and --compress compresses";
+            return Err(Failure::usage(words).line("give one of them").into());
+        }
         (None | Some(Format::Plain), method) => return convert_bytes::run(context, method, out),
         (Some(format), _) => format,
     };
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let out = Out::new(context, out, method)?;
     match format {
         Format::Minidump => convert_dump::run(context, &session, Target::Minidump, out),
         Format::Full => convert_dump::run(context, &session, Target::Full, out),
@@ -121,9 +125,10 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
     }
 }
 
-fn to_elf(context: &Context, session: &Session, out: &Path) -> anyhow::Result<Status> {
+fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<Status> {
     let mut progress = Progress::new(context, "writing");
-    let converted = elf::convert(session, out, context.common().force, |done, total| {
+    let force = context.common().force;
+    let converted = elf::convert(session, out.plain(), force, |done, total| {
         progress.at(done, total);
     })
     .map_err(|error| match error {
@@ -133,6 +138,13 @@ fn to_elf(context: &Context, session: &Session, out: &Path) -> anyhow::Result<St
         error => error.into(),
     })?;
     drop(progress);
+    let method = out.method();
+    let packed = out.finish(context, converted.len_bytes)?;
+    let converted = Converted {
+        path: packed.path,
+        len_bytes: packed.len_bytes,
+        ..converted
+    };
     let kernel = session
         .kernel()
         .map(|kernel| kernel.path().display().to_string());
@@ -148,10 +160,12 @@ fn to_elf(context: &Context, session: &Session, out: &Path) -> anyhow::Result<St
             thread: converted.thread,
             threads: converted.threads,
             kernel: kernel.as_deref(),
+            compressed: method,
+            expanded_bytes: packed.expanded_bytes,
         };
         output::json(context, Some(session.dump()), answer)?;
     } else {
-        print(context, session, &converted)?;
+        print(context, session, &converted, method)?;
     }
     if converted.truncated_pages > 0 {
         let lost = counted(converted.truncated_pages, "page is", "pages are");
@@ -171,7 +185,12 @@ fn why_no_registers(session: &Session) -> &'static str {
     }
 }
 
-fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow::Result<()> {
+fn print(
+    context: &Context,
+    session: &Session,
+    converted: &Converted,
+    method: Option<Method>,
+) -> anyhow::Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&converted.path));
     writeln!(
@@ -198,10 +217,14 @@ fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow:
         || "KERNEL".to_owned(),
         |kernel| text::shell_word(kernel.path()),
     );
-    let gdb = format!(
-        "gdb -ex 'set osabi GNU/Linux' -ex 'file {kernel}' -ex 'core-file {}'",
-        text::shell_word(&converted.path)
-    );
-    writeln!(out, "  {}", out.paint(Style::Faint, &gdb))?;
+    let core = text::shell_word(&converted.path);
+    let next = match method {
+        None => {
+            format!("gdb -ex 'set osabi GNU/Linux' -ex 'file {kernel}' -ex 'core-file {core}'")
+        }
+        // gdb reads no compressed core.
+        Some(_) => format!("vmcore gdb {core} -k {kernel}"),
+    };
+    writeln!(out, "  {}", out.paint(Style::Faint, &next))?;
     Ok(out.finish()?)
 }

@@ -48,7 +48,7 @@ pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> anyh
             expanded_bytes: len_bytes,
         }),
     };
-    let done = done.map_err(explain)?;
+    let done = done.map_err(|error| explain(error, context))?;
     drop(progress);
     let damage = source.damage();
     let to = match method {
@@ -91,9 +91,12 @@ fn print(context: &Context, done: &Compressed, is_packed: bool) -> anyhow::Resul
 }
 
 /// What to type next.
-pub(super) fn explain(error: CompressError) -> anyhow::Error {
+pub(super) fn explain(error: CompressError, context: &Context) -> anyhow::Error {
     match error {
         CompressError::Output(error) => error.into(),
-        error => anyhow::Error::from(error),
+        error => Failure::new(error.to_string())
+            .line("nothing was written; what is sound can be read in place")
+            .next(context.proposal("verify"))
+            .into(),
     }
 }

@@ -1,5 +1,6 @@
 //! `vmcore convert` to FreeBSD's own formats: a minidump, or a full dump.
 
+use super::convert_out::Out;
 use crate::Status;
 use crate::context::Context;
 use crate::explain::Failure;
@@ -8,8 +9,8 @@ use crate::progress::Progress;
 use crate::text::{self, count, counted};
 use serde::Serialize;
 use std::io::Write as _;
-use std::path::Path;
 use vmcore::Session;
+use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::rewrite::{self, Choice, RewriteError, Rewritten, Target};
 
 /// The answer in JSON.
@@ -27,6 +28,8 @@ struct Answer<'a> {
     message_buffer_bytes: Option<u32>,
     identity: &'a str,
     kernel: Option<String>,
+    compressed: Option<Method>,
+    expanded_bytes: u64,
 }
 
 /// Writes the dump of `session` as `target` to `out`.
@@ -34,15 +37,22 @@ pub(super) fn run(
     context: &Context,
     session: &Session,
     target: Target,
-    out: &Path,
+    out: Out<'_>,
 ) -> anyhow::Result<Status> {
     let mut progress = Progress::new(context, "writing");
     let force = context.common().force;
-    let done = rewrite::convert(session, target, out, force, |done, total| {
+    let done = rewrite::convert(session, target, out.plain(), force, |done, total| {
         progress.at(done, total);
     })
     .map_err(|error| explain(error, context))?;
     drop(progress);
+    let method = out.method();
+    let packed = out.finish(context, done.len_bytes)?;
+    let done = Rewritten {
+        path: packed.path,
+        len_bytes: packed.len_bytes,
+        ..done
+    };
     if context.common().json {
         let kernel = session.kernel();
         let answer = Answer {
@@ -58,6 +68,8 @@ pub(super) fn run(
             message_buffer_bytes: done.version.map(|_| done.message_buffer_bytes),
             identity: &done.dump_id,
             kernel: kernel.map(|kernel| kernel.path().display().to_string()),
+            compressed: method,
+            expanded_bytes: packed.expanded_bytes,
         };
         output::json(context, Some(session.dump()), answer)?;
     } else {
@@ -118,7 +130,7 @@ fn print(
 }
 
 /// What to type next.
-fn explain(error: RewriteError, context: &Context) -> anyhow::Error {
+pub(super) fn explain(error: RewriteError, context: &Context) -> anyhow::Error {
     let failure = Failure::new(error.to_string());
     match error {
         RewriteError::Session(error) => error.into(),

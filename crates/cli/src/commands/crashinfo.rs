@@ -4,6 +4,7 @@
 //! The sections have the names of the commands that FreeBSD's tool runs; those that `vmcore` has no
 //! answer for are named at the end. An older `core.txt.N` is replaced, as FreeBSD's tool does.
 
+use super::tool;
 use crate::commands::ps;
 use crate::text;
 use clap::Parser;
@@ -56,26 +57,7 @@ struct Arguments {
 
 /// Runs by the name `crashinfo`.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return if error.use_stderr() {
-                ExitCode::FAILURE
-            } else {
-                ExitCode::SUCCESS
-            };
-        }
-    };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let words = text::escape(format!("{error:#}").as_bytes());
-            let _ = writeln!(std::io::stderr(), "crashinfo: {words}");
-            ExitCode::FAILURE
-        }
-    }
+    tool::run("crashinfo", run)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

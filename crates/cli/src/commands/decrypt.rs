@@ -68,7 +68,7 @@ pub(crate) fn run(context: &Context, args: &Decrypt) -> anyhow::Result<Status> {
     let len_bytes = plain::copy(&opened.source, out, force, |done, total| {
         progress.at(done, total);
     })
-    .map_err(explain)?;
+    .map_err(|error| explain(error, context))?;
     drop(progress);
     let is_dump = Dump::open(out, &OpenOptions::default()).is_ok();
     if context.common().json {

@@ -1,8 +1,7 @@
 //! `decryptcore`: decryption by the name, the options and the exit statuses of FreeBSD's tool.
 
-use crate::text;
+use super::tool;
 use clap::Parser;
-use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use vmcore::{OpenOptions, container};
@@ -49,25 +48,7 @@ struct Arguments {
 
 /// Runs by the name `decryptcore`.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return match error.use_stderr() {
-                true => ExitCode::FAILURE,
-                false => ExitCode::SUCCESS,
-            };
-        }
-    };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            let words = format!("decryptcore: {error:#}");
-            let _ = writeln!(std::io::stderr(), "{}", text::escape(words.as_bytes()));
-            ExitCode::FAILURE
-        }
-    }
+    tool::run("decryptcore", run)
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {
@@ -99,8 +80,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         opened.ok_or_else(|| anyhow::anyhow!("{} is not encrypted", encrypted.display()))?;
     let len_bytes = plain::copy(&opened.source, &core, arguments.force, |_, _| {})?;
     if arguments.verbose || arguments.syslog {
-        let words = format!("decryptcore: {} bytes in {}", len_bytes, core.display());
-        let _ = writeln!(std::io::stderr(), "{}", text::escape(words.as_bytes()));
+        let words = format!("{} bytes in {}", len_bytes, core.display());
+        tool::say("decryptcore", &words);
     }
     Ok(())
 }

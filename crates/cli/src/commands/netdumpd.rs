@@ -2,9 +2,8 @@
 //! listens on loopback unless -a says where.
 
 use super::serve::{address, outcome, short_of_room, stop_on_signals, words};
-use crate::text;
+use super::tool;
 use clap::Parser;
-use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -41,29 +40,11 @@ struct Arguments {
 
 /// Runs by the name `netdumpd`.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
-        Ok(arguments) => arguments,
-        Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return match error.use_stderr() {
-                true => ExitCode::FAILURE,
-                false => ExitCode::SUCCESS,
-            };
-        }
-    };
-    match run(&arguments) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            say(&error.to_string());
-            ExitCode::FAILURE
-        }
-    }
+    tool::run("netdumpd", run)
 }
 
 fn say(words: &str) {
-    let words = text::escape(words.as_bytes());
-    let _ = writeln!(std::io::stderr(), "netdumpd: {words}");
+    tool::say("netdumpd", words);
 }
 
 fn run(arguments: &Arguments) -> anyhow::Result<()> {

@@ -1,10 +1,13 @@
 //! `vmcore redact`: a small dump with only what may leave the house.
 
+use super::beside::Beside;
+use super::convert_dump;
 use crate::Status;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
 use crate::help;
 use crate::output::{self, Style};
+use crate::progress::Progress;
 use crate::text::{self, count, counted};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -13,11 +16,14 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
+use vmcore::session::KernelChoice;
 use vmcore::source::Recorder;
 use vmcore::{OpenOptions, Session, log, process};
 use vmcore_debug::details::Details;
 use vmcore_debug::{DebugFiles, Target, modules};
+use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
+use vmcore_pipeline::rewrite::{self, Target as Format};
 
 /// A small dump of stacks, threads, log, modules: everything else is absent
 #[derive(Debug, Args)]
@@ -26,11 +32,12 @@ use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
     after_help = help::with_files("\
 OUT is a minidump for others to look at: ps, bt, log and mods answer from it as from FILE, and
 every other page is absent. What will be in it is printed first (--dry-run stops there), and
-stands inside it, too. It needs the kernel file, and works on minidumps.
+stands inside it, too. It needs the kernel file. A full dump becomes a minidump beside OUT first, for
+which there must be room, and which goes at the end.
 
 Pages are kept whole: what else lies in a page that is kept stays in OUT. A stack may hold
-anything that a function had in hand. --drop takes a page out again, by its physical address; what
-was copied elsewhere before is not found by that. Look at OUT before you send it:
+anything that a function had in hand. --drop page:ADDR takes a page out again, by its physical
+address; what was copied elsewhere before is not found by that. Look at OUT before you send it:
 
   vmcore search OUT 'a secret'
 
@@ -48,8 +55,8 @@ pub(crate) struct Redact {
         default_value = "stacks,threads,log,modules"
     )]
     keep: Vec<Kept>,
-    /// Physical addresses of pages that do not, whatever is in them
-    #[arg(long, value_name = "ADDR", value_delimiter = ',', value_parser = address)]
+    /// Pages that do not, by their physical addresses: page:ADDR
+    #[arg(long, value_name = "page:ADDR", value_delimiter = ',', value_parser = dropped)]
     drop: Vec<PhysAddr>,
     /// Only say what would be kept
     #[arg(long)]
@@ -80,11 +87,13 @@ impl Kept {
     }
 }
 
-fn address(word: &str) -> Result<PhysAddr, String> {
-    let digits = word.strip_prefix("0x").unwrap_or(word);
+/// `page:ADDR`, or just `ADDR`.
+fn dropped(word: &str) -> Result<PhysAddr, String> {
+    let digits = word.strip_prefix("page:").unwrap_or(word);
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
     u64::from_str_radix(digits, 16)
         .map(PhysAddr)
-        .map_err(|_| format!("{word} is no address"))
+        .map_err(|_| format!("{word} is no page: a physical address is, such as page:0x1a34000"))
 }
 
 /// The answer in JSON.
@@ -101,14 +110,20 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
         .first()
         .map(Path::new)
         .ok_or_else(|| Failure::usage("OUT is missing"))?;
-    let recorder = Arc::new(Recorder::default());
-    let options = OpenOptions {
+    let recorded = |recorder: &Arc<Recorder>| OpenOptions {
         recorder: Some(recorder.clone()),
         ..OpenOptions::default()
     };
-    let session = context.open(KernelUse::Symbols, &options)?;
+    let mut recorder = Arc::new(Recorder::default());
+    let mut session = context.open(KernelUse::Symbols, &recorded(&recorder))?;
+    // It goes when the dump that is made of it is written.
+    let minidump;
     if session.dump().minidump().is_none() {
-        return Err(explain(RedactError::FullDump, context));
+        // Whether OUT may be written is told before the work begins.
+        drop(OutputFile::create(out, context.common().force)?);
+        minidump = Beside::of(out);
+        recorder = Arc::new(Recorder::default());
+        session = as_minidump(context, &session, minidump.path(), &recorded(&recorder))?;
     }
     let keep = read(context, &session, &args.keep, &recorder)?;
     let names = keep.iter().map(|kept| kept.name()).collect();
@@ -136,6 +151,30 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
         print(context, redacted)?;
     }
     Ok(Status::Done)
+}
+
+/// Makes a minidump of a full dump, and opens that: only a bitmap can say that a page is absent.
+fn as_minidump(
+    context: &Context,
+    session: &Session,
+    path: &Path,
+    options: &OpenOptions,
+) -> anyhow::Result<Session> {
+    let kernel = session.matching_kernel()?.path().to_owned();
+    let mut progress = Progress::new(context, "making a minidump");
+    let done = rewrite::convert(session, Format::Minidump, path, true, |done, total| {
+        progress.at(done, total);
+    })
+    .map_err(|error| convert_dump::explain(error, context))?;
+    drop(progress);
+    if done.missing_pages > 0 {
+        let lost = counted(done.missing_pages, "page", "pages");
+        context.note(&format!(
+            "vmcore: note: the full dump lacks {lost} that belong into a minidump"
+        ));
+    }
+    let small = Session::open(path, KernelChoice::Given(&kernel), options)?;
+    Ok(small.with_force(context.common().force))
 }
 
 /// Reads all that stays, so that the recorder has seen it; gives what there is.

@@ -3,6 +3,7 @@
 use crate::Status;
 use crate::context::Context;
 use crate::explain::Failure;
+use crate::files;
 use crate::output::{self, Style};
 use crate::progress::Progress;
 use crate::text;
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use vmcore::dump::Completeness;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, Event, Found, Header, Options, Problem, Saved,
+    self, Clear, Clearing, Device, Event, Form, Found, Header, Options, Problem, Saved,
 };
 
 /// The dump on a device, or in an image of one, as files: vmcore.N and info.N
@@ -27,8 +28,8 @@ is evidence: it is marked only with --clear. DIR/bounds holds the next number, D
 that must stay free.
 
 A compressed or encrypted dump stays as it is: vmcore.N.gz, vmcore.N.zst, or vmcore_encrypted.N
-with key.N. -z and -Z compress any other; every command reads it as it is, fastest from -Z. A
-textdump becomes textdump.tar.N. A run that was stopped is finished by the next one.
+with key.N. -u expands what the kernel has compressed; -z and -Z compress any other. Every command
+reads each as it is, fastest from -Z. A textdump becomes textdump.tar.N. A run that was stopped is finished by the next one.
 
 --force saves a dump whose headers are damaged, or that was saved before.
 
@@ -59,6 +60,9 @@ pub(crate) struct Save {
     /// Compress with zstd, for reading in place: vmcore.N.zst
     #[arg(short = 'Z', conflicts_with_all = ["check", "discard"])]
     zstd: bool,
+    /// Expand a dump that the kernel has compressed: vmcore.N
+    #[arg(short = 'u', conflicts_with_all = ["gzip", "zstd", "check", "discard"])]
+    unpack: bool,
     /// Numbers start again at 0 when they reach N; the old dump of the number goes
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     max: Option<u64>,
@@ -145,10 +149,11 @@ pub(crate) fn run(context: &Context, args: &Save) -> anyhow::Result<Status> {
             (_, true) => Clear::Never,
             _ => Clear::Device,
         },
-        compress: match (args.gzip, args.zstd) {
-            (true, _) => Some(Method::Gzip),
-            (_, true) => Some(Method::Zstd),
-            _ => None,
+        form: match (args.gzip, args.zstd, args.unpack) {
+            (true, ..) => Form::Packed(Method::Gzip),
+            (_, true, _) => Form::Packed(Method::Zstd),
+            (_, _, true) => Form::Unpacked,
+            _ => Form::AsIs,
         },
         maxdumps: args.max,
     };
@@ -207,6 +212,10 @@ fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<St
     let mut failure = Failure::new(format!("no dump on {}", args.device.display()));
     if device.has_partition_table() {
         failure = failure.line("it is a whole disk: the dump is at the end of its swap partition");
+    } else if files::is_dump(&args.device) {
+        failure = failure
+            .line("it is a dump itself, which every command reads as it is")
+            .next(format!("vmcore info {}", text::shell_word(&args.device)));
     }
     absent(context, args, device, None, failure)
 }

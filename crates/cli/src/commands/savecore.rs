@@ -1,9 +1,9 @@
 //! `savecore`: saving by the name, the options and the exit statuses of FreeBSD's tool, so that
 //! boot scripts work unchanged. Messages go to standard error and to syslog.
 //!
-//! Live dumps need FreeBSD's own tool. `-u` is taken, but a compressed dump is saved as it is: every
-//! command reads it in place.
+//! Live dumps need FreeBSD's own tool.
 
+use super::tool;
 use crate::text;
 use clap::{ArgAction, Parser};
 use std::io::Write as _;
@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, DumpType, Event, Found, Options, Problem, Saved,
+    self, Clear, Clearing, Device, DumpType, Event, Form, Found, Options, Problem, Saved,
 };
 
 /// Where the swap and dump devices stand.
@@ -47,7 +47,7 @@ struct Arguments {
     /// Wrap the number of the dump at this
     #[arg(short = 'm', value_name = "max", allow_negative_numbers = true, conflicts_with_all = ["check", "clear"])]
     max: Option<i64>,
-    /// Decompress while saving: the dump is saved as it is
+    /// Decompress a dump that the kernel has compressed
     #[arg(short = 'u', conflicts_with_all = ["gzip", "zstd"])]
     unpack: bool,
     /// Say more
@@ -83,13 +83,9 @@ struct Tally {
 
 /// Runs by the name `savecore`.
 pub(crate) fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let arguments: Arguments = match tool::parse() {
         Ok(arguments) => arguments,
-        Err(error) => {
-            // Nobody is left to be told if this fails.
-            let _ = error.print();
-            return status(error.use_stderr());
-        }
+        Err(status) => return status,
     };
     if arguments.live {
         let live = "live dumps need the running kernel: use FreeBSD's own savecore -L";
@@ -113,8 +109,8 @@ const fn status(has_failed: bool) -> ExitCode {
 
 /// Says something on standard error, and to syslog's daemon facility.
 fn log(priority: Priority, words: &str) {
+    tool::say("savecore", words);
     let words = text::escape(words.as_bytes());
-    let _ = writeln!(std::io::stderr(), "savecore: {words}");
     #[cfg(unix)]
     {
         const DAEMON: u8 = 3 << 3;
@@ -303,13 +299,6 @@ impl Run {
         }
         let is_compressed =
             header.compression_name() != "none" && header.dump_type == DumpType::Kernel;
-        if self.arguments.unpack && is_compressed {
-            let tool = header.compression_name();
-            log(
-                Priority::Warning,
-                &format!("-u: the dump is saved as it is; unpack it with {tool}(1)"),
-            );
-        }
         let options = Options {
             force: self.arguments.force,
             clear: if self.arguments.keep {
@@ -317,7 +306,11 @@ impl Run {
             } else {
                 Clear::Device
             },
-            compress: self.arguments.gzip.then_some(Method::Gzip),
+            form: match (self.arguments.gzip, self.arguments.unpack) {
+                (true, _) => Form::Packed(Method::Gzip),
+                (_, true) => Form::Unpacked,
+                _ => Form::AsIs,
+            },
             maxdumps: self.arguments.max.and_then(|max| u64::try_from(max).ok()),
         };
         let kind = match (header.is_encrypted(), is_compressed) {

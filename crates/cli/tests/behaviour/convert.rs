@@ -60,6 +60,34 @@ fn a_full_dump_becomes_a_minidump_and_a_full_dump_again() {
         .text();
     assert!(said.starts_with("full: full dump, "), "{said}");
     assert_eq!(ps("full"), ps("vmcore.0"));
+    // Compressed on the way, and nothing is left of what was in between.
+    for (to, method, file) in [("minidump", "zstd", "mini.zst"), ("elf", "gzip", "core.gz")] {
+        let words = format!("convert vmcore.0 {file} --to {to} --compress {method} --json");
+        let report = folder.vmcore(&words).expect(0).json();
+        assert_eq!(
+            (&report["to"], &report["compressed"]),
+            (&to.into(), &method.into())
+        );
+        let len = std::fs::metadata(folder.path().join(file)).unwrap().len();
+        assert_eq!(report["len_bytes"], len);
+        assert_eq!(ps(file), ps("vmcore.0"));
+    }
+    let plain = std::fs::metadata(folder.path().join("mini")).unwrap().len();
+    let packed = std::fs::metadata(folder.path().join("mini.zst")).unwrap();
+    assert!(packed.len() < plain / 2);
+    let names = std::fs::read_dir(folder.path()).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert!(
+        names
+            .iter()
+            .all(|name| !name.to_string_lossy().starts_with('.')),
+        "{names:?}"
+    );
+    let refused = folder.vmcore("convert vmcore.0 mini.zst --to minidump --compress zstd");
+    assert_eq!(refused.status, 1);
+    folder
+        .vmcore("convert vmcore.0 x --to plain --compress zstd")
+        .expect(2);
     // What is converted already is told what can be done instead.
     let refused = folder.vmcore("convert mini out --to full").expect(1);
     assert!(

@@ -1,9 +1,10 @@
 //! The bytes of a dump and of its key on their device, in the order of the file that they become.
 
+use super::Form;
 use super::device::Device;
 use super::error::SaveError;
 use crate::changes::NewFile;
-use crate::compress::{Failed, Method, compress};
+use crate::compress::{Failed, compress};
 use crate::sparse::SparseWriter;
 use std::io;
 use std::ops::{ControlFlow, Range};
@@ -63,23 +64,27 @@ impl Part {
         device.read(self.range.start + offset, buf)
     }
 
-    /// Copies it to `file`, which will be at `path`: compressed, or with holes for zeros.
+    /// Copies it to `file`, which will be at `path`: compressed, or with holes for zeros, expanded or
+    /// as it is.
     pub(super) fn copy(
         &self,
         device: &Device,
         file: &mut NewFile<'_>,
         path: &Path,
-        method: Option<Method>,
+        form: Form,
         mut on_progress: impl FnMut(u64, u64),
     ) -> Result<(), SaveError> {
         let len = self.len_bytes();
-        if let Some(method) = method {
+        if let Form::Packed(method) = form {
             let read = |offset: u64, buf: &mut [u8]| self.read(device, offset, buf);
             let written = compress(len, &read, method, file, on_progress);
             return written.map(|_| ()).map_err(|failed| match failed {
                 Failed::Read(_, error) => error,
                 Failed::Write(error) => SaveError::directory(path)(error),
             });
+        }
+        if form == Form::Unpacked {
+            return self.expand(device, file, path, on_progress);
         }
         let mut writer = SparseWriter::new(&mut *file, HOLE);
         self.each_chunk(device, |at, bytes| {
@@ -93,22 +98,81 @@ impl Part {
         file.set_len(len).map_err(SaveError::directory(path))
     }
 
-    /// Whether the file at `path` has its bytes, all of them and no more; compressed, if so it was to
-    /// be.
+    /// What it expands to.
+    fn expanded(&self, device: &Device) -> Result<Source, SaveError> {
+        container::expand_part(device.path(), self.range.clone())
+            .map_err(|source| SaveError::read(device.path(), self.range.start, source))
+    }
+
+    fn expand(
+        &self,
+        device: &Device,
+        file: &mut NewFile<'_>,
+        path: &Path,
+        mut on_progress: impl FnMut(u64, u64),
+    ) -> Result<(), SaveError> {
+        let source = self.expanded(device)?;
+        let broken = |reason: String| SaveError::Unpack {
+            device: device.path().to_owned(),
+            reason,
+        };
+        let mut buf = vec![0; CHUNK];
+        let mut writer = SparseWriter::new(&mut *file, HOLE);
+        let mut at = 0;
+        loop {
+            let read = source.read_positional(at, &mut buf);
+            let read = read.map_err(|error| broken(error.to_string()))?;
+            if read == 0 {
+                break;
+            }
+            writer
+                .write(at, buf.get(..read).unwrap_or_default())
+                .map_err(SaveError::directory(path))?;
+            at += read as u64;
+            on_progress(at, at.max(self.len_bytes()));
+        }
+        if let Some(damage) = source.damage() {
+            return Err(broken(damage.to_string()));
+        }
+        file.set_len(at).map_err(SaveError::directory(path))
+    }
+
+    /// Whether it expands to `file`, all of it and no more.
+    fn expands_to(&self, device: &Device, file: &Source) -> io::Result<bool> {
+        let source = self.expanded(device).map_err(io::Error::other)?;
+        let (mut ours, mut theirs) = (vec![0; CHUNK], vec![0; CHUNK]);
+        let mut at = 0;
+        loop {
+            let read = source.read_positional(at, &mut ours)?;
+            let have = file.read_positional(at, &mut theirs)?;
+            if ours.get(..read) != theirs.get(..have) {
+                return Ok(false);
+            }
+            if read == 0 {
+                return Ok(source.damage().is_none());
+            }
+            at += read as u64;
+        }
+    }
+
+    /// Whether the file at `path` has its bytes, all of them and no more, in this form.
     pub(super) fn equals(
         &self,
         device: &Device,
         path: &Path,
-        method: Option<Method>,
+        form: Form,
     ) -> Result<bool, SaveError> {
         let error = |source: io::Error| SaveError::directory(path)(source);
-        let file = match method {
-            Some(_) => container::open(path, &OpenOptions::default())
+        let file = match form {
+            Form::Packed(_) => container::open(path, &OpenOptions::default())
                 .map(|opened| opened.source)
                 .map_err(io::Error::other),
-            None => Source::open(path, Access::Positional),
+            Form::AsIs | Form::Unpacked => Source::open(path, Access::Positional),
         };
         let file = file.map_err(error)?;
+        if form == Form::Unpacked {
+            return self.expands_to(device, &file).map_err(error);
+        }
         if file.len() != self.len_bytes() {
             return Ok(false);
         }

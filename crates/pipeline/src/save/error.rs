@@ -31,6 +31,14 @@ pub enum SaveError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// The kernel's compressed dump cannot be expanded.
+    #[error("the dump on {} cannot be expanded: {reason}", device.display())]
+    Unpack {
+        /// The device.
+        device: PathBuf,
+        /// Where it breaks off, and why.
+        reason: String,
+    },
     /// Headers that do not vouch for the dump, or a dump that was saved before; force may help.
     #[error("the dump on {} is not saved: {}", device.display(), list(problems))]
     Unsound {

@@ -23,6 +23,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use super::Form;
 use super::copy::{Part, TEXT_BLOCK};
 use super::device::Device;
 use super::error::SaveError;
@@ -311,6 +312,24 @@ impl Found {
     /// Whether its bytes may be compressed: nothing has been done to them yet.
     pub(crate) fn is_compressible(&self) -> bool {
         self.header.dump_type == DumpType::Textdump || self.is_plain()
+    }
+
+    /// What becomes of its bytes when `wanted` is asked for.
+    pub(crate) fn form(&self, wanted: Form) -> Form {
+        let is_packed = matches!(
+            self.header.compression,
+            Compression::Gzip | Compression::Zstd
+        );
+        let is_memory = self.header.dump_type == DumpType::Kernel;
+        let is_possible = match wanted {
+            Form::AsIs => true,
+            Form::Packed(_) => self.is_compressible(),
+            Form::Unpacked => is_packed && is_memory && !self.header.is_encrypted(),
+        };
+        match is_possible {
+            true => wanted,
+            false => Form::AsIs,
+        }
     }
 
     pub(crate) const fn parts(&self) -> Option<&Parts> {

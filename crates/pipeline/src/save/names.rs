@@ -1,5 +1,6 @@
 //! Names of the files that belong to a saved dump, as savecore gives them.
 
+use super::Form;
 use super::find::Found;
 use super::info::DumpType;
 use crate::compress::Method;
@@ -28,16 +29,17 @@ pub(crate) struct CoreName {
 
 impl CoreName {
     /// By what the dump is, and by what becomes of it; what is compressed or encrypted stays so.
-    pub(crate) fn of(found: &Found, method: Option<Method>) -> Self {
+    pub(crate) fn of(found: &Found, form: Form) -> Self {
         let header = found.header();
-        let packed = match method {
-            None => "",
-            Some(Method::Gzip) => ".gz",
-            Some(Method::Zstd) => ".zst",
+        let packed = match form {
+            Form::AsIs | Form::Unpacked => "",
+            Form::Packed(Method::Gzip) => ".gz",
+            Form::Packed(Method::Zstd) => ".zst",
         };
         let (stem, suffix) = match (header.dump_type, header.compression) {
             (DumpType::Textdump, _) => ("textdump.tar", packed),
             _ if header.is_encrypted() => ("vmcore_encrypted", ""),
+            _ if form == Form::Unpacked => ("vmcore", ""),
             (_, Compression::Gzip) => ("vmcore", ".gz"),
             (_, Compression::Zstd) => ("vmcore", ".zst"),
             (_, Compression::None | Compression::Unknown(_)) => ("vmcore", packed),

@@ -88,6 +88,51 @@ fn a_textdump_is_turned_the_right_way_round() {
     ));
 }
 
+/// Members may be called anything: saving copies the archive, and looks into none of it.
+#[test]
+fn names_in_a_textdump_lead_nowhere() {
+    let mut archive = Vec::new();
+    for name in [
+        "../../escaped",
+        "/tmp/escaped",
+        "vmcore.9",
+        "a\x1b[31m/../bounds",
+        "",
+    ] {
+        let mut member = [0; 1024];
+        member[..name.len()].copy_from_slice(name.as_bytes());
+        member[100..107].copy_from_slice(b"0000600");
+        member[124..135].copy_from_slice(b"00000000100");
+        member[156] = b'2';
+        member[157..170].copy_from_slice(b"/etc/passwd\0\0");
+        member[257..262].copy_from_slice(b"ustar");
+        archive.extend(member);
+    }
+    let blocks = archive.chunks(512).rev();
+    let backwards: Vec<u8> = blocks.flatten().copied().collect();
+    let header = DumpHeader {
+        magic: MAGIC_TEXT.to_owned(),
+        architectureversion: 4,
+        ..header(archive.len())
+    };
+    let scene = Scene::new(&header.device(2 << 20, &[], &backwards).unwrap());
+    scene.try_save(&clearing()).unwrap();
+    assert_eq!(scene.read("textdump.tar.0"), archive);
+    let mut names = scene.names();
+    names.sort();
+    assert_eq!(
+        names,
+        [
+            "bounds",
+            "info.0",
+            "info.last",
+            "textdump.tar.0",
+            "textdump.tar.last"
+        ]
+    );
+    assert_eq!(scene.read("bounds"), b"1\n");
+}
+
 #[test]
 fn zeros_become_holes_and_none_is_lost() {
     use std::os::unix::fs::MetadataExt as _;
