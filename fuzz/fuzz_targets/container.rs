@@ -19,12 +19,15 @@ fuzz_target!(|data: &[u8]| {
     let Some((form, data)) = data.split_first() else {
         return;
     };
-    let bytes = match form % 6 {
+    let bytes = match form % 8 {
         0 => data.to_vec(),
         1 => damaged(data, zstd),
         2 => damaged(data, gzip),
         3 => damaged(data, frames),
         4 => disk(data, b"EFI PART"),
+        // A whole disk that somebody has compressed.
+        5 => gzip(&disk(data, b"EFI PART")),
+        6 => frames(&disk(data, b"no table")),
         _ => disk(data, b"no table"),
     };
     let file = InputFile::new(&bytes);

@@ -9,7 +9,7 @@ use std::path::Path;
 use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN, Kind, parity};
 use vmcore_fuzz::file::{InputFile, output_folder};
 use vmcore_fuzz::limit;
-use vmcore_pipeline::save::{Clear, Device, DumpType, Options, find, save};
+use vmcore_pipeline::save::{Clear, Device, DumpType, Form, Options, find, save};
 
 /// Bytes in front of everything that a kernel leaves alone.
 const FREE: usize = 64 << 10;
@@ -45,7 +45,7 @@ fuzz_target!(|data: &[u8]| {
             Clear::Device
         },
         maxdumps: (shape & 8 == 8).then_some(1),
-        compress: None,
+        form: Form::AsIs,
     };
     let file = InputFile::new(&image);
     limit::memory(image.len(), || {

@@ -39,9 +39,9 @@ fn diet(target: &str) -> (Seeds, u32) {
     match target {
         "bitmap" | "container" | "extension" | "identity" | "key_block" | "layer_cipher"
         | "layer_gzip" | "layer_zstd" | "message_buffer" | "netdump_message" | "page_tables"
-        | "ranges" | "server_packets" | "sparc64" | "stub" => (Seeds::None, 4096),
+        | "partition" | "ranges" | "server_packets" | "sparc64" | "stub" => (Seeds::None, 4096),
         "dump_header" | "elf_header" | "minidump_header" => (Seeds::Files, 4096),
-        "convert" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
+        "convert" | "redact" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
         "types" => (Seeds::Types, 1 << 16),
         _ => (Seeds::Files, 1 << 18),
     }
