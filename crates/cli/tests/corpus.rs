@@ -30,10 +30,10 @@ fn text(value: &Value) -> String {
 
 #[test]
 fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
-    let Some(packed) = corpus::find() else { return };
-    let expected = std::fs::read(packed.join("expected.json")).unwrap();
-    let expected: Value = serde_json::from_slice(&expected).unwrap();
-    let reals = corpus::unpack(&packed);
+    let Some(reals) = corpus::unpacked() else {
+        return;
+    };
+    let expected: Value = serde_json::from_str(&corpus::expected()).unwrap();
     assert_eq!(reals.len(), expected["dumps"].as_object().unwrap().len());
     for real in reals {
         let expected = &expected["dumps"][&real.name];
@@ -62,11 +62,13 @@ fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
 /// The sample ends inside a page that a list of threads goes through.
 #[test]
 fn the_real_full_dump_becomes_a_minidump_with_the_same_threads() {
-    let Some(packed) = corpus::find() else { return };
+    let Some(reals) = corpus::unpacked() else {
+        return;
+    };
     let folder = tempfile::tempdir().unwrap();
     let mini = folder.path().join("vmcore.mini");
     let mut converted = 0;
-    for real in corpus::unpack(&packed) {
+    for real in reals {
         if !real.name.ends_with("-full") {
             continue;
         }

@@ -196,8 +196,10 @@ fn synthetic_dumps_are_answered_as_before() {
 
 #[test]
 fn real_dumps_are_answered_as_before() {
-    let Some(packed) = corpus::find() else { return };
-    let cases: Vec<Case> = corpus::unpack(&packed)
+    let Some(reals) = corpus::unpacked() else {
+        return;
+    };
+    let cases: Vec<Case> = reals
         .into_iter()
         .map(|real| {
             // A folder with this dump and its kernel alone: a place for `list` and `convert`.

@@ -4,6 +4,7 @@
 
 mod built;
 #[path = "../../../../crates/cli/tests/support/corpus.rs"]
+#[allow(dead_code, reason = "the module of another crate's tests")]
 mod corpus;
 mod manual;
 mod programs;

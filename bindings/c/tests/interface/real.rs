@@ -14,12 +14,7 @@ const LEN: usize = 48;
 /// The real dumps; none if there is no corpus.
 fn dumps() -> &'static [Real] {
     static DUMPS: OnceLock<Vec<Real>> = OnceLock::new();
-    DUMPS.get_or_init(|| {
-        let packed = corpus::find();
-        packed
-            .map(|packed| corpus::unpack(&packed))
-            .unwrap_or_default()
-    })
+    DUMPS.get_or_init(|| corpus::unpacked().unwrap_or_default())
 }
 
 #[test]

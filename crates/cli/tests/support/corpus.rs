@@ -1,9 +1,12 @@
 //! The dumps of real machines, which are not part of the repository.
 
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::Mutex;
+#[path = "../../../vmcore/tests/corpus/unpack.rs"]
+#[allow(unreachable_pub, reason = "the module of another crate's tests")]
+mod unpack;
+
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use unpack::Corpus;
 
 /// A real dump, unpacked beside its kernel.
 pub(crate) struct Real {
@@ -15,60 +18,33 @@ pub(crate) struct Real {
     pub(crate) kernel: String,
 }
 
-/// The packed files; `None` says that the tests are skipped.
-pub(crate) fn find() -> Option<PathBuf> {
-    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
-    let named =
-        std::env::var_os("VMCORE_CORPUS").map_or_else(|| "../shared/vmcores".into(), PathBuf::from);
-    let folder = workspace.join(named);
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    let required = std::env::var_os("VMCORE_REQUIRE_CORPUS").is_some_and(|value| value == "1");
-    assert!(
-        !required,
-        "VMCORE_REQUIRE_CORPUS=1, but there is no folder {}",
-        folder.display()
-    );
-    eprintln!("skipped: no folder {} with real dumps", folder.display());
-    None
+fn corpus() -> Option<&'static Corpus> {
+    static CORPUS: OnceLock<Option<Corpus>> = OnceLock::new();
+    CORPUS.get_or_init(Corpus::open).as_ref()
 }
 
-/// Every real dump, unpacked once.
-pub(crate) fn unpack(packed: &Path) -> Vec<Real> {
-    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
-    let _guard = ONE_AT_A_TIME.lock();
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("real-dumps");
-    fs::create_dir_all(&folder).unwrap();
-    let mut names: Vec<String> = fs::read_dir(packed)
-        .unwrap()
-        .filter_map(|entry| entry.unwrap().file_name().into_string().ok())
-        .filter_map(|name| name.strip_suffix(".zst").map(str::to_owned))
-        .collect();
-    names.sort();
-    for name in &names {
-        let target = folder.join(name);
-        if target.exists() {
-            continue;
-        }
-        // Test programs run at once: each unpacks under a name of its own.
-        let part = folder.join(format!("{name}.{}", std::process::id()));
-        let status = Command::new("zstd")
-            .args(["-d", "-q", "-f", "-o"])
-            .arg(&part)
-            .arg(packed.join(format!("{name}.zst")))
-            .status()
-            .expect("the program zstd unpacks the real dumps");
-        assert!(status.success(), "{name} cannot be unpacked");
-        fs::rename(part, target).unwrap();
-    }
-    let dumps = names.iter().filter_map(|name| name.strip_prefix("vmcore-"));
-    dumps
+/// What is known of them, in JSON.
+pub(crate) fn expected() -> String {
+    corpus().unwrap().text("expected.json")
+}
+
+/// Every real dump, unpacked once; `None` says that the tests are skipped.
+pub(crate) fn unpacked() -> Option<Vec<Real>> {
+    let Some(corpus) = corpus() else {
+        eprintln!("skipped: no real dumps; VMCORE_CORPUS names a folder of them");
+        return None;
+    };
+    let sums = corpus.text("SHA256SUMS.unpacked");
+    let names = sums.lines().filter_map(|line| line.split_once("  "));
+    let dumps = names.filter_map(|(_, name)| name.strip_prefix("vmcore-"));
+    let mut reals: Vec<Real> = dumps
         .map(|name| Real {
             name: name.to_owned(),
-            folder: folder.clone(),
+            folder: corpus.file(""),
             dump: format!("vmcore-{name}"),
-            kernel: format!("kernel-{}", name.split('-').next().unwrap()),
+            kernel: format!("kernel-{}", name.split('-').next().unwrap_or(name)),
         })
-        .collect()
+        .collect();
+    reals.sort_by(|a, b| a.name.cmp(&b.name));
+    Some(reals)
 }
