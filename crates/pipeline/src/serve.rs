@@ -1,10 +1,10 @@
 //! A netdump server: receives the dumps of dying kernels over the network.
 //!
 //! **The protocol has no authentication.** Whoever can send datagrams to the server can fill its disk
-//! up to the limits, and whoever can forge a client's address can spoil that client's dump. The server
-//! listens where it is told, takes heralds from allowed networks only, and keeps every dump in a file
-//! of its own; it believes nothing else that a datagram says. Dumps hold secrets: let kernels encrypt
-//! what they send.
+//! up to the limits, and whoever can forge addresses can spoil a client's dump, or keep others out with
+//! many heralds; dumps that are under way go on. The server listens where it is told, takes heralds
+//! from allowed networks only, and keeps every dump in a file of its own; it believes nothing else that
+//! a datagram says. Dumps hold secrets: let kernels encrypt what they send.
 //!
 //! - [`Reception`]: one dump, without sockets and clocks;
 //! - [`Record`]: who sent what and when, beside the dump as JSON;

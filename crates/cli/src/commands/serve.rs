@@ -23,8 +23,8 @@ use vmcore_pipeline::serve::{
     override_usage = "vmcore serve [DIR] [OPTIONS]",
     after_help = "\
 THE PROTOCOL HAS NO AUTHENTICATION AND NO SECRECY. Whoever reaches the server can send dumps up to
-the limits, and forged datagrams can spoil one. Listen on a network that you trust, allow the hosts
-that may send, and have kernels encrypt their dumps. Without --listen only this host can send; give
+the limits; forged datagrams can spoil a dump, and many forged heralds keep others out. Listen on a
+network that you trust, allow the hosts that may send, and have kernels encrypt their dumps. Without --listen only this host can send; give
 each interface's own address, because kernels expect answers from the one that they send to.
 
 A dump becomes DIR/vmcore.HOST.N when it is whole, with info.HOST.N and record.HOST.N.json (who sent

@@ -107,8 +107,9 @@ fn limits_hold() {
     let mut few = config(dir.path());
     few.clients = 1;
     let events = serve(few, |servers| {
-        let _first = Client::open(servers[0], &[]).unwrap();
+        let mut first = Client::open(servers[0], &[]).unwrap();
         assert!(Client::open(servers[0], &[]).is_none(), "a second");
+        assert!(first.dump(&contents(8 << 12, 5)), "the first goes on");
     });
     let refused = |event: &Event| matches!(event, Event::Refused(_, why) if why.contains("many"));
     assert!(events.iter().any(refused), "{events:?}");
