@@ -5,7 +5,7 @@
 use libfuzzer_sys::fuzz_target;
 use vmcore_format::addr::{PageSize, Pfn, PhysAddr, PhysRange};
 use vmcore_format::dump_avail::{NumberedRange, Numbering, decode};
-use vmcore_format::endian::Endian;
+use vmcore_format::endian::{Endian, Width};
 use vmcore_fuzz::input::Input;
 
 /// Pages that are counted one by one.
@@ -33,7 +33,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// The ranges of a section of any bytes.
 fn decoded(bytes: &[u8], endian: Endian) -> Vec<PhysRange> {
-    let ranges: Vec<PhysRange> = decode(bytes, endian).collect();
+    let ranges: Vec<PhysRange> = decode(bytes, endian, Width::W64).collect();
     let number = |bytes: &[u8]| {
         let bytes = bytes.try_into().expect("eight bytes");
         match endian {

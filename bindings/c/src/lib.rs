@@ -18,6 +18,7 @@ mod nlist;
 mod open;
 mod processes;
 mod read;
+mod sets;
 mod walk;
 
 pub use handle::{Kvm, kvm_close, kvm_geterr, kvm_kerndisp, kvm_native};

@@ -1,6 +1,7 @@
 //! Symbols: `kvm_nlist`, `kvm_nlist2`.
 
 use crate::handle::{Kvm, with};
+use crate::sets;
 use std::ffi::{CStr, CString, c_char, c_int, c_short, c_ulong};
 use vmcore::kernel::KernelFile;
 use vmcore::session::SessionError;
@@ -130,8 +131,8 @@ unsafe fn each<T>(
     Ok(c_int::try_from(missing.len()).unwrap_or(c_int::MAX))
 }
 
-/// A symbol's type and address: in the kernel file, as it stands or without an underscore in front,
-/// or from the program's resolver.
+/// A symbol's type and address: in the kernel file, as it stands or without an underscore in front, or
+/// as a variable of each network stack or CPU; or from the program's resolver.
 fn find(kvm: &Kvm, kernel: Option<&KernelFile>, name: &CStr) -> Option<(u8, u64)> {
     let bare = name.to_bytes().strip_prefix(b"_");
     if let Some(kernel) = kernel {
@@ -139,6 +140,10 @@ fn find(kvm: &Kvm, kernel: Option<&KernelFile>, name: &CStr) -> Option<(u8, u64)
         let found = lookup(name.to_bytes()).or_else(|| lookup(bare?));
         if let Some(symbol) = found {
             return Some((kind(kvm, symbol.address), symbol.address.0));
+        }
+        let in_set = std::str::from_utf8(bare.unwrap_or(name.to_bytes())).ok();
+        if let Some(address) = in_set.and_then(|name| sets::find(kvm, kernel, name)) {
+            return Some((N_DATA, address));
         }
     }
     let resolver = kvm.resolver?;

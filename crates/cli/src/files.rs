@@ -16,6 +16,7 @@ use vmcore::container;
 use vmcore::format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore::format::header::MINIDUMP_PREFIX;
 use vmcore::format::kerneldump::DumpHeader;
+use vmcore::format::sparc64;
 use vmcore::list::CRASH_DIRECTORY;
 
 /// The most files that a command takes: a dump and a kernel.
@@ -66,6 +67,7 @@ fn content(path: &Path) -> Content {
     if first.starts_with(MINIDUMP_PREFIX)
         || is_compressed
         || DumpHeader::parse(&first).is_ok()
+        || sparc64::is_header(&first)
         || container::is_wrapped(path)
     {
         Content::Dump

@@ -19,7 +19,7 @@ use std::path::{Path, PathBuf};
 use support::{Folder, Run, corpus, line};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{DumpFile, Machine, Options};
-use vmcore_synth::machines;
+use vmcore_synth::{bare, machines};
 
 /// Lines that stay of an output that is cut, in text and in JSON.
 const TEXT_LINES: usize = 40;
@@ -36,8 +36,11 @@ struct Case {
     dump: String,
     /// An address at which something is mapped that is not in the dump.
     absent: Option<u64>,
-    /// Keeps the folder.
+    /// An address at which something is mapped that is, for dumps without symbols.
+    mapped: Option<u64>,
+    /// Keep the folder.
     _made: Option<Folder>,
+    _bare: Option<tempfile::TempDir>,
 }
 
 impl Case {
@@ -68,7 +71,7 @@ impl Case {
             format!("map {dump} --svg map.svg"),
             "list .".to_owned(),
         ];
-        if let Some(va) = self.absent {
+        for va in [self.mapped, self.absent].into_iter().flatten() {
             lines.push(format!("read {dump} {va:#x} 16"));
             lines.push(format!("translate {dump} {va:#x}"));
         }
@@ -176,6 +179,19 @@ fn synthetic() -> Vec<Case> {
     let mut case = made("amd64-v3-other-kernel".to_owned(), mismatch);
     case.dump = "vmcore.0 -k kernel".to_owned();
     cases.push(case);
+    cases.extend(bare::all().into_iter().map(|bare| {
+        let folder = tempfile::tempdir().unwrap();
+        fs::write(folder.path().join("vmcore.0"), bare.file).unwrap();
+        Case {
+            name: bare.name,
+            folder: folder.path().to_owned(),
+            dump: "vmcore.0".to_owned(),
+            absent: bare.absent,
+            mapped: Some(bare.mapped),
+            _made: None,
+            _bare: Some(folder),
+        }
+    }));
     cases
 }
 
@@ -185,7 +201,9 @@ fn made(name: String, folder: Folder) -> Case {
         folder: folder.path().to_owned(),
         dump: "vmcore.0".to_owned(),
         absent: folder.machine.truth.absent.first().map(|(va, _)| *va),
+        mapped: None,
         _made: Some(folder),
+        _bare: None,
     }
 }
 
@@ -218,7 +236,9 @@ fn real_dumps_are_answered_as_before() {
                 folder,
                 dump: "vmcore.0 -k kernel".to_owned(),
                 absent: None,
+                mapped: None,
                 _made: None,
+                _bare: None,
             }
         })
         .collect();

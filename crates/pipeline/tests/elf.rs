@@ -378,6 +378,45 @@ fn ragged_ranges_read_the_same_in_the_core() {
     }
 }
 
+/// PAE has physical addresses that the headers of a 32-bit core cannot hold.
+#[test]
+fn pages_above_4_gib_read_right_in_a_32_bit_core() {
+    let dir = tempfile::tempdir().unwrap();
+    let (path, core) = (dir.path().join("vmcore.0"), dir.path().join("core"));
+    let mut dump = Minidump::new(Arch::I386, 2);
+    (dump.kernbase, dump.paemode) = (0xc000_0000, 1);
+    dump.dump_avail = vec![(0, 0x10_0000), (1 << 32, (1 << 32) + 0x10_0000)];
+    dump.page_tables = vec![0; 4096];
+    let pages = [
+        (3u64, (1u64 << 32) + 0x5000),
+        (4, 0x5000),
+        (7, (1 << 32) + 0x9000),
+    ];
+    for (index, pa) in pages {
+        let at = usize::try_from(8 * index).unwrap();
+        dump.page_tables[at..at + 8].copy_from_slice(&(pa | 0x63).to_le_bytes());
+        let text = format!("page {pa:#x} ").repeat(200);
+        dump.pages.insert(pa, text.into_bytes());
+    }
+    std::fs::write(&path, dump.build()).unwrap();
+    let session = open(&path, KernelChoice::None);
+    elf::convert(&session, &core, false, |_, _| {}).unwrap();
+    let core = open(&core, KernelChoice::None);
+    for (index, pa) in pages {
+        let va = VirtAddr(0xc000_0000 + index * 4096);
+        let expected = format!("page {pa:#x} ");
+        for session in [&session, &core] {
+            let mut found = vec![0; expected.len()];
+            session.space().unwrap().read_exact(va, &mut found).unwrap();
+            assert_eq!(found, expected.as_bytes());
+        }
+    }
+    // Those below have their physical address still.
+    let mut found = [0; 12];
+    core.dump().memory().read(PhysAddr(0x5000), &mut found);
+    assert_eq!(&found, b"page 0x5000 ");
+}
+
 #[test]
 fn a_full_dump_without_its_kernel_is_refused_and_leaves_no_file() {
     let case = Case::new(&Options::full(Arch::Amd64));

@@ -13,6 +13,7 @@
 //!   buffer; [`header`] the dump header of a dump device.
 //! * [`machine`] puts a small crashed machine together, and knows the truth about it: processes,
 //!   registers, the addresses of every page. [`machines`] has the ready-made ones.
+//! * [`bare`] has dumps of the architectures of which there are no machines.
 //! * [`examples`] are the dumps that the description of the formats works through.
 //! * [`big`] streams machines of realistic size into a file, for demos and benchmarks.
 //!
@@ -29,6 +30,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bare;
 pub mod big;
 mod bytes;
 pub mod elf;

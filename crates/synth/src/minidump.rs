@@ -66,6 +66,8 @@ pub struct Minidump {
     /// RAM: (start, end) pairs. Stored if the version has them; the size of the bitmap follows from
     /// them in any case. With ranges that are nonsense, give a bitmap of your own.
     pub dump_avail: Vec<(u64, u64)>,
+    /// Whether the ranges are stored as 32-bit addresses.
+    pub dump_avail_narrow: bool,
     /// Whether a pair of zeros ends the stored ranges. If not, `dumpavailsize` is exact, and what
     /// follows up to the next page is rubbish.
     pub dump_avail_terminated: bool,
@@ -168,6 +170,7 @@ impl Minidump {
             msgbuf: Vec::new(),
             msgbuf_control: None,
             dump_avail: Vec::new(),
+            dump_avail_narrow: false,
             dump_avail_terminated: true,
             page_tables: Vec::new(),
             pages: BTreeMap::new(),
@@ -292,8 +295,9 @@ impl Minidump {
     fn dump_avail_bytes(&self) -> (Vec<u8>, u64) {
         let mut bytes = Vec::new();
         for (start, end) in &self.dump_avail {
-            bytes.extend_from_slice(&self.arch.u64(*start));
-            bytes.extend_from_slice(&self.arch.u64(*end));
+            let width = if self.dump_avail_narrow { 4 } else { 8 };
+            bytes.extend(self.arch.number(width, *start));
+            bytes.extend(self.arch.number(width, *end));
         }
         if self.dump_avail_terminated {
             bytes.resize(bytes.len() + 16, 0);

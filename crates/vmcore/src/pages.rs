@@ -23,7 +23,7 @@ pub(crate) use present::{Census, census};
 
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
-use crate::translation::{WindowKind, with_paging};
+use crate::translation::{Tsb, WindowKind, with_paging};
 use std::ops::ControlFlow;
 use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore_format::elf::{PF_W, PF_X};
@@ -133,8 +133,7 @@ pub fn visit_mappings(
                 })
             }),
             WindowKind::Hashed(table) => visit_hashed(table, memory, &mut adapter),
-            // Every page of its part of the address space may be in it, at any address.
-            WindowKind::Tsb(_) => ControlFlow::Continue(()),
+            WindowKind::Tsb(tsb) => visit_tsb(tsb, memory, &mut adapter),
             WindowKind::Radix { mode, radix } => {
                 let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
@@ -174,6 +173,27 @@ fn visit_hashed<V: MappingVisitor>(
                     adapter.summary.unreadable_tables += 1;
                     return ControlFlow::Continue(());
                 }
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+/// Every mapping of sparc64's translation storage buffer, in the buffer's order.
+fn visit_tsb<V: MappingVisitor>(
+    tsb: &Tsb,
+    memory: &Memory,
+    adapter: &mut Adapter<'_, V>,
+) -> ControlFlow<()> {
+    // No more than the file can hold.
+    let last = tsb.mask.min(memory.source().len() / Tsb::ENTRY_LEN);
+    for index in 0..=last {
+        match tsb.mapping(memory, index) {
+            Ok(Some((va, leaf))) => adapter.leaf(va, leaf)?,
+            Ok(None) => {}
+            Err(_) => {
+                adapter.summary.unreadable_tables += 1;
+                return ControlFlow::Continue(());
             }
         }
     }

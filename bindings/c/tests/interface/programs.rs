@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 use vmcore_synth::Arch;
-use vmcore_synth::machine::{Machine, Options, Pcb};
+use vmcore_synth::machine::{DumpFile, Machine, Options, Pcb};
 use vmcore_synth::machines;
 
 /// A machine whose dump and kernel lie in a folder.
@@ -129,6 +129,65 @@ fn code_and_data_are_told_apart() {
     let at = made.machine.kernel.address_of("doadump").unwrap();
     let (_, out, _) = run("reads", &made.words(&["doadump"]));
     assert!(out.ends_with(&format!("doadump 0 {at:#x} 0x4\n")), "{out}");
+}
+
+/// Variables of a network stack and of a CPU lie in copies of their linker sets.
+#[test]
+fn variables_of_a_network_stack_and_of_a_cpu_are_found_in_the_copies() {
+    let mut made = amd64();
+    let (set, place) = (0x1_0000, 0x1_0010);
+    let kernel = &mut made.machine.kernel;
+    for (name, address) in [
+        ("__start_set_vnet", set),
+        ("__stop_set_vnet", set + 0x100),
+        ("vnet_entry_ifnet", place),
+        ("vnet_entry_outside", set + 0x100),
+        ("__start_set_pcpu", set),
+        ("__stop_set_pcpu", set + 0x100),
+        ("pcpu_entry_runq", place),
+    ] {
+        kernel.add_object(name, address, 0);
+    }
+    // In the buffer of the panic message: a struct vnet as it was before 2020, what leads to it, and
+    // the offset of CPU 0.
+    let buffer = kernel.address_of("vpanic.buf").unwrap() + 64;
+    kernel.add_object("vnet0", buffer, 8);
+    kernel.add_object("dpcpu_off", buffer + 8, 8);
+    let vnet = buffer + 16;
+    let mut bytes = Vec::new();
+    bytes.extend(vnet.to_le_bytes());
+    bytes.extend(0xffff_0000_u64.to_le_bytes());
+    bytes.extend([0; 16]);
+    bytes.extend(0x3e0d_8f29_u32.to_le_bytes());
+    bytes.extend([0; 20]);
+    bytes.extend(0x7700_0000_u64.to_le_bytes());
+    let DumpFile::Mini(dump) = &mut made.machine.dump else {
+        panic!("a minidump");
+    };
+    // The image is mapped at its physical address behind KERNBASE.
+    let pa = buffer - 0xffff_ffff_8000_0000;
+    for (pa, byte) in (pa..).zip(&bytes) {
+        let page = dump.pages.get_mut(&(pa & !0xfff)).unwrap();
+        page[usize::try_from(pa & 0xfff).unwrap()] = *byte;
+    }
+    let folder = made.folder.path();
+    fs::write(folder.join("vmcore"), made.machine.dump.build()).unwrap();
+    fs::write(folder.join("kernel"), made.machine.kernel.build()).unwrap();
+    let (_, out, _) = run(
+        "reads",
+        &made.words(&["ifnet", "_ifnet", "runq", "outside"]),
+    );
+    let lines: Vec<&str> = out.lines().skip(1).collect();
+    assert_eq!(
+        lines,
+        [
+            "ifnet 0 0x77010010 0x6",
+            "_ifnet 0 0x77010010 0x6",
+            "runq 0 0x100000010 0x6",
+            "outside 1 0 0",
+        ],
+        "{out}"
+    );
 }
 
 #[test]

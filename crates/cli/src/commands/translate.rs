@@ -12,6 +12,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
+use vmcore::format::arch::Arch;
 use vmcore::format::paging::{Entry, Prot, Step, TableRef};
 use vmcore::memory::Absence;
 use vmcore::translation::{Fault, Found, PagingMode, Via};
@@ -172,12 +173,17 @@ fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> any
     }
     match &walk.end {
         Ok(found) => {
-            if found.via != Via::PageTables {
-                let how = if found.via == Via::DirectMap {
-                    "direct map"
-                } else {
-                    "a segment of the core"
-                };
+            let how = match found.via {
+                Via::DirectMap => Some("direct map"),
+                Via::Segment => Some("a segment of the core"),
+                // Tables without levels, in which an address is found by its number.
+                Via::PageTables if walk.steps.is_empty() => match session.dump().arch() {
+                    Arch::Sparc64 => Some("the translation storage buffer"),
+                    _ => Some("the hashed page table"),
+                },
+                Via::PageTables => None,
+            };
+            if let Some(how) = how {
                 writeln!(out, "  {} {how}", out.paint(Style::Label, "by       "))?;
             }
             writeln!(

@@ -140,9 +140,9 @@ impl Encoder {
             p_flags: PF_R | flag(load.prot.write, PF_W) | flag(load.prot.execute, PF_X),
             p_offset: data + (load.number << page_size.shift()) + load.skipped_bytes,
             p_vaddr: load.va.0,
-            // PAE's physical addresses may be longer than the field; then it is 0.
+            // PAE's physical addresses may be longer than the field; all ones say that it is not known.
             p_paddr: match self.class {
-                Width::W32 => u64::from(u32::try_from(load.pa.0).unwrap_or(0)),
+                Width::W32 => u64::from(u32::try_from(load.pa.0).unwrap_or(u32::MAX)),
                 Width::W64 => load.pa.0,
             },
             p_filesz: load.len_bytes,

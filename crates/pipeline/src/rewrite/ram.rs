@@ -4,7 +4,7 @@ use super::kernel::KernelMemory;
 use vmcore::memory::Memory;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::dump_avail;
-use vmcore_format::endian::{Endian, Width};
+use vmcore_format::endian::Endian;
 
 /// The most bytes of `dump_avail` that are looked at; kernels have room for 64 pairs.
 const DUMP_AVAIL_MAX: u64 = 4096;
@@ -114,17 +114,8 @@ fn dump_avail(kernel: &KernelMemory<'_>, present_pages: u64) -> Option<Vec<PhysR
     let mut raw = vec![0; usize::try_from(len).ok()?];
     let read = kernel.space.read(symbol.address, &mut raw).len;
     raw.truncate(read);
-    let ranges: Vec<PhysRange> = match kernel.physical_address_width() {
-        Width::W64 => dump_avail::decode(&raw, Endian::Little).collect(),
-        Width::W32 => {
-            let (words, _) = raw.as_chunks::<4>();
-            let wide: Vec<u8> = words
-                .iter()
-                .flat_map(|word| u64::from(Endian::Little.u32(*word)).to_le_bytes())
-                .collect();
-            dump_avail::decode(&wide, Endian::Little).collect()
-        }
-    };
+    let width = kernel.physical_address_width();
+    let ranges: Vec<PhysRange> = dump_avail::decode(&raw, Endian::Little, width).collect();
     let is_sound = !ranges.is_empty()
         && ranges.iter().all(|range| range.start < range.end)
         && ranges.is_sorted_by(|a, b| a.end <= b.start);

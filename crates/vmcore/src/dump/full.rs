@@ -10,6 +10,9 @@ use vmcore_format::arch::Arch;
 use vmcore_format::elf::{FileHeader, PN_XNUM, PT_DUMP_DELTA, PT_LOAD, Segment};
 use vmcore_format::endian::Width;
 
+/// Behind every physical address that a 32-bit machine has.
+const STAND_IN: u64 = 1 << 52;
+
 /// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct KernelDelta {
@@ -64,10 +67,16 @@ pub(super) fn open(
     }
     let mut segments = program_headers(path, &source, &elf)?;
     let sort = sort_of(&elf, &segments);
-    if sort == Sort::Virtual {
-        // Physical addresses are unknown: the virtual ones stand for them.
-        for segment in &mut segments {
-            segment.p_paddr = segment.p_vaddr;
+    let unknown = unknown_address(&elf);
+    for segment in &mut segments {
+        match sort {
+            // Physical addresses are unknown: the virtual ones stand for them.
+            Sort::Virtual => segment.p_paddr = segment.p_vaddr,
+            // One that was too long for its field. What stands for it is nobody else's.
+            Sort::Usual if elf.class == Width::W32 && segment.p_paddr == unknown => {
+                segment.p_paddr = STAND_IN + segment.p_vaddr;
+            }
+            Sort::Usual | Sort::Physical => {}
         }
     }
     let (memory, refused) = SegmentMemory::new(&segments, PageSize::SIZE_4K, source.len());
@@ -136,14 +145,20 @@ enum Sort {
     Physical,
 }
 
-fn sort_of(elf: &FileHeader, segments: &[Segment]) -> Sort {
-    let ones = match elf.class {
+/// What stands for an address that is not known: all ones.
+fn unknown_address(elf: &FileHeader) -> u64 {
+    match elf.class {
         Width::W32 => u64::from(u32::MAX),
         Width::W64 => u64::MAX,
-    };
-    match segments.first() {
-        Some(first) if first.p_paddr == ones => Sort::Virtual,
-        Some(first) if first.p_vaddr == ones => Sort::Physical,
+    }
+}
+
+fn sort_of(elf: &FileHeader, segments: &[Segment]) -> Sort {
+    let unknown = unknown_address(elf);
+    let loads = || segments.iter().filter(|segment| segment.p_type == PT_LOAD);
+    match loads().next() {
+        Some(first) if first.p_vaddr == unknown => Sort::Physical,
+        Some(_) if loads().all(|segment| segment.p_paddr == unknown) => Sort::Virtual,
         _ => Sort::Usual,
     }
 }

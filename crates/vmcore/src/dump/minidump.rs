@@ -4,7 +4,9 @@ use super::{DumpKind, OpenError, OpenOptions, Warning};
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
 use std::path::Path;
+use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
+use vmcore_format::endian::Width;
 use vmcore_format::header::{Header, Mmu};
 use vmcore_format::layout::{Layout, Section};
 
@@ -118,7 +120,13 @@ fn ranges(
             source,
         })?;
     bytes.truncate(read);
-    let pairs = dump_avail::decode(&bytes, header.endian).count();
+    let could_be_narrow = matches!(header.arch, Arch::Arm | Arch::Mips);
+    let width = match could_be_narrow && dump_avail::is_narrow(&bytes, header.endian) {
+        true => Width::W32,
+        false => Width::W64,
+    };
+    let pair_bytes = usize::try_from(2 * width.bytes()).unwrap_or(16);
+    let pairs = dump_avail::decode(&bytes, header.endian, width).count();
     if pairs == 0 {
         let is_cut = !source.reaches(extent.offset.0 + extent.len_bytes);
         if header.bitmapsize == 0 || is_cut {
@@ -129,13 +137,13 @@ fn ranges(
             reason: "this version numbers its pages by RAM ranges (dump_avail), and there are none",
         });
     }
-    if pairs == bytes.len() / 16 {
+    if pairs == bytes.len() / pair_bytes {
         warnings.push(Warning::NoTerminator);
     }
     let mut ranges = vec![NumberedRange::default(); pairs];
     let count = NumberedRange::number(
         header.page_size,
-        dump_avail::decode(&bytes, header.endian),
+        dump_avail::decode(&bytes, header.endian, width),
         &mut ranges,
     );
     ranges.truncate(count.accepted);

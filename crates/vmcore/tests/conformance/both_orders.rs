@@ -5,8 +5,11 @@ use vmcore::dump::Warning;
 use vmcore::format::addr::VirtAddr;
 use vmcore::format::paging::{PageKind, Probe, Prot};
 use vmcore::pages::{Mapping, PageMap, visit_mappings};
+use vmcore::session::KernelChoice;
 use vmcore::translation::Fault;
+use vmcore::{OpenOptions, Session};
 use vmcore_synth::Arch;
+use vmcore_synth::elf::Kernel;
 use vmcore_synth::minidump::Minidump;
 
 /// What stands in a page.
@@ -396,5 +399,103 @@ fn line_26_a_relocated_kernel_is_read_at_both_of_its_addresses() {
         assert!(!is_said(&opened));
         built.dump_avail = vec![(0x1000, 0x50_0000), (0x60_0000, 0x100_0000)];
         assert!(is_said(&open(&built.build())));
+    }
+}
+
+#[test]
+fn ranges_of_32_bits_are_told_by_their_numbers() {
+    for arch in [Arch::Armv7, Arch::Armeb, Arch::Mipsel, Arch::Mips] {
+        let mut built = dump(arch, 2, &[0x10_1000, 0x23_4000]);
+        let width = 4;
+        let entry = |pa: u64| match arch {
+            Arch::Armv7 | Arch::Armeb => pa | 2,
+            _ => pa >> 12 << 6 | 0x1f,
+        };
+        table(
+            &mut built,
+            width,
+            0x1000,
+            &[(3, entry(0x23_4000)), (4, entry(0x10_1000))],
+        );
+        let base = built.kernbase;
+        let known = [(base + 0x3010, 0x23_4010), (base + 0x4000, 0x10_1000)];
+        for narrow in [false, true] {
+            built.dump_avail_narrow = narrow;
+            leads_to(&built, &known);
+            let opened = open(&built.build());
+            assert_eq!(opened.warnings(), []);
+        }
+        // One range, and RAM from address 0 on.
+        built.dump_avail = vec![(0, 0x80_0000)];
+        leads_to(&built, &known);
+    }
+}
+
+/// A session of a dump and a kernel file.
+fn session(built: &Minidump, kernel: &Kernel) -> (tempfile::TempDir, Session) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("vmcore"), built.build()).unwrap();
+    std::fs::write(path("kernel"), kernel.build()).unwrap();
+    let choice = path("kernel");
+    let session = Session::open(
+        &path("vmcore"),
+        KernelChoice::Given(&choice),
+        &OpenOptions::default(),
+    );
+    (folder, session.unwrap())
+}
+
+/// `EF_MIPS_ABI2`.
+const N32: u32 = 0x20;
+
+#[test]
+fn line_23_a_kernel_of_n32_has_wide_entries_and_short_addresses() {
+    for arch in [Arch::Mipsel, Arch::Mips] {
+        let mut built = dump(arch, 2, &[0x10_1000, 0x23_4000]);
+        let entries = [
+            (3, 0x23_4000 >> 12 << 6 | 0x1f),
+            (4, 0x10_1000 >> 12 << 6 | 0x1f),
+        ];
+        table(&mut built, 8, 0x1000, &entries);
+        let base = built.kernbase;
+        let mut kernel = Kernel::new(arch, 0x8010_0000);
+        for (e_flags, expected) in [(N32, [0x23_4008, 0x10_1008]), (0, [0; 2])] {
+            kernel.e_flags = e_flags;
+            let (_folder, session) = session(&built, &kernel);
+            let space = session.space().unwrap();
+            for (va, pa) in [base + 0x3008, base + 0x4008].into_iter().zip(expected) {
+                let found = space.locate(VirtAddr(va));
+                let found = found.map_or(0, |(found, _)| found.leaf.pa.0);
+                // Read as narrow entries, each is two, which map other pages.
+                assert_eq!(found, pa, "{e_flags:#x} {va:#x}");
+            }
+            // KSEG0 is where it is in all 32-bit kernels.
+            let (found, _) = space.locate(VirtAddr(0x8010_1000)).unwrap();
+            assert_eq!(found.leaf.pa.0, 0x10_1000);
+        }
+    }
+}
+
+#[test]
+fn line_26_symbols_of_a_relocated_kernel_are_where_it_ran() {
+    for arch in POWERPC64 {
+        let mut built = dump(arch, 2, &[0x50_0000, 0x50_1000]);
+        built.dump_avail = vec![(0x1000, 0x100_0000)];
+        built.kernel_range = (0xc000_0000_0050_0100, 0xc000_0000_0060_0000);
+        let mut kernel = Kernel::new(arch, 0x10_0100);
+        kernel.add_function("doadump", 0x10_0800, 0x40);
+        kernel.add_object("hz", 0x10_1010, 4);
+        let (_folder, session) = session(&built, &kernel);
+        let hz = session.symbol("hz").unwrap().address;
+        assert_eq!(hz, VirtAddr(0xc000_0000_0050_1010));
+        let mut found = [0; 4];
+        session.space().unwrap().read_exact(hz, &mut found).unwrap();
+        assert_eq!(found, text(0x50_1000)[0x10..0x14]);
+        // Back from an address of the running kernel to its name.
+        let near = session.kernel().unwrap().symbols();
+        let near = near.nearest(VirtAddr(0xc000_0000_0050_0810)).unwrap();
+        assert_eq!((near.symbol.name, near.offset), (&b"doadump"[..], 0x10));
+        assert_eq!(near.symbol.address, VirtAddr(0xc000_0000_0050_0800));
     }
 }

@@ -7,9 +7,11 @@ use vmcore::dump::Warning;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::arch::Arch as Of;
 use vmcore::format::endian::Endian;
+use vmcore::pages::{Mapping, visit_mappings};
 use vmcore::translation::Fault;
 use vmcore::{Dump, OpenOptions};
 use vmcore_synth::Arch;
+use vmcore_synth::bare::sparc64;
 use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
 use vmcore_synth::header::DumpHeader;
 
@@ -156,39 +158,6 @@ fn a_core_in_an_order_that_its_machine_never_had_is_refused() {
     );
 }
 
-/// A dump of sparc64: two regions, and a translation storage buffer of 512 entries in the first.
-fn sparc64() -> Vec<u8> {
-    const TSB: usize = 0x4000;
-    let mut first = vec![0_u8; 0x10000];
-    let mut second = vec![b'.'; 0x4000];
-    first[0x2000..0x2006].copy_from_slice(b"direct");
-    second[0x2000..0x2006].copy_from_slice(b"mapped");
-    let mut entry = |va: u64, size: u64, pa: u64| {
-        let at = TSB + usize::try_from((va >> 13) & 511).unwrap() * 32;
-        let tag = (va >> (13 + 3 * size)) << 2 | size;
-        let data = 1 << 63 | size << 61 | pa | 2;
-        first[at..at + 8].copy_from_slice(&tag.to_be_bytes());
-        first[at + 8..at + 16].copy_from_slice(&data.to_be_bytes());
-    };
-    entry(0xc000_2000, 0, 0x80_2000);
-    entry(0xc010_0000, 1, 0x80_0000);
-    let mut file = vec![0; 512];
-    let words = [512_u64, 0x40_0000 + TSB as u64, 512 * 32, 511, 2 << 32];
-    let regions = [
-        (0x40_0000_u64, 0x10000_u64, 512_u64),
-        (0x80_0000, 0x4000, 512 + 0x10000),
-    ];
-    let all = words
-        .into_iter()
-        .chain(regions.into_iter().flat_map(|(pa, len, at)| [pa, len, at]));
-    for (number, word) in all.enumerate() {
-        file[8 * number..8 * number + 8].copy_from_slice(&word.to_be_bytes());
-    }
-    file.extend(first);
-    file.extend(second);
-    file
-}
-
 #[test]
 fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
     let dump: Dump = open(&sparc64());
@@ -205,6 +174,21 @@ fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
     assert_eq!(space.pa(0xc010_0010), Ok(0x80_0010));
     let va = VirtAddr(0xc000_4000);
     assert_eq!(space.place(va.0), Err(Fault::NoEntry { va, what: "TSB" }));
+    // All that the buffer maps: of a large page the small one whose entry it is.
+    let mut mapped = Vec::new();
+    visit_mappings(space.space(), &mut |mapping: Mapping| {
+        mapped.push((mapping.va.0, mapping.pa.0, mapping.len_bytes));
+        std::ops::ControlFlow::Continue(())
+    })
+    .unwrap();
+    mapped.sort_unstable();
+    assert_eq!(
+        mapped,
+        [
+            (0xc000_2000, 0x80_2000, 0x2000),
+            (0xc010_0000, 0x80_0000, 0x2000)
+        ]
+    );
     let gone = space.place(0xffff_f800_0100_0000);
     assert!(matches!(gone, Err(Fault::PageAbsent { .. })));
 }

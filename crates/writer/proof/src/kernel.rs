@@ -6,8 +6,8 @@ use core::marker::PhantomData;
 use vmcore_format::addr::{Pfn, PhysAddr, PhysRange, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
-use vmcore_format::endian::Width;
-use vmcore_format::header::DirectMap;
+use vmcore_format::endian::{Endian, Width};
+use vmcore_format::header::{DirectMap, Mmu, Powerpc64Mmu};
 use vmcore_format::identity::{Identity, Trap};
 use vmcore_format::paging::{Radix, TableRef};
 use vmcore_writer::arch::KernelPaging;
@@ -62,28 +62,44 @@ impl<'r, P: KernelPaging> Toy<'r, P> {
             Arch::Arm64 => (3, 0xffff_0000_0000_0000, 64, 0xffff_0000_0000_0000),
             Arch::I386 if is_pae => (2, 0, 64, 0x80_0000),
             Arch::I386 => (1, 0, 64, 0x80_0000),
+            Arch::Arm => (1, 0, 64, 0xc000_0000),
+            Arch::Powerpc64 => (3, 3 << 62, 64, 0xc008_0000_0000_0000),
             // Riscv64: nothing else is written.
             _ => (3, 0, 48, 0xffff_ffc0_0000_0000),
         };
         let page = P::PAGE_SIZE.bytes();
+        // The roots of these are larger than a page; what they have elsewhere does not matter.
+        let entries = match P::ARCH {
+            _ if is_pae => 4,
+            Arch::Arm => 4096,
+            Arch::Powerpc64 => 8192,
+            _ => 1 << P::INDEX_BITS,
+        };
         ram.0.fill(0);
         let root = PhysAddr(page);
         let radix = Radix {
             top: TableRef::At(root),
             level,
             first_va: VirtAddr(first_va),
-            entries: if is_pae { 4 } else { 1 << P::INDEX_BITS },
+            entries,
             va_bits,
         };
         for at in (0..=level).rev() {
             let table = root.0 + u64::from(level - at) * page;
             let next = table + page;
-            let index_mask = (1u64 << P::INDEX_BITS) - 1;
+            let index_mask = match at == level {
+                true => entries - 1,
+                false => (1u64 << P::INDEX_BITS) - 1,
+            };
             let index = (kernbase - first_va) >> P::shift(at) & index_mask;
             let raw = match (P::ARCH, at) {
                 (Arch::Riscv64, 0) => next >> 12 << 10 | 0xcf,
                 (Arch::Riscv64, _) => next >> 12 << 10 | 1,
                 (Arch::I386, 2) => next | 1,
+                (Arch::Arm, 0) => next | 0x12,
+                (Arch::Arm, _) => next | 1,
+                (Arch::Powerpc64, 0) => 3 << 62 | next | 6,
+                (Arch::Powerpc64, _) => 1 << 63 | next | 9,
                 _ => next | 0x703,
             };
             let raw = if P::ARCH == Arch::Arm64 {
@@ -93,7 +109,11 @@ impl<'r, P: KernelPaging> Toy<'r, P> {
             };
             let width = P::ENTRY.bytes();
             let start = usize::try_from(table + index * width).unwrap_or(0);
-            for (to, from) in ram.0.iter_mut().skip(start).zip(raw.to_le_bytes()) {
+            let bytes = match P::ENDIAN {
+                Endian::Little => raw.to_le_bytes(),
+                Endian::Big => raw.to_be_bytes(),
+            };
+            for (to, from) in ram.0.iter_mut().skip(start).zip(bytes) {
                 *to = from;
             }
         }
@@ -114,7 +134,7 @@ impl<P: KernelPaging> Machine for Toy<'_, P> {
             radix: self.radix,
             kernbase: self.kernbase,
             kernend: VirtAddr(self.kernbase.0 + (64 << 20)),
-            direct_map: (P::ARCH != Arch::I386).then_some(DirectMap {
+            direct_map: (!matches!(P::ARCH, Arch::I386 | Arch::Arm)).then_some(DirectMap {
                 base: VirtAddr(0xffff_f800_0000_0000),
                 end: VirtAddr(0xffff_fc00_0000_0000),
                 phys: PhysAddr(0),
@@ -125,6 +145,19 @@ impl<P: KernelPaging> Machine for Toy<'_, P> {
                 hole: 0,
             }),
         })
+    }
+
+    fn mmu(&self) -> Mmu {
+        match P::ARCH {
+            Arch::Powerpc64 => Mmu::Powerpc64(Powerpc64Mmu {
+                hashed: false,
+                kernend: VirtAddr(self.kernbase.0 + (64 << 20) - 1),
+                hw_direct_map: true,
+                startkernel: VirtAddr(0xc000_0000_0000_0100),
+                endkernel: VirtAddr(0xc000_0000_0000_1000),
+            }),
+            _ => P::MMU,
+        }
     }
 
     fn message_buffer(&self) -> MessageBuffer {

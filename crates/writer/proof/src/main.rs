@@ -20,7 +20,9 @@ use kernel::{Disk, Ram, Toy};
 use layers::Way;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::dump_avail::NumberedRange;
-use vmcore_format::paging::{Amd64, Arm64Granule4K, Arm64Granule16K, I386, I386Pae, Riscv64};
+use vmcore_format::paging::{
+    Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Powerpc64Radix, Riscv64,
+};
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::reserve::reserve_size;
@@ -203,6 +205,8 @@ extern "C" fn main() -> i32 {
         worst::<I386>(statics, "i386", &mut out),
         worst::<I386Pae>(statics, "i386, PAE", &mut out),
         worst::<Riscv64>(statics, "riscv64", &mut out),
+        worst::<ArmV6>(statics, "arm", &mut out),
+        worst::<Powerpc64Radix>(statics, "powerpc64, radix", &mut out),
         layered(statics, &mut out),
     ];
     i32::from(passed.contains(&false))
