@@ -145,7 +145,7 @@ fn hashed(arch: Arch) -> Minidump {
         let va: u64 = dump.kernbase + 4096 * number;
         let (esid, page) = (va >> 28, va >> 12 & 0xffff);
         let spread = (esid << 8 | esid >> 28) * 0x13bb;
-        let vsid = spread % (1 << 36) | 1 << 36;
+        let vsid = (spread % (1 << 36)) | 1 << 36;
         // Of 39 bits, of which the lowest choose the group.
         let group = ((vsid & 0x7f_ffff_ffff) ^ page) % GROUPS;
         let words = [vsid << 12 | (page >> 11) << 7 | 1, pa | 2];

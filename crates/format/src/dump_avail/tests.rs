@@ -118,7 +118,8 @@ fn pages_are_those_of_the_dumps_page_size() {
 
 #[test]
 fn ranges_end_at_the_first_pair_whose_end_is_zero() {
-    let decoded = |words: &[u64]| decode(&bytes(words), Endian::Little).collect::<Vec<_>>();
+    let decoded =
+        |words: &[u64]| decode(&bytes(words), Endian::Little, Width::W64).collect::<Vec<_>>();
     let first = range(0, 0x9_f000);
     assert_eq!(decoded(&[0, 0x9_f000, 0, 0, 1, 2]), [first]);
     // The start of the terminator is not looked at.
@@ -134,7 +135,7 @@ fn the_kernels_byte_order_decides() {
         .flat_map(|word| word.to_be_bytes())
         .collect();
     assert_eq!(
-        decode(&big, Endian::Big).collect::<Vec<_>>(),
+        decode(&big, Endian::Big, Width::W64).collect::<Vec<_>>(),
         [range(0x1000, 0x8000)]
     );
 }
@@ -154,7 +155,7 @@ fn half_a_pair_is_no_pair() {
         (32, 2),
     ] {
         assert_eq!(
-            decode(&array[..len], Endian::Little).count(),
+            decode(&array[..len], Endian::Little, Width::W64).count(),
             pairs,
             "{len} bytes"
         );
@@ -165,7 +166,7 @@ fn half_a_pair_is_no_pair() {
 #[test]
 fn an_array_without_terminator_ends_with_its_bytes() {
     let array = bytes(&[0x1000, 0x2000, 0x3000, 0x4000]);
-    let decoded: Vec<_> = decode(&array, Endian::Little).collect();
+    let decoded: Vec<_> = decode(&array, Endian::Little, Width::W64).collect();
     assert_eq!(decoded, [range(0x1000, 0x2000), range(0x3000, 0x4000)]);
 }
 
@@ -343,5 +344,39 @@ proptest! {
         if let Some(bit) = numbering.bit_of(Pfn(pfn)) {
             prop_assert_eq!(numbering.pfn_of(bit), Some(Pfn(pfn)));
         }
+    }
+}
+
+#[test]
+fn ranges_of_32_bits_are_told_by_their_numbers() {
+    for endian in [Endian::Little, Endian::Big] {
+        let narrow = |words: &[u32]| {
+            let bytes = words.iter().flat_map(|word| endian.bytes32(*word));
+            bytes.collect::<Vec<u8>>()
+        };
+        let wide = |words: &[u64]| {
+            let bytes = words.iter().flat_map(|word| endian.bytes64(*word));
+            bytes.collect::<Vec<u8>>()
+        };
+        assert!(is_narrow(
+            &narrow(&[0x8000_1000, 0xa000_0000, 0, 0]),
+            endian
+        ));
+        assert!(is_narrow(
+            &narrow(&[0, 0x80_0000, 0x100_0000, 0x200_0000]),
+            endian
+        ));
+        assert!(!is_narrow(&wide(&[0x8000_1000, 0xa000_0000, 0, 0]), endian));
+        assert!(!is_narrow(&wide(&[0, 0x80_0000, 0, 0]), endian));
+        assert!(!is_narrow(&[0; 32], endian));
+        assert!(!is_narrow(&[], endian));
+        let ranges: Vec<_> = decode(
+            &narrow(&[0x1000, 0x3000, 0x5000, 0x6000, 0, 0]),
+            endian,
+            Width::W32,
+        )
+        .collect();
+        assert_eq!(ranges.len(), 2);
+        assert_eq!(ranges[1].end, PhysAddr(0x6000));
     }
 }
