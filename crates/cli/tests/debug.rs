@@ -233,6 +233,34 @@ fn whatis_explains_an_address() {
 }
 
 #[test]
+fn redact_takes_out_the_pages_of_a_zone() {
+    let mut kernel = crashed();
+    let lists = common::with_target(&kernel, |target| {
+        target.types().offset_of("uma_keg", "uk_domain").unwrap()
+    });
+    // The far end of a stack, which stays, is a slab of mbufs: its header stands at its end.
+    let page = (kernel.address("stacks") + 16384).next_multiple_of(4096);
+    let (head, slab) = (kernel.address("mbuf_keg") + lists, page + 4032);
+    kernel.write_words(head, &[slab]);
+    kernel.write_words(slab, &[0, head, 15, 0]);
+    kernel.session();
+    let redact = |options: &str| {
+        let words = format!("redact vmcore.0 kernel small --dry-run --json {options}");
+        let run = ask(&kernel, &words).expect(0);
+        (run.json()["manifest"].clone(), run.stderr)
+    };
+    let (all, _) = redact("");
+    let (less, said) = redact("--drop zone:mbuf,zone:VNODE");
+    assert_eq!(less["dropped_by_address"], 1, "{said}");
+    assert_eq!(
+        less["kept_pages"].as_u64().unwrap() + 1,
+        all["kept_pages"].as_u64().unwrap()
+    );
+    assert!(said.contains("zone mbuf: 1 page of those"), "{said}");
+    assert!(said.contains("zone VNODE: 0 pages of those"), "{said}");
+}
+
+#[test]
 fn mods_says_which_files_are_here() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
     kernel.session();

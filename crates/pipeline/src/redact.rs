@@ -157,6 +157,12 @@ impl<'s> Redaction<'s> {
         &self.manifest
     }
 
+    /// The pages that stay, and where each is in the dump; ascending.
+    #[must_use]
+    pub fn pages(&self) -> &[(Option<PhysAddr>, FileOffset)] {
+        &self.pages
+    }
+
     /// Writes it to `path`.
     ///
     /// # Errors

@@ -4,7 +4,7 @@ use super::beside::Beside;
 use super::convert_dump;
 use crate::Status;
 use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::explain::{Failure, no_types};
 use crate::help;
 use crate::output::{self, Style};
 use crate::progress::Progress;
@@ -16,10 +16,12 @@ use std::io::Write as _;
 use std::path::Path;
 use std::sync::Arc;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
+use vmcore::pages::PageMap;
 use vmcore::session::KernelChoice;
 use vmcore::source::Recorder;
 use vmcore::{OpenOptions, Session, log, process};
 use vmcore_debug::details::Details;
+use vmcore_debug::zones::{self, Found, Unknown};
 use vmcore_debug::{DebugFiles, Target, modules};
 use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
@@ -36,8 +38,10 @@ stands inside it, too. It needs the kernel file. A full dump becomes a minidump 
 which there must be room, and which goes at the end.
 
 Pages are kept whole: what else lies in a page that is kept stays in OUT. A stack may hold
-anything that a function had in hand. --drop page:ADDR takes a page out again, by its physical
-address; what was copied elsewhere before is not found by that. Look at OUT before you send it:
+anything that a function had in hand. --drop page:ADDR takes a page out again, --drop zone:NAME those
+in which a zone of the kernel's allocator has its items (vmcore whatis ADDR names the zone; it needs
+kernel.debug). Both do what they can: what was copied elsewhere before is not found by that, and a
+slab that is not in the dump cannot be told. Look at OUT before you send it:
 
   vmcore search OUT 'a secret'
 
@@ -55,9 +59,9 @@ pub(crate) struct Redact {
         default_value = "stacks,threads,log,modules"
     )]
     keep: Vec<Kept>,
-    /// Pages that do not, by their physical addresses: page:ADDR
-    #[arg(long, value_name = "page:ADDR", value_delimiter = ',', value_parser = dropped)]
-    drop: Vec<PhysAddr>,
+    /// What does not: page:ADDR, by its physical address, or zone:NAME, all pages of that zone
+    #[arg(long, value_name = "WHAT", value_delimiter = ',', value_parser = dropped)]
+    drop: Vec<Dropped>,
     /// Only say what would be kept
     #[arg(long)]
     dry_run: bool,
@@ -87,13 +91,25 @@ impl Kept {
     }
 }
 
-/// `page:ADDR`, or just `ADDR`.
-fn dropped(word: &str) -> Result<PhysAddr, String> {
+/// What is taken out again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Dropped {
+    /// A page.
+    Page(PhysAddr),
+    /// Every page that a zone of the kernel's allocator has its items in.
+    Zone(String),
+}
+
+/// `page:ADDR`, or just `ADDR`; `zone:NAME`.
+fn dropped(word: &str) -> Result<Dropped, String> {
+    if let Some(name) = word.strip_prefix("zone:") {
+        return Ok(Dropped::Zone(name.to_owned()));
+    }
     let digits = word.strip_prefix("page:").unwrap_or(word);
     let digits = digits.strip_prefix("0x").unwrap_or(digits);
     u64::from_str_radix(digits, 16)
-        .map(PhysAddr)
-        .map_err(|_| format!("{word} is no page: a physical address is, such as page:0x1a34000"))
+        .map(|pa| Dropped::Page(PhysAddr(pa)))
+        .map_err(|_| format!("{word} is neither page:0x1a34000, a physical address, nor zone:NAME"))
 }
 
 /// The answer in JSON.
@@ -128,7 +144,8 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
     let keep = read(context, &session, &args.keep, &recorder)?;
     let names = keep.iter().map(|kept| kept.name()).collect();
     let keeps_log = keep.contains(&Kept::Log);
-    let redaction = Redaction::new(&session, &recorder, names, keeps_log, &args.drop)
+    let dropped = dropped_pages(context, &session, &recorder, &args.drop)?;
+    let redaction = Redaction::new(&session, &recorder, names, keeps_log, &dropped)
         .map_err(|error| explain(error, context))?;
     if !context.common().json {
         print_manifest(context, redaction.manifest())?;
@@ -151,6 +168,61 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
         print(context, redacted)?;
     }
     Ok(Status::Done)
+}
+
+/// The pages to take out again. Those of a zone are looked for among the pages that would stay.
+fn dropped_pages(
+    context: &Context,
+    session: &Session,
+    recorder: &Recorder,
+    dropped: &[Dropped],
+) -> anyhow::Result<Vec<PhysAddr>> {
+    let (mut pages, mut zones) = (Vec::new(), Vec::new());
+    for dropped in dropped {
+        match dropped {
+            Dropped::Page(pa) => pages.push(*pa),
+            Dropped::Zone(name) => zones.push((name.as_str(), 0u64)),
+        }
+    }
+    if zones.is_empty() {
+        return Ok(pages);
+    }
+    let all = Redaction::new(session, recorder, Vec::new(), false, &[])
+        .map_err(|error| explain(error, context))?;
+    let files = DebugFiles::of(session)?;
+    let target = Target::new(session, &files)?;
+    let map = PageMap::build(session.space()?)?;
+    for (pa, offset) in all.pages() {
+        let Some(page) = map.page_at(*offset) else {
+            continue;
+        };
+        let mapped = page.mappings().map(|(va, _)| va);
+        for va in page.direct_map.into_iter().chain(mapped) {
+            let found = zones::find(&target, va).map_err(|unknown| match unknown {
+                Unknown::NoTypes => no_types(&files, context),
+                Unknown::NoZones => Failure::new("the kernel's zones cannot be found")
+                    .next(context.again("without zone:NAME; --drop page:ADDR works")),
+            })?;
+            let Some(Found::Slab { zones: names, .. }) = found else {
+                continue;
+            };
+            let is_named = |zone: &&mut (&str, u64)| names.iter().any(|name| name == zone.0);
+            if let Some((_, count)) = zones.iter_mut().find(is_named) {
+                *count += 1;
+                pages.extend(*pa);
+                break;
+            }
+        }
+    }
+    for (name, count) in zones {
+        let count = counted(count, "page", "pages");
+        let name = text::escape(name.as_bytes());
+        context.note(&format!(
+            "vmcore: note: zone {name}: {count} of those that would stay, as far as its slabs are \
+             found; what was copied elsewhere stays"
+        ));
+    }
+    Ok(pages)
 }
 
 /// Makes a minidump of a full dump, and opens that: only a bitmap can say that a page is absent.
