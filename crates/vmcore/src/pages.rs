@@ -17,18 +17,19 @@
 //! ```
 
 mod present;
+mod unlevelled;
 
 pub use present::PresentRun;
 pub(crate) use present::{Census, census};
 
 use crate::memory::{Absence, Memory};
 use crate::space::AddressSpace;
-use crate::translation::{Tsb, WindowKind, with_paging};
+use crate::translation::{WindowKind, with_paging};
 use std::ops::ControlFlow;
 use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore_format::elf::{PF_W, PF_X};
 use vmcore_format::header::DirectMap;
-use vmcore_format::paging::{self, Budget, Hashed, Leaf, MAX_LEVELS, Prot, Visitor, WalkError};
+use vmcore_format::paging::{self, Budget, Leaf, MAX_LEVELS, Prot, Visitor, WalkError};
 
 /// Table loads that are always allowed, and how many there may be for each page of the file: each
 /// real page table is named once, or a few times where address spaces share it. Tables that the
@@ -47,8 +48,6 @@ const MAPPINGS_BASE: u64 = 1 << 16;
 const MAPPINGS_PER_PAGE: u64 = 4;
 /// Bytes read in one go by [`scan`]: positional reads of this size beat a fresh mapping.
 const SCAN_BYTES: usize = 1 << 20;
-/// Entries of a group of powerpc64's hashed page table.
-const HASHED_SLOTS: u64 = 8;
 /// No mapping, in the lists of a [`PageMap`].
 const NONE: u32 = u32::MAX;
 
@@ -132,8 +131,8 @@ pub fn visit_mappings(
                     prot,
                 })
             }),
-            WindowKind::Hashed(table) => visit_hashed(table, memory, &mut adapter),
-            WindowKind::Tsb(tsb) => visit_tsb(tsb, memory, &mut adapter),
+            WindowKind::Hashed(table) => unlevelled::visit_hashed(table, memory, &mut adapter),
+            WindowKind::Tsb(tsb) => unlevelled::visit_tsb(tsb, memory, &mut adapter),
             WindowKind::Radix { mode, radix } => {
                 let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
@@ -152,52 +151,6 @@ pub fn visit_mappings(
         }
     }
     Ok(summary)
-}
-
-/// Every mapping of powerpc64's hashed page table, in the table's order. As many as it has entries.
-fn visit_hashed<V: MappingVisitor>(
-    table: &Hashed,
-    memory: &Memory,
-    adapter: &mut Adapter<'_, V>,
-) -> ControlFlow<()> {
-    for group in 0..table.groups {
-        for slot in 0..HASHED_SLOTS {
-            match table.mapping(memory, group, slot) {
-                Ok(None) => {}
-                Ok(Some(found)) => {
-                    if found.va >= table.first && found.va <= table.last {
-                        adapter.leaf(found.va, found.leaf)?;
-                    }
-                }
-                Err(_) => {
-                    adapter.summary.unreadable_tables += 1;
-                    return ControlFlow::Continue(());
-                }
-            }
-        }
-    }
-    ControlFlow::Continue(())
-}
-
-/// Every mapping of sparc64's translation storage buffer, in the buffer's order.
-fn visit_tsb<V: MappingVisitor>(
-    tsb: &Tsb,
-    memory: &Memory,
-    adapter: &mut Adapter<'_, V>,
-) -> ControlFlow<()> {
-    // No more than the file can hold.
-    let last = tsb.mask.min(memory.source().len() / Tsb::ENTRY_LEN);
-    for index in 0..=last {
-        match tsb.mapping(memory, index) {
-            Ok(Some((va, leaf))) => adapter.leaf(va, leaf)?,
-            Ok(None) => {}
-            Err(_) => {
-                adapter.summary.unreadable_tables += 1;
-                return ControlFlow::Continue(());
-            }
-        }
-    }
-    ControlFlow::Continue(())
 }
 
 /// Passes what the descent finds on to a [`MappingVisitor`], and stops where it is too much.
