@@ -29,6 +29,13 @@ enum Bytes {
     Packed(Vec<u8>),
 }
 
+/// Compresses, and keeps no memory beyond what came out: there may be ten thousands of them.
+fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let mut packed = zstd::bulk::compress(bytes, PACK_LEVEL)?;
+    packed.shrink_to_fit();
+    Ok(packed)
+}
+
 impl Packed {
     /// Compresses them on another thread, if few wait for that already.
     pub(super) fn new(bytes: Vec<u8>) -> io::Result<Self> {
@@ -39,7 +46,7 @@ impl Packed {
             len,
         };
         if len <= SMALL || WAITING.load(Ordering::Relaxed) >= WAITING_MAX {
-            return Ok(of(Bytes::Packed(zstd::bulk::compress(&bytes, PACK_LEVEL)?)));
+            return Ok(of(Bytes::Packed(pack(&bytes)?)));
         }
         let packed = of(Bytes::Plain(bytes));
         let job = packed.clone();
@@ -58,7 +65,7 @@ impl Packed {
     fn pack(&self) {
         let mut bytes = self.bytes();
         if let Bytes::Plain(plain) = &*bytes
-            && let Ok(packed) = zstd::bulk::compress(plain, PACK_LEVEL)
+            && let Ok(packed) = pack(plain)
         {
             // Without memory for it they stay as they are.
             *bytes = Bytes::Packed(packed);
