@@ -107,8 +107,8 @@ impl SegmentMemory {
         let segment = self.from(pa).first()?;
         let inside = pa.checked_sub(segment.range.start)?;
         let has_all = inside.checked_add(len)? <= segment.file_bytes;
-        // Checked not to overflow when the segment was taken.
-        has_all.then_some(FileOffset(segment.offset.0 + inside))
+        // Checked not to overflow when the segment was taken, for the bytes that it has.
+        has_all.then(|| FileOffset(segment.offset.0 + inside))
     }
 
     /// Where the byte at `pa` lies.
@@ -272,6 +272,19 @@ mod tests {
             memory.locate(PhysAddr(0x5800), 0x800),
             Err(Absence::Truncated { .. })
         ));
+    }
+
+    #[test]
+    fn memory_without_bytes_may_claim_to_lie_at_the_end_of_all_offsets() {
+        let header = Segment {
+            p_filesz: 0,
+            ..load(0x1000, 0x1_0000, u64::MAX - 0x10)
+        };
+        let (memory, refused) = new(&[header]);
+        assert_eq!(refused, 0);
+        let pa = PhysAddr(0x5000);
+        assert_eq!(memory.find(pa, 1), None);
+        assert_eq!(memory.locate(pa, u64::MAX), Err(Absence::NotDumped { pa }));
     }
 
     #[test]
