@@ -59,6 +59,34 @@ fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
     }
 }
 
+#[test]
+fn a_redacted_dump_of_a_truncated_one_has_its_threads() {
+    let Some(reals) = corpus::unpacked() else {
+        return;
+    };
+    let expected: Value = serde_json::from_str(&corpus::expected()).unwrap();
+    let mut cut = 0;
+    for real in reals {
+        let folder = tempfile::tempdir().unwrap();
+        let small = folder.path().join("small");
+        let words = format!(
+            "redact {} {} -k {}",
+            real.dump,
+            small.display(),
+            real.kernel
+        );
+        let run = line(&real.folder, &format!("{words} --json"));
+        let missing = run.json()["manifest"]["missing_pages"].as_u64().unwrap();
+        run.expect(if missing > 0 { 3 } else { 0 });
+        cut += u64::from(missing > 0);
+        let words = format!("ps {} -k {} --json", small.display(), real.kernel);
+        let found = threads(&line(&real.folder, &words).expect(0).json());
+        let expected = expected_threads(&expected["dumps"][&real.name]);
+        assert_eq!(found, expected, "{}", real.name);
+    }
+    assert!(cut > 0, "the samples are truncated");
+}
+
 /// The sample ends inside a page that a list of threads goes through.
 #[test]
 fn the_real_full_dump_becomes_a_minidump_with_the_same_threads() {

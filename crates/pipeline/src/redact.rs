@@ -43,6 +43,9 @@ pub struct Manifest {
     pub dropped_pages: u64,
     /// Pages that were chosen, and then dropped because somebody said so.
     pub dropped_by_address: u64,
+    /// Pages that were chosen, but that the truncated file does not have whole: of one that its end
+    /// cuts, the beginning stays, with zeros behind it.
+    pub missing_pages: u64,
     /// Whether the message buffer stays.
     pub message_buffer: bool,
     /// Bytes of page tables that stay: they hold addresses, no data.
@@ -114,21 +117,25 @@ impl<'s> Redaction<'s> {
             .map(|pa| memory.page_size().pfn(*pa).0)
             .collect();
         let (mut pages, mut bits) = (Vec::new(), Vec::new());
-        let (mut dropped_pages, mut dropped_by_address) = (0, 0);
+        let (mut dropped_pages, mut dropped_by_address, mut missing_pages) = (0, 0, 0);
         for (pfn, offset) in pages::all(memory) {
             let is_named = pfn.is_some_and(|pfn| dropped.contains(&pfn.0));
             let is_chosen = (0..memory.page_size().bytes())
                 .step_by(4096)
                 .any(|at| recorder.has_read(offset.0 + at));
+            let has = |len_bytes: u64| memory.source().reaches(offset.0 + len_bytes);
+            let is_whole = || has(memory.page_size().bytes());
             let bit = pfn.and_then(|pfn| sparse.numbering().bit_of(pfn));
             match bit {
-                Some(bit) if is_chosen && !is_named => {
+                Some(bit) if is_chosen && !is_named && has(1) => {
                     pages.push((pfn.map(|pfn| memory.page_size().base(pfn)), offset));
                     bits.push(bit);
+                    missing_pages += u64::from(!is_whole());
                 }
                 _ => {
                     dropped_pages += 1;
                     dropped_by_address += u64::from(is_chosen && is_named);
+                    missing_pages += u64::from(is_chosen && !is_named);
                 }
             }
         }
@@ -138,6 +145,7 @@ impl<'s> Redaction<'s> {
             kept_pages: pages.len() as u64,
             dropped_pages,
             dropped_by_address,
+            missing_pages,
             message_buffer,
             page_table_bytes: layout.section(Section::PageTables).len_bytes,
             source_id: dump.id()?,
@@ -303,16 +311,12 @@ impl<'s> Redaction<'s> {
         let memory = self.session.dump().memory();
         let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
         let (mut run, mut sums, mut len) = (Vec::with_capacity(RUN_BYTES), Vec::new(), 0u64);
-        for (number, (pa, offset)) in self.pages.iter().enumerate() {
+        for (number, (_, offset)) in self.pages.iter().enumerate() {
             let start = run.len();
             run.resize(start + page, 0);
             let bytes = run.get_mut(start..).unwrap_or_default();
-            // A page that the file's end cuts, or that is damaged, was never read whole.
-            let read = memory.source().read_positional(offset.0, bytes)?;
-            if read < page {
-                let pa = pa.unwrap_or(PhysAddr(0));
-                return Err(io::Error::other(format!("page {pa} is truncated")));
-            }
+            // Of a page that the file's end cuts, zeros stay.
+            memory.source().read_positional(offset.0, bytes)?;
             len += page as u64;
             if run.len() >= RUN_BYTES || number + 1 == self.pages.len() {
                 to.write_all(&run)?;

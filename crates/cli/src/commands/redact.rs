@@ -167,7 +167,16 @@ pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
     } else if let Some(redacted) = &redacted {
         print(context, redacted)?;
     }
-    Ok(Status::Done)
+    match redaction.manifest().missing_pages {
+        0 => Ok(Status::Done),
+        pages => {
+            let pages = counted(pages, "page is", "pages are");
+            context.note(&format!(
+                "vmcore: {pages} not whole: the end of the file cuts what was to be kept"
+            ));
+            Ok(Status::Incomplete)
+        }
+    }
 }
 
 /// The pages to take out again. Those of a zone are looked for among the pages that would stay.
