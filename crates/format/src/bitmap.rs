@@ -56,6 +56,20 @@ impl WordOrder {
         }
     }
 
+    /// Bits of a bitmap of so many bytes. A big-endian word of which bytes are missing counts as a
+    /// whole: its first bytes hold its highest bits.
+    #[must_use]
+    pub const fn len_bits(self, len_bytes: u64) -> u64 {
+        let word_bytes = match self {
+            Self::Little => 1,
+            Self::Big32 => 4,
+            Self::Big64 => 8,
+        };
+        len_bytes
+            .div_ceil(word_bytes)
+            .saturating_mul(8 * word_bytes)
+    }
+
     /// The byte of the file that holds bit `bit`, there bit `bit % 8`.
     #[must_use]
     pub const fn byte_of(self, bit: u64) -> u64 {
@@ -95,16 +109,10 @@ impl<'a> Bitmap<'a> {
         Self { bytes, order }
     }
 
-    /// Bits there are, padding included. A big-endian word of which bytes are missing counts as a
-    /// whole: its first bytes hold its highest bits.
+    /// Bits there are, padding included.
     #[must_use]
     pub const fn len_bits(&self) -> u64 {
-        let word_bytes = match self.order {
-            WordOrder::Little => 1,
-            WordOrder::Big32 => 4,
-            WordOrder::Big64 => 8,
-        };
-        self.bytes.len().next_multiple_of(word_bytes) as u64 * 8
+        self.order.len_bits(self.bytes.len() as u64)
     }
 
     /// Bits `64 * index ..` as one word, bit 0 lowest; zero beyond the end.

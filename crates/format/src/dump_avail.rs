@@ -45,9 +45,23 @@ pub fn decode(bytes: &[u8], endian: Endian, width: Width) -> impl Iterator<Item 
 /// and nothing says so but the numbers: as 64-bit ones they are no range of such a machine.
 #[must_use]
 pub fn is_narrow(bytes: &[u8], endian: Endian) -> bool {
-    let first = |width: Width| Some((width.item(endian, bytes, 0)?, width.item(endian, bytes, 1)?));
+    let pair = |width: Width, index: usize| {
+        let item = |index| width.item(endian, bytes, index);
+        Some((item(2 * index)?, item(2 * index + 1)?))
+    };
     let is_range = |(start, end): (u64, u64)| start < end && end <= NARROW_MAX;
-    !first(Width::W64).is_some_and(is_range) && first(Width::W32).is_some_and(is_range)
+    match (
+        pair(Width::W64, 0),
+        pair(Width::W32, 0),
+        pair(Width::W32, 1),
+    ) {
+        (Some(wide), Some(first), Some(second)) => {
+            // The high halves of big-endian addresses look like starts, but two at 0 are none.
+            let are_halves = first.0 == 0 && second.0 == 0 && second.1 != 0;
+            !is_range(wide) && is_range(first) && !are_halves
+        }
+        _ => false,
+    }
 }
 
 /// A range of pages, and the number of its first bit.

@@ -277,17 +277,21 @@ impl Minidump {
         bitmap
     }
 
-    /// The byte of the bitmap that holds a bit: words are in the kernel's byte order, and mips had
-    /// 32-bit ones in version 1.
-    fn bitmap_byte(&self, bit: u64) -> u64 {
-        let has_short_words =
-            self.arch.is_32_bit() || self.arch == Arch::Mips64 && self.version == 1;
-        let word = match (self.arch.is_big_endian(), has_short_words) {
-            (false, _) => return bit / 8,
+    /// Bytes of the bitmap's words, which are in the kernel's byte order: mips had 32-bit ones in
+    /// version 1. Little-endian words of every length are the same bytes, so they count as one.
+    #[must_use]
+    pub const fn bitmap_word_bytes(&self) -> u64 {
+        let is_old_mips64 = matches!(self.arch, Arch::Mips64) && self.version == 1;
+        match (self.arch.is_big_endian(), is_old_mips64) {
+            (false, _) => 1,
             (true, true) => 4,
-            (true, false) => 8,
-        };
-        let byte = bit / 8;
+            (true, false) => self.arch.word_bytes(),
+        }
+    }
+
+    /// The byte of the bitmap that holds a bit.
+    const fn bitmap_byte(&self, bit: u64) -> u64 {
+        let (byte, word) = (bit / 8, self.bitmap_word_bytes());
         byte / word * word + word - 1 - byte % word
     }
 

@@ -368,6 +368,9 @@ fn ranges_of_32_bits_are_told_by_their_numbers() {
         ));
         assert!(!is_narrow(&wide(&[0x8000_1000, 0xa000_0000, 0, 0]), endian));
         assert!(!is_narrow(&wide(&[0, 0x80_0000, 0, 0]), endian));
+        // The halves of wide addresses that are wrong, or cut, are no narrow ranges.
+        assert!(!is_narrow(&wide(&[0x2000, 0x1000, 0, 0]), endian));
+        assert!(!is_narrow(&wide(&[0x1000])[..], endian));
         assert!(!is_narrow(&[0; 32], endian));
         assert!(!is_narrow(&[], endian));
         let ranges: Vec<_> = decode(

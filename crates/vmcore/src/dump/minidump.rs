@@ -27,7 +27,7 @@ pub(super) fn open(
     check_length(path, &source, &layout, options.up_to)?;
     let mut warnings = Vec::new();
     let ranges = ranges(path, &source, &header, &layout, &mut warnings)?;
-    let bits = u64::from(header.bitmapsize) * 8;
+    let bits = bits(&header);
     let pages = Numbering::new(&ranges).total_pages();
     if bits == 0 {
         warnings.push(Warning::NoBitmap);
@@ -68,6 +68,12 @@ pub(super) fn open(
     Ok((DumpKind::Mini(header), memory, warnings))
 }
 
+/// Bits of the bitmap.
+fn bits(header: &Header) -> u64 {
+    let len_bytes = header.bitmapsize.into();
+    header.bitmap_order().len_bits(len_bytes)
+}
+
 /// Checks that every section up to `up_to` is in the file.
 fn check_length(
     path: &Path,
@@ -106,9 +112,7 @@ fn ranges(
     warnings: &mut Vec<Warning>,
 ) -> Result<Vec<NumberedRange>, OpenError> {
     let Some(_) = header.dumpavailsize else {
-        return Ok(vec![NumberedRange::linear(
-            u64::from(header.bitmapsize) * 8,
-        )]);
+        return Ok(vec![NumberedRange::linear(bits(header))]);
     };
     let extent = layout.section(Section::DumpAvail);
     let len = extent.len_bytes.min(DUMP_AVAIL_LIMIT);

@@ -1,12 +1,18 @@
 //! Rows 1 to 7, 34 and 35: what stands at the start of the file.
 
 use super::common::{locate, open, try_open};
+use super::kinds::{KINDS, page, text};
 use super::{error_of, says, sound};
 use vmcore::OpenOptions;
 use vmcore::dump::{Completeness, OpenError};
+use vmcore::format::addr::PhysAddr;
 use vmcore::format::header::HeaderError;
 use vmcore::format::layout::Section;
+use vmcore_synth::Arch;
 use vmcore_synth::header::{DumpHeader, MAGIC_CLEARED, MAGIC_TEXT};
+
+/// Architectures of which there are kernels of either byte order.
+const HAVE_BOTH_ORDERS: [Arch; 8] = Arch::OTHERS;
 
 /// The header's own error.
 fn header_error(bytes: &[u8]) -> HeaderError {
@@ -25,30 +31,34 @@ fn m01_an_empty_file_is_empty() {
 
 #[test]
 fn m02_a_file_shorter_than_its_header_is_truncated() {
-    let file = sound().build();
-    for len in 24..68 {
-        let expected = HeaderError::Truncated {
-            have: len,
-            need: 68,
-        };
-        assert_eq!(header_error(&file[..len]), expected);
+    for kind in KINDS {
+        let dump = kind.sound();
+        let file = dump.build();
+        for len in 24..4096 {
+            let error = error_of(&file[..len]);
+            match error {
+                OpenError::Header { source, .. } => {
+                    let HeaderError::Truncated { have, need } = source else {
+                        panic!("{}: {source}", kind.name)
+                    };
+                    assert!(have == len && need > len, "{}: {source}", kind.name);
+                }
+                // The structure is there, its page is not.
+                OpenError::Truncated {
+                    section: Section::Header,
+                    need,
+                    have,
+                    ..
+                } => {
+                    assert!(len >= kind.header_bytes, "{}, {len}", kind.name);
+                    assert_eq!((need, have), (dump.page_size, len as u64), "{}", kind.name);
+                }
+                error => panic!("{}, {len}: {error}", kind.name),
+            }
+        }
+        let error = header_error(&file[..23]);
+        assert_eq!(error, HeaderError::Truncated { have: 23, need: 24 });
     }
-    // The structure is there, its page is not.
-    for len in [68, 100, 4095] {
-        let error = error_of(&file[..len]);
-        let OpenError::Truncated {
-            section,
-            need,
-            have,
-            ..
-        } = error
-        else {
-            panic!("{error}")
-        };
-        assert_eq!((section, need, have), (Section::Header, 4096, len as u64));
-    }
-    let error = header_error(&file[..23]);
-    assert_eq!(error, HeaderError::Truncated { have: 23, need: 24 });
 }
 
 #[test]
@@ -88,6 +98,17 @@ fn m04_an_unknown_magic_is_named() {
 
 #[test]
 fn m05_a_magic_without_its_nul_is_refused() {
+    for kind in KINDS {
+        let mut dump = kind.sound();
+        // powerpc64's field is longer.
+        dump.magic.resize(32, b'?');
+        let error = header_error(&dump.build());
+        assert!(
+            matches!(error, HeaderError::UnknownMagic(_)),
+            "{}: {error}",
+            kind.name
+        );
+    }
     let mut dump = sound();
     dump.magic = b"minidump FreeBSD/amd64??".to_vec();
     assert_eq!(
@@ -98,67 +119,82 @@ fn m05_a_magic_without_its_nul_is_refused() {
 
 #[test]
 fn m06_versions_that_nobody_wrote_are_refused() {
-    for version in [0, 4, u32::MAX] {
-        let mut dump = sound();
-        dump.version_field = Some(version);
-        assert_eq!(
-            header_error(&dump.build()),
-            HeaderError::BadVersion {
-                arch: "amd64",
+    for kind in KINDS {
+        let (arch, newest) = (kind.arch.magic_name(), kind.arch.newest_version());
+        for version in [0, newest + 1, u32::MAX] {
+            let mut dump = kind.sound();
+            dump.version_field = Some(version);
+            let file = dump.build();
+            let expected = HeaderError::BadVersion {
+                arch,
                 version,
-                newest: 3
+                newest,
+            };
+            // Where both orders are known, one that makes no sense in either counts as little-endian.
+            match kind.arch.is_big_endian() && version == newest + 1 {
+                true => assert!(matches!(
+                    header_error(&file),
+                    HeaderError::BadVersion { .. }
+                )),
+                false => assert_eq!(header_error(&file), expected, "{}", kind.name),
             }
-        );
-        says(
-            &error_of(&dump.build()),
-            &format!("version {version}; versions 1 to 3 are known"),
-        );
+            says(
+                &error_of(&file),
+                &format!("versions 1 to {newest} are known"),
+            );
+        }
     }
 }
 
 #[test]
 fn m07_a_version_in_the_other_byte_order_is_recognised() {
-    let mut dump = sound();
-    dump.version_field = Some(0x0300_0000);
-    assert_eq!(
-        header_error(&dump.build()),
-        HeaderError::OtherEndian {
-            arch: "amd64",
-            version: 3
+    for kind in KINDS {
+        let mut dump = kind.sound();
+        let version = kind.version;
+        dump.version_field = Some(version.swap_bytes());
+        let file = dump.build();
+        if HAVE_BOTH_ORDERS.contains(&kind.arch) {
+            // It is one of the other order, whose sections are longer than any file.
+            let error = error_of(&file);
+            let OpenError::Truncated { section, .. } = error else {
+                panic!("{}: {error}", kind.name)
+            };
+            assert_eq!(section, Section::MessageBuffer, "{}", kind.name);
+            continue;
         }
-    );
-    says(&error_of(&dump.build()), "in the other byte order");
+        let arch = kind.arch.magic_name();
+        let expected = HeaderError::OtherEndian { arch, version };
+        assert_eq!(header_error(&file), expected, "{}", kind.name);
+        says(&error_of(&file), "in the other byte order");
+    }
 }
 
 #[test]
 fn m34_a_device_header_in_front_is_skipped() {
-    let dump = sound();
-    let file = dump.build();
-    for (version, blocksize) in [(1, 512), (2, 512), (3, 512), (4, 512), (4, 4096)] {
-        let mut header = DumpHeader::new("amd64", file.len() as u64);
+    for (kind, (version, blocksize)) in KINDS.iter().flat_map(|kind| {
+        [(1, 512), (2, 512), (3, 512), (4, 512), (4, 4096)].map(|header| (kind, header))
+    }) {
+        let dump = kind.sound();
+        let file = dump.build();
+        let architecture = kind.arch.machine_arch();
+        let mut header = DumpHeader::new(architecture, file.len() as u64);
         (header.version, header.blocksize) = (version, blocksize);
         header.hostname = "host.example.org".to_owned();
         let opened = open(&header.before(&file));
         let device = opened.device_header().unwrap();
-        assert_eq!(
-            (device.version, device.dumplength),
-            (version, file.len() as u64)
-        );
-        assert_eq!(
-            (&device.hostname[..], &device.architecture[..]),
-            (&b"host.example.org"[..], &b"amd64"[..])
-        );
+        let lengths = (device.version, device.dumplength);
+        assert_eq!(lengths, (version, file.len() as u64), "{}", kind.name);
+        assert_eq!(device.hostname, b"host.example.org", "{}", kind.name);
+        assert_eq!(device.architecture, architecture.as_bytes());
         // Offsets are those of the dump, not of the file around it.
-        assert_eq!(locate(&opened, 0x5000), Ok(dump.offset_of(0x5000).unwrap()));
-        let mut page = [0; 11];
-        let read = opened
-            .memory()
-            .read(vmcore::format::addr::PhysAddr(0x5000), &mut page);
-        assert_eq!((read, &page), ((11, None), b"page 0x5000"));
-        assert_eq!(
-            opened.completeness(),
-            Ok(Completeness::Complete { trailing_bytes: 0 })
-        );
+        let pa = page(&dump, 5);
+        let offset = dump.offset_of(pa).unwrap();
+        assert_eq!(locate(&opened, pa), Ok(offset), "{}", kind.name);
+        let mut bytes = vec![0; text(pa).len()];
+        let read = opened.memory().read(PhysAddr(pa), &mut bytes);
+        assert_eq!((read, bytes), ((text(pa).len(), None), text(pa)));
+        let complete = Completeness::Complete { trailing_bytes: 0 };
+        assert_eq!(opened.completeness(), Ok(complete), "{}", kind.name);
     }
 }
 

@@ -1,123 +1,167 @@
 //! Rows 17 to 21: RAM ranges that cannot number the bitmap's bits, or only some.
 
-use super::common::{each_access, locate, not_ram, open, session};
-use super::{error_of, says, sound};
+use super::common::{each_access, locate, open, session};
+use super::kinds::{KINDS, Kind, absence, page};
+use super::{error_of, says};
 use vmcore::dump::{OpenError, Warning};
-use vmcore::format::addr::{Pfn, PhysAddr};
+use vmcore::format::addr::Pfn;
 use vmcore::info;
 use vmcore_synth::minidump::Minidump;
 
-/// The same bitmap whatever the ranges say.
-fn with_ranges(ranges: &[(u64, u64)]) -> Minidump {
-    let mut dump = sound();
+/// The kinds that have ranges.
+fn kinds() -> impl Iterator<Item = &'static Kind> {
+    KINDS.iter().filter(|kind| kind.sound().has_dump_avail())
+}
+
+/// The same bitmap whatever the ranges, here counted in pages, say.
+fn with_ranges(kind: &Kind, ranges: &[(u64, u64)]) -> Minidump {
+    let mut dump = kind.sound();
     dump.bitmap = Some(dump.bitmap_bytes());
-    dump.dump_avail = ranges.to_vec();
+    let address = |number: u64| match number {
+        u64::MAX => kind.last_address(),
+        number => page(&dump, number),
+    };
+    let ranges = ranges.iter();
+    dump.dump_avail = ranges
+        .map(|(first, end)| (address(*first), address(*end)))
+        .collect();
     dump
 }
 
 #[test]
 fn m17_a_version_with_ranges_needs_at_least_one() {
-    let mut dump = sound();
-    dump.dumpavailsize = Some(0);
-    // The section behind it is where the bitmap would be: any bytes will do for that.
-    let error = error_of(&dump.build());
-    assert!(matches!(error, OpenError::BadRanges { .. }), "{error}");
-    says(&error, "there are none");
-    // So does an array that begins with its end.
-    let error = error_of(&with_ranges(&[]).build());
-    assert!(matches!(error, OpenError::BadRanges { .. }), "{error}");
+    for kind in kinds() {
+        let mut dump = kind.sound();
+        dump.dumpavailsize = Some(0);
+        // The section behind it is where the bitmap would be: any bytes will do for that.
+        let error = error_of(&dump.build());
+        assert!(
+            matches!(error, OpenError::BadRanges { .. }),
+            "{}: {error}",
+            kind.name
+        );
+        says(&error, "there are none");
+        // So does an array that begins with its end.
+        let error = error_of(&with_ranges(kind, &[]).build());
+        assert!(
+            matches!(error, OpenError::BadRanges { .. }),
+            "{}: {error}",
+            kind.name
+        );
+    }
 }
 
 #[test]
 fn m18_half_a_pair_is_ignored() {
-    for size in [8, 15] {
-        let mut dump = sound();
-        dump.dumpavailsize = Some(size);
-        let error = error_of(&dump.build());
-        assert!(
-            matches!(error, OpenError::BadRanges { .. }),
-            "{size}: {error}"
-        );
-    }
-    let mut dump = with_ranges(&[(0x1000, 0x10_0000), (0x20_0000, 0x30_0000)]);
-    for size in [16, 17, 24, 31] {
-        dump.dumpavailsize = Some(size);
-        each_access(&dump.build(), |opened| {
-            assert!(opened.warnings().contains(&Warning::NoTerminator), "{size}");
-            assert!(locate(opened, 0x5000).is_ok());
-            assert_eq!(locate(opened, 0x20_0000), Err(not_ram(PhysAddr(0x20_0000))));
-        });
+    for kind in kinds() {
+        let mut dump = kind.sound();
+        let pair = if dump.dump_avail_narrow { 8 } else { 16 };
+        for size in [pair / 2, pair - 1] {
+            dump.dumpavailsize = Some(size);
+            let error = error_of(&dump.build());
+            assert!(
+                matches!(error, OpenError::BadRanges { .. }),
+                "{}, {size}: {error}",
+                kind.name
+            );
+        }
+        let mut dump = with_ranges(kind, &[(1, 256), (0x200, 0x300), (0x400, 0x500)]);
+        for size in [0, 1, pair / 2, pair - 1].map(|part| 2 * pair + part) {
+            dump.dumpavailsize = Some(size);
+            each_access(&dump.build(), |opened| {
+                assert!(
+                    opened.warnings().contains(&Warning::NoTerminator),
+                    "{}, {size}",
+                    kind.name
+                );
+                for (number, is_known) in [(5, true), (0x200, true), (0x400, false)] {
+                    let pfn = Pfn(page(&dump, number) / dump.page_size);
+                    let bit = opened.memory().sparse().unwrap().numbering().bit_of(pfn);
+                    assert_eq!(bit.is_some(), is_known, "{}, {size}", kind.name);
+                }
+            });
+        }
     }
 }
 
 #[test]
 fn m19_the_end_of_the_array_ends_it() {
-    let mut dump = sound();
-    dump.dump_avail_terminated = false;
-    each_access(&dump.build(), |opened| {
-        assert_eq!(opened.warnings(), [Warning::NoTerminator]);
-        let numbering = opened.memory().sparse().unwrap().numbering();
-        assert_eq!(
-            (numbering.ranges().len(), numbering.total_pages()),
-            (1, 255)
-        );
-        assert_eq!(
-            locate(opened, 0xf_f000),
-            Ok(dump.offset_of(0xf_f000).unwrap())
-        );
-    });
+    for kind in kinds() {
+        // Two ranges: of a single short pair nobody can tell its width.
+        let mut dump = with_ranges(kind, &[(1, 256), (0x200, 0x201)]);
+        dump.dump_avail_terminated = false;
+        each_access(&dump.build(), |opened| {
+            assert_eq!(opened.warnings(), [Warning::NoTerminator], "{}", kind.name);
+            let numbering = opened.memory().sparse().unwrap().numbering();
+            let found = (numbering.ranges().len(), numbering.total_pages());
+            assert_eq!(found, (2, 256), "{}", kind.name);
+            let last = page(&dump, 255);
+            let offset = dump.offset_of(last).unwrap();
+            assert_eq!(locate(opened, last), Ok(offset), "{}", kind.name);
+        });
+    }
 }
 
 #[test]
 fn m20_ranges_out_of_order_are_left_out_with_a_warning() {
-    let good = (0x1000, 0x10_0000);
-    for (odd, what) in [
-        ((0x30_0000, 0x20_0000), "reversed"),
-        ((0x20_0000, 0x20_0000), "empty"),
-        ((0x8000, 0x20_0000), "overlapping"),
-        ((0, 0x1000), "descending"),
-        ((u64::MAX, 1), "reversed over all memory"),
-    ] {
-        let dump = with_ranges(&[good, odd, (0x40_0000, 0x40_1000)]);
-        each_access(&dump.build(), |opened| {
-            assert_eq!(
-                opened.warnings(),
-                [Warning::RangesRefused { count: 1 }],
-                "{what}"
-            );
-            let numbering = opened.memory().sparse().unwrap().numbering();
-            assert_eq!(numbering.total_pages(), 256, "{what}");
-            assert_eq!(numbering.bit_of(Pfn(0x400)), Some(255), "{what}");
-            assert_eq!(
-                locate(opened, 0x5000),
-                Ok(sound().offset_of(0x5000).unwrap())
-            );
-        });
+    for kind in kinds() {
+        for (odd, what) in [
+            ((0x300, 0x200), "reversed"),
+            ((0x200, 0x200), "empty"),
+            ((8, 0x200), "overlapping"),
+            ((0, 1), "descending"),
+            ((u64::MAX, 1), "reversed over all memory"),
+        ] {
+            let dump = with_ranges(kind, &[(1, 256), odd, (0x400, 0x401)]);
+            each_access(&dump.build(), |opened| {
+                let name = kind.name;
+                let refused = Warning::RangesRefused { count: 1 };
+                assert_eq!(opened.warnings(), [refused], "{name}, {what}");
+                let numbering = opened.memory().sparse().unwrap().numbering();
+                assert_eq!(numbering.total_pages(), 256, "{name}, {what}");
+                let pfn = Pfn(page(&dump, 0x400) / dump.page_size);
+                assert_eq!(numbering.bit_of(pfn), Some(255), "{name}, {what}");
+                let sound = kind.sound();
+                let offset = sound.offset_of(page(&sound, 5)).unwrap();
+                assert_eq!(locate(opened, page(&dump, 5)), Ok(offset), "{name}, {what}");
+            });
+        }
+        // If nothing is left, there is no RAM. Narrow ranges are known by being in order.
+        if kind.sound().dump_avail_narrow {
+            continue;
+        }
+        let dump = with_ranges(kind, &[(2, 1)]);
+        let opened = open(&dump.build());
+        let refused = Warning::RangesRefused { count: 1 };
+        assert_eq!(opened.warnings(), [refused], "{}", kind.name);
+        let pa = page(&dump, 1);
+        assert_eq!(
+            locate(&opened, pa),
+            Err(absence(&dump, pa)),
+            "{}",
+            kind.name
+        );
     }
-    // If nothing is left, there is no RAM.
-    let opened = open(&with_ranges(&[(0x2000, 0x1000)]).build());
-    assert_eq!(opened.warnings(), [Warning::RangesRefused { count: 1 }]);
-    assert_eq!(locate(&opened, 0x1000), Err(not_ram(PhysAddr(0x1000))));
 }
 
 #[test]
 fn m21_a_range_up_to_the_last_byte_does_not_overflow() {
-    let end = u64::MAX;
-    let dump = with_ranges(&[(0x1000, 0x10_0000), (0x20_0000, end)]);
-    let session = session(&dump.build(), None);
-    let opened = session.dump();
-    let pages = 255 + (1 << 52) - 0x200;
-    assert_eq!(
-        opened.warnings(),
-        [Warning::BitmapShort { bits: 32768, pages }]
-    );
-    assert_eq!(
-        locate(opened, 0x5000),
-        Ok(sound().offset_of(0x5000).unwrap())
-    );
-    assert!(locate(opened, u64::MAX).is_err());
-    let info = info::info(&session).unwrap();
-    assert_eq!(info.pages.ram, pages);
-    let last = info.ram.last().unwrap();
-    assert!(last.start < last.end, "{last}");
+    for kind in kinds() {
+        let dump = with_ranges(kind, &[(1, 256), (0x200, u64::MAX)]);
+        let session = session(&dump.build(), None);
+        let opened = session.dump();
+        let first = page(&dump, 0x200) / dump.page_size;
+        let pages = 255 + kind.last_address().div_ceil(dump.page_size) - first;
+        let bits = 8 * dump.bitmap_bytes().len() as u64;
+        let short = Warning::BitmapShort { bits, pages };
+        assert_eq!(opened.warnings(), [short], "{}", kind.name);
+        let sound = kind.sound();
+        let offset = sound.offset_of(page(&sound, 5)).unwrap();
+        assert_eq!(locate(opened, page(&dump, 5)), Ok(offset), "{}", kind.name);
+        assert!(locate(opened, u64::MAX).is_err(), "{}", kind.name);
+        let info = info::info(&session).unwrap();
+        assert_eq!(info.pages.ram, pages, "{}", kind.name);
+        let last = info.ram.last().unwrap();
+        assert!(last.start < last.end, "{}: {last}", kind.name);
+    }
 }
