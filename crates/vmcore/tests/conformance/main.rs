@@ -8,8 +8,12 @@ mod amd64;
 mod both_orders;
 #[path = "../common/mod.rs"]
 mod common;
+mod every_kind;
 mod full;
 mod general;
+#[path = "../malformed/kinds.rs"]
+#[allow(dead_code)] // Some of it is for malformed dumps alone.
+mod kinds;
 mod machines;
 mod other_cores;
 mod others;

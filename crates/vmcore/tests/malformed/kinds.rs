@@ -121,10 +121,7 @@ impl Kind {
     /// A dump of 256 pages of RAM without the first, of which [`PAGES`] are there, each with its
     /// text; page n of the kernel map is page n of RAM.
     pub(crate) fn sound(&self) -> Minidump {
-        let mut dump = Minidump::new(self.arch, self.version);
-        (self.set)(&mut dump);
-        dump.msgbuf = vec![b'm'; 120];
-        dump.dump_avail = vec![(page(&dump, 1), page(&dump, 256))];
+        let mut dump = self.empty();
         for number in PAGES {
             let pa = page(&dump, number);
             dump.pages.insert(pa, text(pa));
@@ -133,6 +130,15 @@ impl Kind {
             let pa = page(&dump, number);
             self.map(&mut dump, number, pa);
         }
+        dump
+    }
+
+    /// A dump of 256 pages of RAM without the first, of which none are there nor mapped.
+    pub(crate) fn empty(&self) -> Minidump {
+        let mut dump = Minidump::new(self.arch, self.version);
+        (self.set)(&mut dump);
+        dump.msgbuf = vec![b'm'; 120];
+        dump.dump_avail = vec![(page(&dump, 1), page(&dump, 256))];
         dump
     }
 
