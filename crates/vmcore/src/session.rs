@@ -23,7 +23,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 use vmcore_format::header::Header;
 
 /// Longest version string that is compared.
@@ -66,12 +65,12 @@ pub enum KernelMatch {
         /// In the file.
         file: String,
     },
-    /// Another architecture.
+    /// Another architecture, or the same in the other byte order: by the names that tell them apart.
     OtherArch {
         /// Of the dump.
-        dump: Arch,
+        dump: &'static str,
         /// Of the file.
-        file: Arch,
+        file: &'static str,
     },
 }
 
@@ -283,10 +282,17 @@ impl Session {
     }
 
     fn compare(&self, kernel: &KernelFile) -> KernelMatch {
-        if kernel.arch() != self.dump.arch() {
+        let (arch, endian) = (self.dump.arch(), self.dump.memory().endian());
+        if kernel.arch() != arch {
             return KernelMatch::OtherArch {
-                dump: self.dump.arch(),
-                file: kernel.arch(),
+                dump: arch.name(),
+                file: kernel.arch().name(),
+            };
+        }
+        if kernel.endian() != endian {
+            return KernelMatch::OtherArch {
+                dump: arch.machine_arch(endian),
+                file: arch.machine_arch(kernel.endian()),
             };
         }
         if let (Some(ids), Some(file)) = (self.build_ids(), kernel.build_id()) {

@@ -5,6 +5,7 @@ use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
 use crate::text::count;
 use std::ops::Range;
+use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
@@ -14,8 +15,12 @@ use vmcore_format::msgbuf::Msgbuf;
 /// Bytes of the header page that a header may use: powerpc64's, the longest.
 const HEADER_USED: usize = 144;
 /// Every kernel starts its page-table section at a multiple of what one top entry covers; the
-/// smallest such unit, 4 MiB of a page directory, holds for all.
+/// smallest such unit, 4 MiB of a page directory, holds for all, and amd64 since version 2 writes
+/// whole page directories.
 const KERNBASE_UNIT: u64 = 4 << 20;
+const KERNBASE_UNIT_AMD64: u64 = 1 << 30;
+/// Every kernel maps the direct map by large pages.
+const DIRECT_MAP_UNIT: u64 = 2 << 20;
 
 /// The header, the ranges and the bitmap of a minidump; nothing for a full dump.
 pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
@@ -62,20 +67,31 @@ fn identity_range(page: &[u8]) -> Range<usize> {
     at..at + len.clamp(IDENTITY_LEN, IDENTITY_MAX_LEN)
 }
 
-/// The page-table section is whole pages, and starts where tables do.
+/// The page-table section is whole pages, and starts where tables do; so does the direct map.
 fn table_section(header: &Header) -> Check {
     let whole = u64::from(header.pmapsize).is_multiple_of(header.page_size.bytes());
-    let aligned = header.kernbase.0.is_multiple_of(KERNBASE_UNIT);
+    let unit = match (header.arch, header.version) {
+        (Arch::Amd64, 2..) => KERNBASE_UNIT_AMD64,
+        _ => KERNBASE_UNIT,
+    };
+    let aligned = header.kernbase.0.is_multiple_of(unit);
+    let direct_map = header.direct_map.map_or(0, |map| map.base.0);
+    let direct_map_aligned = direct_map.is_multiple_of(DIRECT_MAP_UNIT);
     Check::of(
         "page tables",
-        whole && aligned && header.pmapsize > 0,
+        whole && aligned && direct_map_aligned && header.pmapsize > 0,
         Verdict::Odd,
         format!(
-            "{} bytes from {} on{}{}",
+            "{} bytes from {} on{}{}{}",
             count(header.pmapsize.into()),
             header.kernbase,
             if whole { "" } else { ", not whole pages" },
             if aligned { "" } else { ", an odd start" },
+            if direct_map_aligned {
+                ""
+            } else {
+                "; the direct map has an odd start"
+            },
         ),
     )
 }

@@ -9,9 +9,11 @@ mod bitmap;
 mod both_orders;
 #[path = "../common/mod.rs"]
 mod common;
+mod cores;
 mod elf;
 mod headers;
 mod kinds;
+mod plausible;
 mod ranges;
 mod sections;
 mod tables;
