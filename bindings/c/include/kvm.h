@@ -64,10 +64,19 @@ typedef int kvm_walk_pages_cb_t(struct kvm_page *, void *);
 #define KERN_PROC_ALL		0
 #define KERN_PROC_PID		1
 #define KERN_PROC_PGRP		2
+#define KERN_PROC_SESSION	3
 #define KERN_PROC_UID		5
 #define KERN_PROC_RUID		6
 #define KERN_PROC_PROC		8
+#define KERN_PROC_RGID		10
+#define KERN_PROC_GID		11
 #define KERN_PROC_INC_THREAD	0x10
+
+/* ki_tdev without a terminal, ki_oncpu and ki_lastcpu without a CPU */
+#ifndef NODEV
+#define NODEV	((uint64_t)-1)
+#endif
+#define NOCPU	(-1)
 
 /* ki_stat */
 #define SIDL	1

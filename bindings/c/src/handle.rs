@@ -11,6 +11,7 @@ use std::sync::{Mutex, OnceLock};
 use vmcore::Session;
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_format::endian::{Endian, Width};
+use vmcore_format::header::Header;
 
 /// `_POSIX2_LINE_MAX`: bytes of every error text, the NUL included.
 pub(crate) const ERROR_LEN: usize = 2048;
@@ -59,12 +60,23 @@ impl Kvm {
         }
     }
 
+    /// Keeps what [`kvm_geterr`] says, of an answer that is none of an error.
+    pub(crate) fn note(&self, message: &str) {
+        self.error.set(message);
+    }
+
     /// Keeps an error for [`kvm_geterr`], and prints it if the program asked for that.
     pub(crate) fn fail(&self, message: &str) {
-        self.error.set(message);
+        self.note(message);
         if let Some(program) = &self.program {
             print(program, message);
         }
+    }
+
+    /// How far the kernel ran from the addresses in its file.
+    pub(crate) fn displacement(&self) -> u64 {
+        let header = self.session.dump().minidump();
+        header.map_or(0, Header::displacement)
     }
 
     /// The ranges of the kernel's code, by its file.
@@ -139,13 +151,35 @@ pub(crate) fn caught<T>(body: impl FnOnce() -> Result<T, String>) -> Result<T, S
     catch_unwind(AssertUnwindSafe(body)).unwrap_or_else(|_| Err(INTERNAL.to_owned()))
 }
 
-/// Closes a dump. Returns 0, or -1 for a null pointer.
+/// `EINVAL`, which is the same on every system.
+const EINVAL: c_int = 22;
+
+unsafe extern "C" {
+    /// Where the C library keeps this thread's `errno`.
+    #[cfg_attr(
+        any(target_os = "freebsd", target_vendor = "apple"),
+        link_name = "__error"
+    )]
+    #[cfg_attr(
+        any(target_os = "android", target_os = "netbsd", target_os = "openbsd"),
+        link_name = "__errno"
+    )]
+    fn __errno_location() -> *mut c_int;
+}
+
+fn set_errno(value: c_int) {
+    // SAFETY: the C library's own function: its pointer is good for this thread.
+    unsafe { __errno_location().write(value) };
+}
+
+/// Closes a dump. Returns 0, or -1 and `EINVAL` for a null pointer.
 ///
 /// # Safety
 /// `kd` is null, or a handle from `kvm_open` that was not closed, and nobody uses it any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_close(kd: *mut Kvm) -> c_int {
     if kd.is_null() {
+        set_errno(EINVAL);
         return -1;
     }
     // SAFETY: the caller's promise; `open` made it with `Box::into_raw`.
@@ -180,15 +214,15 @@ pub unsafe extern "C" fn kvm_native(kd: *mut Kvm) -> c_int {
     unsafe { with(kd, -1, |kvm| Ok(c_int::from(kvm.is_native()))) }
 }
 
-/// How far the kernel was moved from the addresses that its file has. Reads and symbols take that
-/// into account already.
+/// How far the kernel was moved from the addresses that its file has, as debuggers need it for the
+/// symbols that they read from the file themselves. [`crate::kvm_nlist`] has added it already.
 ///
 /// # Safety
 /// `kd` is null, or a handle from `kvm_open` that was not closed.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_kerndisp(kd: *mut Kvm) -> i64 {
     // SAFETY: the caller's promise.
-    unsafe { with(kd, 0, |_| Ok(0)) }
+    unsafe { with(kd, 0, |kvm| Ok(kvm.displacement().cast_signed())) }
 }
 
 #[cfg(test)]
@@ -223,5 +257,7 @@ mod tests {
         // SAFETY: null is allowed.
         let (closed, native) = unsafe { (kvm_close(null), kvm_native(null)) };
         assert_eq!((closed, native), (-1, -1));
+        let reason = std::io::Error::last_os_error();
+        assert_eq!(reason.kind(), std::io::ErrorKind::InvalidInput);
     }
 }

@@ -4,7 +4,7 @@ use crate::handle::{ERROR_LEN, Kvm, caught, print};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
-use vmcore::session::KernelChoice;
+use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::source::Access;
 use vmcore::{OpenOptions, Session};
 
@@ -127,14 +127,12 @@ unsafe fn open(
         ..OpenOptions::default()
     };
     let session = Session::open(path(core), choice, &options).map_err(|error| error.to_string())?;
-    if let Some(kernel) = session.kernel()
-        && kernel.arch() != session.dump().arch()
+    if let (Some(kernel), Some(KernelMatch::OtherArch { dump, file })) =
+        (session.kernel(), session.kernel_match())
     {
+        let path = kernel.path().display();
         return Err(format!(
-            "{} is a kernel for {}, the dump is of {}",
-            kernel.path().display(),
-            kernel.arch(),
-            session.dump().arch()
+            "{path} is a kernel for {file}, the dump is of {dump}"
         ));
     }
     session.space().map_err(|error| error.to_string())?;

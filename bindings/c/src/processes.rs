@@ -18,9 +18,12 @@ use vmcore_format::endian::Width;
 const KERN_PROC_ALL: c_int = 0;
 const KERN_PROC_PID: c_int = 1;
 const KERN_PROC_PGRP: c_int = 2;
+const KERN_PROC_SESSION: c_int = 3;
 const KERN_PROC_UID: c_int = 5;
 const KERN_PROC_RUID: c_int = 6;
 const KERN_PROC_PROC: c_int = 8;
+const KERN_PROC_RGID: c_int = 10;
+const KERN_PROC_GID: c_int = 11;
 /// Each thread by itself.
 const KERN_PROC_INC_THREAD: c_int = 0x10;
 
@@ -31,6 +34,10 @@ const SSTOP: c_char = 4;
 const SZOMB: c_char = 5;
 const SWAIT: c_char = 6;
 const SLOCK: c_char = 7;
+
+/// On no CPU; and so in the member of earlier systems (`sys/sys/proc.h`).
+const NOCPU: c_int = -1;
+const NOCPU_OLD: u8 = 255;
 
 /// The processes of the dump: an array that belongs to the handle up to the next call, and in `cnt`
 /// how many. Null and -1 after an error. `op` chooses all, or those with the id, group or user `arg`.
@@ -84,8 +91,11 @@ fn list(kvm: &Kvm, op: c_int, arg: c_int) -> Result<Vec<KinfoProc>, String> {
             KERN_PROC_ALL | KERN_PROC_PROC => true,
             KERN_PROC_PID => common.ki_pid == arg,
             KERN_PROC_PGRP => common.ki_pgid == arg,
+            KERN_PROC_SESSION => common.ki_sid == arg,
             KERN_PROC_UID => common.ki_uid == arg.cast_unsigned(),
             KERN_PROC_RUID => common.ki_ruid == arg.cast_unsigned(),
+            KERN_PROC_RGID => common.ki_rgid == arg.cast_unsigned(),
+            KERN_PROC_GID => common.ki_groups.first() == Some(&arg.cast_unsigned()),
             other => return Err(format!("processes of a dump cannot be chosen by {other}")),
         };
         if !is_wanted {
@@ -127,13 +137,20 @@ struct Facts<'a, 't> {
     p_ucred: Option<Field>,
     cr_ruid: Option<Field>,
     cr_svuid: Option<Field>,
+    cr_rgid: Option<Field>,
+    cr_svgid: Option<Field>,
+    cr_gid: Option<Field>,
+    cr_groups: Option<Field>,
     p_pgrp: Option<Field>,
     pg_id: Option<Field>,
+    pg_session: Option<Field>,
+    s_sid: Option<Field>,
     p_vmspace: Option<Field>,
     p_fd: Option<Field>,
     p_textvp: Option<Field>,
     td_flags: Option<Field>,
     td_pcb: Option<Field>,
+    td_lastcpu: Option<Field>,
 }
 
 impl<'a, 't> Facts<'a, 't> {
@@ -147,13 +164,20 @@ impl<'a, 't> Facts<'a, 't> {
             p_ucred: field("proc", "p_ucred"),
             cr_ruid: field("ucred", "cr_ruid"),
             cr_svuid: field("ucred", "cr_svuid"),
+            cr_rgid: field("ucred", "cr_rgid"),
+            cr_svgid: field("ucred", "cr_svgid"),
+            cr_gid: field("ucred", "cr_gid"),
+            cr_groups: field("ucred", "cr_groups"),
             p_pgrp: field("proc", "p_pgrp"),
             pg_id: field("pgrp", "pg_id"),
+            pg_session: field("pgrp", "pg_session"),
+            s_sid: field("session", "s_sid"),
             p_vmspace: field("proc", "p_vmspace"),
             p_fd: field("proc", "p_fd"),
             p_textvp: field("proc", "p_textvp"),
             td_flags: field("thread", "td_flags"),
             td_pcb: field("thread", "td_pcb"),
+            td_lastcpu: field("thread", "td_lastcpu"),
         }
     }
 
@@ -187,27 +211,50 @@ impl<'a, 't> Facts<'a, 't> {
             let cred = self.pointer(at, self.p_ucred)?;
             u32::try_from(self.value(cred, field)?).ok()
         };
-        let group = self
-            .pointer(at, self.p_pgrp)
-            .and_then(|group| self.value(group, self.pg_id));
+        let group = self.pointer(at, self.p_pgrp);
+        let session = group.and_then(|group| self.pointer(group, self.pg_session));
+        let id = |place: Option<VirtAddr>, field| self.value(place?, field).map(low32);
         let mut item = KinfoProc {
             ki_paddr: address(at),
             ki_pid: process.pid,
             ki_ppid: known.ppid.unwrap_or(0),
-            ki_pgid: group.map_or(0, low32),
+            ki_pgid: id(group, self.pg_id).unwrap_or(0),
+            ki_sid: id(session, self.s_sid).unwrap_or(0),
             ki_uid: known.uid.unwrap_or(0),
             ki_ruid: of_cred(self.cr_ruid).unwrap_or(0),
             ki_svuid: of_cred(self.cr_svuid).unwrap_or(0),
+            ki_rgid: of_cred(self.cr_rgid).unwrap_or(0),
+            ki_svgid: of_cred(self.cr_svgid).unwrap_or(0),
             ki_flag: known.flags.map_or(0, |flags| flags.cast_signed().into()),
             ki_vmspace: self.word(at, self.p_vmspace),
             ki_fd: self.word(at, self.p_fd),
             ki_textvp: self.word(at, self.p_textvp),
             ki_numthreads: c_int::try_from(process.threads.len()).unwrap_or(c_int::MAX),
             ki_stat: if process.zombie { SZOMB } else { 0 },
+            // Which terminal it has is not asked; 0 would be one.
+            ki_tdev: u64::MAX,
+            ki_tdev_freebsd11: u32::MAX,
+            ki_oncpu: NOCPU,
+            ki_lastcpu: NOCPU,
+            ki_oncpu_old: NOCPU_OLD,
+            ki_lastcpu_old: NOCPU_OLD,
             ..KinfoProc::default()
         };
+        if let (Some(gid), Some(first)) = (self.gid(at), item.ki_groups.first_mut()) {
+            (*first, item.ki_ngroups) = (gid, 1);
+        }
         put_text(&mut item.ki_comm, &process.comm);
         item
+    }
+
+    /// The effective group: by itself since 15.0, before that the first of all.
+    fn gid(&self, process: VirtAddr) -> Option<u32> {
+        let cred = self.pointer(process, self.p_ucred)?;
+        if let Some(gid) = self.value(cred, self.cr_gid) {
+            return u32::try_from(gid).ok();
+        }
+        let groups = self.pointer(cred, self.cr_groups)?;
+        self.target.space().read_u32(groups).ok()
     }
 
     fn thread(&self, thread: &Thread, item: &mut KinfoProc) {
@@ -224,7 +271,12 @@ impl<'a, 't> Facts<'a, 't> {
         item.ki_oncpu = thread
             .cpu
             .and_then(|cpu| c_int::try_from(cpu).ok())
-            .unwrap_or(-1);
+            .unwrap_or(NOCPU);
+        item.ki_lastcpu = self
+            .value(thread.address, self.td_lastcpu)
+            .map_or(NOCPU, low32);
+        item.ki_oncpu_old = old(item.ki_oncpu);
+        item.ki_lastcpu_old = old(item.ki_lastcpu);
         if item.ki_stat != SZOMB {
             item.ki_stat = match known.state {
                 Some('R') => SRUN,
@@ -259,6 +311,11 @@ fn field(types: &Types<'_>, structure: &str, name: &str) -> Option<Field> {
 /// An address as a pointer of this host: those that are too wide for it are 0.
 fn address(va: VirtAddr) -> usize {
     usize::try_from(va.0).unwrap_or(0)
+}
+
+/// A CPU for the member of earlier systems, which has one byte.
+fn old(cpu: c_int) -> u8 {
+    u8::try_from(cpu).unwrap_or(NOCPU_OLD)
 }
 
 fn low32(value: u64) -> i32 {

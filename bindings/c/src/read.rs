@@ -4,8 +4,12 @@ use crate::handle::{Kvm, with};
 use std::ffi::{c_ulong, c_void};
 use vmcore_format::addr::VirtAddr;
 
+/// Bytes that are read on the stack, as most reads are; and at most at once on the heap.
+const FEW: usize = 256;
+const MANY: usize = 1 << 20;
+
 /// Reads `nbytes` bytes at `addr` into `buf`. Returns how many there are up to the first one that is
-/// missing, or -1 if not even the first one is there.
+/// missing, or -1 if not even the first one is there. The rest of `buf` is left as it is.
 ///
 /// # Safety
 /// `kd` is null, or a handle from `kvm_open` that was not closed; `buf` has room for `nbytes` bytes.
@@ -44,18 +48,39 @@ pub unsafe extern "C" fn kvm_read2(
             return Err(format!("there is no buffer of {nbytes} bytes"));
         }
         let space = kvm.session.space().map_err(|error| error.to_string())?;
-        // SAFETY: the caller's promise. The bytes may never have been written: they are now.
-        let buffer = unsafe {
-            buf.cast::<u8>().write_bytes(0, nbytes);
-            std::slice::from_raw_parts_mut(buf.cast::<u8>(), nbytes)
+        let mut few = [0; FEW];
+        let mut many = vec![0; if nbytes > FEW { nbytes.min(MANY) } else { 0 }];
+        let part = if nbytes > FEW {
+            &mut many
+        } else {
+            &mut few[..]
         };
-        let part = space.read(VirtAddr(addr), buffer);
-        match part.fault {
-            Some(fault) if part.len == 0 => return Err(fault.to_string()),
-            Some(fault) => kvm.fail(&fault.to_string()),
-            None => {}
+        let mut done = 0;
+        while done < nbytes {
+            let want = part.len().min(nbytes - done);
+            let part = part.get_mut(..want).unwrap_or_default();
+            let Some(va) = VirtAddr(addr).checked_add(done as u64) else {
+                kvm.fail("the address space ends here");
+                break;
+            };
+            let read = space.read(va, part);
+            // SAFETY: the caller's promise: `done` and what is read lie in the buffer, which nobody
+            // else knows. Bytes behind them stay as the program left them.
+            unsafe {
+                let to = buf.cast::<u8>().add(done);
+                to.copy_from_nonoverlapping(part.as_ptr(), read.len);
+            }
+            done += read.len;
+            match read.fault {
+                Some(fault) if done == 0 => return Err(fault.to_string()),
+                Some(fault) => {
+                    kvm.fail(&fault.to_string());
+                    break;
+                }
+                None => {}
+            }
         }
-        Ok(isize::try_from(part.len).unwrap_or(isize::MAX))
+        Ok(isize::try_from(done).unwrap_or(isize::MAX))
     };
     // SAFETY: the caller's promise.
     unsafe { with(kd, -1, read) }

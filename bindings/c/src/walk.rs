@@ -61,7 +61,7 @@ pub unsafe extern "C" fn kvm_walk_pages(
                 _ => ControlFlow::Continue(()),
             },
         };
-        let flow = walk.run().map_err(|absence| absence.to_string())?;
+        let flow = walk.run()?;
         Ok(c_int::from(flow.is_continue()))
     };
     // SAFETY: the caller's promise.
@@ -83,7 +83,8 @@ struct Walk<'a, F> {
 }
 
 impl<F: FnMut(KvmPage) -> ControlFlow<()>> Walk<'_, F> {
-    fn run(&mut self) -> Result<ControlFlow<()>, Absence> {
+    fn run(&mut self) -> Result<ControlFlow<()>, String> {
+        let text = |absence: Absence| absence.to_string();
         let space = self.space;
         let (mut failed, mut stopped) = (Ok(()), false);
         let summary =
@@ -96,12 +97,16 @@ impl<F: FnMut(KvmPage) -> ControlFlow<()>> Walk<'_, F> {
                     failed = Err(absence);
                     ControlFlow::Break(())
                 }
-            })?;
-        failed?;
-        if stopped || summary.budget_exhausted {
+            })
+            .map_err(text)?;
+        failed.map_err(text)?;
+        if stopped {
             return Ok(ControlFlow::Break(()));
         }
-        let map = PageMap::build(space)?;
+        if summary.budget_exhausted {
+            return Err("the page tables have no end: they are damaged".to_owned());
+        }
+        let map = PageMap::build(space).map_err(text)?;
         let unmapped = map.pages().filter(|page| !page.is_mapped);
         let prot = Prot {
             write: true,

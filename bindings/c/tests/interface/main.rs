@@ -6,6 +6,8 @@ mod built;
 #[path = "../../../../crates/cli/tests/support/corpus.rs"]
 #[allow(dead_code, reason = "the module of another crate's tests")]
 mod corpus;
+#[path = "../../../../crates/debug/tests/common/mod.rs"]
+mod kernels;
 mod manual;
 mod programs;
 mod real;

@@ -2,14 +2,17 @@
 
 use crate::built::{folder, run, run_watched, succeed};
 use crate::functions;
+use crate::kernels::TestKernel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 use vmcore_synth::Arch;
+use vmcore_synth::elf::{Kernel, Kind};
 use vmcore_synth::machine::{DumpFile, Machine, Options, Pcb};
 use vmcore_synth::machines;
+use vmcore_synth::minidump::Minidump;
 
 /// A machine whose dump and kernel lie in a folder.
 struct Made {
@@ -121,6 +124,86 @@ fn a_read_ends_where_the_dump_does_and_says_why() {
     assert!(lines[1].starts_with(&format!("{before} 16 ")), "{out}");
     assert!(lines[1].contains("is not mapped"), "{out}");
     assert!(lines[2].starts_with("0x10 -1  0x10 is in no part"), "{out}");
+}
+
+/// Reads of every length, over the sizes that are read at once.
+#[test]
+fn long_reads_are_in_order_and_end_where_the_dump_does() {
+    let made = amd64();
+    let DumpFile::Mini(dump) = &made.machine.dump else {
+        panic!("a minidump");
+    };
+    // The direct map has the pages as they lie in memory; the last one before a hole ends a read.
+    let runs: Vec<u64> = dump.pages.keys().copied().collect();
+    let start = runs[0];
+    let end = (start..)
+        .step_by(4096)
+        .find(|pa| !dump.pages.contains_key(pa));
+    let end = end.unwrap();
+    let memory: Vec<u8> = (start..end)
+        .step_by(4096)
+        .flat_map(|pa| {
+            let mut page = dump.pages[&pa].clone();
+            page.resize(4096, 0);
+            page
+        })
+        .collect();
+    for len in [1, 255, 256, 257, 4096, memory.len(), memory.len() + 1] {
+        let va = format!("{:#x}", dump.dmapbase + start);
+        let (status, out, err) = run("reads", &made.words(&[&va, &len.to_string()]));
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{len}: {out}");
+        let got = len.min(memory.len());
+        let hex: String = memory[..got]
+            .iter()
+            .map(|byte| format!("{byte:02x}"))
+            .collect();
+        let line = out.lines().nth(1).unwrap();
+        assert!(line.starts_with(&format!("{va} {got} {hex}")), "{len}");
+    }
+}
+
+/// Symbols are where the kernel ran, and debuggers are told how far that is from the file.
+#[test]
+fn a_relocated_kernel_is_read_where_it_ran() {
+    for arch in [Arch::Powerpc64le, Arch::Powerpc64] {
+        let mut dump = Minidump::new(arch, 2);
+        dump.dump_avail = vec![(0x1000, 0x100_0000)];
+        dump.kernel_range = (0xc000_0000_0050_0100, 0xc000_0000_0060_0000);
+        dump.pages.insert(0x50_1000, b"where it ran".to_vec());
+        let mut kernel = Kernel::new(arch, 0x10_0100);
+        kernel.add_section(".text", Kind::Code, 0x10_0800, &[0; 0x40]);
+        kernel.add_function("doadump", 0x10_0800, 0x40);
+        kernel.add_object("hz", 0x10_1000, 4);
+        let folder = tempfile::tempdir().unwrap();
+        let file = |name: &str| folder.path().join(name).display().to_string();
+        fs::write(file("kernel"), kernel.build()).unwrap();
+        fs::write(file("vmcore"), dump.build()).unwrap();
+        let more = [
+            "hz",
+            "doadump",
+            "0xc000000000501000",
+            "12",
+            "0x101000",
+            "12",
+        ];
+        let mut words = vec![file("kernel"), file("vmcore")];
+        words.extend(more.map(str::to_owned));
+        let (status, out, err) = run("reads", &words);
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{arch:?}: {out}");
+        let lines: Vec<&str> = out.lines().collect();
+        let moved = 0xc000_0000_0040_0000_u64.cast_signed();
+        assert_eq!(
+            lines,
+            [
+                &*format!("native 0 displacement {moved}"),
+                "hz 0 0xc000000000501000 0x6",
+                "doadump 0 0xc000000000500800 0x4",
+                "0xc000000000501000 12 77686572652069742072616e",
+                "0x101000 12 77686572652069742072616e",
+            ],
+            "{arch:?}"
+        );
+    }
 }
 
 #[test]
@@ -255,7 +338,7 @@ fn processes_and_threads_are_those_of_the_machine() {
         let made = Made::new(&options);
         let truth = &made.machine.truth;
         let (status, out, err) = run("procs", &made.words(&["0", "0"]));
-        assert_eq!(status, Some(0), "{name}: {out}{err}");
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{name}: {out}");
         let mut lines = out.lines();
         assert_eq!(
             lines.next(),
@@ -269,10 +352,9 @@ fn processes_and_threads_are_those_of_the_machine() {
                 line.contains(&format!(" {} ", process.comm)),
                 "{name}: {line}"
             );
-            assert!(
-                line.ends_with(&format!(" {} 1", process.threads.len())),
-                "{name}: {line}"
-            );
+            // Without types neither groups nor CPUs are known, and no terminal.
+            let expected = format!(" {} 1 0 0 0 1 ", process.threads.len());
+            assert!(line.contains(&expected), "{name}: {line}");
         }
         // PID 0 has the threads of the kernel.
         let (_, out, _) = run("procs", &made.words(&["17", "0"]));
@@ -297,6 +379,33 @@ fn processes_and_threads_are_those_of_the_machine() {
     }
 }
 
+/// A kernel with types, of which users, groups and sessions are known.
+#[test]
+fn processes_are_chosen_by_users_groups_and_sessions() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    drop(kernel.session());
+    let words = |op: i32, arg: i32| {
+        let core = kernel.dir.path().join("vmcore.0");
+        let files = [&kernel.file, &core].map(|path| path.display().to_string());
+        let [kernel, core] = files;
+        [kernel, core, op.to_string(), arg.to_string()]
+    };
+    // The shell alone has these; ids by KERN_PROC_PGRP, SESSION, UID, RUID, RGID and GID.
+    for (op, arg) in [(2, 71), (3, 70), (5, 1001), (6, 1002), (10, 30), (11, 20)] {
+        let (status, out, err) = run("procs", &words(op, arg));
+        assert_eq!((status, err.as_str()), (Some(0), ""), "{op}: {out}");
+        let lines: Vec<&str> = out.lines().collect();
+        assert_eq!((lines.len(), lines[0]), (2, "1"), "{op}: {out}");
+        assert!(lines[1].starts_with("77 100077 sh worker "), "{op}: {out}");
+        // Real and first group, session, no terminal, no CPU now, and the last one.
+        assert!(lines[1].ends_with(" 30 20 70 1 -1 3"), "{op}: {out}");
+        let (_, out, _) = run("procs", &words(op, 4711));
+        assert_eq!(out, "0\n", "{op}");
+    }
+    let (_, out, _) = run("procs", &words(5, 0));
+    assert!(out.starts_with("2\n"), "{out}");
+}
+
 #[test]
 fn what_cannot_be_answered_is_an_error() {
     let made = amd64();
@@ -313,6 +422,17 @@ fn what_cannot_be_answered_is_an_error() {
     assert_eq!(status, Some(1));
     assert!(
         out.contains("is a kernel for arm64, the dump is of amd64"),
+        "{out}"
+    );
+    // Nor the same architecture's in the other byte order.
+    let swapped = made.folder.path().join("armeb").display().to_string();
+    fs::write(&swapped, Kernel::new(Arch::Armeb, 0xc000_0000).build()).unwrap();
+    let arm = made.folder.path().join("arm").display().to_string();
+    fs::write(&arm, Minidump::new(Arch::Armv7, 1).build()).unwrap();
+    let (status, out, _) = run("reads", &[swapped, arm]);
+    assert_eq!(status, Some(1));
+    assert!(
+        out.contains("is a kernel for armeb, the dump is of armv7"),
         "{out}"
     );
     let (status, out, _) = run("reads", &[kernel.clone(), kernel]);

@@ -36,11 +36,18 @@ bytes(kvm_t *kd, kvaddr_t address, size_t len)
 	unsigned char *first = malloc(len), *second = malloc(len);
 	ssize_t got, i;
 
+	memset(first, 0x5a, len);
+	memset(second, 0x5a, len);
 	got = kvm_read(kd, (unsigned long)address, first, len);
 	if (got != kvm_read2(kd, address, second, len) || (got > 0 && memcmp(first, second, got) != 0)) {
 		fprintf(stderr, "kvm_read and kvm_read2 differ\n");
 		exit(1);
 	}
+	for (i = got > 0 ? got : 0; i < (ssize_t)len; i++)
+		if (first[i] != 0x5a || second[i] != 0x5a) {
+			fprintf(stderr, "bytes behind those that were read are not as they were\n");
+			exit(1);
+		}
 	printf("%#llx %lld ", (unsigned long long)address, (long long)got);
 	for (i = 0; i < got; i++)
 		printf("%02x", first[i]);

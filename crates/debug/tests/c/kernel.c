@@ -36,7 +36,7 @@ struct thread {
 	const char *td_lockname;
 	struct turnstile *td_blocked;
 	char td_name[20];
-	int td_oncpu;
+	int td_oncpu, td_lastcpu;
 	enum td_states td_state;
 	struct pcb *td_pcb;
 	char *td_kstack;
@@ -45,7 +45,14 @@ struct thread {
 	signed td_sign : 5;
 	union { long u_long; char u_bytes[8]; };
 };
-struct ucred { unsigned cr_ref; unsigned cr_uid; };
+struct ucred {
+	unsigned cr_ref, cr_uid, cr_ruid, cr_svuid;
+	int cr_ngroups;
+	unsigned cr_rgid, cr_svgid;
+	unsigned *cr_groups;
+};
+struct session { pid_t s_sid; };
+struct pgrp { struct session *pg_session; pid_t pg_id; };
 struct proc {
 	struct { struct proc *le_next; struct proc **le_prev; } p_list;
 	struct { struct thread *tqh_first; struct thread **tqh_last; } p_threads;
@@ -58,6 +65,7 @@ struct proc {
 	char p_comm[20];
 	struct sx p_lock;
 	unsigned short p_matrix[2][3];
+	struct pgrp *p_pgrp;
 };
 struct pcb {
 	unsigned long r15, r14, r13, r12, rbp, rsp, rbx, rip;
@@ -79,7 +87,10 @@ struct rwlock table_rw = { { "table", 5 << 24 } };
 struct lock vnode_lock = { { "ufs", 6 << 24 } };
 struct rmlock hook_rm = { { "hooks", 4 << 24 }, -1ul };
 struct turnstile table_ts = { &table_rw.lock_object, 0 }, hook_ts = { &hook_rm.lock_object, &init_thread };
-struct ucred root_cred = { 1, 0 }, user_cred = { 1, 1001 };
+unsigned user_groups[2] = { 20, 5 };
+struct ucred root_cred = { 1, 0 }, user_cred = { 1, 1001, 1002, 1003, 2, 30, 31, user_groups };
+struct session user_session = { 70 };
+struct pgrp user_group = { &user_session, 71 };
 char stacks[3][16384] __attribute__((aligned(4096)));
 struct pcb pcbs[3];
 struct proc proc0, init, shell;
@@ -94,14 +105,14 @@ struct thread init_thread = {
 	.td_pcb = &pcbs[1], .td_kstack = stacks[1], .td_kstack_pages = 4,
 };
 struct thread shell_thread = {
-	.td_proc = &shell, .td_tid = 100077, .td_name = "worker", .td_oncpu = -1,
+	.td_proc = &shell, .td_tid = 100077, .td_name = "worker", .td_oncpu = -1, .td_lastcpu = 3,
 	.td_state = TDS_INHIBITED, .td_inhibitors = 8, .td_lockname = "flow",
 	.td_blocked = &flow_ts, .td_pcb = &pcbs[2], .td_kstack = stacks[2], .td_kstack_pages = 4,
 };
 struct proc shell = {
 	.p_list = { &init }, .p_threads = { &shell_thread }, .p_ucred = &user_cred,
 	.p_state = PRS_NORMAL, .p_pid = 77, .p_pptr = &init, .p_comm = "sh",
-	.p_matrix = { { 1, 2, 3 }, { 4, 5, 6 } },
+	.p_matrix = { { 1, 2, 3 }, { 4, 5, 6 } }, .p_pgrp = &user_group,
 };
 struct proc init = {
 	.p_list = { &proc0 }, .p_threads = { &init_thread }, .p_ucred = &root_cred,

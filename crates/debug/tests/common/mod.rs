@@ -40,8 +40,10 @@ impl TestKernel {
 
     /// The same with more objects, which come first in the file.
     pub fn compile_with(name: &str, flags: &[&str], objects: &[PathBuf]) -> Self {
-        // The tests of the command use these kernels too.
-        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debug/tests/c");
+        // The tests of the command and of the C library use these kernels too.
+        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+        let mut folders = roots.map(|root| root.join("crates/debug/tests/c"));
+        let folder = folders.find(|folder| folder.is_dir()).unwrap();
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kernel");
         let output = Command::new("gcc")
