@@ -15,6 +15,8 @@ mod i386;
 mod powerpc64;
 mod riscv64;
 
+pub use arm::ArmV6Big;
+
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
@@ -62,9 +64,10 @@ impl Written {
 }
 
 /// Everything that is written.
-pub const WRITTEN: [Written; 9] = [
+pub const WRITTEN: [Written; 10] = [
     Written::of::<Amd64>(),
     Written::of::<ArmV6>(),
+    Written::of::<ArmV6Big>(),
     Written::of::<Arm64Granule4K>(),
     Written::of::<Arm64Granule16K>(),
     Written::of::<I386>(),

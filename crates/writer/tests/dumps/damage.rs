@@ -11,7 +11,7 @@ use vmcore_format::addr::PhysAddr;
 use vmcore_format::extension::{Damage, DamageKind, RecordKind};
 use vmcore_format::identity::Identity;
 use vmcore_format::paging::{Amd64, Arm64Granule4K, ArmV6, I386, Powerpc64Radix, Riscv64};
-use vmcore_writer::arch::KernelPaging;
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::settings::Settings;
 use vmcore_writer::writer::DumpKind;
 
@@ -277,6 +277,7 @@ proptest! {
         survives(small::<Riscv64>(kinds::RISCV64), &wounds, &poisoned);
         survives(small::<I386>(kinds::I386), &wounds, &poisoned);
         survives(small::<ArmV6>(kinds::ARM), &wounds, &poisoned);
+        survives(small::<ArmV6Big>(kinds::ARMEB), &wounds, &poisoned);
         survives(small::<Powerpc64Radix>(kinds::POWERPC64), &wounds, &poisoned);
     }
 }

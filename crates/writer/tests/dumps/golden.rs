@@ -49,35 +49,35 @@ fn header(model: &Model, version: u32, sizes: [usize; 4]) -> Vec<u8> {
         return page;
     }
     let mut at = 24;
-    let mut put = |bytes: &[u8]| {
-        page[at..at + bytes.len()].copy_from_slice(bytes);
-        at += bytes.len();
+    let mut put = |value: u64, len: usize| {
+        page[at..at + len].copy_from_slice(&model.put(value, len));
+        at += len;
     };
     for value in [version, msgbuf, bitmap, tables] {
-        put(&value.to_le_bytes());
+        put(value.into(), 4);
     }
     if model.arch == Arch::I386 {
-        put(&u32::try_from(model.kernbase).unwrap().to_le_bytes());
-        put(&u32::from(model.pae).to_le_bytes());
+        put(model.kernbase, 4);
+        put(model.pae.into(), 4);
     } else if model.arch == Arch::Arm {
         // `__ARM_ARCH`, and the format of version 6 and later.
-        for value in [u32::try_from(model.kernbase).unwrap(), 7, 2] {
-            put(&value.to_le_bytes());
+        for value in [model.kernbase, 7, 2] {
+            put(value, 4);
         }
     } else {
         let direct = model.direct_map.unwrap();
-        put(&model.kernbase.to_le_bytes());
+        put(model.kernbase, 8);
         if model.arch != Arch::Amd64 {
-            put(&direct.phys.0.to_le_bytes());
+            put(direct.phys.0, 8);
         }
-        put(&direct.base.0.to_le_bytes());
-        put(&direct.end.0.to_le_bytes());
+        put(direct.base.0, 8);
+        put(direct.end.0, 8);
     }
     if model.has_dump_avail(version) {
-        put(&dump_avail.to_le_bytes());
+        put(dump_avail.into(), 4);
     }
     if model.arch == Arch::Arm64 {
-        put(&u32::from(model.page_shift == 14).to_le_bytes());
+        put((model.page_shift == 14).into(), 4);
     }
     page
 }
@@ -189,10 +189,7 @@ pub(crate) fn minidump<P: KernelPaging>(sim: &Sim<P>, version: u32) -> Vec<u8> {
     let mut bitmap = vec![0u8; round(all.len().div_ceil(64) * 8, page)];
     for (bit, pfn) in all.iter().enumerate() {
         if pages.contains(pfn) {
-            let byte = match model.big_endian {
-                true => bit / 64 * 8 + 7 - bit % 64 / 8,
-                false => bit / 8,
-            };
+            let byte = model.bitmap_byte(bit);
             bitmap[byte] |= 1 << (bit % 8);
         }
     }
@@ -219,27 +216,27 @@ pub(crate) fn full_dump<P: KernelPaging>(sim: &Sim<P>) -> Vec<u8> {
     let model = &sim.model;
     let page = model.page_bytes();
     let (wide, machine) = match model.arch {
-        Arch::I386 => (false, 3u16),
+        Arch::I386 => (false, 3),
         Arch::Arm => (false, 40),
         _ => (true, 62),
     };
     let count = sim.ranges.len() + usize::from(sim.image.is_some());
     let (ehdr, phdr) = if wide { (64, 56) } else { (52, 32) };
-    let mut out = vec![0x7f, b'E', b'L', b'F', if wide { 2 } else { 1 }, 1, 1, 255];
+    let mut out = vec![0x7f, b'E', b'L', b'F'];
+    out.extend([1 + u8::from(wide), 1 + u8::from(model.big_endian), 1, 255]);
     out.resize(16, 0);
     let put = |out: &mut Vec<u8>, value: u64, wide: bool| {
-        out.extend(&value.to_le_bytes()[..if wide { 8 } else { 4 }]);
+        out.extend(model.put(value, if wide { 8 } else { 4 }));
     };
-    out.extend(4u16.to_le_bytes());
-    out.extend(machine.to_le_bytes());
-    out.extend(0u32.to_le_bytes());
+    out.extend(model.put(4, 2));
+    out.extend(model.put(machine, 2));
+    out.extend(model.put(0, 4));
     for value in [0, ehdr as u64, 0] {
         put(&mut out, value, wide);
     }
-    out.extend(0u32.to_le_bytes());
-    let short = |value: usize| u16::try_from(value).unwrap();
+    out.extend(model.put(0, 4));
     for value in [ehdr, phdr, count, if wide { 64 } else { 40 }, 0, 0] {
-        out.extend(short(value).to_le_bytes());
+        out.extend(model.put(value as u64, 2));
     }
     assert_eq!(out.len(), ehdr);
     let mut offset = round(ehdr + count * phdr, page);

@@ -69,6 +69,15 @@ impl Model {
         number(bytes, self.big_endian)
     }
 
+    /// The byte of the bitmap that holds a bit: its words are the kernel's, as wide as its entries.
+    pub(crate) const fn bitmap_byte(&self, bit: usize) -> usize {
+        let word = self.entry_bytes as usize;
+        match self.big_endian {
+            true => bit / 8 / word * word + word - 1 - bit / 8 % word,
+            false => bit / 8,
+        }
+    }
+
     pub(crate) const fn shift(&self, level: u32) -> u32 {
         self.page_shift + level * self.index_bits
     }
@@ -286,6 +295,13 @@ pub(crate) const ARM: Model = Model {
     leaf: |pa, level| pa | if level == 0 { 0x13 } else { 0x412 },
     frame: |raw| raw & 0xffff_fc00,
     made_up: |_, pa, k, _| (pa + k * 4096) | 0x13,
+};
+
+/// The same, big-endian.
+pub(crate) const ARMEB: Model = Model {
+    big_endian: true,
+    big_endian_entries: true,
+    ..ARM
 };
 
 /// powerpc64 with radix tables, big-endian: the section is the root.

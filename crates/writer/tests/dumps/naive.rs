@@ -60,10 +60,7 @@ impl<'f> Naive<'f> {
         }
         let mut pages = BTreeMap::new();
         for (bit, pfn) in numbers.iter().enumerate() {
-            let byte = match model.big_endian {
-                true => bit / 64 * 8 + 7 - bit % 64 / 8,
-                false => bit / 8,
-            };
+            let byte = model.bitmap_byte(bit);
             if bitmap[byte] >> (bit % 8) & 1 == 1 {
                 pages.insert(*pfn, &file[at..at + page]);
                 at += page;

@@ -20,7 +20,7 @@ use vmcore_format::paging::{
     Powerpc64RadixSwapped, Riscv64,
 };
 use vmcore_writer::DumpError;
-use vmcore_writer::arch::KernelPaging;
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::error::PlanError;
 use vmcore_writer::machine::KernelImage;
 use vmcore_writer::settings::Settings;
@@ -199,6 +199,14 @@ fn arm_is_the_golden_dump() {
     // A kernel map that ends inside a page of the section.
     for mib in [5, 6, 7] {
         check(&small::<ArmV6>(narrow(kinds::ARM, mib << 20)), 2);
+    }
+}
+
+#[test]
+fn big_endian_arm_is_the_golden_dump() {
+    check(&small::<ArmV6Big>(kinds::ARMEB), 2);
+    for mib in [5, 6, 7] {
+        check(&small::<ArmV6Big>(narrow(kinds::ARMEB, mib << 20)), 2);
     }
 }
 
@@ -420,6 +428,7 @@ fn full_dumps_are_the_golden_ones() {
         hole: 4096,
     });
     check_full(&arm);
+    check_full(&small::<ArmV6Big>(kinds::ARMEB));
 }
 
 #[test]
