@@ -51,8 +51,9 @@ use vmcore::session::{Session, SessionError};
 use vmcore::translation::PagingMode;
 use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
-use vmcore_format::paging::{Amd64, I386, I386Pae};
-use vmcore_writer::arch::KernelPaging;
+use vmcore_format::endian::Endian;
+use vmcore_format::paging::{Amd64, ArmV6, I386, I386Pae};
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::writer::{DumpKind, Summary};
 use vmcore_writer::{DumpError, DumpMap, Latch, Settings, Writer};
@@ -161,8 +162,11 @@ pub fn convert(
         target,
         output: &mut output,
     };
+    let endian = session.dump().memory().endian();
     let rewritten = match job.facts.mode {
         PagingMode::Amd64 => job.write::<Amd64>(on_progress),
+        PagingMode::ArmV6 if endian == Endian::Big => job.write::<ArmV6Big>(on_progress),
+        PagingMode::ArmV6 => job.write::<ArmV6>(on_progress),
         PagingMode::I386 => job.write::<I386>(on_progress),
         PagingMode::I386Pae => job.write::<I386Pae>(on_progress),
         _ => Err(RewriteError::Architecture(session.dump().arch())),

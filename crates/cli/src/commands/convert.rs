@@ -33,10 +33,11 @@ gdb:
 
 Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
 
-To minidump, to full: a full dump, or the memory file of a virtual machine (QEMU's monitor writes one:
-dump-guest-memory FILE), of amd64 or i386. With the kernel file a minidump has the pages that the
-kernel itself would have chosen, by its page tables and its bitmap; without it, or if it has no such
-bitmap, all RAM. Pages that their owners marked as not to be dumped are kept where they are mapped.
+To minidump, to full: a full dump of amd64, arm or i386, or the memory file of a virtual machine of
+amd64 or i386 (QEMU's monitor writes one: dump-guest-memory FILE). With the kernel file a minidump has
+the pages that the kernel itself would have chosen, by its page tables and its bitmap; without it, or
+if it has no such bitmap, all RAM, and on arm and i386 what the page tables map. Pages that their owners
+marked as not to be dumped are kept where they are mapped.
 A full dump needs its kernel file to become a minidump, a virtual machine's file does not.
 
 To plain: the same bytes without what is around them: compression, encryption (--key), disk, device.

@@ -5,7 +5,9 @@ use super::ram::Ram;
 use serde::Serialize;
 use vmcore_format::addr::{PageSize, Pfn, PhysRange};
 use vmcore_format::arch::Arch;
+use vmcore_format::bitmap::{Bitmap, WordOrder};
 use vmcore_format::dump_avail::{NumberedRange, Numbering};
+use vmcore_format::endian::{Endian, Width};
 use vmcore_writer::DumpMap;
 
 /// How the pages of a minidump were chosen.
@@ -36,8 +38,10 @@ impl Choice {
 pub(super) enum Marked {
     /// Bits of the kernel's bitmap.
     Bits {
-        /// As they lie in memory, which is little-endian.
+        /// As they lie in memory.
         bytes: Vec<u8>,
+        /// In which order that is.
+        order: WordOrder,
         /// What they number.
         ranges: Vec<NumberedRange>,
     },
@@ -53,7 +57,7 @@ impl Marked {
         let bits = kernel.and_then(|kernel| bits(ram, kernel));
         match (bits, arch) {
             (Some(bits), _) => bits,
-            (None, Arch::I386) => Self::Nothing,
+            (None, Arch::Arm | Arch::I386) => Self::Nothing,
             (None, _) => Self::All,
         }
     }
@@ -79,13 +83,14 @@ impl Marked {
                     (range.first.0..range.end.0).map(Pfn).for_each(add);
                 }
             }
-            Self::Bits { bytes, ranges } => {
-                let numbering = Numbering::new(ranges);
-                for (at, byte) in (0u64..).zip(bytes).filter(|(_, byte)| **byte != 0) {
-                    let set = (0..8).filter(|bit| byte >> bit & 1 == 1);
-                    set.filter_map(|bit| numbering.pfn_of(at * 8 + bit))
-                        .for_each(add);
-                }
+            Self::Bits {
+                bytes,
+                order,
+                ranges,
+            } => {
+                let (bitmap, numbering) = (Bitmap::new(bytes, *order), Numbering::new(ranges));
+                let set = bitmap.ones(0..bitmap.len_bits());
+                set.filter_map(|bit| numbering.pfn_of(bit)).for_each(add);
             }
         }
     }
@@ -102,12 +107,12 @@ fn bits(ram: &Ram, kernel: &KernelMemory<'_>) -> Option<Marked> {
     let (ranges, len_bytes) = if is_numbered_by_ranges {
         let ranges = numbered(page_size, &ram.ranges);
         let pages = Numbering::new(&ranges).total_pages();
-        (ranges, pages.div_ceil(8))
+        (ranges, pages.div_ceil(64).checked_mul(8)?)
     } else {
         // All of it matters up to the end of RAM, which was checked to be likely.
         let len = u64::from(kernel.u32("vm_page_dump_size")?);
         let end = ram.ranges.last().map_or(0, |range| range.end.0);
-        let len = len.min(page_size.pages(end).div_ceil(8));
+        let len = len.min(page_size.pages(end).div_ceil(64).checked_mul(8)?);
         if len > kernel.space.memory().source().len() {
             return None;
         }
@@ -119,7 +124,16 @@ fn bits(ram: &Ram, kernel: &KernelMemory<'_>) -> Option<Marked> {
         .ok()?;
     let mut bytes = vec![0; usize::try_from(len_bytes).ok()?];
     kernel.space.read_exact(at, &mut bytes).ok()?;
-    Some(Marked::Bits { bytes, ranges })
+    let order = match (kernel.space.endian(), kernel.space.word()) {
+        (Endian::Little, _) => WordOrder::Little,
+        (Endian::Big, Width::W32) => WordOrder::Big32,
+        (Endian::Big, Width::W64) => WordOrder::Big64,
+    };
+    Some(Marked::Bits {
+        bytes,
+        order,
+        ranges,
+    })
 }
 
 fn numbered(page_size: PageSize, ranges: &[PhysRange]) -> Vec<NumberedRange> {

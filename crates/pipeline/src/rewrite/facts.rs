@@ -31,9 +31,12 @@ impl Facts {
         let dump = session.dump();
         let memory = dump.memory();
         let arch = dump.arch();
-        if !matches!(arch, Arch::Amd64 | Arch::I386) {
-            return Err(RewriteError::Architecture(arch));
-        }
+        let mode = match arch {
+            Arch::Amd64 => PagingMode::Amd64,
+            Arch::Arm => PagingMode::ArmV6,
+            Arch::I386 => PagingMode::I386,
+            _ => return Err(RewriteError::Architecture(arch)),
+        };
         let earlier = Earlier::read(memory.source());
         let notes = qemu::cpus(dump);
         let known = match (KernelMemory::of(session), target) {
@@ -46,10 +49,7 @@ impl Facts {
         let mut facts = Self {
             identity: identity::identity(session, &earlier, &notes, known.as_ref())?,
             cpus: cpus::cpus(session, &earlier, &notes, known.as_ref()),
-            mode: match arch {
-                Arch::Amd64 => PagingMode::Amd64,
-                _ => PagingMode::I386,
-            },
+            mode,
             kernel: kernel::no_address_space(),
             ram: ram::of_full_dump(memory, known.as_ref()),
             marked: Marked::Nothing,

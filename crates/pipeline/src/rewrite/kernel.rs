@@ -14,7 +14,7 @@ use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 use vmcore_format::header::DirectMap;
 use vmcore_format::msgbuf::Msgbuf;
-use vmcore_format::paging::{self, Amd64, I386, I386Pae, Paging, Radix, TableRef};
+use vmcore_format::paging::{self, Amd64, ArmV6, I386, I386Pae, Paging, Radix, TableRef};
 use vmcore_writer::machine::{Kernel, KernelImage, MessageBuffer};
 
 /// amd64's `KERNBASE`, and the distance of the image behind it (`KERNLOAD`).
@@ -23,6 +23,8 @@ const AMD64_KERNLOAD: u64 = 2 << 20;
 /// i386's `KERNBASE` up to 11.x; and since then, where the image is mapped at its physical address.
 const I386_KERNBASE: u64 = 0xc000_0000;
 const I386_SPLIT_KERNBASE: u64 = 0x80_0000;
+/// arm's `KERNBASE`, if its symbol is missing.
+const ARM_KERNBASE: u64 = 0xc000_0000;
 /// Most page-table pages for the image: 2 GiB in 2 MiB each.
 const NKPT_MAX: u64 = 1024;
 /// Largest message buffer that is believed.
@@ -94,10 +96,11 @@ impl<'s> KernelMemory<'s> {
         self.space.read_word(self.symbol(name)?.address).ok()
     }
 
-    /// Width of `vm_paddr_t`: i386 without PAE had 32 bits before one kernel could do both.
+    /// Width of `vm_paddr_t`: arm has 32 bits, as i386 without PAE had before one kernel could do both.
     pub(super) fn physical_address_width(&self) -> Width {
         let is_old = self.symbol("vm_page_dump_pages").is_none();
         match self.mode {
+            PagingMode::ArmV6 => Width::W32,
             PagingMode::I386 if is_old => Width::W32,
             _ => Width::W64,
         }
@@ -148,6 +151,7 @@ fn lookup(mode: PagingMode, radix: &Radix, memory: &Memory, va: u64) -> Option<P
     let va = VirtAddr(va);
     let leaf = match mode {
         PagingMode::Amd64 => paging::lookup::<Amd64, _>(radix, memory, va).ok()?,
+        PagingMode::ArmV6 => paging::lookup::<ArmV6, _>(radix, memory, va).ok()?,
         PagingMode::I386 => paging::lookup::<I386, _>(radix, memory, va).ok()?,
         PagingMode::I386Pae => paging::lookup::<I386Pae, _>(radix, memory, va).ok()?,
         _ => return None,
@@ -218,20 +222,35 @@ pub(super) fn address_space(
                 (None, true) => I386_SPLIT_KERNBASE,
                 (None, false) => I386_KERNBASE,
             };
-            let kernbase = (kernbase & u64::from(u32::MAX)) >> shift << shift;
-            // `kernel_vm_end` alone: i386 maps its image below it.
-            let end = kernel
-                .and_then(|kernel| kernel.word("kernel_vm_end"))
-                .filter(|end| *end > kernbase);
-            Ok(Kernel {
-                radix,
-                kernbase: VirtAddr(kernbase),
-                kernend: VirtAddr(end.unwrap_or(1 << 32)),
-                direct_map: None,
-                image: None,
-            })
+            Ok(narrow(radix, kernbase, shift, kernel))
+        }
+        Arch::Arm => {
+            let symbol = kernel.and_then(|kernel| kernel.symbol("kernbase"));
+            let kernbase = symbol.map_or(ARM_KERNBASE, |symbol| symbol.address.0);
+            Ok(narrow(radix, kernbase, ArmV6::shift(1), kernel))
         }
         _ => Err(RewriteError::Architecture(arch)),
+    }
+}
+
+/// The kernel map of a 32-bit kernel: without a direct map, and all of it behind `kernbase`, where the
+/// image is, too. It starts with a whole table, and ends with what was ever mapped.
+fn narrow(
+    radix: Radix,
+    kernbase: u64,
+    table_shift: u32,
+    kernel: Option<&KernelMemory<'_>>,
+) -> Kernel {
+    let kernbase = (kernbase & u64::from(u32::MAX)) >> table_shift << table_shift;
+    let end = kernel
+        .and_then(|kernel| kernel.word("kernel_vm_end"))
+        .filter(|end| *end > kernbase);
+    Kernel {
+        radix,
+        kernbase: VirtAddr(kernbase),
+        kernend: VirtAddr(end.unwrap_or(1 << 32)),
+        direct_map: None,
+        image: None,
     }
 }
 

@@ -4,7 +4,6 @@ use super::kernel::KernelMemory;
 use vmcore::memory::Memory;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::dump_avail;
-use vmcore_format::endian::Endian;
 
 /// The most bytes of `dump_avail` that are looked at; kernels have room for 64 pairs.
 const DUMP_AVAIL_MAX: u64 = 4096;
@@ -115,7 +114,8 @@ fn dump_avail(kernel: &KernelMemory<'_>, present_pages: u64) -> Option<Vec<PhysR
     let read = kernel.space.read(symbol.address, &mut raw).len;
     raw.truncate(read);
     let width = kernel.physical_address_width();
-    let ranges: Vec<PhysRange> = dump_avail::decode(&raw, Endian::Little, width).collect();
+    let endian = kernel.space.endian();
+    let ranges: Vec<PhysRange> = dump_avail::decode(&raw, endian, width).collect();
     let is_sound = !ranges.is_empty()
         && ranges.iter().all(|range| range.start < range.end)
         && ranges.is_sorted_by(|a, b| a.end <= b.start);
