@@ -27,6 +27,7 @@ const LARGE: (u64, u64) = (0xc002_0000, 0x8003_0000);
 const SECTION: (u64, u64) = (0xc010_0000, 0x8020_0000);
 /// A page that only the kernel's bitmap names: bit 9.
 const SLAB: u64 = 0x8000_9000;
+const CRASH_TIME: u32 = 1_700_000_000;
 const TEXT: &[u8] = b"panic: on arm\n";
 
 struct Case {
@@ -72,6 +73,13 @@ impl Case {
         variable("kernel_vm_end", 0x104, &[0xc040_0000]);
         variable("msgbufp", 0x108, &[0xc000_2f00]);
         variable("dump_avail", 0x110, &[0x8000_0000, 0x8040_0000, 0, 0]);
+        // 64 bits, of which the kernel's words are half.
+        let [low, high] = [CRASH_TIME, 0];
+        let time = match arch.is_big_endian() {
+            true => [high, low],
+            false => [low, high],
+        };
+        variable("time_second", 0x130, &time);
         if has_bitmap {
             variable("vm_page_dump", 0x120, &[0xc001_0200]);
             variable("vm_page_dump_pages", 0x124, &[1024]);
@@ -182,6 +190,8 @@ fn a_full_dump_of_arm_becomes_a_minidump_that_says_the_same() {
             // An entry for each page up to the end of the kernel map.
             assert_eq!(header.pmapsize, 4 * 1024);
             assert_eq!(session.dump().warnings(), []);
+            let identity = session.dump().identity().unwrap();
+            assert_eq!(identity.time_seconds, i64::from(CRASH_TIME), "{arch:?}");
         }
     }
 }

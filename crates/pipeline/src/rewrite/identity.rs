@@ -144,11 +144,11 @@ fn found(session: &Session, kernel: Option<&KernelMemory<'_>>) -> Identity {
     if kernel.word("panicstr").is_some_and(|panic| panic != 0) {
         identity.trap = Trap::Panic;
     }
-    if let Some(seconds) = kernel.word("time_second") {
+    if let Some(seconds) = kernel.number("time_second") {
         identity.time_seconds = i64::try_from(seconds).unwrap_or(0);
         identity.clock = Clock::Unknown;
     }
-    if let Some(seconds) = kernel.word("time_uptime") {
+    if let Some(seconds) = kernel.number("time_uptime") {
         identity.uptime_us = seconds.saturating_mul(1_000_000);
     }
     identity

@@ -96,6 +96,15 @@ impl<'s> KernelMemory<'s> {
         self.space.read_word(self.symbol(name)?.address).ok()
     }
 
+    /// A number of 4 or 8 bytes, as its symbol says: `time_t` of arm is wider than its words.
+    pub(super) fn number(&self, name: &str) -> Option<u64> {
+        let symbol = self.symbol(name)?;
+        match symbol.size {
+            8 => self.space.read_u64(symbol.address).ok(),
+            _ => self.word(name),
+        }
+    }
+
     /// Width of `vm_paddr_t`: arm has 32 bits, as i386 without PAE had before one kernel could do both.
     pub(super) fn physical_address_width(&self) -> Width {
         let is_old = self.symbol("vm_page_dump_pages").is_none();
