@@ -16,8 +16,8 @@ use vmcore::{Dump, OpenOptions, Session};
 use vmcore_format::checksum::checksum;
 use vmcore_format::extension::{LOCATOR_LEN, Locator, PageSums, RecordHeader, RecordKind};
 use vmcore_format::identity::Identity;
-use vmcore_format::paging::{Amd64, Arm64Granule16K, I386, Riscv64};
-use vmcore_writer::arch::KernelPaging;
+use vmcore_format::paging::{Amd64, Arm64Granule16K, ArmV6, I386, Riscv64};
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::machine::Cpu;
 
 fn session(file: &[u8]) -> Session {
@@ -169,7 +169,10 @@ fn nothing_is_odd_about_a_sound_dump() {
     is_sound(&mut arm64, settings(None));
     is_sound(&mut small::<Riscv64>(kinds::RISCV64), settings(None));
     is_sound(&mut small::<I386>(kinds::I386), settings(None));
+    is_sound(&mut small::<ArmV6>(kinds::ARM), settings(None));
+    is_sound(&mut small::<ArmV6Big>(kinds::ARMEB), settings(None));
     is_sound(&mut small::<Amd64>(kinds::AMD64), full());
+    is_sound(&mut small::<ArmV6Big>(kinds::ARMEB), full());
 }
 
 #[test]
