@@ -23,7 +23,7 @@ use vmcore_format::dump_avail::NumberedRange;
 use vmcore_format::paging::{
     Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Powerpc64Radix, Riscv64,
 };
-use vmcore_writer::arch::KernelPaging;
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::settings::{Patience, Settings};
@@ -206,6 +206,7 @@ extern "C" fn main() -> i32 {
         worst::<I386Pae>(statics, "i386, PAE", &mut out),
         worst::<Riscv64>(statics, "riscv64", &mut out),
         worst::<ArmV6>(statics, "arm", &mut out),
+        worst::<ArmV6Big>(statics, "arm, big-endian", &mut out),
         worst::<Powerpc64Radix>(statics, "powerpc64, radix", &mut out),
         layered(statics, &mut out),
     ];
