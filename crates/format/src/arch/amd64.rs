@@ -55,6 +55,7 @@ pub(super) const FACTS: Facts = Facts {
         magic: "minidump FreeBSD/amd64",
         newest_version: 3,
         dump_avail_since: 3,
+        header_bytes: header::LEN,
         decode: header::decode,
         encode: header::encode,
     }),

@@ -44,6 +44,8 @@ pub(crate) struct MinidumpFacts {
     pub(crate) newest_version: u32,
     /// The first version that numbers its pages by `dump_avail`.
     pub(crate) dump_avail_since: u32,
+    /// Bytes of the newest version's structure.
+    pub(crate) header_bytes: usize,
     /// Decodes the header's structure.
     pub(crate) decode: fn(&[u8]) -> Result<Header, HeaderError>,
     /// Writes it.

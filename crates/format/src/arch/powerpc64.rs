@@ -28,6 +28,7 @@ pub(super) const FACTS: Facts = Facts {
         magic: "minidump FreeBSD/powerpc64",
         newest_version: 2,
         dump_avail_since: 2,
+        header_bytes: header::LEN,
         decode: header::decode,
         encode: header::encode,
     }),

@@ -27,8 +27,11 @@ struct Minidumphdr {
     dumpavailsize: U32,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr>() == 68);
+    assert!(LEN == 68);
     assert!(core::mem::offset_of!(Minidumphdr, version) == 24);
     assert!(core::mem::offset_of!(Minidumphdr, pmapsize) == 36);
     assert!(core::mem::offset_of!(Minidumphdr, kernbase) == 40);

@@ -29,8 +29,11 @@ struct Minidumphdr {
     flags: U32,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr>() == 80);
+    assert!(LEN == 80);
     assert!(core::mem::offset_of!(Minidumphdr, kernbase) == 40);
     assert!(core::mem::offset_of!(Minidumphdr, dmapphys) == 48);
     assert!(core::mem::offset_of!(Minidumphdr, dmapend) == 64);

@@ -24,8 +24,11 @@ struct Minidumphdr {
     dumpavailsize: U32,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr>() == 52);
+    assert!(LEN == 52);
     assert!(core::mem::offset_of!(Minidumphdr, ptesize) == 36);
     assert!(core::mem::offset_of!(Minidumphdr, kernbase) == 40);
     assert!(core::mem::offset_of!(Minidumphdr, paemode) == 44);

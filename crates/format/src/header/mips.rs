@@ -28,8 +28,11 @@ struct Minidumphdr<O: ByteOrder> {
     dumpavailsize: U32<O>,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr<LE>>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr<LE>>() == 68);
+    assert!(LEN == 68);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, kernbase) == 40);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, dmapend) == 56);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, dumpavailsize) == 64);

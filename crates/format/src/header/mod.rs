@@ -204,6 +204,16 @@ pub const fn newest_version(arch: Arch) -> u32 {
     }
 }
 
+/// Bytes that a header of the newest version has; 0 if the architecture has no minidumps. Behind them
+/// the page is zero, as it is behind the shorter ones of earlier versions.
+#[must_use]
+pub const fn len_bytes(arch: Arch) -> usize {
+    match &arch.facts().minidump {
+        Some(facts) => facts.header_bytes,
+        None => 0,
+    }
+}
+
 /// Whether minidumps of this version number their pages by `dump_avail`.
 #[must_use]
 pub const fn has_dump_avail(arch: Arch, version: u32) -> bool {

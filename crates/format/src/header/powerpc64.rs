@@ -41,8 +41,11 @@ struct Minidumphdr<O: ByteOrder> {
     dumpavailsize: U32<O>,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr<LE>>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr<LE>>() == 140);
+    assert!(LEN == 140);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, version) == 64);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, kernbase) == 80);
     assert!(core::mem::offset_of!(Minidumphdr<LE>, dmapend) == 104);

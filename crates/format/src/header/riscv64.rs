@@ -27,8 +27,11 @@ struct Minidumphdr {
     dumpavailsize: U32,
 }
 
+/// Bytes of the structure.
+pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+
 const _: () = {
-    assert!(size_of::<Minidumphdr>() == 76);
+    assert!(LEN == 76);
     assert!(core::mem::offset_of!(Minidumphdr, kernbase) == 40);
     assert!(core::mem::offset_of!(Minidumphdr, dmapphys) == 48);
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 72);

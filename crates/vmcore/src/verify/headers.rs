@@ -7,13 +7,11 @@ use crate::text::count;
 use std::ops::Range;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
-use vmcore_format::header::Header;
+use vmcore_format::header::{self, Header};
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
 use vmcore_format::layout::Section;
 use vmcore_format::msgbuf::Msgbuf;
 
-/// Bytes of the header page that a header may use: powerpc64's, the longest.
-const HEADER_USED: usize = 144;
 /// Every kernel starts its page-table section at a multiple of what one top entry covers; the
 /// smallest such unit, 4 MiB of a page directory, holds for all, and amd64 since version 2 writes
 /// whole page directories.
@@ -43,7 +41,8 @@ fn header_page(dump: &Dump) -> Result<Check, Absence> {
         // A damaged one is told elsewhere.
         _ => identity_range(&page),
     };
-    let bytes = page.iter().enumerate().skip(HEADER_USED);
+    let bytes = page.iter().enumerate();
+    let bytes = bytes.skip(header::len_bytes(dump.arch()));
     let used = bytes
         .filter(|(at, byte)| **byte != 0 && !block.contains(at))
         .count();

@@ -60,6 +60,12 @@ fn each_defect_of_every_kind_is_found_by_its_check() {
             harm(&mut dump);
             check(&dump, name, *expected);
         }
+        if kind.version == kind.arch.newest_version() {
+            // Right behind the structure.
+            let mut dump = kind.sound();
+            dump.patches.push((kind.header_bytes as u64, vec![1]));
+            check(&dump, "header page", Verdict::Odd);
+        }
         let mut dump = kind.sound();
         if dump.dmapend > dump.dmapbase {
             dump.dmapbase += 4096;
