@@ -1,4 +1,4 @@
-//! Lines 2, 4 to 10 once more: of every kind of minidump, by one table.
+//! Lines 1, 2, 4 to 10 once more: of every kind of minidump, by one table.
 
 use super::common::{Virtual, each_access, locate, open, session};
 use super::kinds::{KINDS, Kind, Tables, absence, direct_va, kernel_va, page};
@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use vmcore::Dump;
 use vmcore::dump::Completeness;
 use vmcore::format::addr::{Pfn, PhysAddr, VirtAddr};
+use vmcore::format::endian::Endian;
 use vmcore::format::layout::Section;
 use vmcore::memory::Absence;
 use vmcore::pages::PageMap;
@@ -45,6 +46,37 @@ fn check_offsets(kind: &Kind, built: &Minidump, dump: &Dump) {
         assert_eq!(locate(dump, pa + last), Ok(offset + last), "{}", kind.name);
         let found = dump.memory().page(Pfn(pa / built.page_size)).unwrap();
         assert_eq!(*found, built.pages[pa], "{}, {pa:#x}", kind.name);
+    }
+}
+
+#[test]
+fn line_01_every_number_of_the_header_is_decoded() {
+    for kind in KINDS {
+        let mut built = with_pages(kind, &[5]);
+        map(kind, &mut built, 5, 5);
+        let opened = open(&built.build());
+        let header = opened.minidump().unwrap();
+        let endian = match kind.arch.is_big_endian() {
+            true => Endian::Big,
+            false => Endian::Little,
+        };
+        let machine_arch = header.arch.machine_arch(header.endian);
+        assert_eq!((header.version, header.endian), (kind.version, endian));
+        assert_eq!(machine_arch, kind.arch.machine_arch(), "{}", kind.name);
+        assert_eq!(header.page_size.bytes(), built.page_size, "{}", kind.name);
+        let sizes = [header.msgbufsize, header.bitmapsize, header.pmapsize];
+        let lens = [&built.msgbuf, &built.bitmap_bytes(), &built.page_tables].map(Vec::len);
+        assert_eq!(sizes.map(|size| size as usize), lens, "{}", kind.name);
+        let ranges = built.has_dump_avail().then_some(built.page_size);
+        assert_eq!(header.dumpavailsize.map(u64::from), ranges, "{}", kind.name);
+        assert_eq!(header.kernbase.0, built.kernbase, "{}", kind.name);
+        // Where there is a direct map, the first and the last page of RAM have their places in it.
+        for number in [0, 255] {
+            let pa = PhysAddr(page(&built, number));
+            let found = header.direct_map.and_then(|map| map.virt_of(pa));
+            let expected = direct_va(&built, number);
+            assert_eq!(found.map(|va| va.0), expected, "{}", kind.name);
+        }
     }
 }
 
