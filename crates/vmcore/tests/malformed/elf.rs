@@ -1,19 +1,17 @@
-//! Rows 30 to 32: full dumps with wrong headers, of other machines, without their kernel.
+//! Rows 30 to 32, in the details of amd64: full dumps with wrong headers, of other machines.
 
 use super::common::{locate, open, session};
 use super::{error_of, says};
 use std::collections::BTreeMap;
+use vmcore::SessionError;
 use vmcore::dump::{OpenError, Warning};
-use vmcore::format::addr::{PhysAddr, VirtAddr};
+use vmcore::format::addr::PhysAddr;
 use vmcore::format::elf::ElfError;
 use vmcore::memory::Absence;
 use vmcore::pages;
-use vmcore::session::KernelMatch;
 use vmcore::translation::RootError;
-use vmcore::{Session, SessionError, process};
 use vmcore_synth::Arch;
 use vmcore_synth::elf::{FullDump, Kernel, Kind};
-use vmcore_synth::machine::{Machine, Options};
 
 /// Two ranges, and text in a page of each.
 fn sound() -> FullDump {
@@ -29,26 +27,6 @@ fn bad_core(dump: &FullDump) -> String {
         OpenError::BadCore { reason, .. } => reason,
         other => panic!("{other}"),
     }
-}
-
-fn text(session: &Session, pa: u64) -> Vec<u8> {
-    let mut bytes = vec![0; 11];
-    let read = session.dump().memory().read(PhysAddr(pa), &mut bytes);
-    assert_eq!(read, (11, None), "{pa:#x}");
-    bytes
-}
-
-#[test]
-fn m30_a_core_without_program_headers_has_no_memory() {
-    let mut dump = sound();
-    dump.e_phnum = Some(0);
-    assert!(bad_core(&dump).contains("no memory"));
-    // Headers of other types are none of memory.
-    let mut dump = sound();
-    dump.segments
-        .iter_mut()
-        .for_each(|segment| segment.p_type = 4);
-    assert!(bad_core(&dump).contains("no memory"));
 }
 
 #[test]
@@ -222,56 +200,6 @@ fn m31_cores_of_other_machines_classes_and_byte_orders_are_refused() {
     };
     assert_eq!(*source, ElfError::Truncated);
     says(&error, "truncated inside the ELF header");
-}
-
-#[test]
-fn m31_a_kernel_of_another_architecture_is_refused_for_symbols_only() {
-    let machine = Machine::new(&Options::new(Arch::Amd64, 3));
-    let other = Machine::new(&Options::new(Arch::Arm64, 3));
-    let session = session(&machine.dump.build(), Some(&other.kernel.build()));
-    assert!(matches!(
-        session.kernel_match(),
-        Some(KernelMatch::OtherArch { .. })
-    ));
-    assert!(matches!(
-        process::list(&session),
-        Err(SessionError::Mismatch { .. })
-    ));
-    // What needs no symbols answers all the same.
-    let (va, value) = &machine.truth.values[0];
-    let mut found = vec![0; value.len()];
-    session
-        .space()
-        .unwrap()
-        .read_exact(VirtAddr(*va), &mut found)
-        .unwrap();
-    assert_eq!(found, *value);
-}
-
-#[test]
-fn m32_a_full_dump_without_its_kernel_reads_physical_memory() {
-    let session = session(&sound().build(), None);
-    assert_eq!(text(&session, 0x2000), b"page 0x2000");
-    let error = session.space().unwrap_err();
-    assert!(matches!(error, SessionError::NoKernel { .. }), "{error}");
-}
-
-#[test]
-fn m32_a_kernel_without_the_symbols_of_the_root_says_which() {
-    let image = 0xffff_ffff_8020_0000;
-    for (given, missing) in [("KPML4phys", "kernbase"), ("kernbase", "KPML4phys")] {
-        let mut kernel = Kernel::new(Arch::Amd64, image);
-        kernel.add_section(".data", Kind::Data, image + 0x1000, &[0; 64]);
-        kernel.add_object(given, image + 0x1000, 8);
-        let session = session(&sound().build(), Some(&kernel.build()));
-        assert_eq!(text(&session, 0x2000), b"page 0x2000");
-        let error = session.space().unwrap_err();
-        let SessionError::Root(root) = &error else {
-            panic!("{error}")
-        };
-        assert_eq!(*root, RootError::NoSymbol(missing));
-        assert!(error.to_string().contains(missing), "{error}");
-    }
 }
 
 #[test]
