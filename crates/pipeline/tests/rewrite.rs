@@ -55,7 +55,7 @@ impl Case {
     fn full(&mut self) -> &mut FullDump {
         match &mut self.machine.dump {
             DumpFile::Full(dump) => dump,
-            DumpFile::Mini(_) => panic!("a full dump"),
+            DumpFile::Mini(_) | DumpFile::Regions(_) => panic!("a full dump"),
         }
     }
 }

@@ -13,7 +13,8 @@
 //!   buffer; [`header`] the dump header of a dump device.
 //! * [`machine`] puts a small crashed machine together, and knows the truth about it: processes,
 //!   registers, the addresses of every page. [`machines`] has the ready-made ones.
-//! * [`bare`] has dumps of the architectures of which there are no machines.
+//! * [`hashed`] makes the page tables of powerpc64 that have no levels; [`sparc64`] the dumps of that
+//!   architecture, which have a form of their own.
 //! * [`examples`] are the dumps that the description of the formats works through.
 //! * [`big`] streams machines of realistic size into a file, for demos and benchmarks.
 //!
@@ -30,17 +31,18 @@
 
 #![forbid(unsafe_code)]
 
-pub mod bare;
 pub mod big;
 mod bytes;
 pub mod elf;
 pub mod examples;
+pub mod hashed;
 pub mod header;
 pub mod machine;
 pub mod machines;
 pub mod minidump;
 pub mod msgbuf;
 pub mod random;
+pub mod sparc64;
 pub mod tables;
 
 /// Architecture of a machine; those of two byte orders count twice.
@@ -70,6 +72,10 @@ pub enum Arch {
     Powerpc64le,
     /// 64-bit PowerPC, big-endian.
     Powerpc64,
+    /// 32-bit PowerPC.
+    Powerpc,
+    /// 64-bit SPARC.
+    Sparc64,
 }
 
 /// What is fixed for an architecture.
@@ -83,9 +89,9 @@ struct Facts {
 }
 
 impl Arch {
-    /// The architectures of which whole machines can be made that every command knows.
+    /// The architectures of today's machines that have minidumps.
     pub const ALL: [Self; 4] = [Self::Amd64, Self::Arm64, Self::I386, Self::Riscv64];
-    /// The others, of which there are minidumps.
+    /// The others that have minidumps.
     pub const OTHERS: [Self; 8] = [
         Self::Armv7,
         Self::Armeb,
@@ -112,6 +118,8 @@ impl Arch {
                 Self::Mips64 => ("mips", "mips64", 8, 8, 2, true),
                 Self::Powerpc64le => ("powerpc64", "powerpc64le", 21, 8, 2, false),
                 Self::Powerpc64 => ("powerpc64", "powerpc64", 21, 8, 2, true),
+                Self::Powerpc => ("powerpc", "powerpc", 20, 4, 0, true),
+                Self::Sparc64 => ("sparc64", "sparc64", 43, 8, 0, true),
             };
         Facts {
             magic_name,
@@ -123,7 +131,7 @@ impl Arch {
         }
     }
 
-    /// The name in a minidump's magic.
+    /// The name in a minidump's magic, and of the folder of the machine's sources.
     #[must_use]
     pub const fn magic_name(self) -> &'static str {
         self.facts().magic_name
@@ -147,7 +155,7 @@ impl Arch {
         self.facts().word_bytes
     }
 
-    /// The newest version of its minidumps.
+    /// The newest version of its minidumps; 0 if it has none.
     #[must_use]
     pub const fn newest_version(self) -> u32 {
         self.facts().newest_version
@@ -163,6 +171,28 @@ impl Arch {
     #[must_use]
     pub const fn is_32_bit(self) -> bool {
         self.word_bytes() == 4
+    }
+
+    /// Whether it is a mips, of either size.
+    #[must_use]
+    pub const fn is_mips(self) -> bool {
+        matches!(
+            self,
+            Self::Mips | Self::Mipsel | Self::Mips64 | Self::Mips64el
+        )
+    }
+
+    /// Whether it is a powerpc, of either size.
+    #[must_use]
+    pub const fn is_powerpc(self) -> bool {
+        matches!(self, Self::Powerpc | Self::Powerpc64 | Self::Powerpc64le)
+    }
+
+    /// Whether it is known where its kernels save registers: nobody has described those of mips and
+    /// sparc64.
+    #[must_use]
+    pub const fn has_known_pcb(self) -> bool {
+        !self.is_mips() && !matches!(self, Self::Sparc64)
     }
 
     /// The bytes of a number of 4 bytes.

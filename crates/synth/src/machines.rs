@@ -21,7 +21,7 @@ pub fn small(arch: Arch, version: u32) -> (Minidump, Kernel) {
     });
     match machine.dump {
         DumpFile::Mini(dump) => (*dump, machine.kernel),
-        DumpFile::Full(_) => (Minidump::new(arch, version), machine.kernel),
+        DumpFile::Full(_) | DumpFile::Regions(_) => (Minidump::new(arch, version), machine.kernel),
     }
 }
 
@@ -138,5 +138,29 @@ pub fn all() -> Vec<(String, Options)> {
     add("arm-v1", Options::new(Arch::Armv7, 1));
     add("arm-v2", Options::new(Arch::Armv7, 2));
     add("armeb-v2", Options::new(Arch::Armeb, 2));
+    add("mips-v1", Options::new(Arch::Mips, 1));
+    add("mipsel-v2", Options::new(Arch::Mipsel, 2));
+    add(
+        "mips-v2-n32",
+        Options {
+            n32: true,
+            ..Options::new(Arch::Mips, 2)
+        },
+    );
+    add("mips64-v1", Options::new(Arch::Mips64, 1));
+    add("mips64-v2", Options::new(Arch::Mips64, 2));
+    add("mips64el-v2", Options::new(Arch::Mips64el, 2));
+    add("powerpc64-v1", Options::new(Arch::Powerpc64, 1));
+    for arch in [Arch::Powerpc64, Arch::Powerpc64le] {
+        let name = arch.machine_arch();
+        add(&format!("{name}-v2"), Options::new(arch, 2));
+        let radix = Options {
+            radix: true,
+            ..Options::new(arch, 2)
+        };
+        add(&format!("{name}-v2-radix"), radix);
+    }
+    add("powerpc", Options::full(Arch::Powerpc));
+    add("sparc64", Options::full(Arch::Sparc64));
     all
 }

@@ -113,8 +113,12 @@ type Placed<T> = Vec<(u64, T)>;
 
 impl Minidump {
     /// An empty dump with the addresses that kernels of this architecture and version have.
+    ///
+    /// # Panics
+    /// Panics if the architecture has no minidumps.
     #[must_use]
     pub fn new(arch: Arch, version: u32) -> Self {
+        assert!(arch.newest_version() > 0, "{arch:?} has no minidumps");
         let (kernbase, dmapbase, dmapend, dmapphys) = match (arch, version) {
             (Arch::Amd64, 1) => (
                 0xffff_ffff_8000_0000,
@@ -150,6 +154,7 @@ impl Minidump {
                 0xc007_ffff_ffff_ffff,
                 0,
             ),
+            (Arch::Powerpc | Arch::Sparc64, _) => (0, 0, 0, 0),
         };
         Self {
             arch,
@@ -454,6 +459,7 @@ impl Minidump {
                 vec![(112, u32::from(self.hw_direct_map))],
                 136,
             ),
+            Arch::Powerpc | Arch::Sparc64 => (vec![], vec![], 0),
         };
         if self.has_dump_avail() {
             narrow.push((dumpavailsize_at, dumpavailsize));

@@ -37,6 +37,18 @@ pub enum Paging {
     Riscv64,
     /// arm, descriptors of version 6.
     Arm,
+    /// mips with entries of 4 bytes.
+    Mips32,
+    /// mips with entries of 8 bytes: 64-bit kernels, and n32.
+    Mips64,
+    /// powerpc64's radix tables, which are big-endian in every machine.
+    Radix,
+    /// powerpc64's hashed table: see [`crate::hashed`].
+    Hashed,
+    /// sparc64's translation buffer: see [`crate::sparc64`].
+    Tsb,
+    /// None that a dump has: powerpc's dumps hold virtual memory.
+    Virtual,
 }
 
 /// A page of the kernel's address space.
@@ -174,25 +186,58 @@ const ARM_SECTION_XN: u64 = 1 << 4;
 const ARM_SMALL: u64 = 0x12;
 const ARM_SMALL_XN: u64 = 1;
 const ARM_RO: u64 = 0x80;
+/// mips: global, valid, dirty (may be written), cached; read-only, by width. Tables are named by
+/// their address in an unmapped segment.
+const MIPS_GVC: u64 = 0x1b;
+const MIPS_D: u64 = 0x4;
+const MIPS32_RO: u64 = 1 << 29;
+const MIPS64_RO: u64 = 1 << 55;
+const MIPS_KSEG0: u64 = 0x8000_0000;
+const MIPS_XKPHYS: u64 = 0x9800_0000_0000_0000;
+/// powerpc64's radix tables: valid, leaf, log2 of the entries of a table; readable, writable,
+/// executable.
+const RADIX_V: u64 = 1 << 63;
+const RADIX_LEAF: u64 = 1 << 62;
+const RADIX_BITS: u64 = 9;
+const RADIX_R: u64 = 4;
+const RADIX_W: u64 = 2;
+const RADIX_X: u64 = 1;
 
 impl Paging {
-    /// Number of levels.
+    /// Number of levels; 0 of what is no tree.
     #[must_use]
     pub const fn levels(self) -> u32 {
         match self {
-            Self::I386 | Self::Arm => 2,
-            Self::I386Pae | Self::Riscv64 => 3,
-            Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 4,
+            Self::Hashed | Self::Tsb | Self::Virtual => 0,
+            Self::I386 | Self::Arm | Self::Mips32 => 2,
+            Self::I386Pae | Self::Riscv64 | Self::Mips64 => 3,
+            Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K | Self::Radix => 4,
             Self::Amd64La57 => 5,
         }
     }
 
+    /// Whether one entry, or one entry for each of its small pages, maps a page of `size` bytes.
+    #[must_use]
+    pub fn has_page(self, size: u64) -> bool {
+        match self {
+            Self::Mips32 | Self::Mips64 | Self::Hashed | Self::Virtual => size == self.span(0),
+            Self::Tsb => (0..4).any(|step| size == self.span(0) << (3 * step)),
+            _ => (0..self.levels()).any(|level| size == self.span(level)),
+        }
+    }
+
+    /// Whether entries are big-endian on a machine of this byte order.
+    #[must_use]
+    pub const fn is_big_endian(self, machine_is: bool) -> bool {
+        matches!(self, Self::Radix) || machine_is
+    }
+
     /// log2 of the smallest page.
     const fn page_shift(self) -> u32 {
-        if matches!(self, Self::Arm64Page16K) {
-            14
-        } else {
-            12
+        match self {
+            Self::Arm64Page16K => 14,
+            Self::Tsb => 13,
+            _ => 12,
         }
     }
 
@@ -200,7 +245,7 @@ impl Paging {
     const fn index_bits(self) -> u32 {
         match self {
             Self::Arm64Page16K => 11,
-            Self::I386 => 10,
+            Self::I386 | Self::Mips32 => 10,
             Self::Arm => 8,
             _ => 9,
         }
@@ -211,15 +256,17 @@ impl Paging {
         match self {
             Self::Amd64 | Self::Arm64Page4K | Self::Arm64Page16K => 48,
             Self::Amd64La57 => 57,
-            Self::I386 | Self::I386Pae | Self::Arm => 32,
-            Self::Riscv64 => 39,
+            Self::I386 | Self::I386Pae | Self::Arm | Self::Mips32 | Self::Virtual => 32,
+            Self::Riscv64 | Self::Mips64 => 39,
+            Self::Radix => 52,
+            Self::Hashed | Self::Tsb => 63,
         }
     }
 
     /// Bytes of an entry.
     #[must_use]
     pub const fn entry_bytes(self) -> u64 {
-        if matches!(self, Self::I386 | Self::Arm) {
+        if matches!(self, Self::I386 | Self::Arm | Self::Mips32) {
             4
         } else {
             8
@@ -236,8 +283,8 @@ impl Paging {
     const fn entry_index(self, va: u64, level: u32) -> u64 {
         let translated = va & ((1 << self.va_bits()) - 1);
         let index = translated / self.span(level);
-        // arm's first level has an entry for each MiB of all addresses.
-        if matches!(self, Self::Arm) && level == 1 {
+        // The first level of arm and of radix tables has an entry for all addresses.
+        if matches!((self, level), (Self::Arm, 1) | (Self::Radix, 3)) {
             return index;
         }
         index & ((1 << self.index_bits()) - 1)
@@ -251,6 +298,10 @@ impl Paging {
             Self::Arm64Page4K | Self::Arm64Page16K => pa | 3,
             Self::Riscv64 => pa >> 2 | RISCV_V,
             Self::Arm => pa | ARM_COARSE,
+            Self::Mips32 => pa | MIPS_KSEG0,
+            Self::Mips64 => pa | MIPS_XKPHYS,
+            Self::Radix => pa | RADIX_V | RADIX_BITS,
+            Self::Hashed | Self::Tsb | Self::Virtual => 0,
         }
     }
 
@@ -290,6 +341,19 @@ impl Paging {
                 pa | ARM_SECTION | if_set(!write, ARM_SECTION_RO) | if_set(!execute, ARM_SECTION_XN)
             }
             Self::Arm => pa | ARM_SMALL | if_set(!write, ARM_RO) | if_set(!execute, ARM_SMALL_XN),
+            Self::Mips32 | Self::Mips64 => {
+                let read_only = if self == Self::Mips32 {
+                    MIPS32_RO
+                } else {
+                    MIPS64_RO
+                };
+                pa >> 12 << 6 | MIPS_GVC | if_set(write, MIPS_D) | if_set(!write, read_only)
+            }
+            Self::Radix => {
+                let may = RADIX_R | if_set(write, RADIX_W) | if_set(execute, RADIX_X);
+                pa | RADIX_V | RADIX_LEAF | may
+            }
+            Self::Hashed | Self::Tsb | Self::Virtual => 0,
         }
     }
 
@@ -302,13 +366,24 @@ impl Paging {
                 _ => Found::Leaf { level, raw },
             };
         }
-        let is_valid = raw & 1 == 1;
+        if matches!(self, Self::Mips32 | Self::Mips64) {
+            return match (raw, level) {
+                (0, _) => Found::Absent,
+                (_, 0) => Found::Leaf { level, raw },
+                (pointer, _) => Found::Table(pointer & 0x1fff_ffff),
+            };
+        }
+        let is_valid = match self {
+            Self::Radix => raw & RADIX_V != 0,
+            _ => raw & 1 == 1,
+        };
         let is_leaf = level == 0
             || match self {
                 Self::Amd64 | Self::Amd64La57 | Self::I386 | Self::I386Pae => raw & X86_PS != 0,
                 Self::Arm64Page4K | Self::Arm64Page16K => raw & 3 == 1,
                 Self::Riscv64 => raw & (RISCV_R | RISCV_W | RISCV_X) != 0,
-                Self::Arm => true,
+                Self::Radix => raw & RADIX_LEAF != 0,
+                _ => true,
             };
         match (is_valid, is_leaf) {
             (false, _) => Found::Absent,
@@ -324,6 +399,10 @@ impl Paging {
             Self::I386 | Self::Arm => raw & 0xffff_f000,
             Self::Amd64 | Self::Amd64La57 | Self::I386Pae => raw & 0x000f_ffff_ffff_f000,
             Self::Arm64Page4K | Self::Arm64Page16K => raw & 0x0000_ffff_ffff_f000,
+            Self::Mips32 => (raw & 0x1fff_ffc0) << 6,
+            Self::Mips64 => (raw & 0x3_ffff_ffc0) << 6,
+            Self::Radix => raw & 0x00ff_ffff_ffff_f000,
+            Self::Hashed | Self::Tsb | Self::Virtual => 0,
         };
         bits / self.span(level) * self.span(level)
     }
@@ -333,6 +412,8 @@ impl Paging {
     pub const fn section_level(self, version: u32) -> u32 {
         match self {
             Self::Amd64 | Self::Amd64La57 if version >= 2 => 1,
+            // The root.
+            Self::Radix => 3,
             _ => 0,
         }
     }
@@ -357,6 +438,8 @@ impl Paging {
                 };
                 frame | ARM_SMALL | read_only | no_execution
             }
+            // The root of radix tables is copied, and the others have no large pages.
+            _ => 0,
         }
     }
 }
@@ -365,14 +448,17 @@ impl Tree {
     /// Tables that map nothing; pages for them are taken from `frames`.
     #[must_use]
     pub fn new(paging: Paging, mut frames: Frames) -> Self {
-        let root = frames.take();
+        let has_levels = paging.levels() > 0;
+        let root = if has_levels { frames.take() } else { 0 };
         let mut tree = Self {
             paging,
             root,
             tables: BTreeMap::new(),
             frames,
         };
-        tree.add_table(root, paging.levels() - 1, 0);
+        if has_levels {
+            tree.add_table(root, paging.levels() - 1, 0);
+        }
         tree
     }
 
@@ -380,6 +466,7 @@ impl Tree {
         let len = match (self.paging, level) {
             (Paging::Arm, 0) => 1 << 10,
             (Paging::Arm, _) => 1 << 14,
+            (Paging::Radix, 3) => 1 << 16,
             (paging, _) => paging.span(0),
         };
         let bytes = vec![0; index(len)];
@@ -486,6 +573,10 @@ impl Tree {
     #[must_use]
     pub fn section(&self, version: u32, first: u64, end: u64) -> Vec<u8> {
         let (paging, level) = (self.paging, self.paging.section_level(version));
+        if level + 1 == paging.levels() {
+            let root = self.tables.get(&self.root);
+            return root.map(|root| root.bytes.clone()).unwrap_or_default();
+        }
         let page_len = match paging {
             Paging::Arm => 1 << 10,
             _ => index(paging.span(0)),
@@ -520,144 +611,4 @@ impl Tree {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tree(paging: Paging) -> Tree {
-        Tree::new(
-            paging,
-            Frames::new(&[(0x10_0000, 0x20_0000)], paging.span(0)),
-        )
-    }
-
-    fn entry(section: &[u8], number: u64, width: u64) -> u64 {
-        word(section, number * width, width)
-    }
-
-    #[test]
-    fn every_kind_translates_what_it_maps() {
-        let cases = [
-            (Paging::Amd64, 0xffff_fe00_0000_0000, 1 << 30),
-            (Paging::Amd64La57, 0xff01_0000_4000_0000, 1 << 30),
-            (Paging::Arm64Page4K, 0xffff_0000_4000_0000, 1 << 30),
-            (Paging::Arm64Page16K, 0xffff_0000_4000_0000, 32 << 20),
-            (Paging::I386, 0xc040_0000, 4 << 20),
-            (Paging::I386Pae, 0xc020_0000, 2 << 20),
-            (Paging::Riscv64, 0xffff_ffc0_0020_0000, 2 << 20),
-        ];
-        for (paging, va, large) in cases {
-            let mut tree = tree(paging);
-            let small = paging.span(0);
-            tree.map(&Mapping::page(va, 0x4000_0000, large));
-            tree.map(&Mapping::code(va + large, 0x8_8000, small));
-            assert_eq!(
-                tree.translate(va + large - 1),
-                Some(0x4000_0000 + large - 1),
-                "{paging:?}"
-            );
-            assert_eq!(tree.translate(va + large + 5), Some(0x8_8005), "{paging:?}");
-            assert_eq!(tree.translate(va + large + small), None, "{paging:?}");
-        }
-    }
-
-    #[test]
-    fn amd64_version_1_has_an_entry_for_each_small_page() {
-        let kernbase = 0xffff_ffff_8000_0000;
-        let mut tree = tree(Paging::Amd64);
-        tree.map(&Mapping::page(kernbase + 0x3000, 0x23_4000, 4096));
-        tree.map(&Mapping::code(kernbase + 0x20_0000, 0x40_0000, 2 << 20));
-        let section = tree.section(1, kernbase, kernbase + 0x60_0000);
-        assert_eq!(section.len(), 3 * 4096);
-        assert_eq!(entry(&section, 3, 8), 0x8000_0000_0023_4063);
-        assert_eq!(entry(&section, 512, 8), 0x40_0063);
-        assert_eq!(entry(&section, 1023, 8), 0x5f_f063);
-        assert_eq!(entry(&section, 1024, 8), 0);
-    }
-
-    #[test]
-    fn amd64_version_2_has_an_entry_for_each_2_mib() {
-        let kernbase = 0xffff_ffff_8000_0000;
-        let mut tree = tree(Paging::Amd64);
-        tree.map(&Mapping::page(kernbase + 0x3000, 0x23_4000, 4096));
-        tree.map(&Mapping::page(kernbase + 0x20_0000, 0x40_0000, 2 << 20));
-        tree.map(&Mapping::page(kernbase + (1 << 30), 0x4000_0000, 1 << 30));
-        let section = tree.section(2, kernbase, u64::MAX);
-        assert_eq!(section.len(), 2 * 4096);
-        let table = tree.table_of(kernbase, 0).unwrap();
-        assert_eq!(entry(&section, 0, 8), table | 0x63);
-        assert_eq!(entry(&section, 1, 8), 0x8000_0000_0040_00e3);
-        assert_eq!(entry(&section, 2, 8), 0);
-        // The 1 GiB page: entry k is the first one + k * 2 MiB.
-        assert_eq!(entry(&section, 512, 8), 0x8000_0000_4000_00e3);
-        assert_eq!(entry(&section, 515, 8), 0x8000_0000_4060_00e3);
-        assert_eq!(entry(&section, 1023, 8), 0x8000_0000_7fe0_00e3);
-    }
-
-    #[test]
-    fn i386_expands_4_mib_and_with_pae_2_mib() {
-        let kernbase = 0x0080_0000;
-        let mut plain = tree(Paging::I386);
-        plain.map(&Mapping::code(kernbase, 0x0080_0000, 4 << 20));
-        plain.map(&Mapping::page(kernbase + 0x40_5000, 0x12_3000, 4096));
-        let section = plain.section(2, kernbase, kernbase + 0x80_0000);
-        assert_eq!(section.len(), 2 * 4096);
-        assert_eq!(entry(&section, 1, 4), 0x0080_1063);
-        assert_eq!(entry(&section, 1024 + 5, 4), 0x0012_3063);
-        let mut pae = tree(Paging::I386Pae);
-        pae.map(&Mapping::code(kernbase, 0x0080_0000, 2 << 20));
-        let section = pae.section(2, kernbase, kernbase + 0x40_0000);
-        assert_eq!(section.len(), 2 * 4096);
-        assert_eq!(entry(&section, 511, 8), 0x009f_f063);
-        // The first of the four pointers has no bit but "valid".
-        assert_eq!(entry(&pae.tables[&pae.root].bytes, 0, 8) & 0xfff, 1);
-    }
-
-    #[test]
-    fn arm64_fabricates_from_blocks_of_both_sizes() {
-        let kernbase = 0xffff_0000_0000_0000;
-        let mut tree = tree(Paging::Arm64Page4K);
-        tree.map(&Mapping::code(kernbase, 0x4420_0000, 2 << 20));
-        tree.map(&Mapping::page(kernbase + (1 << 30), 0x8000_0000, 1 << 30));
-        let section = tree.section(3, kernbase, kernbase + (2 << 30));
-        assert_eq!(section.len(), 1024 * 4096);
-        assert_eq!(entry(&section, 6, 8), 0x4420_6703);
-        assert_eq!(entry(&section, 512, 8), 0);
-        assert_eq!(entry(&section, 512 * 512, 8), 0x8000_0703);
-        assert_eq!(entry(&section, 513 * 512 + 1, 8), 0x8020_1703);
-    }
-
-    #[test]
-    fn arm64_with_16_kib_pages_has_2048_entries_to_a_table() {
-        let kernbase = 0xffff_0000_0000_0000;
-        let mut tree = tree(Paging::Arm64Page16K);
-        tree.map(&Mapping::code(kernbase, 0x4200_0000, 32 << 20));
-        tree.map(&Mapping::page(
-            kernbase + (32 << 20) + 0x4000,
-            0x4010_8000,
-            16384,
-        ));
-        let section = tree.section(3, kernbase, kernbase + (64 << 20));
-        assert_eq!(section.len(), 2 * 16384);
-        assert_eq!(entry(&section, 2047, 8), 0x43ff_c703);
-        assert_eq!(entry(&section, 2049, 8), 0x0060_0000_4010_8703);
-    }
-
-    #[test]
-    fn riscv_keeps_the_flags_of_a_superpage() {
-        let kernbase = 0xffff_ffc0_0000_0000;
-        let mut tree = tree(Paging::Riscv64);
-        tree.map(&Mapping::code(kernbase, 0x8020_0000, 2 << 20));
-        let section = tree.section(2, kernbase, kernbase + 0x20_0000);
-        assert_eq!(entry(&section, 5, 8), 0x8020_5000 >> 2 | 0xeb);
-    }
-
-    #[test]
-    fn the_recursive_slot_leads_to_the_root() {
-        let mut tree = tree(Paging::Amd64La57);
-        tree.add_recursive_slot();
-        assert_eq!(
-            entry(&tree.tables[&tree.root].bytes, 256, 8),
-            tree.root | 0x63
-        );
-    }
-}
+mod tests;

@@ -27,7 +27,7 @@ pub(crate) fn amd64() -> Folder {
 pub(crate) fn minidump(folder: &Folder) -> Minidump {
     match &folder.machine.dump {
         DumpFile::Mini(dump) => (**dump).clone(),
-        DumpFile::Full(_) => panic!("a minidump was wanted"),
+        DumpFile::Full(_) | DumpFile::Regions(_) => panic!("a minidump was wanted"),
     }
 }
 

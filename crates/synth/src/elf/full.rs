@@ -28,6 +28,9 @@ pub struct FullDump {
     pub arch: Arch,
     /// The segments, in the order of their headers and of the file.
     pub segments: Vec<Segment>,
+    /// Whether the segments are virtual memory, as those of powerpc: `p_vaddr` is the address by
+    /// which they are given here, and all bits of `p_paddr` are set in the file.
+    pub is_virtual: bool,
     /// The header that says where the kernel was loaded, behind all others.
     pub delta: Option<Delta>,
     /// `EI_CLASS`: 1 for 32 bits, 2 for 64.
@@ -110,6 +113,7 @@ impl FullDump {
         Self {
             arch,
             segments: ranges.iter().map(segment).collect(),
+            is_virtual: false,
             delta: None,
             class: if arch.is_32_bit() { 1 } else { 2 },
             data: if arch.is_big_endian() { 2 } else { 1 },
@@ -203,7 +207,10 @@ impl FullDump {
                 p_flags: 4,
                 p_offset: segment.p_offset.unwrap_or(file.len() as u64),
                 p_vaddr: segment.p_vaddr,
-                p_paddr: segment.p_paddr,
+                p_paddr: match self.is_virtual {
+                    true => u64::MAX >> if arch.is_32_bit() { 32 } else { 0 },
+                    false => segment.p_paddr,
+                },
                 p_filesz: segment.p_filesz.unwrap_or(len),
                 p_memsz: segment.p_memsz.unwrap_or(len),
                 p_align: PAGE,

@@ -1,7 +1,7 @@
 //! Kernel files: what a debugger opens beside the dump.
 
 use super::{
-    ET_EXEC, FileHeader, PT_LOAD, PT_NOTE, ProgramHeader, header_len, program_header_len,
+    ET_DYN, ET_EXEC, FileHeader, PT_LOAD, PT_NOTE, ProgramHeader, header_len, program_header_len,
     section_header_len,
 };
 use crate::Arch;
@@ -43,8 +43,10 @@ const PROGRAM_HEADERS: u16 = 2;
 pub struct Kernel {
     /// Architecture.
     pub arch: Arch,
-    /// Address of the ELF header in memory.
+    /// Address of the ELF header in memory, where the kernel is linked.
     pub base: u64,
+    /// How far it runs from where it is linked.
+    pub displacement: u64,
     /// The sections, by ascending address, without those that every kernel file has.
     pub sections: Vec<Section>,
     /// The symbols.
@@ -151,10 +153,11 @@ impl Kernel {
         Self {
             arch,
             base,
+            displacement: 0,
             sections: Vec::new(),
             symbols: Vec::new(),
             build_id: Some(build_id),
-            e_type: ET_EXEC,
+            e_type: if arch.is_powerpc() { ET_DYN } else { ET_EXEC },
             e_machine: arch.e_machine(),
             osabi: if matches!(arch, Arch::Amd64 | Arch::I386) {
                 OSABI_FREEBSD
@@ -204,7 +207,14 @@ impl Kernel {
         });
     }
 
-    /// Address of a symbol.
+    /// Address of a symbol in the machine.
+    #[must_use]
+    pub fn running_address_of(&self, name: &str) -> Option<u64> {
+        let linked = self.address_of(name)?;
+        Some(linked.wrapping_add(self.displacement))
+    }
+
+    /// Address of a symbol in the file.
     #[must_use]
     pub fn address_of(&self, name: &str) -> Option<u64> {
         self.symbols

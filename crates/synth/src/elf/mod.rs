@@ -13,6 +13,8 @@ use crate::bytes::put;
 
 /// `e_type` of an executable.
 pub const ET_EXEC: u16 = 2;
+/// `e_type` of a kernel that can be moved.
+pub const ET_DYN: u16 = 3;
 /// `e_type` of a core.
 pub const ET_CORE: u16 = 4;
 /// `p_type` of a segment to load.

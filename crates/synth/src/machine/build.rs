@@ -1,20 +1,26 @@
 //! Putting a machine together: memory first, then the dump of it.
 
 use super::era::Era;
-use super::layout::{AMD64_KERNBASE, GIGA_PAGES, LOW_PAGES, Layout, TABLE_PAGES, small};
+use super::layout::{
+    AMD64_KERNBASE, GIGA_PAGES, HASHED_GROUPS, LOW_PAGES, Layout, TABLE_PAGES, TSB_ENTRIES, small,
+};
 use super::memory::{Arena, Memory, Place};
 use super::truth::{CRASH_TIME, PANIC, Page, Truth, UPTIME};
 use super::{DumpFile, Kind, Machine, Options, Shape, image, info, log, processes, threads};
 use crate::Arch;
 use crate::bytes::{index, low32};
 use crate::elf::{Delta, FullDump, Kernel};
+use crate::hashed;
 use crate::minidump::Minidump;
 use crate::msgbuf::{self, Msgbuf};
+use crate::sparc64::{self, RegionDump};
 use crate::tables::{Frames, Mapping, Paging, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Order in which the pages of eight are taken from the pool: physical order is not virtual order.
 const SCATTER: [u64; 8] = [3, 0, 6, 1, 7, 4, 2, 5];
+/// powerpc64: where the kernel proper starts in its image.
+const POWERPC64_HEADERS_LEN: u64 = 0x100;
 /// Free pages of the pool: RAM that no dump needs.
 const FREE_PAGES: u64 = 2;
 
@@ -77,6 +83,7 @@ impl Build {
                 version,
                 build_id: kernel.build_id.clone().unwrap_or_default(),
                 direct_map: layout.direct_map,
+                segment: layout.image_segment,
                 ..Truth::default()
             },
             kernel,
@@ -84,8 +91,10 @@ impl Build {
         build.load_image();
         build.place_stoppcbs();
         processes::make(&mut build);
-        build.map_odd_pages();
-        build.map_large_pages();
+        if build.layout.paging != Paging::Virtual {
+            build.map_odd_pages();
+            build.map_large_pages();
+        }
         build.set_variables();
         build.write_log();
         build.place_heap();
@@ -103,7 +112,7 @@ impl Build {
 
     /// The place of a variable.
     pub(super) fn symbol(&self, name: &str) -> Place {
-        let va = self.kernel.address_of(name);
+        let va = self.kernel.running_address_of(name);
         assert!(va.is_some(), "the synthetic kernel has no {name}");
         let va = va.unwrap_or(0);
         Place {
@@ -123,8 +132,16 @@ impl Build {
         self.set(name, &self.word_of(value));
     }
 
+    /// A page for the small page at `va`.
+    pub(super) fn frame_for(&mut self, va: u64) -> u64 {
+        match self.layout.paging {
+            Paging::Virtual => va,
+            _ => self.frame(),
+        }
+    }
+
     /// A page of the pool.
-    pub(super) fn frame(&mut self) -> u64 {
+    fn frame(&mut self) -> u64 {
         let number = self.frames;
         self.frames += 1;
         let place = number / 8 * 8 + SCATTER[index(number % 8)];
@@ -135,6 +152,25 @@ impl Build {
 
     pub(super) fn map_small(&mut self, va: u64, pa: u64) {
         self.mappings.push(Mapping::page(va, pa, self.layout.page));
+    }
+
+    /// Maps an area by one large page, or as far as it goes by small ones.
+    fn map_area(&mut self, va: u64, pa: u64, len: u64, execute: bool) {
+        let layout = self.layout;
+        let size = if layout.paging.has_page(layout.large) {
+            layout.large
+        } else {
+            layout.page
+        };
+        for inside in (0..len).step_by(index(size)) {
+            self.mappings.push(Mapping {
+                va: va + inside,
+                pa: pa + inside,
+                size,
+                write: true,
+                execute,
+            });
+        }
     }
 
     /// Fills a page with text that says which one it is.
@@ -149,20 +185,23 @@ impl Build {
         let image = self.kernel.image();
         let layout = self.layout;
         assert!(
-            image.len() as u64 <= layout.large,
+            image.len() as u64 <= layout.pool_pa - layout.image_pa,
             "the image needs more than one large page"
         );
         self.memory.write(layout.image_pa, &image);
-        self.mappings.push(Mapping {
-            va: layout.image_va,
-            pa: layout.image_pa,
-            size: layout.large,
-            write: true,
-            execute: true,
-        });
-        self.truth
-            .values
-            .push((layout.image_va, image[..64].to_vec()));
+        let len = image.len() as u64;
+        if layout.image_is_mapped {
+            self.map_area(layout.image_va, layout.image_pa, len, true);
+        } else {
+            let pages = (0..len).step_by(index(layout.page));
+            self.marked
+                .extend(pages.map(|inside| layout.image_pa + inside));
+        }
+        if layout.paging != Paging::Virtual {
+            self.truth
+                .values
+                .push((layout.image_va, image[..64].to_vec()));
+        }
         for (name, len) in [
             ("hz", 4),
             ("osreldate", 4),
@@ -223,11 +262,8 @@ impl Build {
     /// A large page of which only parts are RAM, and one of 1 GiB.
     fn map_large_pages(&mut self) {
         let layout = self.layout;
-        self.mappings.push(Mapping::page(
-            layout.large_va,
-            layout.large_pa,
-            layout.large,
-        ));
+        let large_len = (6 * layout.page).min(layout.large);
+        self.map_area(layout.large_va, layout.large_pa, large_len, false);
         let mut filled: Vec<u64> = [0, 1, 5]
             .iter()
             .map(|n| layout.large_pa + n * layout.page)
@@ -281,7 +317,10 @@ impl Build {
             Shape::Real => 98304,
         };
         let size = whole - Msgbuf::len_bytes(self.options.arch);
-        let place = self.heap.take(whole, self.layout.page);
+        let place = match self.layout.msgbuf_pa {
+            Some(pa) => Place { va: pa, pa },
+            None => self.heap.take(whole, self.layout.page),
+        };
         let (ring, control) = msgbuf::written(low32(size), &text, place.va);
         self.memory.write(place.pa, &ring);
         self.memory
@@ -310,6 +349,9 @@ impl Build {
         let (layout, page) = (self.layout, self.layout.page);
         let up = |pa: u64| pa.next_multiple_of(page);
         let image_end = layout.image_pa + self.kernel.image().len() as u64;
+        if layout.paging == Paging::Virtual {
+            return self.virtual_segments();
+        }
         let pool_end = layout.pool_pa + (self.frames.next_multiple_of(8) + FREE_PAGES) * page;
         let mut ram = vec![
             (layout.low_pa, layout.low_pa + LOW_PAGES * page),
@@ -324,20 +366,42 @@ impl Build {
             (layout.large_pa + 5 * page, layout.large_pa + 6 * page),
         ];
         ram.extend(layout.giga.map(|(_, pa)| (pa, pa + GIGA_PAGES * page)));
+        ram.retain(|(start, end)| start < end);
         ram
+    }
+
+    /// What a core of virtual memory holds: the kernel's variables and constants, the message buffer,
+    /// and its own address space.
+    fn virtual_segments(&self) -> Vec<(u64, u64)> {
+        let (layout, page) = (self.layout, self.layout.page);
+        let up = |va: u64| va.next_multiple_of(page);
+        let data = self.symbol("proc_off_p_pid").pa / page * page;
+        let image_end = layout.image_pa + self.kernel.image().len() as u64;
+        let msgbuf = layout.msgbuf_pa.unwrap_or(0);
+        let control = Msgbuf::len_bytes(self.options.arch);
+        vec![
+            (data, up(image_end)),
+            (msgbuf, up(msgbuf + self.msgbuf.len() as u64 + control)),
+            (layout.small_va, up(self.heap.end())),
+        ]
     }
 
     /// Pages of page tables that are needed.
     fn table_pages(&self) -> u64 {
-        self.bare_tree().tables.len() as u64
+        match self.layout.paging {
+            Paging::Tsb => TSB_ENTRIES * sparc64::ENTRY_LEN / self.layout.page,
+            // The pages of tables are not in the dump, and are not looked at.
+            Paging::Mips32 | Paging::Mips64 => 0,
+            _ => self.bare_tree().tables.len() as u64,
+        }
     }
 
     fn bare_tree(&self) -> Tree {
         let layout = self.layout;
         let frames = Frames::new(&[self.table_frames], layout.page);
         let mut tree = Tree::new(layout.paging, frames);
-        for mapping in &self.mappings {
-            tree.map(mapping);
+        if layout.paging.levels() > 0 {
+            self.mappings.iter().for_each(|mapping| tree.map(mapping));
         }
         if self.options.arch == Arch::Amd64 {
             tree.add_recursive_slot();
@@ -402,13 +466,14 @@ impl Build {
         mapped
     }
 
-    /// Page-table pages that a minidump holds: amd64 keeps the last level out of its section.
+    /// Page-table pages that a minidump holds: those below the level that its section has.
     pub(crate) fn dumped_tables(&self, tree: &Tree) -> Vec<u64> {
-        if tree.paging.section_level(self.options.version) == 0 {
-            return Vec::new();
-        }
-        let last_level = tree.tables.iter().filter(|(_, table)| table.level == 0);
-        last_level.map(|(pa, _)| *pa).collect()
+        let of_section = tree.paging.section_level(self.options.version);
+        let below = tree
+            .tables
+            .iter()
+            .filter(|(_, table)| table.level < of_section);
+        below.map(|(pa, _)| *pa).collect()
     }
 
     /// A minidump without any page, and the page tables.
@@ -425,20 +490,47 @@ impl Build {
         }
         dump.msgbuf.clone_from(&self.msgbuf);
         dump.msgbuf_control = self.msgbuf_control;
-        dump.page_tables = tree.section(version, layout.kernbase, layout.map_end);
-        if self.options.arch.is_big_endian() {
-            let width = index(layout.paging.entry_bytes());
-            dump.page_tables.chunks_mut(width).for_each(<[u8]>::reverse);
+        match layout.paging {
+            Paging::Arm => dump.flags = 2,
+            Paging::Radix | Paging::Hashed => {
+                dump.mmu_name = match (layout.paging, version) {
+                    (Paging::Radix, _) => "mmu_radix",
+                    (_, 1) => "mmu_g5",
+                    _ => "mmu_phyp",
+                }
+                .to_owned();
+                dump.hw_direct_map = layout.paging == Paging::Radix;
+                dump.kernend = layout.kernbase + 0x7_ffff_ffff;
+                dump.dmapend -= 1;
+                let start = layout.image_va + POWERPC64_HEADERS_LEN;
+                let end = layout.image_va + self.kernel.image().len() as u64;
+                dump.kernel_range = (start, end);
+            }
+            _ => {}
         }
-        if layout.paging == Paging::Arm {
-            dump.flags = 2;
-        }
+        dump.page_tables = match layout.paging {
+            Paging::Hashed => hashed::section(self.options.arch, HASHED_GROUPS, &self.mappings),
+            _ => self.as_stored(tree.section(version, layout.kernbase, layout.map_end)),
+        };
         (dump, tree)
+    }
+
+    /// Page-table entries in the byte order that the machine has them in.
+    fn as_stored(&self, mut entries: Vec<u8>) -> Vec<u8> {
+        let paging = self.layout.paging;
+        if paging.is_big_endian(self.options.arch.is_big_endian()) {
+            let width = index(paging.entry_bytes());
+            entries.chunks_mut(width).for_each(<[u8]>::reverse);
+        }
+        entries
     }
 
     pub(crate) fn finish(mut self) -> Machine {
         let dump = match self.options.kind {
             Kind::Mini => DumpFile::Mini(Box::new(self.minidump())),
+            Kind::Full if self.layout.paging == Paging::Tsb => {
+                DumpFile::Regions(self.region_dump())
+            }
             Kind::Full => DumpFile::Full(self.full_dump()),
         };
         let header = info::header(self.options.arch, dump.build().len() as u64, &self.truth);
@@ -461,7 +553,8 @@ impl Build {
         dumped.extend(self.marked.iter().chain(&tables));
         dumped.retain(|pa| !self.no_dump.contains(pa));
         for pa in &dumped {
-            let table = tree.tables.get(pa).map(|table| table.bytes.clone());
+            let table = tree.tables.get(pa);
+            let table = table.map(|table| self.as_stored(table.bytes.clone()));
             let page = table.or_else(|| self.memory.pages.get(pa).cloned());
             dump.pages.insert(*pa, page.unwrap_or_default());
         }
@@ -485,6 +578,7 @@ impl Build {
                 .map(|(pa, table)| (*pa, table.bytes.clone())),
         );
         let mut dump = FullDump::of_memory(self.options.arch, &ram, &pages);
+        dump.is_virtual = self.layout.paging == Paging::Virtual;
         if self.options.has_delta {
             dump.delta = Some(Delta {
                 p_vaddr: AMD64_KERNBASE,
@@ -492,17 +586,40 @@ impl Build {
                 p_align: 2 << 20,
             });
         }
-        let page = self.layout.page;
+        self.truth.table_pages = tree.tables.into_keys().collect();
+        self.tell_all_pages(&ram);
+        dump
+    }
+
+    fn region_dump(&mut self) -> RegionDump {
+        let ram = self.ram();
+        let tsb_pa = self.layout.tables_pa;
+        let buffer = sparc64::buffer(TSB_ENTRIES, &self.mappings);
+        self.memory.write(tsb_pa, &buffer);
+        self.tell_all_pages(&ram);
+        RegionDump {
+            tsb_pa,
+            tsb_entries: TSB_ENTRIES,
+            ..RegionDump::of_memory(&ram, &self.memory.pages)
+        }
+    }
+
+    /// A full dump has every page of RAM.
+    fn tell_all_pages(&mut self, ram: &[(u64, u64)]) {
+        let page = index(self.layout.page);
         let all = ram
             .iter()
-            .flat_map(|(start, end)| (*start..*end).step_by(index(page)));
-        let mapped = self.mapped(&ram);
+            .flat_map(|(start, end)| (*start..*end).step_by(page));
+        let mut mapped = self.mapped(ram);
+        if self.layout.paging == Paging::Virtual {
+            // Each address is its own, what was mapped between two stacks too.
+            mapped = all.clone().map(|va| (va, vec![va])).collect();
+            self.truth.unmapped.clear();
+        }
         self.truth
             .absent
             .retain(|(_, pa)| !ram.iter().any(|range| (range.0..range.1).contains(pa)));
-        self.truth.table_pages = tree.tables.into_keys().collect();
         self.tell_pages(all.collect(), &mapped);
-        dump
     }
 
     fn tell_pages(&mut self, dumped: BTreeSet<u64>, mapped: &BTreeMap<u64, Vec<u64>>) {

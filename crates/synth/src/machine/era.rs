@@ -1,6 +1,6 @@
 //! What differs between FreeBSD releases: offsets in structures, and which variables there are.
 
-use super::{Kind, Options, no_machine};
+use super::{Kind, Options};
 use crate::Arch;
 
 /// Release of a synthetic kernel.
@@ -95,6 +95,28 @@ const ARM: Offsets = Offsets {
     pcb_size: 0x170,
     ..I386
 };
+/// The offsets of 32-bit machines are i386's and those of 64-bit machines amd64's, of all kinds: only
+/// `struct pcb` is made by the processor. Its size is invented where nobody has told it.
+const MIPS: Offsets = Offsets {
+    pcb_size: 0x180,
+    ..I386
+};
+const MIPS64: Offsets = Offsets {
+    pcb_size: 0x300,
+    ..LP64
+};
+const POWERPC: Offsets = Offsets {
+    pcb_size: 0x200,
+    ..I386
+};
+const POWERPC64: Offsets = Offsets {
+    pcb_size: 0x400,
+    ..LP64
+};
+const SPARC64: Offsets = Offsets {
+    pcb_size: 0x600,
+    ..LP64
+};
 
 impl Era {
     /// The release that goes with a dump of this version.
@@ -106,6 +128,11 @@ impl Era {
             (Arch::Amd64 | Arch::Arm64, true) => 14,
             (Arch::I386, true) => 13,
             (Arch::Armv7 | Arch::Armeb, true) => 14,
+            (Arch::Powerpc64 | Arch::Powerpc64le, true) => 14,
+            // The last ones that had them.
+            (Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el, true) => 13,
+            (Arch::Sparc64, _) => 12,
+            (Arch::Powerpc, _) => 13,
             (Arch::Arm64, false) if options.version == 2 => 13,
             (Arch::Amd64, false) if options.kind == Kind::Full => 13,
             _ => 12,
@@ -117,7 +144,11 @@ impl Era {
             (Arch::I386, _) => I386,
             (Arch::Riscv64, _) => RISCV64,
             (Arch::Armv7 | Arch::Armeb, _) => ARM,
-            (other, _) => no_machine(other),
+            (Arch::Mips | Arch::Mipsel, _) => MIPS,
+            (Arch::Mips64 | Arch::Mips64el, _) => MIPS64,
+            (Arch::Powerpc, _) => POWERPC,
+            (Arch::Powerpc64 | Arch::Powerpc64le, _) => POWERPC64,
+            (Arch::Sparc64, _) => SPARC64,
         };
         let (release, osreldate) = match year {
             12 => ("12.2-RELEASE", 1_202_000),

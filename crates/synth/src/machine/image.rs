@@ -15,6 +15,8 @@ pub(super) const PCPU_LEN: u64 = 0x100;
 const PANIC_BUFFER_LEN: u64 = 256;
 /// Bytes of a CPU set: 256 CPUs.
 const CPUSET_LEN: u64 = 32;
+/// `e_flags` of mips: the n32 convention.
+const EF_MIPS_ABI2: u32 = 0x20;
 /// Headers and notes of the image.
 const HEADERS_LEN: u64 = 0x1000;
 
@@ -57,7 +59,12 @@ pub(super) const fn system_call(arch: Arch) -> [&'static str; 2] {
         Arch::Arm64 => ["do_el0_sync", "handle_el0_sync"],
         Arch::I386 => ["syscall", "int0x80_syscall"],
         Arch::Riscv64 => ["do_trap_user", "cpu_exception_handler_user"],
-        _ => ["swi_handler", "swi_entry"],
+        Arch::Armv7 | Arch::Armeb => ["swi_handler", "swi_entry"],
+        Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el => {
+            ["trap", "MipsUserGenException"]
+        }
+        Arch::Powerpc | Arch::Powerpc64 | Arch::Powerpc64le => ["trap", "trapagain"],
+        Arch::Sparc64 => ["syscall", "tl0_syscall"],
     }
 }
 
@@ -68,7 +75,12 @@ pub(super) const fn stop(arch: Arch) -> [&'static str; 2] {
         Arch::Arm64 => ["intr_ipi_dispatch", "handle_el1h_irq"],
         Arch::I386 => ["ipi_nmi_handler", "calltrap"],
         Arch::Riscv64 => ["intr_ipi_dispatch", "cpu_exception_handler_supervisor"],
-        _ => ["intr_ipi_dispatch", "irq_entry"],
+        Arch::Armv7 | Arch::Armeb => ["intr_ipi_dispatch", "irq_entry"],
+        Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el => {
+            ["mips_ipi_handler", "MipsKernIntr"]
+        }
+        Arch::Powerpc | Arch::Powerpc64 | Arch::Powerpc64le => ["powerpc_ipi_handler", "trapagain"],
+        Arch::Sparc64 => ["cpu_ipi_stop", "tl1_intr"],
     }
 }
 
@@ -112,7 +124,11 @@ impl Growing {
 
 /// Makes the kernel file of a machine.
 pub(super) fn kernel(options: &Options, layout: &Layout, era: &Era, version: &str) -> Kernel {
-    let mut kernel = Kernel::new(options.arch, layout.image_va);
+    let mut kernel = Kernel::new(options.arch, layout.image_va - layout.displacement);
+    kernel.displacement = layout.displacement;
+    if options.n32 {
+        kernel.e_flags |= EF_MIPS_ABI2;
+    }
     text(&mut kernel);
     constants(&mut kernel, era, version);
     data(&mut kernel, options, era);
@@ -132,12 +148,18 @@ fn text(kernel: &mut Kernel) {
         .chain(stop(kernel.arch));
     let is_arm = matches!(kernel.arch, Arch::Armv7 | Arch::Armeb);
     let saves = is_arm.then_some("savectx");
-    let names: Vec<&str> = FUNCTIONS
+    let mut names: Vec<&str> = FUNCTIONS
         .iter()
         .copied()
         .chain(of_arch)
         .chain(saves)
         .collect();
+    // powerpc comes in by the same way from everywhere.
+    names.dedup();
+    let last = names.len() - 1;
+    if names[..last].contains(&names[last]) {
+        names.pop();
+    }
     let mut content = Vec::new();
     for name in names {
         kernel.add_function(name, start + content.len() as u64, FUNCTION_LEN);
@@ -202,7 +224,7 @@ fn variables(kernel: &mut Kernel, options: &Options, era: &Era) {
     } else {
         MAX_CPUS * offsets.pcb_size
     };
-    // i386 has 32-bit times.
+    // i386 has 32-bit times, and so has powerpc.
     let time = word;
     let mut wanted = vec![
         ("allproc", word),

@@ -1,7 +1,8 @@
 //! Where things are in a synthetic machine, by architecture.
 
-use super::{Options, Shape, no_machine};
+use super::{Options, Shape};
 use crate::Arch;
+use crate::hashed;
 use crate::tables::Paging;
 
 /// Number of pages of RAM at the low end; the last one is cut in the middle.
@@ -12,6 +13,15 @@ pub(super) const TABLE_PAGES: u64 = 64;
 pub(super) const GIGA_PAGES: u64 = 4;
 /// amd64: the kernel's base, 2 MiB in front of its image.
 pub(super) const AMD64_KERNBASE: u64 = 0xffff_ffff_8000_0000;
+
+/// powerpc64: groups of the hashed table; the fewest there can be.
+pub(super) const HASHED_GROUPS: u64 = hashed::FEWEST_GROUPS;
+/// sparc64: entries of the translation buffer, one for each page of the kernel map.
+pub(super) const TSB_ENTRIES: u64 = 2048;
+
+/// mips: the segment that leads to the lowest memory without tables.
+const MIPS_KSEG0: u64 = 0x8000_0000;
+const MIPS_KSEG_LEN: u64 = 0x2000_0000;
 
 const GIB: u64 = 1 << 30;
 const MIB: u64 = 1 << 20;
@@ -32,14 +42,17 @@ pub struct DirectMap {
 pub(crate) struct Layout {
     pub(crate) paging: Paging,
     pub(crate) page: u64,
-    /// Size of the kernel's large pages.
+    /// Size of the kernel's large pages, or of what stands for them.
     pub(crate) large: u64,
     /// First and end address of the kernel map that a minidump describes.
     pub(crate) kernbase: u64,
     pub(crate) map_end: u64,
-    /// The kernel image, mapped by large pages.
+    /// The kernel image, where it runs: mapped by large pages, or in a linear part.
     pub(crate) image_va: u64,
     pub(crate) image_pa: u64,
+    pub(crate) image_is_mapped: bool,
+    /// How far it runs from where it is linked.
+    pub(crate) displacement: u64,
     /// Where small pages are mapped: a large page's worth of room.
     pub(crate) small_va: u64,
     /// A large page of data.
@@ -48,6 +61,10 @@ pub(crate) struct Layout {
     /// A page of 1 GiB: virtual, physical.
     pub(crate) giga: Option<(u64, u64)>,
     pub(crate) direct_map: Option<DirectMap>,
+    /// Another linear part, in which the image is.
+    pub(crate) image_segment: Option<DirectMap>,
+    /// Where the message buffer is, if not in the allocator's memory.
+    pub(crate) msgbuf_pa: Option<u64>,
     /// RAM at the low end.
     pub(crate) low_pa: u64,
     /// Single pages.
@@ -68,7 +85,11 @@ impl Layout {
             Arch::I386 => Self::i386(options),
             Arch::Riscv64 => Self::riscv64(),
             Arch::Armv7 | Arch::Armeb => Self::arm(),
-            other => no_machine(other),
+            Arch::Mips | Arch::Mipsel => Self::mips(options),
+            Arch::Mips64 | Arch::Mips64el => Self::mips64(),
+            Arch::Powerpc64 | Arch::Powerpc64le => Self::powerpc64(options),
+            Arch::Powerpc => Self::powerpc(),
+            Arch::Sparc64 => Self::sparc64(),
         }
     }
 
@@ -84,11 +105,15 @@ impl Layout {
             map_end: 0,
             image_va: 0,
             image_pa,
+            image_is_mapped: true,
+            displacement: 0,
             small_va: 0,
             large_va: 0,
             large_pa: image_pa + 4 * large,
             giga: None,
             direct_map: None,
+            image_segment: None,
+            msgbuf_pa: None,
             low_pa: start + paging.span(0),
             pool_pa: image_pa + large,
             tables_pa: image_pa + 2 * large,
@@ -228,6 +253,127 @@ impl Layout {
             }),
             device_pa: 0x1000_0000,
             ..Self::common(paging, 0x8000_0000, 0x8000_0000 + large)
+        }
+    }
+
+    /// The image is in KSEG0, which leads to the lowest 512 MiB and is the direct map.
+    fn mips(options: &Options) -> Self {
+        let paging = if options.n32 {
+            Paging::Mips64
+        } else {
+            Paging::Mips32
+        };
+        let large = paging.span(1);
+        let kernbase = 0xc000_0000;
+        Self {
+            kernbase,
+            map_end: kernbase + 3 * large,
+            image_va: MIPS_KSEG0 + MIB,
+            image_is_mapped: false,
+            small_va: kernbase,
+            large_va: kernbase + 2 * large,
+            direct_map: Some(DirectMap {
+                base: MIPS_KSEG0,
+                end: MIPS_KSEG0 + MIPS_KSEG_LEN,
+                phys: 0,
+            }),
+            device_pa: 0x1f00_0000,
+            ..Self::common(paging, 0, MIB)
+        }
+    }
+
+    /// The image is in KSEG0; the direct map is XKPHYS, cached.
+    fn mips64() -> Self {
+        let paging = Paging::Mips64;
+        let large = paging.span(1);
+        let (kernbase, kseg0) = (0xc000_0000_0000_0000, 0xffff_ffff_8000_0000);
+        Self {
+            kernbase,
+            map_end: kernbase + 3 * large,
+            image_va: kseg0 + MIB,
+            image_is_mapped: false,
+            small_va: kernbase,
+            large_va: kernbase + 2 * large,
+            direct_map: Some(DirectMap {
+                base: 0x9800_0000_0000_0000,
+                end: 0x9800_0100_0000_0000,
+                phys: 0,
+            }),
+            image_segment: Some(DirectMap {
+                base: kseg0,
+                end: kseg0 + MIPS_KSEG_LEN,
+                phys: 0,
+            }),
+            device_pa: 0x1f00_0000,
+            ..Self::common(paging, 0, MIB)
+        }
+    }
+
+    /// The image is linked at 1 MiB, and was moved into the direct map.
+    fn powerpc64(options: &Options) -> Self {
+        let paging = if options.radix {
+            Paging::Radix
+        } else {
+            Paging::Hashed
+        };
+        let kernbase = if options.version == 1 {
+            0xe000_0000_0000_0000
+        } else {
+            0xc008_0000_0000_0000
+        };
+        let (base, image_pa) = (0xc000_0000_0000_0000, 6 * MIB);
+        let large = paging.span(1);
+        Self {
+            kernbase,
+            map_end: kernbase + 3 * large,
+            image_va: base + image_pa,
+            image_is_mapped: false,
+            displacement: base + image_pa - MIB,
+            small_va: kernbase,
+            large_va: kernbase + 2 * large,
+            giga: options.radix.then_some((kernbase + GIB, GIB)),
+            direct_map: Some(DirectMap {
+                base,
+                end: 0xc008_0000_0000_0000,
+                phys: 0,
+            }),
+            ..Self::common(paging, 0, image_pa)
+        }
+    }
+
+    /// Its dumps have virtual addresses only, so that physical ones are the same here.
+    fn powerpc() -> Self {
+        let (image, small_va) = (MIB, 0xd000_0000);
+        let paging = Paging::Virtual;
+        Self {
+            kernbase: image,
+            image_va: image,
+            small_va,
+            pool_pa: small_va,
+            heap_pa: small_va + small::HEAP * paging.span(0),
+            msgbuf_pa: Some(4 * MIB),
+            ..Self::common(paging, 0, image)
+        }
+    }
+
+    /// The image is mapped by pages of 64 KiB; the direct map leads everywhere.
+    fn sparc64() -> Self {
+        let paging = Paging::Tsb;
+        let large = paging.span(1);
+        let kernbase = 0xc000_0000;
+        Self {
+            kernbase,
+            map_end: kernbase + TSB_ENTRIES * paging.span(0),
+            image_va: kernbase,
+            small_va: kernbase + large,
+            large_va: kernbase + 3 * large,
+            large: 8 * paging.span(0),
+            direct_map: Some(DirectMap {
+                base: 0xffff_f800_0000_0000,
+                end: u64::MAX,
+                phys: 0,
+            }),
+            ..Self::common(paging, 0, 4 * MIB)
         }
     }
 

@@ -33,6 +33,7 @@ use crate::Arch;
 use crate::elf::{FullDump, Kernel};
 use crate::header::DumpHeader;
 use crate::minidump::Minidump;
+use crate::sparc64::RegionDump;
 
 /// `MAXCPU` of the synthetic kernels.
 const MAX_CPUS: u64 = 8;
@@ -42,7 +43,7 @@ const MAX_CPUS: u64 = 8;
 pub enum Kind {
     /// A minidump.
     Mini,
-    /// A full dump; amd64 and i386 only.
+    /// A full dump, in the form that the architecture has: amd64, i386, powerpc and sparc64 only.
     Full,
 }
 
@@ -66,10 +67,14 @@ pub struct Options {
     pub kind: Kind,
     /// Size of the kernel map.
     pub shape: Shape,
-    /// arm64: 4096 or 16384.
+    /// Bytes of a page; of arm64 4096 or 16384.
     pub page_size: u64,
     /// i386: with PAE.
     pub pae: bool,
+    /// mips, 32-bit: an n32 kernel, whose page-table entries have 8 bytes.
+    pub n32: bool,
+    /// powerpc64: radix tables instead of a hashed one.
+    pub radix: bool,
     /// amd64: 5 levels of page tables.
     pub la57: bool,
     /// amd64: maps a page of 1 GiB (not in version 1).
@@ -99,8 +104,13 @@ impl Options {
             version,
             kind: Kind::Mini,
             shape: Shape::Compact,
-            page_size: 4096,
+            page_size: match arch {
+                Arch::Sparc64 => 8192,
+                _ => 4096,
+            },
             pae: false,
+            n32: false,
+            radix: false,
             la57: false,
             has_giga: true,
             load_offset: 0,
@@ -130,6 +140,8 @@ pub enum DumpFile {
     Mini(Box<Minidump>),
     /// A full dump.
     Full(FullDump),
+    /// A dump of sparc64.
+    Regions(RegionDump),
 }
 
 impl DumpFile {
@@ -139,6 +151,7 @@ impl DumpFile {
         match self {
             Self::Mini(dump) => dump.build(),
             Self::Full(dump) => dump.build(),
+            Self::Regions(dump) => dump.build(),
         }
     }
 
@@ -148,6 +161,7 @@ impl DumpFile {
         match self {
             Self::Mini(dump) => dump.offset_of(pa),
             Self::Full(dump) => dump.offset_of(pa),
+            Self::Regions(dump) => dump.offset_of(pa),
         }
     }
 }
@@ -173,16 +187,6 @@ impl Machine {
     pub fn new(options: &Options) -> Self {
         Build::new(options).finish()
     }
-}
-
-/// Ends the making of a machine that nobody has described.
-fn no_machine<T>(arch: Arch) -> T {
-    let known = Arch::ALL.contains(&arch);
-    assert!(
-        known,
-        "there are minidumps of {arch:?}, but no whole machines"
-    );
-    unreachable!("every architecture of whole machines is described")
 }
 
 #[cfg(test)]

@@ -290,7 +290,7 @@ fn stack(build: &mut Build) -> Place {
         build.layout.small(2 * number + 1),
     );
     assert!(2 * number + 1 < small::HEAP, "too many stacks");
-    let pa = build.frame();
+    let pa = build.frame_for(va);
     build.map_small(va, pa);
     build.truth.unmapped.push(guard);
     Place { va, pa }
@@ -312,7 +312,7 @@ fn per_cpu(build: &mut Build) {
             stopped |= 1 << cpu;
         }
     }
-    build.set("stopped_cpus", &arch.u32(low32(stopped)));
+    build.set("stopped_cpus", &arch.word(stopped));
     build.set("mp_maxid", &arch.u32(cpus - 1));
     build.set("mp_ncpus", &arch.u32(cpus));
     build.set("mp_maxcpus", &arch.u32(low32(super::MAX_CPUS)));

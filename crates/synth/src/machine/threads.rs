@@ -3,8 +3,8 @@
 use super::era::Era;
 use super::image::{stop, system_call};
 use super::memory::{Memory, Place};
-use super::no_machine;
 use crate::Arch;
+use crate::bytes::index;
 use crate::elf::Kernel;
 
 /// What a thread is doing.
@@ -35,8 +35,18 @@ pub(super) struct Saved {
 
 /// User addresses, as they are in a user's frame pointer.
 const USER_FP: u64 = 0x7fff_e9f0;
+/// A user's program counter.
+const USER_PC: u64 = 0x1000_2468;
 /// Bytes between two frames.
 const FRAME_LEN: u64 = 0x60;
+/// The same where a trap frame lies between them: powerpc.
+const TRAP_FRAME_LEN: u64 = 0x1c0;
+/// powerpc: words of a trap frame, where it has the stack pointer, the program counter and the
+/// machine's state, and what that says of user code.
+const POWERPC_SP: u64 = 1;
+const POWERPC_PC: u64 = 36;
+const POWERPC_STATE: u64 = 37;
+const POWERPC_USER: u64 = 1 << 14;
 /// Room for arguments between two frame pointers and a stack pointer.
 const SCRATCH: u64 = 0x30;
 
@@ -44,7 +54,7 @@ const SCRATCH: u64 = 0x30;
 pub(super) fn inside(kernel: &Kernel, function: &str) -> u64 {
     let offset = 0x11 + function.len() as u64 % 0x20;
     // Instructions of arm64 and riscv64 have even addresses.
-    (kernel.address_of(function).unwrap_or(0) + offset) & !3
+    (kernel.running_address_of(function).unwrap_or(0) + offset) & !3
 }
 
 /// The functions on the stack, innermost first, and the last saved frame pointer.
@@ -106,7 +116,7 @@ pub(super) fn panic_trace(arch: Arch, kernel: &Kernel) -> Vec<String> {
         .chain(names.into_iter().skip(2));
     let line = |name: &str| {
         let at = inside(kernel, name);
-        let offset = at - kernel.address_of(name).unwrap_or(0);
+        let offset = at - kernel.running_address_of(name).unwrap_or(0);
         format!("{at:#x} at {name}+{offset:#x}")
     };
     shown.map(line).collect()
@@ -120,7 +130,7 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
     let frames: Vec<u64> = names.iter().map(|name| inside(kernel, name)).collect();
     let is_arm = matches!(arch, Arch::Armv7 | Arch::Armeb);
     let Some((pc, callers)) = frames.split_first() else {
-        let pc = kernel.address_of("fork_trampoline").unwrap_or(0);
+        let pc = kernel.running_address_of("fork_trampoline").unwrap_or(0);
         // Above it is the trap frame that the thread will return through.
         let exact = !matches!(arch, Arch::Amd64 | Arch::I386);
         let sp = top.va - 0x100 - if exact { 0 } else { word };
@@ -142,6 +152,9 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
         true => (leaf, [&[leaf][..], &frames].concat(), *pc),
         false => (*pc, frames.clone(), 0),
     };
+    if arch.is_powerpc() {
+        return write_chain(memory, arch, (&names[1..], &frames), last_fp, top);
+    }
     let depth = callers.len() as u64;
     let start = Place {
         va: top.va - depth * FRAME_LEN,
@@ -176,6 +189,62 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
     }
 }
 
+/// The same on powerpc: each stack pointer points at the next one, above which the return address is;
+/// an entry has its trap frame above the head of its own frame.
+fn write_chain(
+    memory: &mut Memory,
+    arch: Arch,
+    (callers, frames): (&[&str], &[u64]),
+    last_sp: u64,
+    top: Place,
+) -> Saved {
+    let word = arch.word_bytes();
+    let (return_at, trap_at) = if word == 8 { (16, 48) } else { (4, 8) };
+    let mut lens: Vec<u64> = callers
+        .iter()
+        .map(|name| match *name {
+            "trapagain" => TRAP_FRAME_LEN,
+            _ => FRAME_LEN,
+        })
+        .collect();
+    lens.insert(0, FRAME_LEN);
+    let sp = Place {
+        va: top.va - lens.iter().sum::<u64>(),
+        pa: top.pa - lens.iter().sum::<u64>(),
+    };
+    let mut frame = sp;
+    for (number, len) in lens.iter().enumerate() {
+        let is_last = number + 1 == lens.len();
+        let next = frame.at(*len);
+        let next_sp = if is_last { last_sp } else { next.va };
+        memory.write_word(arch, frame.pa, next_sp);
+        if let Some(caller) = frames.get(number + 1) {
+            memory.write_word(arch, next.pa + return_at, *caller);
+        }
+        if *len == TRAP_FRAME_LEN {
+            let (pc, state) = match frames.get(number + 1) {
+                Some(interrupted) => (*interrupted, 0),
+                None => (USER_PC, POWERPC_USER),
+            };
+            for (field, value) in [
+                (POWERPC_SP, next_sp),
+                (POWERPC_PC, pc),
+                (POWERPC_STATE, state),
+            ] {
+                memory.write_word(arch, frame.pa + trap_at + field * word, value);
+            }
+        }
+        frame = next;
+    }
+    Saved {
+        pc: frames.first().copied().unwrap_or(0),
+        sp: sp.va,
+        fp: sp.va,
+        frames: frames.to_vec(),
+        lr: 0,
+    }
+}
+
 /// Writes a `struct pcb`.
 pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, saved: &Saved) {
     let (pc_at, sp_at, fp_at, other_at) = match arch {
@@ -185,7 +254,13 @@ pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, sav
         Arch::Arm64 => (88, 96, 80, 0),
         Arch::Riscv64 => (0, 8, 32, 40),
         Arch::Armv7 | Arch::Armeb => (44, 36, 28, 0),
-        _ => no_machine(arch),
+        Arch::Powerpc64 | Arch::Powerpc64le => (184, 168, 152, 16),
+        Arch::Powerpc => (92, 84, 76, 8),
+        // Nobody has told where they are: a reader that guesses finds these.
+        Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el | Arch::Sparc64 => {
+            let pcb = arch.word(OTHER).repeat(64);
+            return memory.write(at, &pcb[..index(era.offsets.pcb_size.min(256))]);
+        }
     };
     let fields = [
         (pc_at, saved.pc),
@@ -201,5 +276,5 @@ pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, sav
     }
 }
 
-/// The value of the other callee-saved register that is set: rbx, ebx, x19, s1, r4.
+/// The value of the other callee-saved register that is set: rbx, ebx, x19, s1, r4, r14.
 pub const OTHER: u64 = 0x5ca1_ab1e;

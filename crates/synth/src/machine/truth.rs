@@ -38,6 +38,8 @@ pub struct Truth {
     pub build_id: Vec<u8>,
     /// The direct map.
     pub direct_map: Option<DirectMap>,
+    /// Another part of the address space that needs no tables: mips' KSEG0.
+    pub segment: Option<DirectMap>,
 }
 
 /// A page of a dump.

@@ -38,9 +38,12 @@ pub(super) const FACTS: Facts = Facts {
     full_dumps: FullDumps::Physical(root),
     paging: page_words,
     // Loaders put the image a few MiB behind the start, or at it.
-    image_starts: |kernbase| {
-        let starts = |base: VirtAddr| (0..4).map(move |step| VirtAddr(base.0 + (step << 20)));
-        kernbase.into_iter().flat_map(starts).collect()
+    image_starts: |header| {
+        let starts = |header: &Header| {
+            let base = header.kernbase.0;
+            (0..4).map(move |step| VirtAddr(base + (step << 20)))
+        };
+        header.into_iter().flat_map(starts).collect()
     },
     pcb: |_| PcbLayout::new(PCB, Width::W32, ["pc", "sp", "r11"]),
 };

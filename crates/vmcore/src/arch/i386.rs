@@ -39,8 +39,8 @@ fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> 
 
 /// 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full dump does not
 /// say which.
-fn image_starts(kernbase: Option<VirtAddr>) -> Vec<VirtAddr> {
-    let bases = kernbase.map_or(vec![0, 0xc000_0000], |kernbase| vec![kernbase.0]);
+fn image_starts(header: Option<&Header>) -> Vec<VirtAddr> {
+    let bases = header.map_or(vec![0, 0xc000_0000], |header| vec![header.kernbase.0]);
     let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
     bases
         .iter()

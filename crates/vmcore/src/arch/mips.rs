@@ -5,6 +5,7 @@ use super::{Facts, FullDumps, linear, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
 
@@ -13,11 +14,14 @@ const KSEG0: u64 = 0x8000_0000;
 const KSEG1: u64 = 0xa000_0000;
 const KSEG_LEN: u64 = 0x2000_0000;
 
+/// Where boards load the kernel (`KERNLOADADDR` in `sys/mips/conf`).
+pub(super) const LOADED_AT: [u64; 3] = [0x10_0000, 0x5_0000, 0x1000];
+
 pub(super) const FACTS: Facts = Facts {
     windows,
     full_dumps: FullDumps::None,
     paging: page_words,
-    image_starts: |_| Vec::new(),
+    image_starts: |_| LOADED_AT.map(|pa| VirtAddr(KSEG0 + pa)).to_vec(),
     pcb: |_| PcbLayout::new(&[], Width::W32, ["pc", "sp", "fp"]),
 };
 

@@ -1,16 +1,19 @@
 //! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
 
+use super::mips::LOADED_AT;
 use super::{Facts, FullDumps, linear, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
 
-/// All physical memory, once for each of eight ways to cache it.
+/// All physical memory, once for each of eight ways to cache it; the kernel uses the fourth, which is
+/// so the address of a page.
 const XKPHYS: u64 = 0x8000_0000_0000_0000;
 const XKPHYS_LEN: u64 = 1 << 40;
-const XKPHYS_WAYS: u64 = 8;
+const XKPHYS_WAYS: [u64; 8] = [3, 0, 1, 2, 4, 5, 6, 7];
 const XKPHYS_STEP: u64 = 1 << 59;
 /// The segments that reach the lowest 512 MiB.
 const KSEG0: u64 = 0xffff_ffff_8000_0000;
@@ -21,13 +24,13 @@ pub(super) const FACTS: Facts = Facts {
     windows,
     full_dumps: FullDumps::None,
     paging: page_words,
-    image_starts: |_| Vec::new(),
+    image_starts: |_| LOADED_AT.map(|pa| VirtAddr(KSEG0 + pa)).to_vec(),
     pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
-    let physical = (0..XKPHYS_WAYS).map(|way| linear(XKPHYS + way * XKPHYS_STEP, XKPHYS_LEN, 0));
-    let mut windows: Vec<Window> = physical.collect();
+    let physical = |way| linear(XKPHYS + way * XKPHYS_STEP, XKPHYS_LEN, 0);
+    let mut windows = XKPHYS_WAYS.map(physical).to_vec();
     windows.push(linear(KSEG0, KSEG_LEN, 0));
     windows.push(linear(KSEG1, KSEG_LEN, 0));
     windows.push(section(header, PagingMode::Mips64, 0));

@@ -45,9 +45,8 @@ pub(crate) struct Facts {
     pub(crate) full_dumps: FullDumps,
     /// The paging of a minidump in words.
     pub(crate) paging: fn(&Header) -> String,
-    /// Where the kernel image's ELF header may be mapped; given is where a minidump's kernel map
-    /// starts.
-    pub(crate) image_starts: fn(Option<VirtAddr>) -> Vec<VirtAddr>,
+    /// Where the kernel image's ELF header may be mapped; given is a minidump's header.
+    pub(crate) image_starts: fn(Option<&Header>) -> Vec<VirtAddr>,
     /// The layout of `struct pcb`, whose size may tell which; no fields where none is known.
     pub(crate) pcb: fn(Option<u64>) -> PcbLayout,
 }

@@ -54,9 +54,18 @@ pub(super) const FACTS: Facts = Facts {
         _ if header.pmapsize == 0 => "radix, without tables in the dump".to_owned(),
         _ => "radix".to_owned(),
     },
-    image_starts: |_| Vec::new(),
+    image_starts,
     pcb: |_| PcbLayout::new(PCB, Width::W64, ["pc", "r1", "r31"]),
 };
+
+/// The first page of the image, which starts with the file's headers.
+fn image_starts(header: Option<&Header>) -> Vec<VirtAddr> {
+    let start = header.and_then(|header| match header.mmu {
+        Mmu::Powerpc64(mmu) => Some(VirtAddr(mmu.startkernel.0 & !0xfff)),
+        _ => None,
+    });
+    start.into_iter().collect()
+}
 
 fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
     let Mmu::Powerpc64(mmu) = header.mmu else {

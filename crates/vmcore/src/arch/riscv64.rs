@@ -54,7 +54,7 @@ pub(super) const FACTS: Facts = Facts {
     windows,
     full_dumps: FullDumps::None,
     paging: page_words,
-    image_starts: |kernbase| kernbase.into_iter().collect(),
+    image_starts: |header| header.map(|header| header.kernbase).into_iter().collect(),
     pcb: |size| {
         let fields = match size {
             Some(PCB_OLD_SIZE..) => PCB_OLD,

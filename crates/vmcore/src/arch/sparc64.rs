@@ -2,12 +2,16 @@
 
 use super::{Facts, FullDumps};
 use crate::registers::PcbLayout;
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
+
+/// `KERNBASE` (`sys/sparc64/include/vmparam.h`): the start of the image.
+const KERNBASE: VirtAddr = VirtAddr(0xc000_0000);
 
 pub(super) const FACTS: Facts = Facts {
     windows: |_, _, _| Vec::new(),
     full_dumps: FullDumps::TranslationBuffer,
     paging: |_| "none".to_owned(),
-    image_starts: |_| Vec::new(),
+    image_starts: |_| vec![KERNBASE],
     pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
 };

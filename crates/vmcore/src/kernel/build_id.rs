@@ -202,8 +202,7 @@ const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    let kernbase = dump.minidump().map(|header| header.kernbase);
-    (facts(dump.arch()).image_starts)(kernbase)
+    (facts(dump.arch()).image_starts)(dump.minidump())
 }
 
 /// The build id of the image whose ELF header is at `start`.
@@ -223,10 +222,13 @@ fn from_image(start: VirtAddr, read: impl Fn(VirtAddr, &mut [u8]) -> bool) -> Op
             return None;
         }
         let mut notes = vec![0; usize::try_from(segment.p_filesz.min(MAX_NOTES)).ok()?];
-        if !read(VirtAddr(segment.p_vaddr), &mut notes) {
-            return None;
-        }
-        in_notes(&notes, header.endian)
+        // An image that runs elsewhere than it is linked has them as far from its start as its file.
+        let moved = start.checked_add(segment.p_offset);
+        let places = [Some(VirtAddr(segment.p_vaddr)), moved];
+        places
+            .into_iter()
+            .flatten()
+            .find_map(|at| read(at, &mut notes).then(|| in_notes(&notes, header.endian))?)
     })
 }
 

@@ -11,9 +11,10 @@ use vmcore::pages::{Mapping, visit_mappings};
 use vmcore::translation::Fault;
 use vmcore::{Dump, OpenOptions};
 use vmcore_synth::Arch;
-use vmcore_synth::bare::sparc64;
 use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
 use vmcore_synth::header::DumpHeader;
+use vmcore_synth::sparc64::{RegionDump, buffer};
+use vmcore_synth::tables::Mapping as Mapped;
 
 /// A page with its own address as text.
 fn text(pa: u64) -> Vec<u8> {
@@ -93,30 +94,25 @@ fn line_25_arm_walks_from_the_first_level_table() {
     }
 }
 
-/// A core with one segment of virtual memory, in the class and byte order of `arch`.
-fn virtual_core(arch: Arch, machine: u16) -> FullDump {
-    let pages = BTreeMap::from([(0x2000, text(0xd000_2000))]);
-    let mut dump = FullDump::of_memory(arch, &[(0x1000, 0x4000)], &pages);
-    dump.e_machine = machine;
-    dump.segments[0].p_vaddr = 0xd000_1000;
-    dump.segments[0].p_paddr = if arch.is_32_bit() {
-        0xffff_ffff
-    } else {
-        u64::MAX
-    };
-    dump
+/// A core with one segment of virtual memory.
+fn virtual_core(arch: Arch) -> FullDump {
+    let pages = BTreeMap::from([(0xd000_2000, text(0xd000_2000))]);
+    let ranges = [(0xd000_1000, 0xd000_4000)];
+    FullDump {
+        is_virtual: true,
+        ..FullDump::of_memory(arch, &ranges, &pages)
+    }
 }
 
 #[test]
 fn line_25_powerpc_has_virtual_cores_with_and_without_a_device_header() {
-    // The classes and byte orders of powerpc, powerpc64 and powerpc64le.
-    for (like, machine, expected, name) in [
-        (Arch::Mips, 20, Of::Powerpc, "powerpc"),
-        (Arch::Powerpc64, 21, Of::Powerpc64, "powerpc64"),
-        (Arch::Powerpc64le, 21, Of::Powerpc64, "powerpc64le"),
+    for (arch, expected) in [
+        (Arch::Powerpc, Of::Powerpc),
+        (Arch::Powerpc64, Of::Powerpc64),
+        (Arch::Powerpc64le, Of::Powerpc64),
     ] {
-        let built = virtual_core(like, machine).build();
-        let wrapped = DumpHeader::new(name, built.len() as u64).before(&built);
+        let built = virtual_core(arch).build();
+        let wrapped = DumpHeader::new(arch.machine_arch(), built.len() as u64).before(&built);
         for file in [built, wrapped] {
             let dump = open(&file);
             assert_eq!(dump.arch(), expected);
@@ -132,7 +128,8 @@ fn line_25_powerpc_has_virtual_cores_with_and_without_a_device_header() {
         }
     }
     // One with physical addresses can be read by them, and translates nothing.
-    let mut physical = virtual_core(Arch::Powerpc64, 21);
+    let mut physical = virtual_core(Arch::Powerpc64);
+    physical.is_virtual = false;
     physical.segments[0].p_vaddr = u64::MAX;
     physical.segments[0].p_paddr = 0x1000;
     let dump = open(&physical.build());
@@ -146,9 +143,8 @@ fn line_25_powerpc_has_virtual_cores_with_and_without_a_device_header() {
 
 #[test]
 fn a_core_in_an_order_that_its_machine_never_had_is_refused() {
-    let mut dump = virtual_core(Arch::Mips, 20);
-    dump.arch = Arch::Mipsel;
-    dump.data = 1;
+    let mut dump = virtual_core(Arch::Mipsel);
+    dump.e_machine = Arch::Powerpc.e_machine();
     let error = try_open(&dump.build(), &OpenOptions::default())
         .unwrap_err()
         .to_string();
@@ -158,9 +154,33 @@ fn a_core_in_an_order_that_its_machine_never_had_is_refused() {
     );
 }
 
+/// Two regions, and a translation storage buffer of 512 entries in the first. It maps 0xc0002000 to
+/// 0x802000, where `mapped` stands, and 64 KiB from 0xc0100000 on; at 0x402000 stands `direct`.
+fn sparc64() -> RegionDump {
+    let tsb = buffer(
+        512,
+        &[
+            Mapped::page(0xc000_2000, 0x80_2000, 0x2000),
+            Mapped::page(0xc010_0000, 0x80_0000, 0x1_0000),
+        ],
+    );
+    let mut pages: BTreeMap<u64, Vec<u8>> = (0x40_4000..)
+        .step_by(0x2000)
+        .zip(tsb.chunks(0x2000).map(<[u8]>::to_vec))
+        .collect();
+    pages.insert(0x40_2000, b"direct".to_vec());
+    pages.insert(0x80_2000, b"mapped".to_vec());
+    let ranges = [(0x40_0000, 0x41_0000), (0x80_0000, 0x80_4000)];
+    RegionDump {
+        tsb_pa: 0x40_4000,
+        tsb_entries: 512,
+        ..RegionDump::of_memory(&ranges, &pages)
+    }
+}
+
 #[test]
 fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
-    let dump: Dump = open(&sparc64());
+    let dump: Dump = open(&sparc64().build());
     assert_eq!(
         (dump.arch(), dump.memory().endian()),
         (Of::Sparc64, Endian::Big)
@@ -182,20 +202,16 @@ fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
     })
     .unwrap();
     mapped.sort_unstable();
-    assert_eq!(
-        mapped,
-        [
-            (0xc000_2000, 0x80_2000, 0x2000),
-            (0xc010_0000, 0x80_0000, 0x2000)
-        ]
-    );
+    let mut expected = vec![(0xc000_2000, 0x80_2000, 0x2000)];
+    expected.extend((0..8).map(|n| (0xc010_0000 + n * 0x2000, 0x80_0000 + n * 0x2000, 0x2000)));
+    assert_eq!(mapped, expected);
     let gone = space.place(0xffff_f800_0100_0000);
     assert!(matches!(gone, Err(Fault::PageAbsent { .. })));
 }
 
 #[test]
 fn damaged_headers_of_sparc64_are_refused_or_read_as_far_as_they_go() {
-    let sound = sparc64();
+    let sound = sparc64().build();
     for len in [0, 7, 39, 100, 511, 512, 0x8000, sound.len() - 1] {
         let _ = try_open(&sound[..len], &OpenOptions::default());
     }
