@@ -20,6 +20,7 @@ use crate::unwind::{
 use serde::Serialize;
 use std::ops::Range;
 use vmcore::process::{PcbSource, Thread};
+use vmcore::registers::PcbLayout;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -174,7 +175,10 @@ impl Target<'_> {
             Some(start) => self.unwinder().walk(&start),
             None => Backtrace {
                 frames: Vec::new(),
-                end: End::NoRegisters,
+                end: match PcbLayout::of(self.arch(), None).is_known() {
+                    true => End::NoRegisters,
+                    false => End::UnknownPcb,
+                },
             },
         }
     }

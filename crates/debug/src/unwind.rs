@@ -72,6 +72,8 @@ pub enum End {
     FramePointerZero,
     /// Nothing is known of the caller.
     NoRegisters,
+    /// Before it began: it is not known where kernels of this architecture save registers.
+    UnknownPcb,
     /// At memory that cannot be read.
     Unreadable {
         /// The address.

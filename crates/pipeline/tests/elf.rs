@@ -98,6 +98,11 @@ fn the_core_has_the_crashed_threads_registers() {
     for (name, options) in machines::all() {
         let case = Case::new(&options);
         let converted = case.convert();
+        if !options.arch.has_known_pcb() {
+            // Nobody has told where they are.
+            assert_eq!((converted.thread, converted.threads), (None, 0), "{name}");
+            continue;
+        }
         assert_eq!(
             converted.thread,
             Some(case.machine.truth.crashed_tid),
@@ -123,6 +128,8 @@ fn the_core_has_the_crashed_threads_registers() {
             Arch::Arm64 => (112 + 32 * 8, 8),
             Arch::I386 => (72 + 12 * 4, 4),
             Arch::Riscv64 => (112, 8),
+            Arch::Powerpc64 | Arch::Powerpc64le => (112 + 32 * 8, 8),
+            Arch::Powerpc => (72 + 32 * 4, 4),
             _ => (72 + 15 * 4, 4),
         };
         let pc = &bytes[note + pc_at..note + pc_at + word];
@@ -133,6 +140,9 @@ fn the_core_has_the_crashed_threads_registers() {
 #[test]
 fn every_thread_with_registers_is_a_note_and_the_crashed_one_is_first() {
     for (name, options) in machines::all() {
+        if !options.arch.has_known_pcb() {
+            continue;
+        }
         let case = Case::new(&options);
         let converted = case.convert();
         let bytes = std::fs::read(case.path("core")).unwrap();

@@ -68,9 +68,29 @@ fn convert(session: &Session, target: Target, to: &Path) -> Result<Rewritten, Re
     rewrite::convert(session, target, to, false, |_, _| {})
 }
 
+/// Full dumps of the architectures that have minidumps, too.
 fn full_machines() -> impl Iterator<Item = (String, Options)> {
     let all = machines::all().into_iter();
-    all.filter(|(_, options)| options.kind == Kind::Full)
+    all.filter(|(_, options)| options.kind == Kind::Full && options.arch.newest_version() > 0)
+}
+
+#[test]
+fn what_kernels_never_wrote_is_refused_by_the_architectures_name() {
+    for (arch, target) in [
+        (Arch::Powerpc, Target::Minidump),
+        (Arch::Powerpc, Target::Full),
+        (Arch::Sparc64, Target::Minidump),
+        (Arch::Sparc64, Target::Full),
+    ] {
+        let case = Case::new(&Options::full(arch));
+        let session = case.open("vmcore.0");
+        let error = convert(&session, target, &case.path("out")).unwrap_err();
+        assert!(
+            error.to_string().contains(session.dump().arch().name()),
+            "{arch:?}: {error}"
+        );
+        assert!(!case.path("out").exists());
+    }
 }
 
 fn page(session: &Session, pa: u64) -> Option<Vec<u8>> {

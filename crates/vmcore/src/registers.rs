@@ -63,6 +63,12 @@ impl PcbLayout {
         Self { endian, ..self }
     }
 
+    /// Whether it is known where the registers are; of mips and sparc64 it is not.
+    #[must_use]
+    pub const fn is_known(&self) -> bool {
+        !self.fields.is_empty()
+    }
+
     /// Bytes of a `struct pcb` that hold registers.
     #[must_use]
     pub fn len_bytes(&self) -> usize {

@@ -16,7 +16,7 @@ use vmcore::process::{PcbSource, Process, ProcessList, Thread};
 use vmcore_debug::Target;
 use vmcore_debug::details::{Details, ThreadDetails};
 use vmcore_debug::groups::{self, Group, Member};
-use vmcore_debug::report::text::how_of;
+use vmcore_debug::report::text::{UNKNOWN_PCB, how_of};
 use vmcore_debug::stack::{NamedFrame, Stack};
 use vmcore_debug::unwind::{Doubt, End, Machine, TrapFrame};
 
@@ -290,6 +290,7 @@ fn print_frames(out: &mut Out, stack: &Stack, full: Option<&Machine>) -> io::Res
     let end = match &stack.end {
         None | Some(End::ThreadStart | End::FramePointerZero) => return Ok(()),
         Some(End::UserMode) => "user mode".to_owned(),
+        Some(End::UnknownPcb) => UNKNOWN_PCB.to_owned(),
         Some(End::NoRegisters) if stack.frames.is_empty() => {
             "its registers are not in the dump".to_owned()
         }

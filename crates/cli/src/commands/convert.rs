@@ -14,6 +14,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use std::path::Path;
+use vmcore::registers::PcbLayout;
 use vmcore::{OpenOptions, Session, SessionError};
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
@@ -182,6 +183,9 @@ fn why_no_registers(session: &Session) -> &'static str {
     match session.matching_kernel() {
         Err(SessionError::NoKernel { .. }) => "they need the kernel file (-k)",
         Err(_) => "the kernel file is another kernel's",
+        Ok(_) if !PcbLayout::of(session.dump().arch(), None).is_known() => {
+            "it is not known where kernels of this architecture save them"
+        }
         Ok(_) => "the thread that crashed was not found",
     }
 }

@@ -383,6 +383,10 @@ pub const fn how_of(how: How) -> &'static str {
     }
 }
 
+/// What people are told of [`End::UnknownPcb`].
+pub const UNKNOWN_PCB: &str =
+    "no registers: it is not known where kernels of this architecture save them";
+
 /// Why a stack ends, where that is worth a word.
 #[must_use]
 pub fn end_of(end: &Option<End>) -> Option<String> {
@@ -390,6 +394,7 @@ pub fn end_of(end: &Option<End>) -> Option<String> {
         None | Some(End::ThreadStart | End::FramePointerZero) => return None,
         Some(End::UserMode) => "user mode: the kernel's stack ends here".to_owned(),
         Some(End::NoRegisters) => "no registers".to_owned(),
+        Some(End::UnknownPcb) => UNKNOWN_PCB.to_owned(),
         Some(End::Unreadable { reason, .. }) => reason.clone(),
         Some(End::Zeros { at }) => format!("zeros at {at}"),
         Some(End::BadFramePointer { fp }) => format!("{fp} is no frame pointer here"),

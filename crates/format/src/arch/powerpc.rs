@@ -1,5 +1,6 @@
 //! powerpc, 32-bit: virtual ELF cores only.
 
+use super::powerpc64::PRSTATUS;
 use super::Facts;
 use crate::endian::{Endian, Width};
 
@@ -12,5 +13,5 @@ pub(super) const FACTS: Facts = Facts {
     word: Width::W32,
     minidump: None,
     registers: None,
-    prstatus: None,
+    prstatus: Some((268, PRSTATUS)),
 };

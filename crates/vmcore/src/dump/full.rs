@@ -1,6 +1,7 @@
 //! Opening a full dump: an ELF core whose segments are ranges of physical memory.
 
 use super::{DumpKind, OpenError, Warning};
+use crate::arch::{FullDumps, full_dumps};
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
 use crate::translation::Tsb;
@@ -95,7 +96,12 @@ pub(super) fn open(
     let is_virtual =
         |segment: &Segment| segment.p_type == PT_LOAD && segment.p_vaddr != segment.p_paddr;
     let has_addresses = match sort {
-        Sort::Usual => segments.iter().any(is_virtual),
+        // Of powerpc nobody has cores but of virtual memory: what was made of one has each address
+        // twice.
+        Sort::Usual => {
+            let is_never_physical = matches!(full_dumps(arch), FullDumps::Virtual);
+            is_never_physical || segments.iter().any(is_virtual)
+        }
         Sort::Virtual => true,
         Sort::Physical => false,
     };
