@@ -140,7 +140,14 @@ fn cut(text: &str, keep: usize) -> String {
 fn synthetic() -> Vec<Case> {
     let mut cases: Vec<Case> = machines::all()
         .into_iter()
-        .map(|(name, options)| made(name, Folder::new(&options)))
+        .map(|(name, options)| {
+            let case = made(name, Folder::new(&options));
+            match options.arch {
+                // Its dumps have no build id by which a kernel is found.
+                Arch::Powerpc => with_kernel(case),
+                _ => case,
+            }
+        })
         .collect();
     let options = Options::new(Arch::Amd64, 3);
 
@@ -180,16 +187,24 @@ fn synthetic() -> Vec<Case> {
         dump.pages.retain(|pa, _| !(image.0..image.1).contains(pa));
         no_image.write("vmcore.0", &dump.build());
     }
-    cases.push(made("powerpc64le-v2-no-image".to_owned(), no_image));
+    let case = made("powerpc64le-v2-no-image".to_owned(), no_image);
+    cases.push(with_kernel(case));
 
     let mut other = Machine::new(&options).kernel;
     other.build_id = Some(vec![0x5a; 20]);
     let mismatch = Folder::new(&options);
     mismatch.write("kernel", &other.build());
-    let mut case = made("amd64-v3-other-kernel".to_owned(), mismatch);
-    case.dump = "vmcore.0 -k kernel".to_owned();
-    cases.push(case);
+    let case = made("amd64-v3-other-kernel".to_owned(), mismatch);
+    cases.push(with_kernel(case));
     cases
+}
+
+/// The kernel file is named, not found.
+fn with_kernel(case: Case) -> Case {
+    Case {
+        dump: "vmcore.0 -k kernel".to_owned(),
+        ..case
+    }
 }
 
 fn made(name: String, folder: Folder) -> Case {

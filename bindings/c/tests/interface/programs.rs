@@ -68,7 +68,7 @@ fn the_shared_library_exports_the_interface_and_nothing_else() {
 fn every_machine_reads_as_its_builder_made_it() {
     for (name, options) in machines::all() {
         let made = Made::new(&options);
-        let hz = made.machine.kernel.address_of("hz").unwrap();
+        let hz = made.machine.kernel.running_address_of("hz").unwrap();
         let values: BTreeMap<u64, &[u8]> = made
             .machine
             .truth
@@ -88,10 +88,11 @@ fn every_machine_reads_as_its_builder_made_it() {
         let (status, out, err) = run("reads", &made.words(&words));
         assert_eq!((status, err.as_str()), (Some(0), ""), "{name}: {out}");
         let mut lines = out.lines();
+        let displacement = made.machine.kernel.displacement.cast_signed();
         let native = u32::from(options.arch == Arch::Amd64 && cfg!(target_arch = "x86_64"));
         assert_eq!(
             lines.next(),
-            Some(&*format!("native {native} displacement 0")),
+            Some(&*format!("native {native} displacement {displacement}")),
             "{name}"
         );
         assert_eq!(lines.next(), Some(&*format!("hz 0 {hz:#x} 0x6")), "{name}");
