@@ -492,7 +492,7 @@ fn missing(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<Stri
         missing.push(format!("the stack is cut: {reason}"));
     }
     if list.crashed_tid.is_none() {
-        missing.push("no thread ran the dump code (dumptid is not set)".to_owned());
+        missing.push(list.why_none_crashed().to_owned());
     }
     missing
 }

@@ -94,6 +94,17 @@ pub struct ProcessList {
     pub problems: Vec<String>,
 }
 
+impl ProcessList {
+    /// Why there is no [`ProcessList::crashed_tid`], for people.
+    #[must_use]
+    pub const fn why_none_crashed(&self) -> &'static str {
+        match self.processes.is_empty() && !self.problems.is_empty() {
+            true => "the kernel's variables cannot be read (dumptid, allproc)",
+            false => "no thread ran the dump code (dumptid is not set)",
+        }
+    }
+}
+
 /// Serialises a name as text.
 fn text<S: serde::Serializer>(name: &[u8], serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&String::from_utf8_lossy(name))

@@ -166,6 +166,9 @@ fn choose<'a>(
     if chosen.is_empty() {
         anyhow::bail!(match tid {
             Some(tid) => format!("there is no thread {tid}"),
+            None if list.processes.is_empty() => {
+                format!("no thread is known: {}", list.why_none_crashed())
+            }
             None => "no thread ran the dump code: name one, or use --all".to_owned(),
         });
     }

@@ -187,9 +187,7 @@ fn print(
                 .map_or_else(|| "no CPU".to_owned(), |cpu| format!("CPU {cpu}")),
         ),
         (_, Some(tid)) => format!("crashed: thread {tid}, which is in no list"),
-        (_, None) => {
-            "crashed: unknown, as no thread ran the dump code (dumptid is not set)".to_owned()
-        }
+        (_, None) => format!("crashed: unknown, as {}", list.why_none_crashed()),
     };
     writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
     writeln!(
