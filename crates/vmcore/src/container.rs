@@ -22,7 +22,7 @@
 use crate::crypt::{KeyError, PayloadKey};
 use crate::disk;
 use crate::dump::{DeviceHeader, OpenError, OpenOptions};
-use crate::source::{ChunkSource, Input, Source};
+use crate::source::{Access, ChunkSource, Input, Source};
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -152,7 +152,7 @@ fn unpack(path: &Path, mut stored: Stored, options: &OpenOptions) -> Result<Open
         ChunkSource::gzip(payload)
     } else {
         return Ok(Opened {
-            source: payload.into_source(options.access),
+            source: payload.into_source(),
             layers,
             device_header,
         });
@@ -174,7 +174,7 @@ fn unpack(path: &Path, mut stored: Stored, options: &OpenOptions) -> Result<Open
 /// # Errors
 /// Returns an error if it cannot be read, or is neither.
 pub fn expand_part(path: &Path, range: std::ops::Range<u64>) -> io::Result<Source> {
-    let part = Input::open(path)?.part(range);
+    let part = Input::open(path, Access::Positional)?.part(range);
     let first = part.read_vec(0, 4)?;
     let chunks = if first.starts_with(&FRAME_MAGIC) {
         ChunkSource::zstd(part)?
@@ -216,7 +216,7 @@ pub fn open_decrypted(path: &Path, options: &OpenOptions) -> Result<Option<Opene
         return Ok(None);
     }
     Ok(Some(Opened {
-        source: stored.payload.into_source(options.access),
+        source: stored.payload.into_source(),
         layers: stored.layers,
         device_header: stored.device_header,
     }))
@@ -257,7 +257,7 @@ fn io_error(path: &Path, source: io::Error) -> OpenError {
 /// Finds the dump in a file or on a device.
 pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenError> {
     let io_error = |source| io_error(path, source);
-    let input = Input::open(path).map_err(io_error)?;
+    let input = Input::open(path, options.access).map_err(io_error)?;
     let first = input.read_vec(0, HEADER_LEN).map_err(io_error)?;
     if first.is_empty() {
         return Err(OpenError::Empty {
@@ -448,7 +448,7 @@ fn key_file_beside(path: &Path) -> Option<PathBuf> {
 
 fn read_small(path: &Path) -> Result<Vec<u8>, OpenError> {
     let io_error = |source| io_error(path, source);
-    let input = Input::open(path).map_err(io_error)?;
+    let input = Input::open(path, Access::Positional).map_err(io_error)?;
     let len = usize::try_from(input.len().min(KEY_FILE_MAX)).unwrap_or(0);
     input.read_vec(0, len).map_err(io_error)
 }

@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed|layers] [--pages FILE]`. The dumps are
 //! generated once into `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of
-//! 4 GiB. Layers compress the start of one of these, or of FILE. Times are medians, the page cache is hot.
+//! 4 GiB. `packed` and `layers` compress the start of one of these, which is noise and zeros, or of FILE. Times are medians, the page cache is hot.
 #![expect(
     clippy::expect_used,
     clippy::print_stdout,
@@ -53,17 +53,15 @@ fn main() {
         rows::measure(name, &dump, &mut table);
         rows::measure_conversion(name, &dump, &folder, &mut table);
     }
+    let pages = || match args.iter().skip_while(|arg| *arg != "--pages").nth(1) {
+        Some(pages) => PathBuf::from(pages),
+        None => dump(&folder.join("8g"), DEMO),
+    };
     if only.is_none_or(|only| only == "packed") {
-        let dump = dump(&folder.join("8g"), DEMO);
-        packed::measure("packed", &dump, &folder, &mut table);
+        packed::measure("packed", &pages(), &folder, &mut table);
     }
     if only.is_none_or(|only| only == "layers") {
-        let pages = args.iter().skip_while(|arg| *arg != "--pages").nth(1);
-        let pages = match pages {
-            Some(pages) => PathBuf::from(pages),
-            None => dump(&folder.join("8g"), DEMO),
-        };
-        layers::measure("layers", &pages, &folder, &mut table);
+        layers::measure("layers", &pages(), &folder, &mut table);
     }
     if only.is_none_or(|only| only == "4g") {
         writer::measure(&folder, &mut table);

@@ -16,7 +16,7 @@ const AGAIN_BYTES: usize = 28 << 20;
 /// How many of those that went are remembered, to tell who comes back.
 const GONE_MAX: usize = 512;
 /// Bytes that wait for the next chunks.
-const SPARE_BYTES: usize = 4 << 20;
+const SPARE_BYTES: usize = 8 << 20;
 
 /// Expanded chunks by number; of each kind the one that was not used for longest goes first.
 #[derive(Debug, Default)]
@@ -74,6 +74,10 @@ impl Cache {
             self.account(before, kind, chunk.len());
         }
         Some(chunk)
+    }
+
+    pub(super) fn has(&self, number: u64) -> bool {
+        self.chunks.contains_key(&number)
     }
 
     pub(super) fn put(&mut self, number: u64, chunk: Arc<Vec<u8>>, kind: Kind) {

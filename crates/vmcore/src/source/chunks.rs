@@ -1,7 +1,8 @@
 //! Bytes that are made chunk by chunk: decrypted, expanded, or read from a device in large units.
 //!
 //! What a chunk is depends on what is stored: a piece of fixed size, or a frame. Each is made when
-//! first asked for and kept for a while. Reading in order makes several at once, on all cores.
+//! first asked for and kept for a while. Reading in order makes several at once, on all cores; whoever
+//! wants several whole ones gets them where he wants them, and none is kept.
 
 use super::Bytes;
 use super::cache::{Cache, Kind};
@@ -127,6 +128,12 @@ impl ChunkSource {
                 break;
             };
             let skip = usize::try_from(at - start).unwrap_or(usize::MAX);
+            if skip == 0
+                && let Some(count) = self.read_whole(number, rest, cores)?
+            {
+                done += count;
+                continue;
+            }
             let cached = self.cache().get(number);
             let chunk = match cached {
                 Some(chunk) => chunk,
@@ -139,6 +146,72 @@ impl ChunkSource {
             done += copied;
         }
         Ok(done)
+    }
+
+    /// Makes chunk `number` and those behind it where they are wanted, as many as `buf` has room for;
+    /// gives the bytes, which are some. `None` if that does not pay, or some are there already.
+    fn read_whole(&self, number: u64, buf: &mut [u8], cores: Cores) -> io::Result<Option<usize>> {
+        if let Body::Stream(stream) = &self.body {
+            let count = stream.read_next(number, buf);
+            return Ok(count.filter(|count| *count > 0));
+        }
+        let mut parts = Vec::new();
+        let mut rest = buf;
+        let cache = self.cache();
+        for at in number.. {
+            let len = usize::try_from(self.len_of(at)).unwrap_or(usize::MAX);
+            if len == 0 || len > rest.len() || cache.has(at) {
+                break;
+            }
+            let (part, behind) = rest.split_at_mut(len);
+            parts.push((at, part));
+            rest = behind;
+        }
+        drop(cache);
+        let threads = match cores {
+            Cores::All => rayon::current_num_threads(),
+            Cores::One => 1,
+        };
+        // With fewer, others would have nothing to do.
+        if parts.is_empty() || parts.len() < threads {
+            return Ok(None);
+        }
+        self.next
+            .store(number + parts.len() as u64, Ordering::Relaxed);
+        let len = parts.iter().map(|(_, part)| part.len()).sum();
+        let make = |(number, part): (u64, &mut [u8])| self.make_in(number, part);
+        match cores {
+            Cores::All => parts.into_par_iter().try_for_each(make)?,
+            Cores::One => parts.into_iter().try_for_each(make)?,
+        }
+        Ok(Some(len))
+    }
+
+    /// Makes a chunk in `buf`, which has its length.
+    fn make_in(&self, number: u64, buf: &mut [u8]) -> io::Result<()> {
+        match &self.body {
+            Body::Stored(input) => {
+                let read = input.read_at(number.saturating_mul(STORED_CHUNK), buf)?;
+                match read == buf.len() {
+                    true => Ok(()),
+                    false => Err(io::ErrorKind::UnexpectedEof.into()),
+                }
+            }
+            Body::Frames(frames) => frames.expand_to(number, buf),
+            Body::Stream(_) => Ok(()),
+        }
+    }
+
+    /// Bytes of a chunk; 0 behind the last.
+    fn len_of(&self, number: u64) -> u64 {
+        match &self.body {
+            Body::Stored(input) => {
+                let start = number.saturating_mul(STORED_CHUNK);
+                input.len().saturating_sub(start).min(STORED_CHUNK)
+            }
+            Body::Frames(frames) => frames.len_of(number),
+            Body::Stream(_) => 0,
+        }
     }
 
     /// Bytes `range`, shared with a chunk if one has them all; `None` beyond the end.
@@ -239,7 +312,11 @@ impl ChunkSource {
                 let len = usize::try_from(STORED_CHUNK).map_err(io::Error::other)?;
                 input.read_vec(number.saturating_mul(STORED_CHUNK), len)
             }
-            Body::Frames(frames) => frames.expand(number, self.cache().spare()),
+            Body::Frames(frames) => {
+                // The cache is not held meanwhile: others expand, too.
+                let spare = self.cache().spare();
+                frames.expand(number, spare)
+            }
             Body::Stream(_) => Ok(Vec::new()),
         }
     }

@@ -11,6 +11,7 @@ use vmcore_format::zstd::{
     SKIPPABLE_HEADER_LEN, SeekTable, skippable_len,
 };
 use zstd::bulk::Decompressor;
+use zstd::zstd_safe::WriteBuf;
 
 /// The most bytes of a frame that is expanded as a whole.
 const FRAME_MAX: u64 = 8 << 20;
@@ -109,6 +110,19 @@ impl Frames {
 
     /// Expands a frame into `expanded`, of which only the memory is used.
     pub(super) fn expand(&self, number: u64, mut expanded: Vec<u8>) -> io::Result<Vec<u8>> {
+        let len = usize::try_from(self.len_of(number)).map_err(io::Error::other)?;
+        expanded.clear();
+        expanded.reserve_exact(len);
+        self.expand_to(number, &mut expanded)?;
+        Ok(expanded)
+    }
+
+    /// Expands a frame to where there is room for it.
+    pub(super) fn expand_to<B: WriteBuf + ?Sized>(
+        &self,
+        number: u64,
+        expanded: &mut B,
+    ) -> io::Result<()> {
         let (start, end) = self.frame(number).ok_or(io::ErrorKind::UnexpectedEof)?;
         let damaged = |why: &str| {
             let damage = DamagedFrame {
@@ -133,14 +147,10 @@ impl Frames {
         worker.stored.resize(stored_len, 0);
         let read = self.input.read_at(start.stored, &mut worker.stored)?;
         let stored = worker.stored.get(..read).unwrap_or_default();
-        expanded.clear();
-        expanded.reserve_exact(wanted);
-        let result = worker
-            .decompressor
-            .decompress_to_buffer(stored, &mut expanded);
+        let result = worker.decompressor.decompress_to_buffer(stored, expanded);
         idle().push(worker);
         match result {
-            Ok(count) if count == wanted => Ok(expanded),
+            Ok(count) if count == wanted => Ok(()),
             Ok(count) => Err(damaged(&format!("it has {count} bytes, not {wanted}"))),
             Err(error) => Err(damaged(&error.to_string())),
         }

@@ -74,6 +74,7 @@ impl GzipCursor {
         Ok(cursor)
     }
 
+    /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
     pub(super) fn fill(
         &mut self,
         input: &Input,
@@ -81,7 +82,10 @@ impl GzipCursor {
         mut points: Option<&mut Points>,
     ) -> Result<usize, Broken> {
         let mut done = 0;
-        loop {
+        // Where in `out` the member starts, or what is known of it.
+        let mut member = 0;
+        let mut is_direct = false;
+        let result = loop {
             let ready = self.buf.get(self.handed..self.filled).unwrap_or_default();
             let rest = out.get_mut(done..).unwrap_or_default();
             let len = ready.len().min(rest.len());
@@ -91,24 +95,79 @@ impl GzipCursor {
             self.handed += len;
             done += len;
             if done == out.len() {
-                return Ok(done);
+                break Ok(());
+            }
+            let step = match self.place {
+                Place::Header => {
+                    (member, is_direct) = (done, false);
+                    self.header(input)
+                }
+                Place::Deflate if done - member >= HISTORY => {
+                    // `out` has the history itself: nothing needs to be copied.
+                    is_direct = true;
+                    let out = out.get_mut(member..).unwrap_or_default();
+                    let (made, step) =
+                        self.inflate(input, out, done - member, points.as_deref_mut());
+                    done += made;
+                    step
+                }
+                Place::Deflate => self.deflate(input, points.as_deref_mut()),
+                Place::Trailer => self.trailer(input),
+                Place::End => break Ok(()),
+            };
+            // What has been expanded is handed out first.
+            if step.is_err() && self.handed == self.filled {
+                break step;
+            }
+        };
+        if is_direct {
+            let history = out.get(done - HISTORY..done).unwrap_or_default();
+            if let Some(to) = self.buf.get_mut(..HISTORY) {
+                to.copy_from_slice(history);
+            }
+            (self.filled, self.handed) = (HISTORY, HISTORY);
+        }
+        self.broken(result, done)
+    }
+
+    /// Goes over `len` bytes that nobody wants; gives their number, fewer only at the end. Leaves
+    /// checkpoints in `points`.
+    pub(super) fn pass_over(
+        &mut self,
+        input: &Input,
+        len: usize,
+        points: &mut Points,
+    ) -> Result<usize, Broken> {
+        let mut done = 0;
+        let result = loop {
+            let ready = self.filled - self.handed;
+            let passed = ready.min(len - done);
+            self.handed += passed;
+            done += passed;
+            if done == len {
+                break Ok(());
             }
             let step = match self.place {
                 Place::Header => self.header(input),
-                Place::Deflate => self.deflate(input, points.as_deref_mut()),
+                Place::Deflate => self.deflate(input, Some(points)),
                 Place::Trailer => self.trailer(input),
-                Place::End => return Ok(done),
+                Place::End => break Ok(()),
             };
-            if let Err(reason) = step {
-                // What has been expanded is handed out first.
-                if self.handed == self.filled {
-                    return Err(Broken {
-                        stored: self.stored,
-                        filled: done,
-                        reason,
-                    });
-                }
+            if step.is_err() && self.handed == self.filled {
+                break step;
             }
+        };
+        self.broken(result, done)
+    }
+
+    fn broken(&self, result: Result<(), String>, done: usize) -> Result<usize, Broken> {
+        match result {
+            Ok(()) => Ok(done),
+            Err(reason) => Err(Broken {
+                stored: self.stored,
+                filled: done,
+                reason,
+            }),
         }
     }
 
@@ -135,42 +194,61 @@ impl GzipCursor {
         Ok(())
     }
 
+    /// Expands some of the member into the cursor's own memory.
     fn deflate(&mut self, input: &Input, points: Option<&mut Points>) -> Result<(), String> {
         if self.filled == self.buf.len() {
             self.buf.copy_within(self.filled - HISTORY.., 0);
             (self.filled, self.handed) = (HISTORY, HISTORY);
         }
-        let bytes = self.window.get(input, self.stored, 1);
-        let bytes = bytes.map_err(|error| error.to_string())?;
+        let mut buf = std::mem::take(&mut self.buf);
+        let (made, result) = self.inflate(input, &mut buf, self.filled, points);
+        self.buf = buf;
+        self.filled += made;
+        result
+    }
+
+    /// Expands some of the member into `buf` from `filled` on, before which the history lies; gives
+    /// the number of bytes.
+    fn inflate(
+        &mut self,
+        input: &Input,
+        buf: &mut [u8],
+        filled: usize,
+        points: Option<&mut Points>,
+    ) -> (usize, Result<(), String>) {
+        let bytes = match self.window.get(input, self.stored, 1) {
+            Ok(bytes) => bytes,
+            Err(error) => return (0, Err(error.to_string())),
+        };
         let has_input = !bytes.is_empty();
-        let (status, taken, made) =
-            decompress(&mut self.core, bytes, &mut self.buf, self.filled, FLAGS);
-        let new = self.buf.get(self.filled..self.filled + made);
-        if let (Some(sum), Some(new)) = (&mut self.sum, new) {
+        let (status, taken, made) = decompress(&mut self.core, bytes, buf, filled, FLAGS);
+        let end = filled + made;
+        if let (Some(sum), Some(new)) = (&mut self.sum, buf.get(filled..end)) {
             sum.update(new);
         }
         self.stored += taken as u64;
-        self.filled += made;
         self.out += made as u64;
-        match status {
-            TINFLStatus::Done => self.place = Place::Trailer,
+        let result = match status {
+            TINFLStatus::Done => {
+                self.place = Place::Trailer;
+                Ok(())
+            }
             TINFLStatus::BlockBoundary => {
                 if let Some(points) = points.filter(|points| points.wants(self.out)) {
-                    self.leave_point(points);
+                    self.leave_point(buf.get(..end).unwrap_or_default(), points);
                 }
+                Ok(())
             }
-            TINFLStatus::HasMoreOutput => {}
-            TINFLStatus::NeedsMoreInput if has_input => {}
-            TINFLStatus::NeedsMoreInput => return Err("the file ends inside it".to_owned()),
-            _ => return Err("its deflate stream is damaged".to_owned()),
-        }
-        Ok(())
+            TINFLStatus::HasMoreOutput => Ok(()),
+            TINFLStatus::NeedsMoreInput if has_input => Ok(()),
+            TINFLStatus::NeedsMoreInput => Err("the file ends inside it".to_owned()),
+            _ => Err("its deflate stream is damaged".to_owned()),
+        };
+        (made, result)
     }
 
-    fn leave_point(&self, points: &mut Points) {
-        let window = self
-            .buf
-            .get(self.filled.saturating_sub(HISTORY)..self.filled);
+    fn leave_point(&self, before: &[u8], points: &mut Points) {
+        let window = before.get(before.len().saturating_sub(HISTORY)..);
         let (Some(window), Some(bits)) = (window, self.core.block_boundary_state()) else {
             return;
         };

@@ -10,8 +10,24 @@ use std::ops::{Deref, Range};
 pub(super) struct Mapping(Mmap);
 
 impl Mapping {
-    /// Maps `len` bytes from `start`; `None` if the operating system refuses or there are none.
+    /// Maps `len` bytes from `start`, to be read here and there; `None` if the operating system
+    /// refuses or there are none.
     pub(super) fn new(file: &File, start: u64, len: u64) -> Option<Self> {
+        let mapping = Self::plain(file, start, len)?;
+        // Readahead on random access reads sixteen pages for one.
+        #[cfg(unix)]
+        let _ = mapping.0.advise(memmap2::Advice::Random);
+        Some(mapping)
+    }
+
+    /// The same, to be read from its start to its end, soon.
+    pub(super) fn in_order(file: &File, start: u64, len: u64) -> Option<Self> {
+        let mapping = Self::plain(file, start, len)?;
+        mapping.populate(0..len);
+        Some(mapping)
+    }
+
+    fn plain(file: &File, start: u64, len: u64) -> Option<Self> {
         let len = usize::try_from(len).ok().filter(|len| *len > 0)?;
         let mut options = MmapOptions::new();
         options.offset(start).len(len);
@@ -20,11 +36,7 @@ impl Mapping {
         // those who shorten one while it is open, and `Access::Positional` avoids it. We never
         // build anything but bytes on the mapping: a byte has no invalid value, and no code here
         // relies on two reads of one place giving the same value.
-        let map = unsafe { options.map(file) }.ok()?;
-        // Readahead on random access reads sixteen pages for one.
-        #[cfg(unix)]
-        let _ = map.advise(memmap2::Advice::Random);
-        Some(Self(map))
+        unsafe { options.map(file) }.ok().map(Self)
     }
 
     /// Makes the pages of `range` present in one go, where the operating system can.

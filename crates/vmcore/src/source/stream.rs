@@ -6,6 +6,7 @@
 
 use super::gzip::GzipCursor;
 use super::input::Input;
+use super::map::Mapping;
 use super::points::{Point, Points};
 use super::zstd::ZstdCursor;
 use serde::Serialize;
@@ -55,25 +56,34 @@ pub(super) struct Broken {
     pub(super) reason: String,
 }
 
-/// A stretch of an input that is read ahead.
+/// A stretch of an input that is read ahead, or mapped.
 #[derive(Debug, Default)]
 pub(super) struct Window {
     bytes: Vec<u8>,
+    /// Instead of `bytes`.
+    mapping: Option<Mapping>,
     start: u64,
 }
 
 impl Window {
     /// Bytes that are read at once.
     const LEN: usize = 1 << 19;
+    /// Bytes that are mapped at once.
+    const MAPPED_LEN: usize = 1 << 20;
 
     /// At least `len` bytes at `at`, fewer only at the end.
     pub(super) fn get(&mut self, input: &Input, at: u64, len: usize) -> io::Result<&[u8]> {
         let skip = at
             .checked_sub(self.start)
             .and_then(|skip| usize::try_from(skip).ok());
-        let has = |skip: &usize| skip.saturating_add(len) <= self.bytes.len();
-        if let Some(skip) = skip.filter(has) {
-            return Ok(self.bytes.get(skip..).unwrap_or_default());
+        let have = self.bytes().len();
+        if let Some(skip) = skip.filter(|skip| skip.saturating_add(len) <= have) {
+            return Ok(self.bytes().get(skip..).unwrap_or_default());
+        }
+        self.mapping = input.map(at, len.max(Self::MAPPED_LEN) as u64);
+        if self.mapping.is_some() {
+            (self.bytes, self.start) = (Vec::new(), at);
+            return Ok(self.bytes());
         }
         // What is there already is not read again.
         let have = self.bytes.len();
@@ -85,6 +95,10 @@ impl Window {
         let read = input.read_at(at.saturating_add(kept as u64), fresh);
         self.bytes.truncate(kept + read.as_ref().unwrap_or(&0));
         read.map(|_| self.bytes.as_slice())
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.mapping.as_deref().unwrap_or(&self.bytes)
     }
 }
 
@@ -119,11 +133,15 @@ impl Cursor {
         out: &mut [u8],
         points: &mut Points,
     ) -> Result<usize, Broken> {
+        let cursor = match self {
+            Self::Gzip(cursor) => return cursor.pass_over(input, out.len(), points),
+            Self::Zstd(cursor) => cursor,
+        };
         let mut done = 0;
         while done < out.len() {
             let len = PIECE.min(out.len() - done);
             let piece = out.get_mut(..len).unwrap_or_default();
-            match self.fill(input, piece, Some(points)) {
+            match cursor.fill(input, piece, Some(points)) {
                 Ok(count) => {
                     done += count;
                     if count < len {
@@ -142,6 +160,16 @@ impl Cursor {
     }
 
     /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
+    fn fill_pass(
+        &mut self,
+        input: &Input,
+        out: &mut [u8],
+        points: &mut Points,
+    ) -> Result<usize, Broken> {
+        self.fill(input, out, Some(points))
+    }
+
+    /// The same, with checkpoints only if `points` are given.
     fn fill(
         &mut self,
         input: &Input,
@@ -213,7 +241,7 @@ impl Stream {
     pub(super) fn len(&self) -> u64 {
         match self.len.load(Ordering::Acquire) {
             UNKNOWN => {
-                self.advance(&mut self.state(), u64::MAX, None, Vec::new());
+                self.advance(&mut self.state(), u64::MAX);
                 self.len.load(Ordering::Acquire)
             }
             len => len,
@@ -233,7 +261,7 @@ impl Stream {
             return false;
         }
         let mut state = self.state();
-        self.advance(&mut state, end, None, Vec::new());
+        self.advance(&mut state, end);
         end <= state.reached
     }
 
@@ -245,61 +273,52 @@ impl Stream {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Goes on with the pass until `end` bytes are expanded, or all are. Gives chunk `wanted` if it
-    /// is among them; `spare` is memory for that.
-    fn advance(
+    /// Goes on with the pass until `end` bytes are expanded, or all are. Nobody wants them now.
+    fn advance(&self, state: &mut State, end: u64) {
+        let mut scratch = std::mem::take(&mut state.scratch);
+        scratch.resize(CHUNK, 0);
+        while state.reached < end && !state.has_ended {
+            self.step(state, &mut scratch, Cursor::pass_over);
+        }
+        if !state.has_ended {
+            state.scratch = scratch;
+        }
+    }
+
+    /// Goes on with the pass by `chunk`, which has the length of one; gives the bytes in it, fewer
+    /// only at the end.
+    fn step(
         &self,
         state: &mut State,
-        end: u64,
-        wanted: Option<u64>,
-        spare: Vec<u8>,
-    ) -> Option<Arc<Vec<u8>>> {
-        let mut found = None;
-        if state.scratch.capacity() < CHUNK {
-            state.scratch = spare;
+        chunk: &mut [u8],
+        expand: impl FnOnce(&mut Cursor, &Input, &mut [u8], &mut Points) -> Result<usize, Broken>,
+    ) -> usize {
+        if state.pass.is_none() {
+            let first = state.points.before(0);
+            state.pass = first.and_then(|first| Cursor::at(self.format, first).ok());
         }
-        while state.reached < end && !state.has_ended {
-            if state.pass.is_none() {
-                let first = state.points.before(0);
-                state.pass = first.and_then(|first| Cursor::at(self.format, first).ok());
-            }
-            let State {
-                pass,
-                scratch,
-                points,
-                ..
-            } = state;
-            scratch.resize(CHUNK, 0);
-            let is_wanted = wanted == Some(state.reached >> CHUNK_SHIFT);
-            let filled = match (pass, is_wanted) {
-                (Some(pass), true) => pass.fill(&self.input, scratch, Some(points)),
-                (Some(pass), false) => pass.pass_over(&self.input, scratch, points),
-                (None, _) => Err(Broken {
-                    stored: 0,
-                    filled: 0,
-                    reason: "there is no memory to expand it".to_owned(),
-                }),
-            };
-            let count = match &filled {
-                Ok(count) => *count,
-                Err(broken) => broken.filled,
-            };
-            if is_wanted {
-                let mut chunk = std::mem::take(&mut state.scratch);
-                chunk.truncate(count);
-                found = Some(Arc::new(chunk));
-            }
-            state.reached += count as u64;
-            if let Err(broken) = filled {
-                state.damage = Some(Damage {
-                    stored_bytes: self.input.place_of(broken.stored),
-                    expanded_bytes: state.reached,
-                    reason: broken.reason,
-                });
-                state.has_ended = true;
-            } else if count < CHUNK {
-                state.has_ended = true;
-            }
+        let filled = match &mut state.pass {
+            Some(pass) => expand(pass, &self.input, chunk, &mut state.points),
+            None => Err(Broken {
+                stored: 0,
+                filled: 0,
+                reason: "there is no memory to expand it".to_owned(),
+            }),
+        };
+        let count = match &filled {
+            Ok(count) => *count,
+            Err(broken) => broken.filled,
+        };
+        state.reached += count as u64;
+        if let Err(broken) = filled {
+            state.damage = Some(Damage {
+                stored_bytes: self.input.place_of(broken.stored),
+                expanded_bytes: state.reached,
+                reason: broken.reason,
+            });
+            state.has_ended = true;
+        } else if count < chunk.len() {
+            state.has_ended = true;
         }
         self.reached.store(state.reached, Ordering::Release);
         if state.has_ended {
@@ -307,25 +326,41 @@ impl Stream {
             state.scratch = Vec::new();
             self.len.store(state.reached, Ordering::Release);
         }
-        found
+        count
     }
 
-    /// Chunk `number`; shorter, or empty, at the end.
-    /// `spare` is memory for it.
-    pub(super) fn chunk(&self, number: u64, spare: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
-        let start = number.checked_shl(CHUNK_SHIFT).unwrap_or(u64::MAX);
-        let start = if start >> CHUNK_SHIFT == number {
-            start
-        } else {
-            u64::MAX
-        };
+    /// Fills `buf` with chunk `number` and those behind it, as many as fit, if the pass comes there
+    /// next; gives the bytes, fewer only at the end. `None` if it does not.
+    pub(super) fn read_next(&self, number: u64, buf: &mut [u8]) -> Option<usize> {
         let mut state = self.state();
-        if start >= state.reached {
-            let end = start.saturating_add(CHUNK as u64);
-            let found = self.advance(&mut state, end, Some(number), spare);
-            return Ok(found.unwrap_or_default());
+        if number.checked_mul(CHUNK as u64)? != state.reached || buf.len() < CHUNK {
+            return None;
         }
-        self.again(&mut state, start, spare)
+        let mut done = 0;
+        for chunk in buf.chunks_exact_mut(CHUNK) {
+            if state.has_ended {
+                break;
+            }
+            done += self.step(&mut state, chunk, Cursor::fill_pass);
+        }
+        Some(done)
+    }
+
+    /// Chunk `number`; shorter, or empty, at the end. `chunk` is memory for it.
+    pub(super) fn chunk(&self, number: u64, mut chunk: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
+        let start = number.saturating_mul(CHUNK as u64);
+        let mut state = self.state();
+        if start < state.reached {
+            return self.again(&mut state, start, chunk);
+        }
+        self.advance(&mut state, start);
+        if state.has_ended {
+            return Ok(Arc::default());
+        }
+        chunk.resize(CHUNK, 0);
+        let count = self.step(&mut state, &mut chunk, Cursor::fill_pass);
+        chunk.truncate(count);
+        Ok(Arc::new(chunk))
     }
 
     /// The chunk from `start` on, which the pass has left behind.

@@ -11,7 +11,7 @@ mod streams;
 
 use std::io::Write as _;
 use vmcore::OpenOptions;
-use vmcore::source::Source;
+use vmcore::source::{Access, Source};
 
 /// Bytes like those of memory: text, tables of pointers, zeros, and some noise.
 fn memory(len: usize, seed: u64) -> Vec<u8> {
@@ -61,27 +61,33 @@ impl Random {
 
 /// What a file holds.
 fn open(bytes: &[u8]) -> Source {
+    open_by(bytes, Access::Auto)
+}
+
+fn open_by(bytes: &[u8], access: Access) -> Source {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("file");
     std::fs::write(&path, bytes).unwrap();
-    vmcore::container::open(&path, &OpenOptions::default())
-        .unwrap()
-        .source
+    let options = OpenOptions {
+        access,
+        ..OpenOptions::default()
+    };
+    vmcore::container::open(&path, &options).unwrap().source
 }
 
-/// Reads all of it in order, and pieces of it in disorder.
-fn compare(source: &Source, expected: &[u8], what: &str) {
-    let mut buf = vec![0; 300_000];
-    let mut at = 0;
-    while at < expected.len() {
-        let read = source.read_at(at as u64, &mut buf).unwrap();
-        assert!(read > 0, "{what}: nothing at {at}");
-        assert!(buf[..read] == expected[at..at + read], "{what}: at {at}");
-        at += read;
+/// Reads all that a file holds in order, by small and by large pieces, and pieces of it in disorder.
+fn compare(file: &[u8], expected: &[u8], what: &str) {
+    // Less than a chunk or frame; exactly a chunk; several.
+    for (len, access) in [
+        (300_000, Access::Auto),
+        (1 << 20, Access::Positional),
+        (2_500_000, Access::Auto),
+    ] {
+        in_order(&open_by(file, access), expected, len, what);
     }
-    assert_eq!(source.read_at(at as u64, &mut buf).unwrap(), 0, "{what}");
-    assert_eq!(source.len(), expected.len() as u64, "{what}");
-    assert_eq!(source.damage(), None, "{what}");
+    let source = open(file);
+    let mut buf = vec![0; 9000];
+    in_order(&source, expected, 1 << 21, what);
     let mut random = Random(42);
     for _ in 0..60 {
         let at = random.next() as usize % expected.len();
@@ -94,4 +100,18 @@ fn compare(source: &Source, expected: &[u8], what: &str) {
     }
     let end = expected.len() as u64;
     assert!(source.bytes(end - 1..end + 1).unwrap().is_none(), "{what}");
+}
+
+fn in_order(source: &Source, expected: &[u8], piece_bytes: usize, what: &str) {
+    let mut buf = vec![0; piece_bytes];
+    let mut at = 0;
+    while at < expected.len() {
+        let read = source.read_at(at as u64, &mut buf).unwrap();
+        assert!(read > 0, "{what}: nothing at {at}");
+        assert!(buf[..read] == expected[at..at + read], "{what}: at {at}");
+        at += read;
+    }
+    assert_eq!(source.read_at(at as u64, &mut buf).unwrap(), 0, "{what}");
+    assert_eq!(source.len(), expected.len() as u64, "{what}");
+    assert_eq!(source.damage(), None, "{what}");
 }

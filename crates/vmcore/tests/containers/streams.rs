@@ -28,11 +28,7 @@ fn zstd(bytes: &[u8], level: i32, window_log: u32) -> Vec<u8> {
 fn gzip_reads_from_its_checkpoints() {
     let bytes = memory(13_000_000, 1);
     for level in [1, 6] {
-        compare(
-            &open(&gzip(&bytes, level)),
-            &bytes,
-            &format!("level {level}"),
-        );
+        compare(&gzip(&bytes, level), &bytes, &format!("level {level}"));
     }
 }
 
@@ -42,7 +38,7 @@ fn gzip_in_members_and_with_padding_behind() {
     let (a, b) = bytes.split_at(3_333_333);
     let mut file = [gzip(a, 1), gzip(&[], 1), gzip(b, 9)].concat();
     file.extend([0; 512]);
-    compare(&open(&file), &bytes, "members");
+    compare(&file, &bytes, "members");
 }
 
 #[test]
@@ -51,7 +47,7 @@ fn one_long_zstd_frame_reads_from_its_checkpoints() {
     let bytes = memory(24_000_000, 3);
     for level in [-3, 1, 3, 9, 16] {
         let file = zstd(&bytes, level, 17);
-        compare(&open(&file), &bytes, &format!("level {level}"));
+        compare(&file, &bytes, &format!("level {level}"));
     }
 }
 
@@ -69,7 +65,7 @@ fn zstd_with_tables_of_one_symbol_and_runs_of_zeros() {
     }
     for level in [1, 3, 12] {
         let file = zstd(&bytes, level, 15);
-        compare(&open(&file), &bytes, &format!("level {level}"));
+        compare(&file, &bytes, &format!("level {level}"));
     }
 }
 
@@ -81,16 +77,40 @@ fn zstd_in_frames_with_and_without_their_lengths() {
         .map(|piece| zstd::bulk::compress(piece, 1).unwrap())
         .collect();
     let skippable = [0x53, 0x2a, 0x4d, 0x18, 3, 0, 0, 0, 1, 2, 3];
-    compare(&open(&frames.concat()), &bytes, "frames");
+    compare(&frames.concat(), &bytes, "frames");
     let mut mixed = frames.join(skippable.as_slice());
-    compare(&open(&mixed), &bytes, "skippable frames between");
+    compare(&mixed, &bytes, "skippable frames between");
     mixed.extend([0; 100]);
-    compare(&open(&mixed), &bytes, "padding behind");
+    compare(&mixed, &bytes, "padding behind");
     let unknown: Vec<Vec<u8>> = bytes
         .chunks(700_001)
         .map(|piece| zstd(piece, 1, 17))
         .collect();
-    compare(&open(&unknown.concat()), &bytes, "lengths unknown");
+    compare(&unknown.concat(), &bytes, "lengths unknown");
+}
+
+#[test]
+fn a_damaged_frame_is_an_error_for_who_reads_over_it() {
+    let bytes = memory(2 << 20, 12);
+    let mut frames: Vec<Vec<u8>> = bytes
+        .chunks(1 << 18)
+        .map(|piece| zstd::bulk::compress(piece, 1).unwrap())
+        .collect();
+    // In its first block.
+    frames[5][20..60].fill(0xff);
+    let source = open(&frames.concat());
+    let mut all = vec![0; bytes.len()];
+    let good = 5 << 18;
+    assert_eq!(source.read_at(0, &mut all[..good]).unwrap(), good);
+    assert!(all[..good] == bytes[..good]);
+    let error = source.read_at(0, &mut all).unwrap_err().to_string();
+    assert!(error.starts_with("zstd frame 5, at "), "{error}");
+    let behind = 6 << 18;
+    assert_eq!(
+        source.read_at(behind as u64, &mut all[behind..]).unwrap(),
+        2 << 18
+    );
+    assert!(all[behind..] == bytes[behind..]);
 }
 
 #[test]
@@ -113,13 +133,13 @@ fn a_seek_table_is_used_only_if_it_fits() {
         file.extend([0, 0xb1, 0xea, 0x92, 0x8f]);
         file
     };
-    let source = open(&with_table(&table));
-    assert!(source.knows_len());
-    compare(&source, &bytes, "sound");
+    let sound = with_table(&table);
+    assert!(open(&sound).knows_len());
+    compare(&sound, &bytes, "sound");
     // One frame claims 8 MiB more than there is room for: the headers of the frames tell then.
     let mut large = table.clone();
     large[3] = 1;
-    compare(&open(&with_table(&large)), &bytes, "too large");
+    compare(&with_table(&large), &bytes, "too large");
     // A length that is not the frame's is found out when it is read.
     let mut wrong = table;
     wrong[4] = 1;
@@ -147,6 +167,10 @@ fn a_stream_that_is_cut_gives_what_is_there_and_says_where_it_broke() {
             let mut read = vec![0; have];
             assert_eq!(source.read_at(0, &mut read).unwrap(), have);
             assert!(read == bytes[..have], "{what} at {len}");
+            // The same in one go.
+            let mut all = vec![0; bytes.len()];
+            assert_eq!(open(&file[..len]).read_at(0, &mut all).unwrap(), have);
+            assert!(all[..have] == bytes[..have], "{what} at {len}");
         }
     }
 }
