@@ -14,6 +14,7 @@ mod elf;
 mod headers;
 mod kinds;
 mod plausible;
+mod powerpc64;
 mod ranges;
 mod sections;
 mod tables;
