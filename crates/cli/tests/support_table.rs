@@ -6,7 +6,7 @@ use std::fs;
 use std::path::Path;
 use vmcore::arch::{FullDumps, full_dumps};
 use vmcore::registers::PcbLayout;
-use vmcore_debug::unwind::{Chain, Machine, has_trap_frames};
+use vmcore_debug::arch::{Chain, Machine};
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::newest_version;
@@ -58,8 +58,9 @@ fn full_dumps_read(arch: Arch) -> &'static str {
 
 fn backtraces(arch: Arch) -> &'static str {
     let has_registers = PcbLayout::of(arch, None).len_bytes() > 0;
-    let is_chained = Machine::of(arch).chain != Chain::Unknown;
-    match (has_registers && is_chained, has_trap_frames(arch)) {
+    let machine = Machine::of(arch);
+    let is_chained = machine.chain != Chain::Unknown;
+    match (has_registers && is_chained, machine.has_trap_frames()) {
         (false, _) => "no",
         (true, false) => "up to traps",
         (true, true) => "yes",

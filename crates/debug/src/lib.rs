@@ -5,6 +5,7 @@
 //! - [`object_file`]: files with debug information: the kernel, its `.debug` file, modules;
 //! - [`types`]: structures and variables, from DWARF or CTF;
 //! - [`expr`] and [`show`]: expressions over them, and their values for people and machines;
+//! - [`arch`]: what is particular to each architecture;
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
@@ -17,6 +18,7 @@
 //! Everything returns values that print themselves and serialise; nothing here prints.
 #![forbid(unsafe_code)]
 
+pub mod arch;
 pub mod details;
 pub mod expr;
 mod fields;

@@ -17,7 +17,7 @@
 
 use crate::details::Details;
 use crate::target::Target;
-use crate::unwind::{Frame, Machine};
+use crate::unwind::Frame;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use vmcore::process::ProcessList;
@@ -179,13 +179,13 @@ impl<'a, 't> Spinning<'a, 't> {
     /// another thread holds. Nothing if there is none, or if there are several.
     #[must_use]
     pub fn lock(&self, thread: VirtAddr, frames: &[Frame]) -> Option<Lock> {
-        let machine = Machine::of(self.reader.target.arch());
+        let machine = self.reader.target.machine();
         let mut found: Option<Lock> = None;
         let interrupted = frames.iter().filter_map(|frame| frame.trap.as_ref());
         let registers = interrupted
             .map(|trap| &trap.registers)
             .chain(frames.iter().map(|frame| &frame.registers))
-            .flat_map(|registers| registers.named(&machine));
+            .flat_map(|registers| registers.named(machine));
         for (_, value) in registers {
             for before in &self.words {
                 let address = VirtAddr(value.wrapping_sub(*before));

@@ -336,7 +336,7 @@ fn thread_report(
     thread: &Thread,
 ) -> ThreadReport {
     let stack = target.stack(thread);
-    let culprit = culprit::culprit(&stack.frames);
+    let culprit = culprit::culprit(target.machine(), &stack.frames);
     ThreadReport {
         pid: process.pid,
         tid: thread.tid,

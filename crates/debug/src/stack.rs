@@ -14,22 +14,15 @@
 
 use crate::lines::{Lines, Place, demangled};
 use crate::target::Target;
-use crate::unwind::{
-    Backtrace, CallFrames, Code, End, Frame, Machine, NearSymbol, Start, Unwinder,
-};
+use crate::unwind::{Backtrace, CallFrames, Code, End, Frame, NearSymbol, Start, Unwinder};
 use serde::Serialize;
 use std::ops::Range;
 use vmcore::process::{PcbSource, Thread};
 use vmcore::registers::PcbLayout;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 
 /// A symbol without a size reaches at most so far.
 const MAX_REACH: u64 = 1 << 16;
-/// `__FreeBSD_version` since which arm64 has a longer trap frame.
-const ARM64_NEW_TRAP_FRAME: i32 = 1_400_084;
-/// `sizeof(struct pcb)` of arm64 kernels before that.
-const ARM64_OLD_PCB: u64 = 0x560;
 
 /// A frame with the functions at its address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,39 +116,18 @@ impl Target<'_> {
             let symbol = self.symbols.find(name)?;
             self.space.read_word(symbol.address).ok()
         };
-        let displacement = match self.arch() {
-            Arch::I386 => number("setidt_disp"),
-            _ => None,
-        };
-        Unwinder::new(self.arch(), self.space, self)
-            .with_displacement(displacement)
-            .with_old_arm64_trap_frames(self.has_old_arm64_trap_frames())
-    }
-
-    fn has_old_arm64_trap_frames(&self) -> bool {
-        if self.arch() != Arch::Arm64 {
-            return false;
-        }
-        if let Some(size) = self.types.offset_of("trapframe", "tf_x") {
-            return size == 32;
-        }
-        let value = |name: &str| {
-            let symbol = self.symbols.find(name)?;
-            self.space.read_i32(symbol.address).ok()
-        };
-        match value("osreldate") {
-            Some(date) => date < ARM64_NEW_TRAP_FRAME,
-            None => {
-                value("pcb_size").is_some_and(|size| i64::from(size) == ARM64_OLD_PCB.cast_signed())
-            }
-        }
+        let machine = self.machine();
+        let copy = machine.entry_copy.as_ref();
+        Unwinder::new(machine.arch, self.space, self)
+            .with_displacement(copy.and_then(|copy| number(copy.displacement)))
+            .with_old_trap_frames((machine.has_old_trap_frames)(self))
     }
 
     /// Where a thread's stack starts; `None` if its registers are not in the dump.
     #[must_use]
     pub fn start_of(&self, thread: &Thread) -> Option<Start> {
         let saved = thread.registers.as_ref()?;
-        let machine = Machine::of(self.arch());
+        let machine = self.machine();
         let registers = machine.from_pcb(saved);
         let pc = VirtAddr(registers.get(machine.pc)?);
         let switched_out = matches!(thread.pcb, Some(PcbSource::TdPcb { .. }));

@@ -15,6 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::arch::Machine;
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
 use crate::lines::Lines;
 use crate::modules::{self, ModuleFile, Search};
@@ -263,6 +264,12 @@ impl<'a> Target<'a> {
     #[must_use]
     pub fn arch(&self) -> Arch {
         self.session.dump().arch()
+    }
+
+    /// What is particular to it.
+    #[must_use]
+    pub fn machine(&self) -> &'static Machine {
+        Machine::of(self.arch())
     }
 
     /// Evaluates expressions.

@@ -17,15 +17,15 @@
 
 mod cfi;
 mod chain;
-mod prologue;
 mod registers;
 mod trap;
 
 pub use cfi::CallFrames;
-pub use registers::{Chain, Machine, Registers};
-pub(crate) use trap::{AMD64_FIELDS, AMD64_LEN};
-pub use trap::{TrapFrame, has_trap_frames};
+pub use registers::Registers;
+pub use trap::{Access, Cause, TrapFrame};
+pub(crate) use trap::{field, registers_from};
 
+use crate::arch::Machine;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ops::Range;
@@ -39,6 +39,8 @@ const MAX_FRAMES: usize = 1000;
 const MAX_STACK: u64 = 256 << 10;
 /// How often a walk may change to another stack.
 const MAX_STACKS: usize = 16;
+/// Bytes of instructions that are looked at to find a return address.
+const CODE_LEN: usize = 4;
 
 /// How a frame was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -186,19 +188,19 @@ pub trait Code {
 /// Walks stacks.
 #[derive(Clone, Copy)]
 pub struct Unwinder<'a> {
-    space: AddressSpace<'a>,
-    machine: Machine,
+    pub(crate) space: AddressSpace<'a>,
+    machine: &'static Machine,
     code: &'a dyn Code,
-    /// i386: how far the entry code runs from where it was linked.
+    /// How far the copy of the exception entries is from where they were linked.
     displacement: Option<u64>,
-    /// arm64: bytes of a trap frame.
-    arm64_trap_len: u64,
+    /// The kernel has the shorter trap frames of earlier ones.
+    pub(crate) old_trap_frames: bool,
 }
 
 impl std::fmt::Debug for Unwinder<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Unwinder")
-            .field("machine", &self.machine)
+            .field("arch", &self.machine.arch)
             .finish_non_exhaustive()
     }
 }
@@ -231,30 +233,29 @@ impl<'a> Unwinder<'a> {
             machine: Machine::of(arch),
             code,
             displacement: None,
-            arm64_trap_len: trap::ARM64_LEN,
+            old_trap_frames: false,
         }
     }
 
-    /// i386: the entry code runs from a copy so far away from where it was linked (`setidt_disp`).
+    /// The exception entries run from a copy so far away from where they were linked: i386's
+    /// `setidt_disp`.
     #[must_use]
     pub const fn with_displacement(mut self, displacement: Option<u64>) -> Self {
         self.displacement = displacement;
         self
     }
 
-    /// arm64: kernels before osreldate 1400084 have a shorter trap frame.
+    /// Whether the kernel has the shorter trap frames of earlier ones: arm64's before osreldate 1400084.
     #[must_use]
-    pub const fn with_old_arm64_trap_frames(mut self, old: bool) -> Self {
-        if old {
-            self.arm64_trap_len = trap::ARM64_OLD_LEN;
-        }
+    pub const fn with_old_trap_frames(mut self, old: bool) -> Self {
+        self.old_trap_frames = old;
         self
     }
 
     /// Where an address of the running kernel stands in the kernel file.
     fn linked(&self, address: VirtAddr) -> VirtAddr {
-        match self.displacement {
-            Some(displacement) if trap::in_trampoline(self.machine.arch, address) => {
+        match (self.displacement, &self.machine.entry_copy) {
+            (Some(displacement), Some(copy)) if address.0 >= copy.from => {
                 VirtAddr(address.0.wrapping_sub(displacement) & self.machine.arch.va_max())
             }
             _ => address,
@@ -348,13 +349,13 @@ impl<'a> Unwinder<'a> {
         // Entries leave the frame pointer of what they interrupted alone.
         let is_entry = || {
             let symbol = self.symbol(frame.lookup());
-            symbol.is_some_and(|symbol| trap::is_entry(self.machine.arch, &symbol.name))
+            symbol.is_some_and(|symbol| (self.machine.keeps_frame_pointer)(&symbol.name))
         };
         if callee.trap.is_some() || is_entry() {
             return Ok(());
         }
         if frame.how == How::Pcb {
-            // The caller of arm's saving routine, whose frame pointer that still has.
+            // The caller of a saving routine, whose frame pointer that still has.
             return Ok(());
         }
         let by_stack_pointer = matches!(frame.how, How::Cfi | How::Prologue | How::StackTop);
@@ -376,7 +377,7 @@ impl<'a> Unwinder<'a> {
             if old.0.abs_diff(new.0) <= MAX_STACK && frame.how == How::FramePointer {
                 return Err(End::BadFramePointer { fp: new });
             }
-            if trap::is_user(self.machine.arch, new) {
+            if self.machine.is_user(new) {
                 // The user's frame pointer, left alone by the way into the kernel.
                 return Ok(());
             }
@@ -410,7 +411,7 @@ impl<'a> Unwinder<'a> {
         if is_first && let Some(caller) = self.out_of_saving_routine(&registers) {
             return Ok(caller);
         }
-        if frame.how == How::FramePointer && self.machine.record_is_anywhere() {
+        if frame.how == How::FramePointer && self.machine.record_is_anywhere {
             registers.set(self.machine.sp, None);
         }
         let by_cfi = self.by_cfi(frame, &registers);
@@ -442,17 +443,16 @@ impl<'a> Unwinder<'a> {
         pc.is_some_and(|pc| self.is_code(VirtAddr(at(pc))))
     }
 
-    /// arm's PCB has a program counter inside the routine that saved the registers, which has no
-    /// frame: the link register leads to its caller, whose frame pointer the registers hold.
+    /// The caller of the routine that saved the registers, if the program counter is still in there.
     fn out_of_saving_routine(&self, registers: &Registers) -> Option<Caller> {
-        if self.machine.arch != Arch::Arm {
+        if !self.machine.saves_in_routine {
             return None;
         }
         let lr = registers.get(self.machine.lr?)?;
         if lr == 0 || !self.is_code(VirtAddr(lr.wrapping_sub(1))) {
             return None;
         }
-        let mut found = registers.callee_saved(&self.machine);
+        let mut found = registers.callee_saved(self.machine);
         found.set(self.machine.pc, Some(lr));
         Some(Caller {
             registers: found,
@@ -467,8 +467,9 @@ impl<'a> Unwinder<'a> {
         registers: &Registers,
         never_ran: bool,
     ) -> Option<Result<Caller, End>> {
+        let trap_frame = self.machine.trap_frame?;
         let name = self.entry_name(frame)?;
-        let found = match self.trap_frame(&name, registers, never_ran)? {
+        let found = match trap_frame(self, &name, registers, never_ran)? {
             Ok(found) => found,
             // Without its trap frame an entry is walked like any function.
             Err(_) => return None,
@@ -494,22 +495,23 @@ impl<'a> Unwinder<'a> {
         })
     }
 
-    /// The function by which a frame may be known as an exception entry. arm's entries have their
-    /// handlers return to a label behind them.
+    /// The function by which a frame may be known as an exception entry.
     fn entry_name(&self, frame: &Frame) -> Option<String> {
-        let behind = self.symbol(frame.pc).filter(|symbol| {
-            self.machine.arch == Arch::Arm && symbol.start == self.linked(frame.pc)
-        });
-        let symbol = behind.or_else(|| self.symbol(frame.lookup()))?;
-        Some(symbol.name)
+        if self.machine.returns_behind_entry
+            && let Some(symbol) = self.symbol(frame.pc)
+            && symbol.start == self.linked(frame.pc)
+        {
+            return Some(symbol.name);
+        }
+        Some(self.symbol(frame.lookup())?.name)
     }
 
     fn by_cfi(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {
         let lookup = self.linked(frame.lookup());
         let frames = self.code.call_frames(lookup)?;
-        let (mut found, signal) = frames.unwind(&self.machine, self.space, lookup, registers)?;
+        let (mut found, signal) = frames.unwind(self.machine, self.space, lookup, registers)?;
         let pc = found.get(self.machine.pc)?;
-        found.set(self.machine.pc, Some(self.machine.strip(pc)));
+        found.set(self.machine.pc, Some((self.machine.strip)(pc)));
         (pc != 0).then_some(Caller {
             registers: found,
             how: How::Cfi,
@@ -521,18 +523,18 @@ impl<'a> Unwinder<'a> {
     fn by_instructions(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {
         let sp = registers.get(self.machine.sp)?;
         let (distance, how) = if self.is_code(frame.pc) {
-            let mut code = [0; prologue::LEN];
+            let mut code = [0; CODE_LEN];
             let len = self.code.instructions(self.linked(frame.pc), &mut code);
             let at_start = self
                 .symbol(frame.pc)
                 .is_some_and(|symbol| symbol.start == self.linked(frame.pc));
             let code = code.get(..len)?;
-            let distance = prologue::return_address(self.machine.arch, code, at_start)?;
+            let distance = (self.machine.return_address)(code, at_start)?;
             (distance, How::Prologue)
         } else {
             (0, How::StackTop)
         };
-        let mut found = registers.callee_saved(&self.machine);
+        let mut found = registers.callee_saved(self.machine);
         let pc = if self.machine.pushes_return_address() {
             let slot = VirtAddr(sp.checked_add(distance)?);
             let above = slot.0.checked_add(self.machine.word_bytes())?;
@@ -541,7 +543,7 @@ impl<'a> Unwinder<'a> {
         } else {
             registers.get(self.machine.lr?)?
         };
-        let pc = self.machine.strip(pc);
+        let pc = (self.machine.strip)(pc);
         found.set(self.machine.pc, Some(pc));
         (pc != 0 && self.is_code(VirtAddr(pc.wrapping_sub(1)))).then_some(Caller {
             registers: found,

@@ -18,7 +18,6 @@ use crate::target::Target;
 use crate::types::{Kind, Tag};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 
 /// Longest name of a zone or type.
 const NAME_MAX: usize = 64;
@@ -97,13 +96,13 @@ pub fn of(target: &Target<'_>) -> Usage {
     usage
 }
 
-/// On amd64 since FreeBSD 13, pointers to counters count from the value of `__pcpu`, which is a
-/// pointer there and was an array before.
+/// What pointers to counters count from. The variable that says it was an array before.
 fn counter_base(target: &Target<'_>) -> u64 {
-    let pcpu = target.symbols.find("__pcpu");
-    let pointer = pcpu.filter(|pcpu| target.arch() == Arch::Amd64 && pcpu.size == 8);
-    pointer
-        .and_then(|pcpu| target.space.read_word(pcpu.address).ok())
+    let variable = target.machine().counter_base;
+    variable
+        .and_then(|name| target.symbols.find(name))
+        .filter(|variable| variable.size == target.space.word().bytes())
+        .and_then(|variable| target.space.read_word(variable.address).ok())
         .unwrap_or(0)
 }
 

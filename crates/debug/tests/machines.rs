@@ -11,9 +11,10 @@ use std::ops::Range;
 use vmcore::space::AddressSpace;
 use vmcore::translation::Translation;
 use vmcore::{Dump, OpenOptions};
+use vmcore_debug::arch::Machine;
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::unwind::{
-    Backtrace, CallFrames, Code, End, How, Machine, NearSymbol, Registers, Start, Unwinder,
+    Backtrace, CallFrames, Code, End, How, NearSymbol, Registers, Start, Unwinder,
 };
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -102,7 +103,7 @@ impl Kernel {
         let translation = Translation::of(&dump, None).unwrap();
         let space = AddressSpace::new(dump.memory(), self.arch, &translation);
         Unwinder::new(self.arch, space, code)
-            .with_old_arm64_trap_frames(old)
+            .with_old_trap_frames(old)
             .walk(start)
     }
 }

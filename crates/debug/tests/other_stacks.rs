@@ -10,8 +10,9 @@ use std::ops::Range;
 use std::path::PathBuf;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
+use vmcore_debug::arch::Machine;
 use vmcore_debug::unwind::{
-    Backtrace, CallFrames, Code, End, How, Machine, NearSymbol, Registers, Start, Unwinder,
+    Backtrace, CallFrames, Code, End, How, NearSymbol, Registers, Start, Unwinder,
 };
 use vmcore_format::addr::VirtAddr;
 use vmcore_synth::Arch;

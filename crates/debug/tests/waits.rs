@@ -9,9 +9,10 @@ mod common;
 
 use common::{TestKernel, with_target};
 use vmcore::process;
+use vmcore_debug::arch::Machine;
 use vmcore_debug::details::Details;
 use vmcore_debug::locks::{self, Holder};
-use vmcore_debug::unwind::{Machine, Registers, Start};
+use vmcore_debug::unwind::{Registers, Start};
 use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;

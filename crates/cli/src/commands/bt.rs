@@ -14,11 +14,12 @@ use std::io::{self, Write as _};
 use vmcore::OpenOptions;
 use vmcore::process::{PcbSource, Process, ProcessList, Thread};
 use vmcore_debug::Target;
+use vmcore_debug::arch::Machine;
 use vmcore_debug::details::{Details, ThreadDetails};
 use vmcore_debug::groups::{self, Group, Member};
 use vmcore_debug::report::text::{UNKNOWN_PCB, how_of};
 use vmcore_debug::stack::{NamedFrame, Stack};
-use vmcore_debug::unwind::{Doubt, End, Machine, TrapFrame};
+use vmcore_debug::unwind::{Doubt, End, TrapFrame};
 
 /// Where threads were: functions, files and lines
 #[derive(Debug, Args)]
@@ -229,15 +230,15 @@ fn print_thread(
             writeln!(out, "  {name:<5} {value:#018x}")?;
         }
     }
-    let machine = Machine::of(target.arch());
-    print_frames(out, &thread.stack, args.full.then_some(&machine))?;
+    let machine = target.machine();
+    print_frames(out, &thread.stack, args.full.then_some(machine))?;
     let trap = thread
         .stack
         .frames
         .iter()
         .find_map(|frame| frame.frame.trap.as_ref());
     if let (Some(trap), true, false) = (trap, regs, args.full) {
-        print_trap(out, trap, &machine, "  ")?;
+        print_trap(out, trap, machine, "  ")?;
     }
     Ok(())
 }

@@ -18,7 +18,7 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmcore::OpenOptions;
-use vmcore::format::arch::Arch;
+use vmcore_debug::arch::Machine;
 use vmcore_debug::gdb::{self, Stub, frames, lldb};
 use vmcore_debug::{DebugFiles, Target};
 
@@ -127,7 +127,7 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
     };
     let private = Private::new(directory.path())?;
     let kernel = target.files().kernel_path();
-    let mut command = Command::new(program(args, target.arch()));
+    let mut command = Command::new(program(args, target.machine()));
     if args.lldb {
         command.arg("--no-lldbinit");
         for line in lldb::commands(target, &private.for_lldb()) {
@@ -175,20 +175,14 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
 }
 
 /// The debugger: for other processors than our own, gdb that knows them.
-fn program(args: &Gdb, arch: Arch) -> OsString {
+fn program(args: &Gdb, machine: &Machine) -> OsString {
     if let Some(program) = &args.program {
         return program.clone();
     }
     if args.lldb {
         return "lldb".into();
     }
-    let own = match std::env::consts::ARCH {
-        "x86_64" => matches!(arch, Arch::Amd64 | Arch::I386),
-        "aarch64" => arch == Arch::Arm64,
-        "riscv64" => arch == Arch::Riscv64,
-        "x86" => arch == Arch::I386,
-        _ => false,
-    };
+    let own = machine.has_gdb_of(std::env::consts::ARCH);
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let has_multiarch =
         || std::env::split_paths(&paths).any(|path| path.join("gdb-multiarch").is_file());

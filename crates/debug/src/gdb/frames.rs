@@ -1,46 +1,26 @@
 //! Call frame information that makes stock gdb see through trap frames.
 //!
 //! A small ELF file with `.debug_frame`, to be loaded with `add-symbol-file`: for each exception
-//! entry of amd64 a description that finds every register in the trap frame, marked as a signal
-//! frame. Code between them is described by frame pointers if the kernel file describes none.
+//! entry a description that finds every register in the trap frame, marked as a signal frame. Code
+//! between them is described by frame pointers if the kernel file describes none.
 
+use crate::arch::{Entries, Machine};
 use crate::target::Target;
-use crate::unwind::{AMD64_FIELDS, AMD64_LEN, Code as _};
+use crate::unwind::Code as _;
 use std::collections::BTreeMap;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 
-/// DWARF numbers of amd64.
-const RSP: u8 = 7;
-const RBP: u8 = 6;
-const RIP: u8 = 16;
-
-/// Names of exception entries that leave a trap frame.
-const ENTRIES: [&str; 7] = [
-    "calltrap",
-    "nmi_calltrap",
-    "mchk_calltrap",
-    "dbg_calltrap",
-    "fast_syscall_common",
-    "int0x80_syscall_common",
-    "fork_trampoline",
-];
-
-/// The file; `None` for other architectures than amd64, whose gdb needs none or knows no way, and
-/// for kernels whose file has no symbols of code.
+/// The file; `None` for architectures whose gdb needs none or knows no way, and for kernels whose
+/// file has no symbols of code.
 #[must_use]
 pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
-    if target.arch() != Arch::Amd64 {
-        return None;
-    }
+    let machine = target.machine();
+    let entries = machine.gdb.entries.as_ref()?;
     let text = target
         .text()
         .iter()
         .max_by_key(|range| range.end - range.start)?;
-    let is_entry = |name: &[u8]| {
-        ENTRIES.iter().any(|entry| entry.as_bytes() == name)
-            || name.first() == Some(&b'X') && name.get(1).is_some_and(|letter| *letter != b'_')
-    };
+    let is_entry = |name: &[u8]| str::from_utf8(name).is_ok_and(entries.is_entry);
     // Where each label ends: at the next one.
     let mut labels = BTreeMap::new();
     for symbol in target.symbols.iter() {
@@ -78,7 +58,7 @@ pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
     described
         .iter()
         .any(|(_, _, is_entry)| *is_entry)
-        .then(|| elf(&debug_frame(&described)))
+        .then(|| elf(machine, &debug_frame(machine, entries, &described)))
 }
 
 fn uleb(bytes: &mut Vec<u8>, mut value: u64) {
@@ -103,37 +83,45 @@ fn entry(section: &mut Vec<u8>, mut body: Vec<u8>) {
     section.extend(body);
 }
 
-/// A common part: data alignment −8, return address in `rip`.
-fn common(section: &mut Vec<u8>, augmentation: &[u8], instructions: &[u8]) {
+/// A register's number as instructions hold it.
+fn number(register: usize) -> u8 {
+    u8::try_from(register).unwrap_or(0)
+}
+
+/// A common part: data alignment −8, return address in the program counter.
+fn common(section: &mut Vec<u8>, pc: usize, augmentation: &[u8], instructions: &[u8]) {
     let mut body = vec![0xff; 4];
     body.push(1); // version
     body.extend(augmentation);
     body.push(0);
-    body.extend([1, 0x78, RIP]);
+    body.extend([1, 0x78, number(pc)]);
     body.extend(instructions);
     entry(section, body);
 }
 
 /// `.debug_frame` for these ranges: start, end, whether it is an entry.
-fn debug_frame(ranges: &[(u64, u64, bool)]) -> Vec<u8> {
+fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, bool)]) -> Vec<u8> {
     const DEF_CFA: u8 = 0x0c;
     const OFFSET: u8 = 0x80;
     let mut section = Vec::new();
-    // By frame pointer: CFA = rbp + 16, rip at CFA − 8, rbp at CFA − 16.
+    let (pc, fp) = (number(machine.pc), number(machine.fp));
+    // By frame pointer: CFA = fp + 16, pc at CFA − 8, fp at CFA − 16.
     common(
         &mut section,
+        machine.pc,
         b"",
-        &[DEF_CFA, RBP, 16, OFFSET | RIP, 1, OFFSET | RBP, 2],
+        &[DEF_CFA, fp, 16, OFFSET | pc, 1, OFFSET | fp, 2],
     );
     let signal = u32::try_from(section.len()).unwrap_or(0);
-    // By trap frame: CFA = rsp + 192, which is its end; every register below it.
-    let mut instructions = vec![DEF_CFA, RSP];
-    uleb(&mut instructions, AMD64_LEN as u64);
-    for (register, offset) in AMD64_FIELDS {
-        instructions.push(OFFSET | u8::try_from(register).unwrap_or(0));
-        uleb(&mut instructions, ((AMD64_LEN - offset) / 8) as u64);
+    // By trap frame: CFA is its end, as far above the stack pointer as it is long; every register
+    // below it.
+    let mut instructions = vec![DEF_CFA, number(machine.sp)];
+    uleb(&mut instructions, entries.len_bytes as u64);
+    for (register, offset) in entries.fields {
+        instructions.push(OFFSET | number(*register));
+        uleb(&mut instructions, ((entries.len_bytes - offset) / 8) as u64);
     }
-    common(&mut section, b"S", &instructions);
+    common(&mut section, machine.pc, b"S", &instructions);
     for (start, end, is_entry) in ranges {
         let mut body = if *is_entry { signal } else { 0 }.to_le_bytes().to_vec();
         body.extend(start.to_le_bytes());
@@ -144,7 +132,7 @@ fn debug_frame(ranges: &[(u64, u64, bool)]) -> Vec<u8> {
 }
 
 /// An ELF file with an empty `.text`, so that gdb sees no overlap with the kernel, and `.debug_frame`.
-fn elf(frames: &[u8]) -> Vec<u8> {
+fn elf(machine: &Machine, frames: &[u8]) -> Vec<u8> {
     const HEADER_LEN: usize = 64;
     const NAMES: &[u8] = b"\0.text\0.debug_frame\0.shstrtab\0";
     let mut file = vec![0; HEADER_LEN];
@@ -175,7 +163,7 @@ fn elf(frames: &[u8]) -> Vec<u8> {
     let mut header = Vec::with_capacity(HEADER_LEN);
     header.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
     header.extend(2_u16.to_le_bytes()); // executable
-    header.extend(62_u16.to_le_bytes()); // x86-64
+    header.extend(machine.arch.elf_machine().to_le_bytes());
     header.extend(1_u32.to_le_bytes());
     header.extend([0; 16]); // entry, program headers
     header.extend(headers_at.to_le_bytes());

@@ -1,11 +1,10 @@
-//! The registers of each architecture as debuggers number them, and the target description.
+//! The registers of an architecture as debuggers number them, and the target description.
 //!
-//! gdb refuses an x86 description without the x87 registers; they are never known here. Names and
-//! order are those of gdb's features.
+//! Names and order are those of gdb's features.
 
-use crate::unwind::{Machine, Registers};
+use crate::arch::Machine;
+use crate::unwind::Registers;
 use std::fmt::Write as _;
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 
 /// A register of a target description.
@@ -25,49 +24,18 @@ pub struct Register {
     pub fixed: Option<u64>,
 }
 
-const fn plain(name: &'static str, bits: u32, dwarf: Option<usize>) -> Register {
-    Register {
-        name,
-        bits,
-        type_: if bits == 32 { "int32" } else { "int64" },
-        generic: "",
-        dwarf,
-        fixed: None,
-    }
-}
-
-/// The kernel's code and stack segments on amd64 and i386.
-const KERNEL_CS: u64 = 0x20;
-const KERNEL_DS: u64 = 0x28;
-/// x87: eight registers of 80 bits, eight of 32.
-const X87: [&str; 16] = [
-    "st0", "st1", "st2", "st3", "st4", "st5", "st6", "st7", "fctrl", "fstat", "ftag", "fiseg",
-    "fioff", "foseg", "fooff", "fop",
-];
-
-/// powerpc's, in gdb's order.
-const POWERPC: [&str; 38] = [
-    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
-    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
-    "r28", "r29", "r30", "r31", "pc", "msr", "cr", "lr", "ctr", "xer",
-];
-
 /// The registers of an architecture, by their numbers in the protocol.
 #[must_use]
-pub fn of(arch: Arch) -> Vec<Register> {
-    let machine = Machine::of(arch);
-    let bits = match arch.word() {
+pub fn of(machine: &Machine) -> Vec<Register> {
+    let bits = match machine.arch.word() {
         Width::W32 => 32,
         Width::W64 => 64,
     };
-    let named = |name: &'static str| {
-        let known = match (arch, name) {
-            (Arch::Arm64, "x29") => "fp",
-            (Arch::Arm64, "x30") => "lr",
-            _ => name,
-        };
-        let dwarf = machine.names.iter().position(|other| *other == known);
-        let mut register = plain(name, bits, dwarf);
+    let saved = machine.gdb.names.iter().map(|name| {
+        let dwarf = machine.names.iter().position(|other| other == name);
+        let mut renamed = machine.gdb.renamed.iter();
+        let renamed = renamed.find(|(ours, _)| ours == name);
+        let mut register = Register::plain(renamed.map_or(name, |(_, gdb)| gdb), bits, dwarf);
         if dwarf == Some(machine.pc) {
             (register.type_, register.generic) = ("code_ptr", "pc");
         } else if dwarf == Some(machine.sp) {
@@ -78,63 +46,31 @@ pub fn of(arch: Arch) -> Vec<Register> {
             register.generic = "ra";
         }
         register
-    };
-    let names: &[&'static str] = match arch {
-        Arch::Amd64 => &[
-            "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11",
-            "r12", "r13", "r14", "r15", "rip",
-        ],
-        Arch::I386 => &[
-            "eax", "ecx", "edx", "ebx", "esp", "ebp", "esi", "edi", "eip",
-        ],
-        Arch::Arm64 => &[
-            "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13",
-            "x14", "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25",
-            "x26", "x27", "x28", "x29", "x30", "sp", "pc",
-        ],
-        Arch::Powerpc | Arch::Powerpc64 => &POWERPC,
-        _ => machine.names,
-    };
-    let mut registers: Vec<Register> = names.iter().map(|name| named(name)).collect();
-    match arch {
-        Arch::Amd64 | Arch::I386 => {
-            let mut flags = plain("eflags", 32, None);
-            flags.generic = "flags";
-            registers.push(flags);
-            for name in ["cs", "ss", "ds", "es", "fs", "gs"] {
-                let mut segment = plain(name, 32, None);
-                segment.fixed = match name {
-                    "cs" => Some(KERNEL_CS),
-                    "ss" => Some(KERNEL_DS),
-                    _ => None,
-                };
-                registers.push(segment);
-            }
-            for name in X87 {
-                let mut register = plain(name, 32, None);
-                if name.starts_with("st") {
-                    (register.bits, register.type_) = (80, "i387_ext");
-                }
-                registers.push(register);
-            }
-            for register in &mut registers {
-                // fstat is a status word, not a stack register.
-                if register.name == "fstat" {
-                    (register.bits, register.type_) = (32, "int32");
-                }
-            }
-        }
-        Arch::Arm64 => {
-            let mut flags = plain("cpsr", 32, None);
-            flags.generic = "flags";
-            registers.push(flags);
-        }
-        _ => {}
-    }
-    registers
+    });
+    saved.chain(machine.gdb.more.iter().copied()).collect()
 }
 
 impl Register {
+    /// An integer of no use that is known.
+    pub(crate) const fn plain(name: &'static str, bits: u32, dwarf: Option<usize>) -> Self {
+        Self {
+            name,
+            bits,
+            type_: if bits == 32 { "int32" } else { "int64" },
+            generic: "",
+            dwarf,
+            fixed: None,
+        }
+    }
+
+    /// The processor's flags, which no PCB has.
+    pub(crate) const fn flags(name: &'static str) -> Self {
+        Self {
+            generic: "flags",
+            ..Self::plain(name, 32, None)
+        }
+    }
+
     /// Its value as the protocol writes it: hexadecimal, lowest byte first, `x` if it is unknown.
     #[must_use]
     pub fn value(&self, registers: &Registers) -> Vec<u8> {
@@ -155,19 +91,8 @@ impl Register {
 
 /// `target.xml` for these registers, whose numbers are their positions.
 #[must_use]
-pub fn description(arch: Arch, registers: &[Register]) -> String {
-    let (architecture, feature) = match arch {
-        Arch::Amd64 => ("i386:x86-64", "org.gnu.gdb.i386.core"),
-        Arch::I386 => ("i386", "org.gnu.gdb.i386.core"),
-        Arch::Arm64 => ("aarch64", "org.gnu.gdb.aarch64.core"),
-        Arch::Riscv64 => ("riscv:rv64", "org.gnu.gdb.riscv.cpu"),
-        Arch::Arm => ("arm", "org.gnu.gdb.arm.core"),
-        Arch::Mips => ("mips", "org.gnu.gdb.mips.cpu"),
-        Arch::Mips64 => ("mips:isa64", "org.gnu.gdb.mips.cpu"),
-        Arch::Powerpc => ("powerpc:common", "org.gnu.gdb.power.core"),
-        Arch::Powerpc64 => ("powerpc:common64", "org.gnu.gdb.power.core"),
-        Arch::Sparc64 => ("sparc:v9", "org.gnu.gdb.sparc.cpu"),
-    };
+pub fn description(machine: &Machine, registers: &[Register]) -> String {
+    let (architecture, feature) = (machine.gdb.architecture, machine.gdb.feature);
     let mut xml = format!(
         "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\
          <architecture>{architecture}</architecture><feature name=\"{feature}\">"
@@ -195,11 +120,14 @@ pub fn description(arch: Arch, registers: &[Register]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmcore_format::arch::Arch;
 
     #[test]
     fn numbers_are_those_of_gdb() {
-        let number =
-            |arch: Arch, name: &str| of(arch).iter().position(|register| register.name == name);
+        let number = |arch: Arch, name: &str| {
+            let registers = of(Machine::of(arch));
+            registers.iter().position(|register| register.name == name)
+        };
         assert_eq!(number(Arch::Amd64, "rip"), Some(16));
         assert_eq!(number(Arch::Amd64, "gs"), Some(23));
         assert_eq!(number(Arch::Amd64, "fop"), Some(39));
@@ -207,13 +135,14 @@ mod tests {
         assert_eq!(number(Arch::I386, "fop"), Some(31));
         assert_eq!(number(Arch::Arm64, "cpsr"), Some(33));
         assert_eq!(number(Arch::Riscv64, "pc"), Some(32));
-        let bits: u32 = of(Arch::Amd64).iter().map(|register| register.bits).sum();
+        let amd64 = of(Machine::of(Arch::Amd64));
+        let bits: u32 = amd64.iter().map(|register| register.bits).sum();
         assert_eq!(bits, 17 * 64 + 7 * 32 + 8 * 80 + 8 * 32);
     }
 
     #[test]
     fn an_unknown_register_is_no_zero() {
-        let registers = of(Arch::Amd64);
+        let registers = of(Machine::of(Arch::Amd64));
         let mut known = Registers::default();
         known.set(16, Some(0xffff_ffff_80c0_9ade));
         assert_eq!(registers[16].value(&known), b"de9ac080ffffffff");

@@ -3,12 +3,12 @@
 use super::packet::{MAX_LEN, hex, unhex};
 use super::registers::{self, Register};
 use super::{monitor, packet};
+use crate::arch::Machine;
 use crate::target::Target;
-use crate::unwind::{Code as _, Machine, Registers};
+use crate::unwind::{Code as _, Registers};
 use std::fmt::Write as _;
 use vmcore::process::ProcessList;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 
 /// The process that all threads belong to, in the words of the protocol.
@@ -65,7 +65,7 @@ impl<'a, 't> Stub<'a, 't> {
     /// A stub for a dump and its threads.
     #[must_use]
     pub fn new(target: &'a Target<'t>, list: &'a ProcessList) -> Self {
-        let machine = Machine::of(target.arch());
+        let machine = target.machine();
         let mut threads = Vec::new();
         for process in &list.processes {
             for thread in &process.threads {
@@ -73,7 +73,7 @@ impl<'a, 't> Stub<'a, 't> {
                     continue;
                 };
                 let start = target.start_of(thread);
-                let known = start.map(|start| adjusted(target, &machine, start.registers));
+                let known = start.map(|start| adjusted(target, machine, start.registers));
                 let name = String::from_utf8_lossy(&process.thread_name(thread)).into_owned();
                 threads.push(ThreadView {
                     tid,
@@ -85,9 +85,9 @@ impl<'a, 't> Stub<'a, 't> {
             }
         }
         threads.sort_by_key(|thread| !thread.crashed);
-        let registers = registers::of(target.arch());
+        let registers = registers::of(target.machine());
         Self {
-            description: registers::description(target.arch(), &registers),
+            description: registers::description(target.machine(), &registers),
             registers,
             libraries: libraries_xml(target),
             reason: target
@@ -108,7 +108,7 @@ impl<'a, 't> Stub<'a, 't> {
         self.lldb = true;
         self.registers
             .sort_by_key(|register| register.generic != "pc");
-        self.description = registers::description(self.target.arch(), &self.registers);
+        self.description = registers::description(self.target.machine(), &self.registers);
     }
 
     fn id(&self, tid: u32) -> String {
@@ -364,16 +364,12 @@ impl<'a, 't> Stub<'a, 't> {
     }
 
     fn machine(&self) -> String {
-        let arch = self.target.arch();
+        let machine = self.target.machine();
         let endian = self.target.space().endian();
-        let cpu = match arch {
-            Arch::Amd64 => "x86_64",
-            Arch::Arm64 => "aarch64",
-            _ => arch.machine_arch(endian),
-        };
+        let cpu = machine.gdb.cpu.unwrap_or(machine.arch.machine_arch(endian));
         let triple = hex(format!("{cpu}-unknown-freebsd").as_bytes());
         let triple = String::from_utf8_lossy(&triple);
-        let word = arch.word().bytes();
+        let word = machine.word_bytes();
         let order = match endian {
             Endian::Little => "little",
             Endian::Big => "big",

@@ -2,9 +2,10 @@
 
 use super::culprit::{base_name, culprit};
 use super::share::{GONE, redacted};
+use crate::arch::Machine;
 use crate::stack::NamedFrame;
 use crate::target::Target;
-use crate::unwind::{Machine, TrapFrame};
+use crate::unwind::{Access, Cause, TrapFrame};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -16,12 +17,6 @@ const CODE_BYTES: usize = 8;
 const NULL_REACH: u64 = 0x1_0000;
 /// What memory is filled with when it is freed, on kernels with checks.
 const FREED: u64 = 0xdead_c0de;
-/// Trap numbers of x86.
-const X86_PROTECTION: u64 = 9;
-const X86_PAGE_FAULT: u64 = 12;
-const X86_NMI: u64 = 19;
-const X86_DOUBLE_FAULT: u64 = 23;
-const X86_MACHINE_CHECK: u64 = 28;
 
 /// What kind of crash it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -109,7 +104,7 @@ pub fn decode(
     frames: &[NamedFrame],
     stack: Option<(VirtAddr, u64)>,
 ) -> Crash {
-    let culprit = culprit(frames);
+    let culprit = culprit(target.machine(), frames);
     let before = culprit.and_then(|at| frames.get(at.checked_sub(1)?));
     let trap = before.and_then(|frame| frame.frame.trap.as_ref());
     let trap = trap.filter(|trap| !trap.user);
@@ -118,9 +113,7 @@ pub fn decode(
     let by_message = message.map_or(Kind::Unknown, kind_of_message);
     let fault = trap.map(|trap| fault(target, trap, at_fault, stack));
     let kind = match (trap, by_message) {
-        (Some(trap), Kind::Panic | Kind::Unknown | Kind::PageFault) => {
-            kind_of_trap(target.arch(), trap)
-        }
+        (Some(trap), Kind::Panic | Kind::Unknown | Kind::PageFault) => kind_of_trap(trap),
         (_, by_message) => by_message,
     };
     let first_line = message.and_then(|message| message.lines().next());
@@ -205,18 +198,14 @@ fn kind_of_message(message: &str) -> Kind {
     }
 }
 
-fn kind_of_trap(arch: Arch, trap: &TrapFrame) -> Kind {
-    match (arch, trap.number) {
-        (Arch::Amd64 | Arch::I386, Some(number)) => match number {
-            X86_PAGE_FAULT => Kind::PageFault,
-            X86_PROTECTION => Kind::ProtectionFault,
-            X86_DOUBLE_FAULT => Kind::DoubleFault,
-            X86_NMI => Kind::Nmi,
-            X86_MACHINE_CHECK => Kind::MachineCheck,
-            _ => Kind::Trap,
-        },
-        _ if trap.fault_address.is_some() => Kind::PageFault,
-        _ => Kind::Trap,
+const fn kind_of_trap(trap: &TrapFrame) -> Kind {
+    match trap.cause {
+        Cause::PageFault(_) => Kind::PageFault,
+        Cause::ProtectionFault => Kind::ProtectionFault,
+        Cause::DoubleFault => Kind::DoubleFault,
+        Cause::MachineCheck => Kind::MachineCheck,
+        Cause::Nmi => Kind::Nmi,
+        Cause::Other => Kind::Trap,
     }
 }
 
@@ -226,7 +215,7 @@ fn fault(
     frame: Option<&NamedFrame>,
     stack: Option<(VirtAddr, u64)>,
 ) -> Fault {
-    let machine = Machine::of(target.arch());
+    let machine = target.machine();
     let mut code = [0; CODE_BYTES];
     let read = target.space().read(trap.pc, &mut code).len;
     let code: Vec<String> = code
@@ -236,13 +225,13 @@ fn fault(
         .collect();
     let width = usize::try_from(machine.word_bytes() * 2 + 2).unwrap_or(18);
     let registers = trap
-        .named(&machine)
+        .named(machine)
         .into_iter()
         .map(|(name, value)| (name.to_owned(), format!("{value:#0width$x}")))
         .collect();
     let name = frame.and_then(|frame| frame.frame.name.clone());
     Fault {
-        what: what(target.arch(), trap, stack, &machine),
+        what: what(machine, trap, stack),
         at: name.unwrap_or_else(|| trap.pc.to_string()),
         code: code.join(" "),
         registers,
@@ -251,52 +240,31 @@ fn fault(
 }
 
 /// What was tried and refused.
-fn what(arch: Arch, trap: &TrapFrame, stack: Option<(VirtAddr, u64)>, machine: &Machine) -> String {
-    let access = match (arch, trap.number, trap.error) {
-        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), Some(error)) if error & 16 != 0 => {
-            "jump to"
-        }
-        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), Some(error)) if error & 2 != 0 => {
-            "write to"
-        }
-        (Arch::Amd64 | Arch::I386, Some(X86_PAGE_FAULT), _) => "read of",
-        // Exception class 0x21: an instruction; bit 6 of a data abort: a write.
-        (Arch::Arm64, Some(esr), _) if esr >> 26 & 0x3f == 0x21 => "jump to",
-        (Arch::Arm64, Some(esr), _) if esr >> 6 & 1 == 1 => "write to",
-        (Arch::Riscv64, Some(1 | 12), _) => "jump to",
-        (Arch::Riscv64, Some(7 | 15), _) => "write to",
-        _ => "read of",
+fn what(machine: &Machine, trap: &TrapFrame, stack: Option<(VirtAddr, u64)>) -> String {
+    if let (Cause::PageFault(access), Some(address)) = (trap.cause, trap.fault_address) {
+        let access = match access {
+            Access::Read => "read of",
+            Access::Write => "write to",
+            Access::Execute => "jump to",
+        };
+        let sort = sort_of_address(address.0, machine.arch, stack);
+        return format!("kernel {access} {:#x}{sort}", address.0);
+    }
+    let name = match trap.cause {
+        Cause::PageFault(_) => "page fault".to_owned(),
+        Cause::ProtectionFault => "general protection fault".to_owned(),
+        Cause::DoubleFault => "double fault: the kernel stack overflowed".to_owned(),
+        Cause::MachineCheck => "machine check".to_owned(),
+        Cause::Nmi => "non-maskable interrupt".to_owned(),
+        Cause::Other => format!("trap {:#x}", trap.number.unwrap_or(0)),
     };
-    let is_fault = match arch {
-        Arch::Amd64 | Arch::I386 => trap.number == Some(X86_PAGE_FAULT),
-        _ => true,
-    };
-    match trap.fault_address.filter(|_| is_fault) {
-        Some(address) => {
-            let sort = sort_of_address(address.0, arch, stack);
-            format!("kernel {access} {:#x}{sort}", address.0)
-        }
-        None => {
-            let freed = trap
-                .named(machine)
-                .into_iter()
-                .find(|(_, value)| is_freed(*value));
-            let freed = freed.map_or_else(String::new, |(name, _)| {
-                format!(" ({name} holds 0xdeadc0de: use after free)")
-            });
-            let number = trap.number.unwrap_or(0);
-            let name = match (arch, number) {
-                (Arch::Amd64 | Arch::I386, X86_PROTECTION) => "general protection fault".to_owned(),
-                (Arch::Amd64 | Arch::I386, X86_PAGE_FAULT) => "page fault".to_owned(),
-                (Arch::Amd64 | Arch::I386, X86_DOUBLE_FAULT) => {
-                    "double fault: the kernel stack overflowed".to_owned()
-                }
-                (Arch::Amd64 | Arch::I386, X86_NMI) => "non-maskable interrupt".to_owned(),
-                (Arch::Amd64 | Arch::I386, X86_MACHINE_CHECK) => "machine check".to_owned(),
-                (_, number) => format!("trap {number:#x}"),
-            };
-            format!("{name}{freed}")
-        }
+    let freed = trap
+        .named(machine)
+        .into_iter()
+        .find(|(_, value)| is_freed(*value));
+    match freed {
+        Some((register, _)) => format!("{name} ({register} holds 0xdeadc0de: use after free)"),
+        None => name,
     }
 }
 

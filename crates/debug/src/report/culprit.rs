@@ -1,6 +1,7 @@
 //! Which frame of a stack is at fault: the first that is not about the crash, the debugger, the dump
 //! or the waiting itself.
 
+use crate::arch::Machine;
 use crate::stack::NamedFrame;
 
 /// Whoever calls one of these has crashed, or was stopped by the debugger. A stack may have several:
@@ -21,24 +22,8 @@ const CRASHING: [&str; 12] = [
 ];
 /// Those of them that a trap leads to: what stands between is the trap's handler.
 const TRAPPED: [&str; 3] = ["trap_fatal", "dblfault_handler", "kdb_trap"];
-/// What stands between those and whoever is at fault.
-const HELPERS: [&str; 28] = [
-    "trap_pfault",
-    "trap",
-    "trap_check",
-    "calltrap",
-    "alltraps",
-    "nmi_calltrap",
-    "dbg_calltrap",
-    "mchk_calltrap",
-    "Xdblfault",
-    "do_el1h_sync",
-    "handle_el1h_sync",
-    "data_abort",
-    "align_abort",
-    "do_trap_supervisor",
-    "page_fault_handler",
-    "cpu_exception_handler_supervisor",
+/// What stands between those and whoever is at fault, besides an architecture's handlers of faults.
+const HELPERS: [&str; 12] = [
     "breakpoint",
     "__mtx_assert",
     "_mtx_assert",
@@ -82,9 +67,10 @@ fn is_crashing(name: &str) -> bool {
     CRASHING.contains(&name)
 }
 
-fn is_helper(name: &str) -> bool {
+fn is_helper(machine: &Machine, name: &str) -> bool {
     let is_debugger = name.starts_with("kdb_") && name != "kdb_sysctl_panic";
-    HELPERS.contains(&name) || is_crashing(name) || is_debugger || is_panic_of_rust(name)
+    let is_known = HELPERS.contains(&name) || machine.handlers.contains(&name);
+    is_known || is_crashing(name) || is_debugger || is_panic_of_rust(name)
 }
 
 /// In Rust, what a module called `panic` or `panicking` has, and what leads there.
@@ -109,12 +95,12 @@ fn is_waiting(name: &str) -> bool {
 /// The first frame that is not about the crash or the waiting itself; `None` if all are, or none has
 /// a name.
 #[must_use]
-pub(super) fn culprit(frames: &[NamedFrame]) -> Option<usize> {
+pub(super) fn culprit(machine: &Machine, frames: &[NamedFrame]) -> Option<usize> {
     let names: Vec<Option<&str>> = frames
         .iter()
         .map(|frame| frame.frame.name.as_deref().map(base_name))
         .collect();
-    among(&names, &|at: usize| {
+    among(machine, &names, &|at: usize| {
         frames
             .get(at)
             .is_some_and(|frame| frame.frame.trap.is_some())
@@ -122,7 +108,11 @@ pub(super) fn culprit(frames: &[NamedFrame]) -> Option<usize> {
 }
 
 /// `has_trap` says which frames left a trap frame.
-fn among(names: &[Option<&str>], has_trap: &dyn Fn(usize) -> bool) -> Option<usize> {
+fn among(
+    machine: &Machine,
+    names: &[Option<&str>],
+    has_trap: &dyn Fn(usize) -> bool,
+) -> Option<usize> {
     let known = names.iter().position(Option::is_some)?;
     let crashing = names.iter().rposition(|name| name.is_some_and(is_crashing));
     // What comes before the last of them was called by it.
@@ -134,7 +124,7 @@ fn among(names: &[Option<&str>], has_trap: &dyn Fn(usize) -> bool) -> Option<usi
             _ => at + 1,
         }
     });
-    let is_passed = |name: &str| is_helper(name) || crashing.is_none() && is_waiting(name);
+    let is_passed = |name: &str| is_helper(machine, name) || crashing.is_none() && is_waiting(name);
     let behind = names.get(from..)?;
     let at = behind
         .iter()
@@ -145,6 +135,7 @@ fn among(names: &[Option<&str>], has_trap: &dyn Fn(usize) -> bool) -> Option<usi
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vmcore_format::arch::Arch;
 
     fn found(stack: &str) -> Option<String> {
         let names: Vec<&str> = stack.split_whitespace().collect();
@@ -153,7 +144,7 @@ mod tests {
             .map(|name| Some(*name).filter(|name| *name != "?"))
             .collect();
         let has_trap = |at: usize| names[at].starts_with("calltrap");
-        among(&known, &has_trap).map(|at| names[at].to_owned())
+        among(Machine::of(Arch::Amd64), &known, &has_trap).map(|at| names[at].to_owned())
     }
 
     #[test]

@@ -47,7 +47,7 @@ pub struct Place {
 /// The signature of a crash on this stack.
 #[must_use]
 pub fn of(target: &Target<'_>, crash: &Crash, frames: &[NamedFrame]) -> Signature {
-    let from = culprit::culprit(frames).unwrap_or(0);
+    let from = culprit::culprit(target.machine(), frames).unwrap_or(0);
     let frames = frames.iter().skip(from).take(FRAMES);
     let (mut functions, mut addresses) = (Vec::new(), Vec::new());
     for frame in frames {

@@ -1,16 +1,16 @@
 //! Call frame information: `.debug_frame` and `.eh_frame` of a file.
 
-use super::{Machine, Registers};
+use super::Registers;
+use crate::arch::Machine;
 use crate::object_file::ObjectFile;
 use crate::types::{Slice, order_of};
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Register, RegisterRule, UnwindContext,
-    UnwindSection, Vendor,
+    UnwindSection,
 };
 use object::Object as _;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 
 /// The call frame information of a file, with an index of its functions.
 #[derive(Debug)]
@@ -42,11 +42,9 @@ impl<'a> CallFrames<'a> {
         let mut eh = EhFrame::from(slice(".eh_frame"));
         debug.set_address_size(address_size);
         eh.set_address_size(address_size);
-        if file.arch() == Arch::Arm64 {
-            // Functions that sign their return address say so by a rule of this vendor's.
-            debug.set_vendor(Vendor::AArch64);
-            eh.set_vendor(Vendor::AArch64);
-        }
+        let vendor = Machine::of(file.arch()).vendor;
+        debug.set_vendor(vendor);
+        eh.set_vendor(vendor);
         let mut bases = BaseAddresses::default();
         if let Some(elf) = file.elf() {
             let address = |name| {

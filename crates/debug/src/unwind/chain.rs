@@ -1,14 +1,14 @@
 //! Frames that are chained on the stack: by the frame pointer, or by powerpc's stack pointer.
 
-use super::{Caller, Chain, End, How, Registers, Unwinder, trap};
+use super::{Caller, End, How, Registers, Unwinder};
+use crate::arch::Chain;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::endian::Width;
 
 impl Unwinder<'_> {
     /// powerpc: each stack frame begins with the address of its caller's.
-    fn by_back_chain(&self, sp: u64) -> Result<Caller, End> {
-        let machine = &self.machine;
+    fn by_back_chain(&self, sp: u64, saved_lr: u64) -> Result<Caller, End> {
+        let machine = self.machine;
         let read = |at: u64| {
             self.space
                 .read_word(VirtAddr(at))
@@ -21,10 +21,6 @@ impl Unwinder<'_> {
         if above == 0 {
             return Err(End::FramePointerZero);
         }
-        let saved_lr = match machine.arch.word() {
-            Width::W32 => 4,
-            Width::W64 => 16,
-        };
         let pc = read(above.wrapping_add(saved_lr))?;
         if pc == 0 {
             return Err(End::Zeros {
@@ -43,14 +39,14 @@ impl Unwinder<'_> {
 
     /// The caller's frame by the frame pointer, which chains them.
     pub(super) fn by_frame_pointer(&self, registers: &Registers) -> Result<Caller, End> {
-        let machine = &self.machine;
+        let machine = self.machine;
         let fp = registers.get(machine.fp).ok_or(End::NoRegisters)?;
         if fp == 0 {
             return Err(End::FramePointerZero);
         }
         let word = machine.word_bytes();
         let bad = End::BadFramePointer { fp: VirtAddr(fp) };
-        if trap::is_user(machine.arch, VirtAddr(fp)) {
+        if machine.is_user(VirtAddr(fp)) {
             return Err(End::UserMode);
         }
         if fp % word != 0 {
@@ -60,7 +56,7 @@ impl Unwinder<'_> {
         let (record, sp) = match machine.chain {
             Chain::Record => (fp, fp.wrapping_add(2 * word)),
             Chain::RecordBelow => (fp.wrapping_sub(2 * word), fp),
-            Chain::BackChain => return self.by_back_chain(fp),
+            Chain::BackChain { saved_lr } => return self.by_back_chain(fp, saved_lr),
             Chain::Unknown => return Err(End::NoRegisters),
         };
         let unreadable = |fault: Fault| End::Unreadable {
@@ -78,7 +74,7 @@ impl Unwinder<'_> {
         let mut found = Registers::default();
         found.set(machine.fp, Some(saved));
         found.set(machine.sp, Some(sp));
-        found.set(machine.pc, Some(machine.strip(pc)));
+        found.set(machine.pc, Some((machine.strip)(pc)));
         Ok(Caller {
             registers: found,
             how: How::FramePointer,

@@ -19,8 +19,9 @@ use unpack::Corpus;
 use vmcore::process::{self, Thread};
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
+use vmcore_debug::arch::Machine;
 use vmcore_debug::unwind::{
-    Backtrace, CallFrames, Code, End, How, Machine, NearSymbol, TrapFrame, Unwinder,
+    Backtrace, CallFrames, Code, End, How, NearSymbol, TrapFrame, Unwinder,
 };
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
@@ -208,7 +209,7 @@ fn with_the_names_of_the_entries_the_walk_goes_through_trap_frames() {
             .collect();
         assert_eq!(found.len(), traps.len(), "{name}");
         for (trap, known) in found.into_iter().zip(traps) {
-            check_trap(trap, known, &machine, name);
+            check_trap(trap, known, machine, name);
         }
         let last = backtrace.frames.last().unwrap();
         if traps.last().unwrap()["symbol"]

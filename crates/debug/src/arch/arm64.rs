@@ -1,0 +1,177 @@
+//! arm64.
+
+use super::{Chain, Gdb, Machine};
+use crate::gdb::registers::Register;
+use crate::target::Target;
+use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field};
+use gimli::Vendor;
+use vmcore::translation::Fault;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+const NAMES: &[&str] = &[
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
+    "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",
+    "x28", "fp", "lr", "sp", "pc",
+];
+const LR: usize = 30;
+
+/// Bytes of `struct trapframe` (`sys/arm64/include/frame.h`), and before [`NEW_TRAP_FRAME`].
+const LEN: usize = 288;
+const OLD_LEN: usize = 272;
+/// `__FreeBSD_version` since which the trap frame is longer.
+const NEW_TRAP_FRAME: i32 = 1_400_084;
+/// `sizeof(struct pcb)` before that.
+const OLD_PCB: i32 = 0x560;
+
+pub(super) const MACHINE: Machine = Machine {
+    names: NAMES,
+    pc: 32,
+    sp: 31,
+    fp: 29,
+    lr: Some(LR),
+    callee_saved: &[19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 31],
+    chain: Chain::Record,
+    record_is_anywhere: true,
+    kernel_bit: Some(63),
+    strip,
+    // Functions that sign their return address say so by a rule of this vendor's.
+    vendor: Vendor::AArch64,
+    trap_frame: Some(trap_frame),
+    has_old_trap_frames,
+    handlers: &[
+        "do_el1h_sync",
+        "handle_el1h_sync",
+        "data_abort",
+        "align_abort",
+    ],
+    ..Machine::unknown(Arch::Arm64, GDB)
+};
+
+const GDB: Gdb = Gdb {
+    renamed: &[("fp", "x29"), ("lr", "x30")],
+    more: &[Register::flags("cpsr")],
+    native: &["aarch64"],
+    ..Gdb::new("aarch64", "org.gnu.gdb.aarch64.core", NAMES)
+};
+
+/// A signature is in the top bits; bit 55 says which half of the address space it is.
+const fn strip(pc: u64) -> u64 {
+    match pc >> 55 & 1 {
+        1 => pc | 0xffff << 48,
+        _ => pc & !(0xffff << 48),
+    }
+}
+
+fn has_old_trap_frames(target: &Target<'_>) -> bool {
+    if let Some(size) = target.types.offset_of("trapframe", "tf_x") {
+        return size == 32;
+    }
+    let value = |name: &str| {
+        let symbol = target.symbols.find(name)?;
+        target.space.read_i32(symbol.address).ok()
+    };
+    match value("osreldate") {
+        Some(date) => date < NEW_TRAP_FRAME,
+        None => value("pcb_size") == Some(OLD_PCB),
+    }
+}
+
+fn is_entry(name: &str) -> bool {
+    matches!(
+        name,
+        "handle_el1h_sync"
+            | "handle_el1h_irq"
+            | "handle_el0_sync"
+            | "handle_el0_irq"
+            | "handle_el0_error"
+            | "handle_serror"
+            | "handle_empty_exception"
+            | "fork_trampoline"
+    )
+}
+
+fn trap_frame(
+    unwinder: &Unwinder<'_>,
+    symbol: &str,
+    registers: &Registers,
+    never_ran: bool,
+) -> Option<Result<TrapFrame, Fault>> {
+    if !is_entry(symbol) {
+        return None;
+    }
+    let len = if unwinder.old_trap_frames { OLD_LEN } else { LEN };
+    let at = if never_ran {
+        registers.get(MACHINE.sp)?
+    } else {
+        // The entry code leaves the frame pointer right above the trap frame.
+        let fp = registers.get(MACHINE.fp).filter(|fp| *fp != 0)?;
+        fp.wrapping_sub(len as u64)
+    };
+    Some(read(unwinder, at))
+}
+
+fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+    let old = unwinder.old_trap_frames;
+    let mut raw = [0; LEN];
+    let len = if old { OLD_LEN } else { LEN };
+    if let Some(there) = raw.get_mut(..len) {
+        unwinder.space.read_exact(VirtAddr(at), there)?;
+    }
+    let (first, spsr, esr) = match old {
+        true => (32, field(&raw, 24, 4), field(&raw, 28, 4)),
+        false => (48, field(&raw, 24, 8), field(&raw, 32, 8)),
+    };
+    let mut registers = Registers::default();
+    for number in 0..LR {
+        registers.set(number, Some(field(&raw, first + 8 * number, 8)));
+    }
+    registers.set(MACHINE.sp, Some(field(&raw, 0, 8)));
+    registers.set(LR, Some(field(&raw, 8, 8)));
+    let pc = field(&raw, 16, 8);
+    registers.set(MACHINE.pc, Some(pc));
+    let user = spsr & 0xf == 0;
+    let mut other = vec![("spsr", spsr), ("esr", esr)];
+    let far = (!old).then(|| field(&raw, 40, 8));
+    if let Some(far) = far {
+        other.push(("far", far));
+    }
+    // Exception classes of aborts: instruction and data, from a lower level and the same one.
+    let class = esr >> 26 & 0x3f;
+    let is_abort = matches!(class, 0x20 | 0x21 | 0x24 | 0x25);
+    let fault_address = far.filter(|_| is_abort && !user).map(VirtAddr);
+    // Bit 6 of a data abort: a write.
+    let access = match class {
+        0x21 => Access::Execute,
+        _ if esr >> 6 & 1 == 1 => Access::Write,
+        _ => Access::Read,
+    };
+    Ok(TrapFrame {
+        address: VirtAddr(at),
+        pc: VirtAddr(pc),
+        user,
+        number: Some(esr),
+        error: None,
+        cause: Cause::of_access(fault_address, access),
+        fault_address,
+        other,
+        registers,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_stripped_from_return_addresses() {
+        assert_eq!(strip(0x2f3f_0000_004b_6e78), 0x0000_0000_004b_6e78);
+        assert_eq!(strip(0xb1bf_0000_004b_6e78), 0xffff_0000_004b_6e78);
+    }
+
+    #[test]
+    fn the_return_address_is_in_the_link_register_at_the_start() {
+        assert_eq!((MACHINE.return_address)(&[], true), Some(0));
+        assert_eq!((MACHINE.return_address)(&[], false), None);
+    }
+}

@@ -1,0 +1,93 @@
+//! powerpc, 32-bit, and what the 64-bit one has of it: stacks are chained by the stack pointer.
+
+use super::{Chain, Gdb, Machine};
+use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
+use vmcore::translation::Fault;
+use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
+
+/// DWARF counts 32 floating-point registers from 32 on.
+const NAMES: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
+    "r28", "r29", "r30", "r31", "f0", "f1", "f2", "f3", "f4", "f5", "f6", "f7", "f8", "f9", "f10",
+    "f11", "f12", "f13", "f14", "f15", "f16", "f17", "f18", "f19", "f20", "f21", "f22", "f23",
+    "f24", "f25", "f26", "f27", "f28", "f29", "f30", "f31", "cr", "lr", "pc",
+];
+const CR: usize = 64;
+const LR: usize = 65;
+
+/// In gdb's order.
+pub(super) const GDB_NAMES: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
+    "r28", "r29", "r30", "r31", "pc", "msr", "cr", "lr", "ctr", "xer",
+];
+
+pub(super) const MACHINE: Machine = Machine {
+    names: NAMES,
+    pc: 66,
+    sp: 1,
+    fp: 1,
+    lr: Some(LR),
+    callee_saved: &[
+        1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
+    ],
+    chain: Chain::BackChain { saved_lr: 4 },
+    // Behind the head of a stack frame.
+    trap_frame: Some(|unwinder, symbol, registers, _| trap_frame(unwinder, symbol, registers, 8)),
+    ..Machine::unknown(
+        Arch::Powerpc,
+        Gdb::new("powerpc:common", "org.gnu.gdb.power.core", GDB_NAMES),
+    )
+};
+
+/// The words of `struct trapframe` (`sys/powerpc/include/frame.h`) that are read: the general registers,
+/// lr, cr, xer, ctr, srr0, srr1, exc.
+const WORDS: usize = 39;
+const WORD_LR: usize = 32;
+const WORD_CR: usize = 33;
+const SRR0: usize = 36;
+const SRR1: usize = 37;
+const EXC: usize = 38;
+/// The machine state's bit of user code.
+const PROBLEM_STATE: u64 = 1 << 14;
+
+/// The trap frame so many bytes above the stack pointer of an entry of `sys/powerpc/*/trap_subr*.S`.
+pub(super) fn trap_frame(
+    unwinder: &Unwinder<'_>,
+    symbol: &str,
+    registers: &Registers,
+    above: u64,
+) -> Option<Result<TrapFrame, Fault>> {
+    match symbol {
+        "trapagain" | "trapexit" | "dbtrap" | "asttrapexit" => {
+            let sp = registers.get(MACHINE.sp)?;
+            Some(read(unwinder, sp.wrapping_add(above)))
+        }
+        _ => None,
+    }
+}
+
+fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+    let words: [u64; WORDS] = unwinder.words(at)?;
+    let mut registers = Registers::default();
+    for (number, value) in words.iter().take(32).enumerate() {
+        registers.set(number, Some(*value));
+    }
+    registers.set(CR, Some(words[WORD_CR]));
+    registers.set(LR, Some(words[WORD_LR]));
+    registers.set(MACHINE.pc, Some(words[SRR0]));
+    let status = words[SRR1];
+    Ok(TrapFrame {
+        address: VirtAddr(at),
+        pc: VirtAddr(words[SRR0]),
+        user: status & PROBLEM_STATE != 0,
+        number: Some(words[EXC]),
+        error: None,
+        cause: Cause::Other,
+        fault_address: None,
+        other: vec![("srr1", status)],
+        registers,
+    })
+}
