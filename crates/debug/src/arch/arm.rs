@@ -26,10 +26,7 @@ pub(super) const MACHINE: Machine = Machine {
     trap_frame: Some(trap_frame),
     returns_behind_entry: true,
     handlers: &["data_abort", "align_abort"],
-    ..Machine::unknown(
-        Arch::Arm,
-        Gdb::new("arm", "org.gnu.gdb.arm.core", NAMES),
-    )
+    ..Machine::unknown(Arch::Arm, Gdb::new("arm", "org.gnu.gdb.arm.core", NAMES))
 };
 
 /// The words of `struct trapframe` (`sys/arm/include/frame.h`): spsr, r0 to r12, usr_sp, usr_lr, svc_sp,

@@ -100,7 +100,11 @@ fn trap_frame(
     if !is_entry(symbol) {
         return None;
     }
-    let len = if unwinder.old_trap_frames { OLD_LEN } else { LEN };
+    let len = if unwinder.old_trap_frames {
+        OLD_LEN
+    } else {
+        LEN
+    };
     let at = if never_ran {
         registers.get(MACHINE.sp)?
     } else {

@@ -77,10 +77,15 @@ fn place(unwinder: &Unwinder<'_>, symbol: &str, sp: u64, never_ran: bool) -> Opt
         (word == at).then_some(at)
     };
     match symbol {
-        "calltrap" | "Xlcall_syscall" | "Xint0x80_syscall" | "Xtimerint" | "doreti_ast"
-        | "Xcpustop" | "Xrendezvous" | "Xipi_intr_bitmap_handler" | "Xlazypmap" => {
-            Some(pointed().unwrap_or(sp))
-        }
+        "calltrap"
+        | "Xlcall_syscall"
+        | "Xint0x80_syscall"
+        | "Xtimerint"
+        | "doreti_ast"
+        | "Xcpustop"
+        | "Xrendezvous"
+        | "Xipi_intr_bitmap_handler"
+        | "Xlazypmap" => Some(pointed().unwrap_or(sp)),
         "fork_trampoline" if never_ran => Some(above(4)),
         "fork_trampoline" => Some(above(12)),
         // With or without the pointer.

@@ -3,7 +3,5 @@
 use super::{Gdb, Machine, PLACES};
 use vmcore_format::arch::Arch;
 
-pub(super) const MACHINE: Machine = Machine::unknown(
-    Arch::Mips,
-    Gdb::new("mips", "org.gnu.gdb.mips.cpu", PLACES),
-);
+pub(super) const MACHINE: Machine =
+    Machine::unknown(Arch::Mips, Gdb::new("mips", "org.gnu.gdb.mips.cpu", PLACES));

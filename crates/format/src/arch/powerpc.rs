@@ -1,7 +1,7 @@
 //! powerpc, 32-bit: virtual ELF cores only.
 
-use super::powerpc64::PRSTATUS;
 use super::Facts;
+use super::powerpc64::PRSTATUS;
 use crate::endian::{Endian, Width};
 
 pub(super) const FACTS: Facts = Facts {
