@@ -36,6 +36,8 @@ pub const MINIDUMP_PREFIX: &[u8; 8] = b"minidump";
 
 /// Bytes of the magic field, except on powerpc64.
 const MAGIC_LEN: usize = 24;
+/// Bytes of powerpc64's.
+const LONG_MAGIC_LEN: usize = 32;
 
 /// Minidumps of systems that are known but not read: their magic is named in the error.
 const KNOWN_UNREAD: [&str; 1] = ["minidump DFlyBSD/x86_64"];
@@ -298,13 +300,20 @@ fn identify(bytes: &[u8]) -> Result<&'static MinidumpFacts, HeaderError> {
         need: MAGIC_LEN,
     })?;
     // powerpc64's field is longer than the others and has its NUL behind them.
-    let text = until_nul(bytes.get(..32).unwrap_or(field));
-    let mut known = Arch::ALL.into_iter();
-    if let Some(facts) = known.find_map(|arch| {
-        let facts = arch.facts().minidump.as_ref()?;
-        (facts.magic.as_bytes() == text).then_some(facts)
-    }) {
+    let text = until_nul(bytes.get(..LONG_MAGIC_LEN).unwrap_or(bytes));
+    let mut known = Arch::ALL
+        .into_iter()
+        .filter_map(|arch| arch.facts().minidump.as_ref());
+    if let Some(facts) = known.clone().find(|facts| facts.magic.as_bytes() == text) {
         return Ok(facts);
+    }
+    // Only a long magic can be cut behind `MAGIC_LEN`.
+    let is_cut = text.len() == bytes.len();
+    if is_cut && known.any(|facts| facts.magic.as_bytes().starts_with(text)) {
+        return Err(HeaderError::Truncated {
+            have: bytes.len(),
+            need: LONG_MAGIC_LEN,
+        });
     }
     match KNOWN_UNREAD
         .into_iter()

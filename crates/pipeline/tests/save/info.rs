@@ -1,6 +1,7 @@
 //! What is written beside a dump, and what is told of it.
 
 use crate::*;
+use vmcore_synth::Arch;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::{self, Machine};
 use vmcore_synth::machines;
@@ -36,6 +37,8 @@ fn a_machines_dump_is_saved_with_what_is_known_of_it() {
         );
         let kind = match options.kind {
             machine::Kind::Mini => format!("minidump v{}", options.version),
+            // Of virtual memory.
+            machine::Kind::Full if options.arch == Arch::Powerpc => "ELF core".to_owned(),
             machine::Kind::Full => "full dump".to_owned(),
         };
         assert_eq!(contents.dump_kind, kind, "{name}");

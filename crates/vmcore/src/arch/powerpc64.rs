@@ -73,17 +73,14 @@ fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Win
     };
     let mut windows: Vec<Window> = direct_map(header).into_iter().collect();
     windows.extend(linked(header, mmu));
-    if header.pmapsize > 0 {
-        let kind = match mmu.hashed {
+    windows.push(Window {
+        first: header.kernbase,
+        last: VirtAddr(u64::MAX),
+        kind: match mmu.hashed {
             true => WindowKind::Hashed(hashed(header, mmu, memory)),
             false => radix(header),
-        };
-        windows.push(Window {
-            first: header.kernbase,
-            last: VirtAddr(u64::MAX),
-            kind,
-        });
-    }
+        },
+    });
     windows
 }
 

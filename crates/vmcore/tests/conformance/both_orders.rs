@@ -363,7 +363,7 @@ fn line_24_radix_tables_are_big_endian_in_every_dump() {
         let space = Virtual::of(&opened);
         assert!(opened.warnings().iter().any(missing));
         assert_eq!(space.pa(0xc000_0000_0010_1000), Ok(0x10_1000));
-        assert!(matches!(space.place(base), Err(Fault::NoWindow { .. })));
+        assert!(matches!(space.place(base), Err(Fault::Outside { .. })));
     }
 }
 

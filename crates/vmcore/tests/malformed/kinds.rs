@@ -55,6 +55,9 @@ const PAE: Tables = Tables::Flat(8, |pa| pa | 0x63);
 /// A small page that the kernel may write, by either format.
 const ARM: Tables = Tables::Flat(4, |pa| pa | 0x12);
 const ARM64: Tables = Tables::Flat(8, |pa| pa | 0x703);
+/// Valid, may be written, of every address space.
+const MIPS: Tables = Tables::Flat(4, |pa| pa >> 12 << 6 | 0x1f);
+const MIPS64: Tables = Tables::Flat(8, |pa| pa >> 12 << 6 | 0x1f);
 const RISCV64: Tables = Tables::Flat(8, |pa| pa >> 12 << 10 | 0xcf);
 
 fn usual(_: &mut Minidump) {}
@@ -86,6 +89,11 @@ fn narrow(dump: &mut Minidump) {
     dump.dump_avail_narrow = true;
 }
 
+/// The kernel image is page 1.
+fn short_kernel(dump: &mut Minidump) {
+    dump.kernel_range = (dump.dmapbase + 0x1000, dump.dmapbase + 0x2000);
+}
+
 fn pages_of_16_kib(dump: &mut Minidump) {
     (dump.page_size, dump.flags) = (16384, 1);
 }
@@ -113,6 +121,18 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("arm64 version 2", (Arch::Arm64, 2), 76, ARM64, usual),
     kind("arm64 version 3", (Arch::Arm64, 3), 80, ARM64, usual),
     kind("arm64 version 3, 16 KiB", (Arch::Arm64, 3), 80, ARM64, pages_of_16_kib),
+    kind("mips version 1", (Arch::Mips, 1), 64, MIPS, usual),
+    kind("mips version 2", (Arch::Mips, 2), 68, MIPS, usual),
+    kind("mipsel version 1", (Arch::Mipsel, 1), 64, MIPS, usual),
+    kind("mipsel version 2", (Arch::Mipsel, 2), 68, MIPS, usual),
+    kind("mips64 version 1", (Arch::Mips64, 1), 64, MIPS64, usual),
+    kind("mips64 version 2", (Arch::Mips64, 2), 68, MIPS64, usual),
+    kind("mips64el version 1", (Arch::Mips64el, 1), 64, MIPS64, usual),
+    kind("mips64el version 2", (Arch::Mips64el, 2), 68, MIPS64, usual),
+    kind("powerpc64 version 1", (Arch::Powerpc64, 1), 136, Tables::Named(radix), short_kernel),
+    kind("powerpc64 version 2", (Arch::Powerpc64, 2), 140, Tables::Named(radix), short_kernel),
+    kind("powerpc64le version 1", (Arch::Powerpc64le, 1), 136, Tables::Named(radix), short_kernel),
+    kind("powerpc64le version 2", (Arch::Powerpc64le, 2), 140, Tables::Named(radix), short_kernel),
     kind("riscv64 version 1", (Arch::Riscv64, 1), 72, RISCV64, from_0),
     kind("riscv64 version 2", (Arch::Riscv64, 2), 76, RISCV64, usual),
 ];
@@ -155,6 +175,20 @@ impl Kind {
         }
     }
 
+    /// Whether the header gives the last address of the direct map, not the one behind it.
+    pub(crate) fn has_last_address(&self) -> bool {
+        matches!(self.arch, Arch::Powerpc64 | Arch::Powerpc64le)
+    }
+
+    /// The last address that its kernel map can have; `None` where something else lies there.
+    pub(crate) fn last_va(&self) -> Option<u64> {
+        match self.arch {
+            Arch::Mips64 | Arch::Mips64el => None,
+            arch if arch.is_32_bit() => Some(u32::MAX.into()),
+            _ => Some(u64::MAX),
+        }
+    }
+
     /// The highest address that its ranges can have.
     pub(crate) fn last_address(&self) -> u64 {
         match self.sound().dump_avail_narrow {
@@ -170,6 +204,24 @@ fn amd64(dump: &mut Minidump, number: u64, pa: u64) {
     put(&mut dump.page_tables, 4096, 0, &(table | 3).to_le_bytes());
     let entries = dump.pages.entry(table).or_default();
     put(entries, 4096, 8 * number, &(pa | 3).to_le_bytes());
+}
+
+/// A root, and three tables that it leads to, big-endian in every dump.
+fn radix(dump: &mut Minidump, number: u64, pa: u64) {
+    const VALID: u64 = 1 << 63;
+    const LEAF: u64 = 1 << 62;
+    let [high, middle, low] = [0, 1, 2].map(|table| page(dump, TABLE_PAGE + table));
+    // kernbase has number 4096 in the root.
+    let root = (VALID | high | 9).to_be_bytes();
+    put(&mut dump.page_tables, 65536, 8 * 4096, &root);
+    for (table, index, entry) in [
+        (high, 0, VALID | middle | 9),
+        (middle, 0, VALID | low | 9),
+        (low, number, VALID | LEAF | pa | 6),
+    ] {
+        let entries = dump.pages.entry(table).or_default();
+        put(entries, 4096, 8 * index, &entry.to_be_bytes());
+    }
 }
 
 fn at(offset: u64) -> usize {
