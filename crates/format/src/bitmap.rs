@@ -21,6 +21,7 @@
 //! assert_eq!(bitmap.ones(0..16).collect::<Vec<_>>(), [0, 5, 7, 15]);
 //! ```
 
+use crate::endian::{Endian, Width};
 use core::ops::Range;
 
 /// How the kernel's words lie in the file.
@@ -53,6 +54,16 @@ impl WordOrder {
             Self::Little => word.to_le_bytes(),
             Self::Big64 => word.to_be_bytes(),
             Self::Big32 => word.rotate_left(32).to_be_bytes(),
+        }
+    }
+
+    /// The order of a kernel whose words have this byte order and width.
+    #[must_use]
+    pub const fn of(endian: Endian, word: Width) -> Self {
+        match (endian, word) {
+            (Endian::Little, _) => Self::Little,
+            (Endian::Big, Width::W32) => Self::Big32,
+            (Endian::Big, Width::W64) => Self::Big64,
         }
     }
 

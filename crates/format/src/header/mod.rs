@@ -266,11 +266,11 @@ impl Header {
     /// The order of bits in the bitmap: of the kernel's words. mips wrote 32-bit ones before version 2.
     #[must_use]
     pub const fn bitmap_order(&self) -> WordOrder {
-        match (self.endian, self.arch.word(), self.arch, self.version) {
-            (Endian::Little, ..) => WordOrder::Little,
-            (Endian::Big, Width::W32, ..) | (Endian::Big, _, Arch::Mips64, 1) => WordOrder::Big32,
-            (Endian::Big, ..) => WordOrder::Big64,
-        }
+        let word = match (self.arch, self.version) {
+            (Arch::Mips64, 1) => Width::W32,
+            (arch, _) => arch.word(),
+        };
+        WordOrder::of(self.endian, word)
     }
 
     /// Whether the page-table section holds 64-bit entries of an i386.

@@ -7,7 +7,6 @@ use vmcore_format::addr::{PageSize, Pfn, PhysRange};
 use vmcore_format::arch::Arch;
 use vmcore_format::bitmap::{Bitmap, WordOrder};
 use vmcore_format::dump_avail::{NumberedRange, Numbering};
-use vmcore_format::endian::{Endian, Width};
 use vmcore_writer::DumpMap;
 
 /// How the pages of a minidump were chosen.
@@ -124,11 +123,7 @@ fn bits(ram: &Ram, kernel: &KernelMemory<'_>) -> Option<Marked> {
         .ok()?;
     let mut bytes = vec![0; usize::try_from(len_bytes).ok()?];
     kernel.space.read_exact(at, &mut bytes).ok()?;
-    let order = match (kernel.space.endian(), kernel.space.word()) {
-        (Endian::Little, _) => WordOrder::Little,
-        (Endian::Big, Width::W32) => WordOrder::Big32,
-        (Endian::Big, Width::W64) => WordOrder::Big64,
-    };
+    let order = WordOrder::of(kernel.space.endian(), kernel.space.word());
     Some(Marked::Bits {
         bytes,
         order,

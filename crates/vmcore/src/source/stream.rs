@@ -275,6 +275,10 @@ impl Stream {
 
     /// Goes on with the pass until `end` bytes are expanded, or all are. Nobody wants them now.
     fn advance(&self, state: &mut State, end: u64) {
+        // Who reads in order is there already, and needs no memory for it.
+        if state.reached >= end || state.has_ended {
+            return;
+        }
         let mut scratch = std::mem::take(&mut state.scratch);
         scratch.resize(CHUNK, 0);
         while state.reached < end && !state.has_ended {

@@ -12,7 +12,7 @@ mod every_kind;
 mod full;
 mod general;
 #[path = "../malformed/kinds.rs"]
-#[allow(dead_code)] // Some of it is for malformed dumps alone.
+#[expect(dead_code, reason = "some of it is for malformed dumps alone")]
 mod kinds;
 mod machines;
 mod other_cores;
