@@ -268,9 +268,13 @@ impl RecordHeader {
         }
     }
 
-    /// Decodes what stands in front of a payload; `None` at the end of the extension.
+    /// Decodes what stands in front of a payload; `None` at the end of the records, where zeros or
+    /// the locator follow.
     #[must_use]
     pub fn parse(bytes: &[u8; RECORD_HEADER_LEN]) -> Option<Self> {
+        if bytes.starts_with(&LOCATOR_MAGIC) {
+            return None;
+        }
         let raw = RawRecord::ref_from_bytes(bytes).ok()?;
         let kind = RecordKind::from_number(raw.kind.get());
         (kind != RecordKind::End).then_some(Self {

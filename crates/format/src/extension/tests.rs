@@ -77,6 +77,23 @@ fn records_are_read_in_order_and_a_damaged_one_is_passed_over() {
 }
 
 #[test]
+fn records_that_reach_the_locator_end_there() {
+    let mut bytes = record(1, 0, b"first");
+    let locator = Locator {
+        version: 1,
+        records: 1,
+        offset: FileOffset(0),
+        len_bytes: bytes.len() as u64,
+        dump_id: [9; 16],
+    };
+    bytes.extend(locator.encode());
+    let found: Vec<_> = records(&bytes)
+        .map(|record| record.unwrap().payload)
+        .collect();
+    assert_eq!(found, [b"first"]);
+}
+
+#[test]
 fn a_cut_record_ends_the_records() {
     let bytes = record(1, 0, b"first");
     let found: Vec<_> = records(&bytes[..bytes.len() - 1]).collect();

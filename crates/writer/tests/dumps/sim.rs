@@ -126,11 +126,9 @@ impl<P: KernelPaging> Sim<P> {
         // A root of several pages is aligned to its size.
         let root_pages = model.root_pages();
         sim.next_free = root_pages.max(2);
-        let root = sim.allocate();
+        let root = sim.allocate_run(root_pages);
         sim.root = PhysAddr(root << model.page_shift);
-        sim.write(root, &vec![0; model.page_bytes()]);
-        for _ in 1..root_pages {
-            let page = sim.allocate();
+        for page in root..root + root_pages {
             sim.write(page, &vec![0; model.page_bytes()]);
         }
         sim.make_message_buffer();
@@ -140,15 +138,7 @@ impl<P: KernelPaging> Sim<P> {
     fn make_message_buffer(&mut self) {
         let page = self.model.page_bytes();
         let pages = (ix(self.msgbuf.1.into()) + 72).div_ceil(page);
-        // Pages that follow one another: a range of RAM may end among them.
-        let (mut first, mut count) = (self.allocate(), 1);
-        while count < pages as u64 {
-            let next = self.allocate();
-            (first, count) = match next == first + count {
-                true => (first, count + 1),
-                false => (next, 1),
-            };
-        }
+        let first = self.allocate_run(pages as u64);
         let mut bytes: Vec<u8> = (0..pages * page)
             .map(|at| b'a' + u8::try_from(at % 26).unwrap())
             .collect();
@@ -187,6 +177,19 @@ impl<P: KernelPaging> Sim<P> {
     pub(crate) fn allocate(&mut self) -> u64 {
         self.next_free += 1;
         self.nth_page(self.next_free - 1)
+    }
+
+    /// The first of `pages` pages that follow one another: a range of RAM may end among them.
+    fn allocate_run(&mut self, pages: u64) -> u64 {
+        let (mut first, mut count) = (self.allocate(), 1);
+        while count < pages {
+            let next = self.allocate();
+            (first, count) = match next == first + count {
+                true => (first, count + 1),
+                false => (next, 1),
+            };
+        }
+        first
     }
 
     /// A slab: a page that only the direct map reaches.
