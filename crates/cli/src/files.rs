@@ -9,7 +9,7 @@ use crate::explain::Failure;
 use crate::text;
 use std::ffi::OsString;
 use std::fs::File;
-use std::io::Read as _;
+use std::io::{self, Read as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use vmcore::container;
@@ -56,16 +56,18 @@ fn content(path: &Path) -> Content {
         return Content::Other;
     }
     if first.starts_with(ELF_MAGIC) {
-        return match FileHeader::parse(&first) {
-            Ok(header) if header.e_type == ET_CORE => Content::Dump,
-            _ => Content::Kernel,
-        };
+        return elf(&first);
     }
     let is_compressed = [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0x1f, 0x8b]]
         .iter()
         .any(|magic| first.starts_with(magic));
+    if is_compressed {
+        return match expanded(path) {
+            Ok(inside) if inside.starts_with(ELF_MAGIC) => elf(&inside),
+            _ => Content::Dump,
+        };
+    }
     if first.starts_with(MINIDUMP_PREFIX)
-        || is_compressed
         || DumpHeader::parse(&first).is_ok()
         || sparc64::is_header(&first)
         || container::is_wrapped(path)
@@ -74,6 +76,23 @@ fn content(path: &Path) -> Content {
     } else {
         Content::Other
     }
+}
+
+/// What an ELF file is.
+fn elf(first: &[u8]) -> Content {
+    match FileHeader::parse(first) {
+        Ok(header) if header.e_type == ET_CORE => Content::Dump,
+        _ => Content::Kernel,
+    }
+}
+
+/// The first bytes that a compressed file expands to.
+fn expanded(path: &Path) -> io::Result<Vec<u8>> {
+    let stored_bytes = path.metadata()?.len();
+    let mut first = vec![0; FileHeader::MAX_LEN];
+    let read = container::expand_part(path, 0..stored_bytes)?.read_positional(0, &mut first)?;
+    first.truncate(read);
+    Ok(first)
 }
 
 #[cfg(unix)]

@@ -389,6 +389,37 @@ fn path(folder: &Folder, name: &str) -> PathBuf {
 }
 
 #[test]
+fn a_compressed_kernel_answers_as_the_plain_one() {
+    let (folder, _) = small();
+    let plain = folder.vmcore("ps vmcore.0 kernel").expect(0).text();
+    for words in ["zstd -q kernel -o k.zst", "gzip -k -S .packed kernel"] {
+        if tool(folder.path(), words).is_none() {
+            return;
+        }
+    }
+    for words in [
+        "vmcore.0 -k k.zst",
+        "k.zst vmcore.0",
+        "vmcore.0 kernel.packed",
+    ] {
+        assert_eq!(
+            folder.vmcore(&format!("ps {words}")).expect(0).text(),
+            plain
+        );
+    }
+    let packed = fs::read(path(&folder, "k.zst")).unwrap();
+    folder.write("cut.zst", &packed[..packed.len() / 2]);
+    let refused = folder.vmcore("ps vmcore.0 -k cut.zst").expect(1);
+    assert!(
+        refused
+            .stderr
+            .contains("cut.zst: its compression breaks off after"),
+        "{}",
+        refused.stderr
+    );
+}
+
+#[test]
 fn several_dumps_on_a_disk_are_listed_and_one_is_chosen() {
     let (dir, dump) = small();
     let header = DumpHeader::new("amd64", dump.len() as u64);

@@ -16,6 +16,7 @@
 
 mod build_id;
 mod find;
+mod packed;
 mod symbols;
 
 pub use build_id::{BuildId, DumpBuildIds, Evidence};
@@ -83,7 +84,7 @@ pub enum KernelError {
 pub struct KernelFile {
     path: PathBuf,
     source: Source,
-    /// The contents, where the file cannot be mapped.
+    /// The contents, where the file cannot be mapped or is compressed.
     copy: Option<Vec<u8>>,
     arch: Arch,
     endian: Endian,
@@ -93,7 +94,8 @@ pub struct KernelFile {
 }
 
 impl KernelFile {
-    /// Opens a kernel or its separate debug file.
+    /// Opens a kernel or its separate debug file, which may be compressed (zstd, gzip): then what it
+    /// expands to is kept in memory.
     ///
     /// # Errors
     /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
@@ -105,7 +107,13 @@ impl KernelFile {
         let source = Source::open(path, Access::Mapped).map_err(io_error)?;
         let mut first = [0; FileHeader::MAX_LEN];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
-        let first = first.get(..len).unwrap_or_default();
+        let stored = first.get(..len).unwrap_or_default();
+        let expanded = match packed::is_packed(stored) {
+            true => Some(packed::expand(path, source.len(), packed::MAX_LEN).map_err(io_error)?),
+            false => None,
+        };
+        let first = expanded.as_deref().unwrap_or(stored);
+        let first = first.get(..FileHeader::MAX_LEN).unwrap_or(first);
         if !first.starts_with(ELF_MAGIC) {
             return Err(KernelError::NotElf {
                 path: path.to_owned(),
@@ -126,9 +134,10 @@ impl KernelFile {
                 path: path.to_owned(),
                 machine: header.e_machine,
             })?;
-        let copy = match source.mapped(0..source.len()) {
-            Some(_) => None,
-            None => {
+        let copy = match (expanded, source.mapped(0..source.len())) {
+            (Some(expanded), _) => Some(expanded),
+            (None, Some(_)) => None,
+            (None, None) => {
                 let len = usize::try_from(source.len()).map_err(|_| damaged("too large".into()))?;
                 let mut copy = vec![0; len];
                 source.read_positional(0, &mut copy).map_err(io_error)?;

@@ -1,0 +1,107 @@
+//! Kernel files that are compressed, as they are kept beside dumps (`kernel.zst`) and booted from
+//! small disks (`kernel.gz`): expanded into memory.
+
+use crate::container;
+use std::io;
+use std::path::Path;
+use vmcore_format::gzip;
+use vmcore_format::zstd::FRAME_MAGIC;
+
+/// The most bytes of an expanded kernel: the largest, with debug information, have a tenth of it.
+pub(super) const MAX_LEN: usize = 1 << 30;
+/// Bytes that are expanded at once.
+const PIECE: usize = 4 << 20;
+
+/// Whether a file that starts so is compressed.
+pub(super) fn is_packed(first: &[u8]) -> bool {
+    first.starts_with(&FRAME_MAGIC) || first.starts_with(&gzip::MAGIC)
+}
+
+/// What a compressed file of `stored_bytes` expands to.
+///
+/// # Errors
+/// Returns an error if it cannot be read, is damaged, or expands to more than `max_len` bytes.
+pub(super) fn expand(path: &Path, stored_bytes: u64, max_len: usize) -> io::Result<Vec<u8>> {
+    let source = container::expand_part(path, 0..stored_bytes)?;
+    let mut bytes = Vec::new();
+    loop {
+        let have = bytes.len();
+        if have > max_len {
+            return Err(invalid(format!("it expands to more than {max_len} bytes")));
+        }
+        bytes.resize(have + PIECE, 0);
+        let piece = bytes.get_mut(have..).unwrap_or_default();
+        let read = source.read_positional(have as u64, piece)?;
+        bytes.truncate(have + read);
+        if read == 0 {
+            break;
+        }
+    }
+    match source.damage() {
+        Some(damage) => Err(invalid(format!(
+            "its compression breaks off after {} bytes: {}",
+            damage.expanded_bytes, damage.reason
+        ))),
+        None => Ok(bytes),
+    }
+}
+
+fn invalid(reason: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::error::Error;
+    use std::io::Write as _;
+
+    /// More than two pieces, and not a multiple of one.
+    fn content() -> Vec<u8> {
+        (0..2 * PIECE + 12_345)
+            .map(|at| (at / 100 % 251).to_le_bytes()[0])
+            .collect()
+    }
+
+    fn zstd(content: &[u8]) -> io::Result<Vec<u8>> {
+        zstd::encode_all(content, 1)
+    }
+
+    fn gzip(content: &[u8]) -> io::Result<Vec<u8>> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(content)?;
+        encoder.finish()
+    }
+
+    fn file_of(bytes: &[u8]) -> io::Result<tempfile::NamedTempFile> {
+        let mut file = tempfile::NamedTempFile::new()?;
+        file.write_all(bytes)?;
+        Ok(file)
+    }
+
+    #[test]
+    fn both_kinds_come_back_whole() -> Result<(), Box<dyn Error>> {
+        let content = content();
+        for packed in [zstd(&content)?, gzip(&content)?] {
+            assert!(is_packed(&packed));
+            let file = file_of(&packed)?;
+            assert!(expand(file.path(), packed.len() as u64, MAX_LEN)? == content);
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_expands_too_far_or_is_cut_is_refused() -> Result<(), Box<dyn Error>> {
+        let content = content();
+        for packed in [zstd(&content)?, gzip(&content)?] {
+            let file = file_of(&packed)?;
+            let refused = expand(file.path(), packed.len() as u64, PIECE);
+            let reason = refused.map_or_else(|error| error.to_string(), |_| String::new());
+            assert_eq!(reason, format!("it expands to more than {PIECE} bytes"));
+            let half = packed.len() / 2;
+            let cut = file_of(packed.get(..half).unwrap_or_default())?;
+            assert!(expand(cut.path(), half as u64, MAX_LEN).is_err());
+        }
+        Ok(())
+    }
+}
