@@ -323,6 +323,16 @@ fn stock_gdb_runs_on_the_dump() {
             "{expected} is not in {run:?}\n{text}"
         );
     }
+    // A compressed kernel is expanded for it.
+    let packed = Command::new("gzip")
+        .args(["-S", ".packed", "-k", "kernel"])
+        .current_dir(kernel.dir.path())
+        .status();
+    if packed.is_ok_and(|status| status.success()) {
+        let words = "gdb vmcore.0 kernel.packed -- -batch -ex bt";
+        let text = line(kernel.dir.path(), words).expect(0).text();
+        assert!(text.contains("leaf () at "), "{text}");
+    }
     // It ends before it connects.
     let run = line(kernel.dir.path(), "gdb vmcore.0 kernel --program false").expect(1);
     assert!(run.stderr.contains("the debugger ended with"), "{run:?}");

@@ -125,6 +125,14 @@ impl ObjectFile {
         self.bias
     }
 
+    /// Whether the file on disk is compressed.
+    pub(crate) const fn is_packed(&self) -> bool {
+        match &self.bytes {
+            Bytes::File(file) => file.is_packed(),
+            Bytes::Memory(_) => false,
+        }
+    }
+
     /// Byte order of its integers.
     #[must_use]
     pub fn endian(&self) -> Endian {

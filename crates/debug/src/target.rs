@@ -23,6 +23,7 @@ use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
 use crate::types::{Tag, Types};
 use crate::unwind::CallFrames;
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -110,6 +111,26 @@ impl DebugFiles {
     #[must_use]
     pub fn kernel_path(&self) -> &Path {
         &self.kernel_path
+    }
+
+    /// Whether the kernel's file is compressed, so that other programs cannot read it.
+    #[must_use]
+    pub const fn kernel_is_packed(&self) -> bool {
+        self.kernel.is_packed()
+    }
+
+    /// The kernel as other programs read it: its own file, or what a compressed one expands to, put
+    /// into `directory`.
+    ///
+    /// # Errors
+    /// Returns an error if it cannot be written there.
+    pub fn plain_kernel(&self, directory: &Path) -> io::Result<PathBuf> {
+        if !self.kernel_is_packed() {
+            return Ok(self.kernel_path.clone());
+        }
+        let path = directory.join("kernel");
+        std::fs::write(&path, self.kernel.data())?;
+        Ok(path)
     }
 }
 

@@ -36,7 +36,7 @@ fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
     let url = format!("connect://{}", listener.local_addr().unwrap());
     let mut command = Command::new("lldb");
     command.args(["--no-lldbinit", "--batch"]);
-    let commands = lldb::commands(&target, &url);
+    let commands = lldb::commands(&target, target.files().kernel_path(), &url);
     let own = [
         "thread list",
         "bt",

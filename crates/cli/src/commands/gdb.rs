@@ -97,7 +97,11 @@ fn listen(
     let mut out = context.out();
     writeln!(out, "serving {local}; in gdb:")?;
     writeln!(out, "  set osabi none")?;
-    writeln!(out, "  file {}", text::path(files.kernel_path()))?;
+    let kernel = text::path(files.kernel_path());
+    match files.kernel_is_packed() {
+        true => writeln!(out, "  file KERNEL       (what {kernel} expands to)")?,
+        false => writeln!(out, "  file {kernel}")?,
+    }
     writeln!(out, "  target remote {local}")?;
     out.finish()?;
     loop {
@@ -126,18 +130,18 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
         _ => false,
     };
     let private = Private::new(directory.path())?;
-    let kernel = target.files().kernel_path();
+    let kernel = target.files().plain_kernel(directory.path())?;
     let mut command = Command::new(program(args, target.machine()));
     if args.lldb {
         command.arg("--no-lldbinit");
-        for line in lldb::commands(target, &private.for_lldb()) {
+        for line in lldb::commands(target, &kernel, &private.for_lldb()) {
             command.args(["-o", &line]);
         }
     } else {
         command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
         // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.
         command.args(["-iex", "set osabi none", "-iex", "set confirm off"]);
-        command.args(["-ex", &format!("file {}", quoted(kernel))]);
+        command.args(["-ex", &format!("file {}", quoted(&kernel))]);
         if has_frames {
             command.args(["-ex", &format!("add-symbol-file {} -o 0", quoted(&frames))]);
         }

@@ -8,10 +8,10 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 /// Commands that connect lldb to the stub at `url`, as lldb writes it (`connect://HOST:PORT`,
-/// `unix-connect://PATH`), and load the files that are known.
+/// `unix-connect://PATH`), and load the files that are known; `kernel` as lldb can read it.
 #[must_use]
-pub fn commands(target: &Target<'_>, url: &str) -> Vec<String> {
-    let kernel = quoted(target.files().kernel_path());
+pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
+    let kernel = quoted(kernel);
     let mut commands = vec![
         "settings set target.load-script-from-symbol-file false".to_owned(),
         format!("target create {kernel}"),

@@ -86,6 +86,7 @@ pub struct KernelFile {
     source: Source,
     /// The contents, where the file cannot be mapped or is compressed.
     copy: Option<Vec<u8>>,
+    is_packed: bool,
     arch: Arch,
     endian: Endian,
     /// How far the kernel ran from the addresses in the file.
@@ -134,6 +135,7 @@ impl KernelFile {
                 path: path.to_owned(),
                 machine: header.e_machine,
             })?;
+        let is_packed = expanded.is_some();
         let copy = match (expanded, source.mapped(0..source.len())) {
             (Some(expanded), _) => Some(expanded),
             (None, Some(_)) => None,
@@ -148,6 +150,7 @@ impl KernelFile {
             path: path.to_owned(),
             source,
             copy,
+            is_packed,
             arch,
             endian: header.endian,
             displacement: 0,
@@ -167,6 +170,12 @@ impl KernelFile {
     #[must_use]
     pub const fn arch(&self) -> Arch {
         self.arch
+    }
+
+    /// Whether the file is compressed: other programs want it expanded.
+    #[must_use]
+    pub const fn is_packed(&self) -> bool {
+        self.is_packed
     }
 
     /// Byte order of its integers.
