@@ -14,7 +14,9 @@
 
 use crate::lines::{Lines, Place, demangled};
 use crate::target::Target;
-use crate::unwind::{Backtrace, CallFrames, Code, End, Frame, NearSymbol, Start, Unwinder};
+use crate::unwind::{
+    Backtrace, CallFrames, Code, End, Frame, NearSymbol, Start, THREAD_STARTS, Unwinder,
+};
 use serde::Serialize;
 use std::ops::Range;
 use vmcore::process::{PcbSource, Thread};
@@ -131,11 +133,14 @@ impl Target<'_> {
         let registers = machine.from_pcb(saved);
         let pc = VirtAddr(registers.get(machine.pc)?);
         let switched_out = matches!(thread.pcb, Some(PcbSource::TdPcb { .. }));
-        let trampoline = self.symbols.find("fork_trampoline");
-        let never_ran = switched_out && trampoline.is_some_and(|symbol| symbol.address == pc);
+        let pc = self.unwinder().linked(pc);
+        let mut starts = THREAD_STARTS
+            .iter()
+            .filter_map(|name| self.symbols.find(name));
+        let at_start = starts.any(|symbol| symbol.address == pc);
         Some(Start {
             registers,
-            never_ran,
+            never_ran: switched_out && at_start,
             interrupted: matches!(thread.pcb, Some(PcbSource::Extension { .. })),
         })
     }

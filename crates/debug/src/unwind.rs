@@ -224,6 +224,10 @@ pub struct Start {
     pub interrupted: bool,
 }
 
+/// What new threads start in. Kernels that describe the trap frame of the first to debuggers have the
+/// second for kernel threads, whose trap frame means nothing.
+pub(crate) const THREAD_STARTS: [&str; 2] = ["fork_trampoline", "fork_trampoline_kthread"];
+
 impl<'a> Unwinder<'a> {
     /// Walks stacks of kernels of this architecture.
     #[must_use]
@@ -253,7 +257,7 @@ impl<'a> Unwinder<'a> {
     }
 
     /// Where an address of the running kernel stands in the kernel file.
-    fn linked(&self, address: VirtAddr) -> VirtAddr {
+    pub(crate) fn linked(&self, address: VirtAddr) -> VirtAddr {
         match (self.displacement, &self.machine.entry_copy) {
             (Some(displacement), Some(copy)) if address.0 >= copy.from => {
                 VirtAddr(address.0.wrapping_sub(displacement) & self.machine.arch.va_max())
@@ -405,7 +409,7 @@ impl<'a> Unwinder<'a> {
         if let Some(found) = self.through_trap(frame, &registers, never_ran) {
             return found;
         }
-        if never_ran {
+        if never_ran || self.is_thread_start(frame) {
             return Err(End::ThreadStart);
         }
         if is_first && let Some(caller) = self.out_of_saving_routine(&registers) {
@@ -432,6 +436,13 @@ impl<'a> Unwinder<'a> {
             (Some(by_cfi), Err(_)) => Ok(by_cfi),
             (_, by_frame_pointer) => by_frame_pointer,
         }
+    }
+
+    /// Nothing called what a thread starts in, whatever its registers hold: on riscv64 the frame pointer
+    /// is the function that the thread was made for.
+    fn is_thread_start(&self, frame: &Frame) -> bool {
+        let symbol = self.symbol(frame.lookup());
+        symbol.is_some_and(|symbol| THREAD_STARTS.contains(&symbol.name.as_str()))
     }
 
     fn leads_to_code(&self, caller: &Caller) -> bool {
@@ -476,7 +487,7 @@ impl<'a> Unwinder<'a> {
         };
         // A jump to address 0 leaves a trap frame too, but one with a stack pointer; without one it is
         // a page without contents.
-        let is_start = name == "fork_trampoline";
+        let is_start = THREAD_STARTS.contains(&name.as_str());
         let sp = found.registers.get(self.machine.sp);
         if found.pc.0 == 0 && !is_start && sp.is_none_or(|sp| sp == 0) {
             return None;

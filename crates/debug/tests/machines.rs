@@ -273,7 +273,7 @@ fn arm64_stacks_go_through_trap_frames_and_signed_addresses() {
             ("fork_trampoline", How::FramePointer),
         ];
         assert_eq!(functions(&backtrace), expected);
-        assert_eq!(backtrace.end, End::FramePointerZero);
+        assert_eq!(backtrace.end, End::ThreadStart);
         let trapped = backtrace.frames[1].trap.as_ref().unwrap();
         assert_eq!(trapped.address, VirtAddr(trap));
         assert!(!trapped.user);
@@ -344,7 +344,7 @@ fn arm64_call_frames_say_which_return_addresses_are_signed_and_which_are_in_the_
         ("fork_trampoline", How::Cfi),
     ];
     assert_eq!(functions(&backtrace), expected);
-    assert_eq!(backtrace.end, End::FramePointerZero);
+    assert_eq!(backtrace.end, End::ThreadStart);
     let fork_exit = &backtrace.frames[4];
     assert_eq!(fork_exit.sp, Some(VirtAddr(leaf_sp + 48)));
     assert_eq!(fork_exit.registers.get(19), Some(0x1919));
@@ -505,5 +505,55 @@ fn threads_that_never_ran_have_their_trap_frame_at_the_stack_pointer() {
         let found = backtrace.frames[0].trap.as_ref().unwrap();
         assert_eq!(found.address, VirtAddr(frame), "{arch}");
         assert_eq!(backtrace.end, End::ThreadStart, "{arch}");
+    }
+}
+
+/// On riscv64 the register of the frame pointer still holds the function that the thread was made for.
+#[test]
+fn a_stack_ends_where_its_thread_started_whatever_the_frame_pointer_says() {
+    for name in ["fork_trampoline", "fork_trampoline_kthread"] {
+        let mut kernel = Kernel::new(Arch::Riscv64);
+        let switch = kernel.function("sched_switch");
+        let fork_exit = kernel.function("fork_exit");
+        let trampoline = kernel.function(name);
+        let work = kernel.function("work") - 0x20;
+        // The trap frame at the top lies in a page that is not in the dump.
+        let top = kernel.base + 0x2000;
+        let fp = top - 0x80;
+        kernel.words(fp - 16, &[top, fork_exit]);
+        kernel.words(top - 16, &[work, trampoline]);
+        // Instructions, read as a frame record.
+        kernel.words(work - 16, &[0x1141_e022_e406, switch]);
+        let begin = start(Arch::Riscv64, switch, fp, fp, false);
+        let backtrace = kernel.walk(false, &begin);
+        let expected = [
+            ("sched_switch", How::Pcb),
+            ("fork_exit", How::FramePointer),
+            (name, How::FramePointer),
+        ];
+        assert_eq!(functions(&backtrace), expected);
+        assert_eq!(backtrace.end, End::ThreadStart);
+        assert!(backtrace.frames.iter().all(|frame| frame.doubt.is_none()));
+    }
+}
+
+#[test]
+fn arm64_has_entries_for_fast_interrupts_and_errors() {
+    for name in [
+        "handle_el1h_fiq",
+        "handle_el1h_serror",
+        "handle_el0_fiq",
+        "handle_el0_serror",
+    ] {
+        let mut kernel = Kernel::new(Arch::Arm64);
+        let handler = kernel.function("intr_irq_handler");
+        let entry = kernel.function(name);
+        let stack = kernel.base + 0x1000;
+        kernel.words(stack, &[stack + 0x400, entry]);
+        kernel.words(stack + 0x400 - 288, &[0x7fff_0000, 0, 0x40_1234, 0]);
+        let begin = start(Arch::Arm64, handler, stack, stack, false);
+        let backtrace = kernel.walk(false, &begin);
+        assert_eq!(backtrace.end, End::UserMode, "{name}");
+        assert_eq!(backtrace.frames[2].pc, VirtAddr(0x40_1234), "{name}");
     }
 }

@@ -255,7 +255,7 @@ fn a_powerpc64_stack_is_walked_by_its_back_chain_and_through_trap_frames() {
                 ("fork_trampoline+0x4", How::FramePointer),
             ]
         );
-        assert_eq!(backtrace.end, End::FramePointerZero);
+        assert_eq!(backtrace.end, End::ThreadStart);
         let trap = backtrace.frames[2].trap.as_ref().unwrap();
         assert_eq!((trap.number, trap.user), (Some(0x300), false));
         assert_eq!(trap.address, VirtAddr(base + 0x230));

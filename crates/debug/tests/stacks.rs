@@ -90,6 +90,28 @@ fn a_thread_that_never_ran_ends_where_it_would_start() {
     });
 }
 
+#[test]
+fn kernel_threads_have_a_start_of_their_own() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let pcb = Pcb {
+        rbp: 0,
+        rsp: kernel.address("stacks") + 16384 - 192 - 8,
+        rbx: 0,
+        rip: kernel.address("fork_trampoline_kthread"),
+    };
+    let at = kernel.address("pcbs");
+    write_pcb(&mut kernel, at, &pcb);
+    with_target(&kernel, |target| {
+        let backtrace = target.backtrace(&thread(target, 100_000));
+        assert_eq!(backtrace.frames.len(), 1);
+        // Nothing called it: the address is its own, not one behind a call.
+        let frame = &backtrace.frames[0];
+        assert!(frame.exact);
+        assert_eq!(frame.name.as_deref(), Some("fork_trampoline_kthread"));
+        assert_eq!(backtrace.end, End::ThreadStart);
+    });
+}
+
 /// Runs a walk from a frame pointer, in code without call frame information.
 fn from_frame_pointer(kernel: &mut TestKernel, fp: u64) -> vmcore_debug::unwind::Backtrace {
     let at = kernel.address("pcbs");

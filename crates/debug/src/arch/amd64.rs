@@ -53,7 +53,7 @@ const GDB: Gdb = Gdb {
     cpu: Some("x86_64"),
     native: &["x86_64"],
     entries: Some(Entries {
-        is_entry: |name| is_entry(name) && name != "doreti_ast",
+        is_entry: |name| is_entry(name) && !matches!(name, "doreti_ast" | "fred_checkast"),
         len_bytes: LEN,
         fields: &FIELDS,
     }),
@@ -75,7 +75,7 @@ fn return_address(code: &[u8], at_start: bool) -> Option<u64> {
 }
 
 fn is_entry(name: &str) -> bool {
-    const NAMES: [&str; 8] = [
+    const NAMES: [&str; 12] = [
         "calltrap",
         "nmi_calltrap",
         "mchk_calltrap",
@@ -84,6 +84,11 @@ fn is_entry(name: &str) -> bool {
         "int0x80_syscall_common",
         "doreti_ast",
         "fork_trampoline",
+        // With event delivery of FRED.
+        "fred_events_handlers",
+        "user_fred_syscall",
+        "user_fred_non_syscall",
+        "fred_checkast",
     ];
     NAMES.contains(&name) || x86::is_entry(name)
 }
@@ -138,6 +143,16 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn entries_of_either_event_delivery_are_known() {
+        for name in ["calltrap", "Xtimerint", "fred_events_handlers"] {
+            assert!(is_entry(name), "{name}");
+        }
+        for name in ["amd64_syscall", "trap_fred_k", "fork_trampoline_kthread"] {
+            assert!(!is_entry(name), "{name}");
+        }
+    }
 
     #[test]
     fn the_return_address_moves_with_the_push() {

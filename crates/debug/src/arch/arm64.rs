@@ -44,6 +44,10 @@ pub(super) const MACHINE: Machine = Machine {
         "handle_el1h_sync",
         "data_abort",
         "align_abort",
+        "external_abort",
+        "do_serror",
+        "handle_serror",
+        "handle_el1h_serror",
     ],
     ..Machine::unknown(Arch::Arm64, GDB)
 };
@@ -82,9 +86,13 @@ fn is_entry(name: &str) -> bool {
         name,
         "handle_el1h_sync"
             | "handle_el1h_irq"
+            | "handle_el1h_fiq"
+            | "handle_el1h_serror"
             | "handle_el0_sync"
             | "handle_el0_irq"
+            | "handle_el0_fiq"
             | "handle_el0_error"
+            | "handle_el0_serror"
             | "handle_serror"
             | "handle_empty_exception"
             | "fork_trampoline"

@@ -1,7 +1,9 @@
 //! riscv64.
 
 use super::{Chain, Gdb, Machine};
-use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field, registers_from};
+use crate::unwind::{
+    Access, Cause, Registers, THREAD_STARTS, TrapFrame, Unwinder, field, registers_from,
+};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -59,6 +61,7 @@ pub(super) const MACHINE: Machine = Machine {
     chain: Chain::RecordBelow,
     kernel_bit: Some(63),
     trap_frame: Some(trap_frame),
+    keeps_frame_pointer: |name| is_entry(name) || THREAD_STARTS.contains(&name),
     handlers: &[
         "do_trap_supervisor",
         "page_fault_handler",
@@ -72,17 +75,20 @@ const GDB: Gdb = Gdb {
     ..Gdb::new("riscv:rv64", "org.gnu.gdb.riscv.cpu", NAMES)
 };
 
+fn is_entry(name: &str) -> bool {
+    matches!(
+        name,
+        "cpu_exception_handler_supervisor" | "cpu_exception_handler_user" | "fork_trampoline"
+    )
+}
+
 fn trap_frame(
     unwinder: &Unwinder<'_>,
     symbol: &str,
     registers: &Registers,
     _: bool,
 ) -> Option<Result<TrapFrame, Fault>> {
-    let is_entry = matches!(
-        symbol,
-        "cpu_exception_handler_supervisor" | "cpu_exception_handler_user" | "fork_trampoline"
-    );
-    match is_entry {
+    match is_entry(symbol) {
         true => Some(read(unwinder, registers.get(MACHINE.sp)?)),
         false => None,
     }

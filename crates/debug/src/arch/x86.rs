@@ -14,6 +14,8 @@ pub(super) const HANDLERS: &[&str] = &[
     "dbg_calltrap",
     "mchk_calltrap",
     "Xdblfault",
+    "trap_fred_k",
+    "fred_events_handlers",
 ];
 
 /// The kernel's code segment, `GSEL(GCODE_SEL, SEL_KPL)`, and its stack segment.

@@ -117,4 +117,12 @@ ret_XXH64_update:
 	ret
 	.size XXH64_update, . - XXH64_update
 
+	/* What kernel threads start in, where the other one is for user threads alone. */
+	.globl fork_trampoline_kthread
+	.type fork_trampoline_kthread, @function
+fork_trampoline_kthread:
+	call fork_exit
+	ud2
+	.size fork_trampoline_kthread, . - fork_trampoline_kthread
+
 	.section .note.GNU-stack, "", @progbits
