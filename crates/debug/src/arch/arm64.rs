@@ -52,9 +52,27 @@ pub(super) const MACHINE: Machine = Machine {
     ..Machine::unknown(Arch::Arm64, GDB)
 };
 
+/// Where signatures are in addresses of 48 bits, of which bit 55 says the half.
+const SIGNATURE: u64 = 0xff7f << 48;
+
+const fn mask(name: &'static str) -> Register {
+    Register {
+        fixed: Some(SIGNATURE),
+        feature: Some("org.gnu.gdb.aarch64.pauth_v2"),
+        ..Register::plain(name, 64, None)
+    }
+}
+
 const GDB: Gdb = Gdb {
     renamed: &[("fp", "x29"), ("lr", "x30")],
-    more: &[Register::flags("cpsr")],
+    // gdb takes signatures off return addresses by these, from release 14 on.
+    more: &[
+        Register::flags("cpsr"),
+        mask("pauth_dmask"),
+        mask("pauth_cmask"),
+        mask("pauth_dmask_high"),
+        mask("pauth_cmask_high"),
+    ],
     native: &["aarch64"],
     ..Gdb::new("aarch64", "org.gnu.gdb.aarch64.core", NAMES)
 };

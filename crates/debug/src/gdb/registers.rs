@@ -22,6 +22,8 @@ pub struct Register {
     pub dwarf: Option<usize>,
     /// The value in kernel mode, where no kernel saves it.
     pub fixed: Option<u64>,
+    /// The feature that it belongs to, if it is not the architecture's own.
+    pub feature: Option<&'static str>,
 }
 
 /// The registers of an architecture, by their numbers in the protocol.
@@ -60,6 +62,7 @@ impl Register {
             generic: "",
             dwarf,
             fixed: None,
+            feature: None,
         }
     }
 
@@ -92,12 +95,21 @@ impl Register {
 /// `target.xml` for these registers, whose numbers are their positions.
 #[must_use]
 pub fn description(machine: &Machine, registers: &[Register]) -> String {
-    let (architecture, feature) = (machine.gdb.architecture, machine.gdb.feature);
+    let architecture = machine.gdb.architecture;
     let mut xml = format!(
         "<?xml version=\"1.0\"?><!DOCTYPE target SYSTEM \"gdb-target.dtd\"><target>\
-         <architecture>{architecture}</architecture><feature name=\"{feature}\">"
+         <architecture>{architecture}</architecture>"
     );
+    let mut open = None;
     for (number, register) in registers.iter().enumerate() {
+        let feature = register.feature.unwrap_or(machine.gdb.feature);
+        if open != Some(feature) {
+            if open.is_some() {
+                xml += "</feature>";
+            }
+            let _ = write!(xml, "<feature name=\"{feature}\">");
+            open = Some(feature);
+        }
         let Register {
             name, bits, type_, ..
         } = register;
@@ -138,6 +150,26 @@ mod tests {
         let amd64 = of(Machine::of(Arch::Amd64));
         let bits: u32 = amd64.iter().map(|register| register.bits).sum();
         assert_eq!(bits, 17 * 64 + 7 * 32 + 8 * 80 + 8 * 32);
+    }
+
+    /// From release 14 on gdb takes signatures off by these; without them a stack ends at the first.
+    #[test]
+    fn gdb_is_told_which_bits_of_an_arm64_address_are_its_signature() {
+        let machine = Machine::of(Arch::Arm64);
+        let registers = of(machine);
+        let xml = description(machine, &registers);
+        let (own, pauth) = xml
+            .split_once("</feature><feature name=\"org.gnu.gdb.aarch64.pauth_v2\">")
+            .unwrap();
+        assert!(own.contains("<feature name=\"org.gnu.gdb.aarch64.core\"><reg name=\"x0\""));
+        assert!(pauth.ends_with("/></feature></target>"));
+        for name in ["dmask", "cmask", "dmask_high", "cmask_high"] {
+            let name = format!("pauth_{name}");
+            assert!(pauth.contains(&format!("<reg name=\"{name}\" bitsize=\"64\"")));
+            let register = registers.iter().find(|register| register.name == name);
+            let value = register.unwrap().value(&Registers::default());
+            assert_eq!(value, b"0000000000007fff", "{name}");
+        }
     }
 
     #[test]
