@@ -141,10 +141,11 @@ fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Re
         command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
         // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.
         command.args(["-iex", "set osabi none", "-iex", "set confirm off"]);
-        command.args(["-ex", &format!("file {}", quoted(&kernel))]);
+        // Of two descriptions of an entry gdb takes the first.
         if has_frames {
             command.args(["-ex", &format!("add-symbol-file {} -o 0", quoted(&frames))]);
         }
+        command.args(["-ex", &format!("file {}", quoted(&kernel))]);
         command.args(["-ex", &format!("target remote {}", private.for_gdb())]);
         command.args(["-ex", "set confirm on"]);
     }

@@ -52,11 +52,7 @@ const GDB: Gdb = Gdb {
     more: x86::MORE,
     cpu: Some("x86_64"),
     native: &["x86_64"],
-    entries: Some(Entries {
-        is_entry: |name| is_entry(name) && !matches!(name, "doreti_ast" | "fred_checkast"),
-        len_bytes: LEN,
-        fields: &FIELDS,
-    }),
+    entries: Some(|_| &ENTRIES),
     ..Gdb::new(
         "i386:x86-64",
         "org.gnu.gdb.i386.core",
@@ -65,6 +61,13 @@ const GDB: Gdb = Gdb {
             "r12", "r13", "r14", "r15", "rip",
         ],
     )
+};
+
+const ENTRIES: Entries = Entries {
+    is_entry: |name| is_entry(name) && !matches!(name, "doreti_ast" | "fred_checkast"),
+    len_bytes: LEN,
+    end: (MACHINE.sp, LEN),
+    fields: &FIELDS,
 };
 
 fn return_address(code: &[u8], at_start: bool) -> Option<u64> {

@@ -1,9 +1,9 @@
 //! arm64.
 
-use super::{Chain, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine};
 use crate::gdb::registers::Register;
 use crate::target::Target;
-use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field};
+use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field, registers_from};
 use gimli::Vendor;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -74,7 +74,41 @@ const GDB: Gdb = Gdb {
         mask("pauth_cmask_high"),
     ],
     native: &["aarch64"],
+    entries: Some(|old| if old { &OLD_ENTRIES } else { &ENTRIES }),
     ..Gdb::new("aarch64", "org.gnu.gdb.aarch64.core", NAMES)
+};
+
+/// Where `tf_x` begins in `struct trapframe`, and in the shorter one.
+const FIRST: usize = 48;
+const OLD_FIRST: usize = 32;
+const FIELDS: [(usize, usize); 33] = fields(FIRST);
+const OLD_FIELDS: [(usize, usize); 33] = fields(OLD_FIRST);
+
+/// Where each register is: `x0` to `x29` from `first` on; in front of them the others.
+const fn fields(first: usize) -> [(usize, usize); 33] {
+    let mut fields = [(0, 0); 33];
+    let mut number = 0;
+    while number < LR {
+        fields[number] = (number, first + 8 * number);
+        number += 1;
+    }
+    fields[LR] = (LR, 8);
+    fields[LR + 1] = (MACHINE.sp, 0);
+    fields[LR + 2] = (MACHINE.pc, 16);
+    fields
+}
+
+const ENTRIES: Entries = Entries {
+    is_entry: |name| is_entry(name) && name != "fork_trampoline",
+    len_bytes: LEN,
+    // The entry code leaves the frame pointer right above the trap frame.
+    end: (MACHINE.fp, 0),
+    fields: &FIELDS,
+};
+const OLD_ENTRIES: Entries = Entries {
+    len_bytes: OLD_LEN,
+    fields: &OLD_FIELDS,
+    ..ENTRIES
 };
 
 /// A signature is in the top bits; bit 55 says which half of the address space it is.
@@ -148,18 +182,12 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
     if let Some(there) = raw.get_mut(..len) {
         unwinder.space.read_exact(VirtAddr(at), there)?;
     }
-    let (first, spsr, esr) = match old {
-        true => (32, field(&raw, 24, 4), field(&raw, 28, 4)),
-        false => (48, field(&raw, 24, 8), field(&raw, 32, 8)),
+    let (fields, spsr, esr) = match old {
+        true => (&OLD_FIELDS, field(&raw, 24, 4), field(&raw, 28, 4)),
+        false => (&FIELDS, field(&raw, 24, 8), field(&raw, 32, 8)),
     };
-    let mut registers = Registers::default();
-    for number in 0..LR {
-        registers.set(number, Some(field(&raw, first + 8 * number, 8)));
-    }
-    registers.set(MACHINE.sp, Some(field(&raw, 0, 8)));
-    registers.set(LR, Some(field(&raw, 8, 8)));
+    let registers = registers_from(&raw, fields, 8);
     let pc = field(&raw, 16, 8);
-    registers.set(MACHINE.pc, Some(pc));
     let user = spsr & 0xf == 0;
     let mut other = vec![("spsr", spsr), ("esr", esr)];
     let far = (!old).then(|| field(&raw, 40, 8));

@@ -130,17 +130,20 @@ pub(crate) struct Gdb {
     pub(crate) cpu: Option<&'static str>,
     /// Processors whose gdb knows it too, by Rust's names.
     pub(crate) native: &'static [&'static str],
-    /// Entries to describe, as gdb does not see through their trap frames.
-    pub(crate) entries: Option<Entries>,
+    /// Entries to describe, as gdb does not see through their trap frames; the flag says that the
+    /// kernel has the shorter trap frames of earlier ones.
+    pub(crate) entries: Option<fn(bool) -> &'static Entries>,
 }
 
-/// Exception entries whose stack pointer is at a trap frame of 64-bit little-endian words.
+/// Exception entries that leave a trap frame of 64-bit little-endian words on the stack.
 #[derive(Debug)]
 pub(crate) struct Entries {
     /// Whether a symbol is one.
     pub(crate) is_entry: fn(&str) -> bool,
     /// Bytes of the trap frame.
     pub(crate) len_bytes: usize,
+    /// Number of the register that says where the trap frame is, and how far above it that ends.
+    pub(crate) end: (usize, usize),
     /// Number of each register, and its offset in the trap frame.
     pub(crate) fields: &'static [(usize, usize)],
 }

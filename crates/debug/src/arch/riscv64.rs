@@ -1,6 +1,6 @@
 //! riscv64.
 
-use super::{Chain, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine};
 use crate::unwind::{
     Access, Cause, Registers, THREAD_STARTS, TrapFrame, Unwinder, field, registers_from,
 };
@@ -72,7 +72,15 @@ pub(super) const MACHINE: Machine = Machine {
 
 const GDB: Gdb = Gdb {
     native: &["riscv64"],
+    entries: Some(|_| &ENTRIES),
     ..Gdb::new("riscv:rv64", "org.gnu.gdb.riscv.cpu", NAMES)
+};
+
+const ENTRIES: Entries = Entries {
+    is_entry: |name| is_entry(name) && name != "fork_trampoline",
+    len_bytes: LEN,
+    end: (MACHINE.sp, LEN),
+    fields: &FIELDS,
 };
 
 fn is_entry(name: &str) -> bool {

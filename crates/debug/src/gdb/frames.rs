@@ -3,8 +3,11 @@
 //! A small ELF file with `.debug_frame`, to be loaded with `add-symbol-file`: for each exception
 //! entry a description that finds every register in the trap frame, marked as a signal frame. Code
 //! between them is described by frame pointers if the kernel file describes none.
+//!
+//! It is to be loaded before the kernel file, for gdb takes the first description that it finds: on
+//! arm64 that file says of its entries what is true of functions without a frame.
 
-use crate::arch::{Entries, Machine};
+use crate::arch::{Chain, Entries, Machine};
 use crate::target::Target;
 use crate::unwind::Code as _;
 use std::collections::BTreeMap;
@@ -15,7 +18,7 @@ use vmcore_format::addr::VirtAddr;
 #[must_use]
 pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
     let machine = target.machine();
-    let entries = machine.gdb.entries.as_ref()?;
+    let entries = (machine.gdb.entries?)((machine.has_old_trap_frames)(target));
     let text = target
         .text()
         .iter()
@@ -105,18 +108,22 @@ fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, bool)]
     const OFFSET: u8 = 0x80;
     let mut section = Vec::new();
     let (pc, fp) = (number(machine.pc), number(machine.fp));
-    // By frame pointer: CFA = fp + 16, pc at CFA − 8, fp at CFA − 16.
+    // By frame pointer: pc at CFA − 8, fp at CFA − 16.
+    let above = match machine.chain {
+        Chain::RecordBelow => 0,
+        _ => 16,
+    };
     common(
         &mut section,
         machine.pc,
         b"",
-        &[DEF_CFA, fp, 16, OFFSET | pc, 1, OFFSET | fp, 2],
+        &[DEF_CFA, fp, above, OFFSET | pc, 1, OFFSET | fp, 2],
     );
     let signal = u32::try_from(section.len()).unwrap_or(0);
-    // By trap frame: CFA is its end, as far above the stack pointer as it is long; every register
-    // below it.
-    let mut instructions = vec![DEF_CFA, number(machine.sp)];
-    uleb(&mut instructions, entries.len_bytes as u64);
+    // By trap frame: CFA is its end; every register below it.
+    let (register, above) = entries.end;
+    let mut instructions = vec![DEF_CFA, number(register)];
+    uleb(&mut instructions, above as u64);
     for (register, offset) in entries.fields {
         instructions.push(OFFSET | number(*register));
         uleb(&mut instructions, ((entries.len_bytes - offset) / 8) as u64);
@@ -175,4 +182,65 @@ fn elf(machine: &Machine, frames: &[u8]) -> Vec<u8> {
         start.copy_from_slice(&header);
     }
     file
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use gimli::{
+        BaseAddresses, CfaRule, DebugFrame, LittleEndian, Register, RegisterRule, UnwindContext,
+        UnwindSection as _,
+    };
+    use vmcore_format::arch::Arch;
+
+    #[test]
+    fn trap_frames_are_where_each_architecture_leaves_them() {
+        for (arch, old, entry, cfa, (register, offset)) in [
+            (Arch::Amd64, false, "calltrap", (7, 192), (3, 56 - 192)),
+            (
+                Arch::Arm64,
+                false,
+                "handle_el1h_sync",
+                (29, 0),
+                (19, 200 - 288),
+            ),
+            (
+                Arch::Arm64,
+                true,
+                "handle_el1h_irq",
+                (29, 0),
+                (19, 184 - 272),
+            ),
+            (
+                Arch::Riscv64,
+                false,
+                "cpu_exception_handler_user",
+                (2, 280),
+                (8, 88 - 280),
+            ),
+        ] {
+            let machine = Machine::of(arch);
+            let entries = (machine.gdb.entries.unwrap())(old);
+            assert!((entries.is_entry)(entry), "{entry}");
+            let bytes = debug_frame(machine, entries, &[(0x1000, 0x1100, true)]);
+            let mut section = DebugFrame::new(&bytes, LittleEndian);
+            section.set_address_size(8);
+            let bases = BaseAddresses::default();
+            let entry = section
+                .fde_for_address(&bases, 0x1010, DebugFrame::cie_from_offset)
+                .unwrap();
+            assert!(entry.is_signal_trampoline());
+            let mut context = UnwindContext::new();
+            let row = entry
+                .unwind_info_for_address(&section, &bases, &mut context, 0x1010)
+                .unwrap();
+            let expected = CfaRule::RegisterAndOffset {
+                register: Register(cfa.0),
+                offset: cfa.1,
+            };
+            assert_eq!(*row.cfa(), expected, "{arch}");
+            let found = row.register(Register(register));
+            assert_eq!(found, Some(RegisterRule::Offset(offset)), "{arch}");
+        }
+    }
 }
