@@ -74,6 +74,7 @@ const GDB: Gdb = Gdb {
         mask("pauth_cmask_high"),
     ],
     native: &["aarch64"],
+    address_bits: Some(48),
     entries: Some(|old| if old { &OLD_ENTRIES } else { &ENTRIES }),
     ..Gdb::new("aarch64", "org.gnu.gdb.aarch64.core", NAMES)
 };

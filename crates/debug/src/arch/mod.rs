@@ -130,6 +130,8 @@ pub(crate) struct Gdb {
     pub(crate) cpu: Option<&'static str>,
     /// Processors whose gdb knows it too, by Rust's names.
     pub(crate) native: &'static [&'static str],
+    /// How many bits of an address are one, if the processor may sign it in the others.
+    pub(crate) address_bits: Option<u32>,
     /// Entries to describe, as gdb does not see through their trap frames; the flag says that the
     /// kernel has the shorter trap frames of earlier ones.
     pub(crate) entries: Option<fn(bool) -> &'static Entries>,
@@ -275,6 +277,7 @@ impl Gdb {
             more: &[],
             cpu: None,
             native: &[],
+            address_bits: None,
             entries: None,
         }
     }

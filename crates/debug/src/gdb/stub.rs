@@ -379,7 +379,8 @@ impl<'a, 't> Stub<'a, 't> {
 
     fn host(&self) -> String {
         let page = self.target.space().memory().page_size().bytes();
-        format!("{}vm-page-size:{page};", self.machine())
+        let addressing = addressing(self.target.machine());
+        format!("{}vm-page-size:{page};{addressing}", self.machine())
     }
 
     /// The region around an address that is there, or that is not, in whole pages.
@@ -494,6 +495,12 @@ fn address_and_length(text: &str) -> Option<(u64, usize)> {
     Some((address, usize::from_str_radix(len, 16).ok()?))
 }
 
+/// What has lldb take signatures off return addresses: without it a stack ends at the first.
+fn addressing(machine: &Machine) -> String {
+    let bits = machine.gdb.address_bits;
+    bits.map_or_else(String::new, |bits| format!("addressing_bits:{bits};"))
+}
+
 /// Registers as a debugger takes them: the saved stack pointer of machines that push return
 /// addresses still points at one, which the debugger's own rules do not expect.
 fn adjusted(target: &Target<'_>, machine: &Machine, mut registers: Registers) -> Registers {
@@ -526,5 +533,18 @@ impl Stub<'_, '_> {
             }
         }
         output
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcore_format::arch::Arch;
+
+    #[test]
+    fn lldb_is_told_that_arm64_signs_addresses() {
+        let said = |arch| addressing(Machine::of(arch));
+        assert_eq!(said(Arch::Arm64), "addressing_bits:48;");
+        assert_eq!(said(Arch::Amd64), "");
     }
 }
