@@ -1,6 +1,7 @@
 //! The remote stub: packet by packet, and in a session of stock gdb.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on shall stop"
 )]
@@ -9,7 +10,7 @@ mod common;
 
 use common::TestKernel;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use vmcore::process;
 use vmcore_debug::gdb::packet::framed;
 use vmcore_debug::gdb::{self, After, Stub};
@@ -136,7 +137,14 @@ fn stock_gdb_sees_threads_memory_and_frames_beyond_a_trap() {
         for command in commands {
             gdb.args(["-ex", command]);
         }
-        let session = std::thread::spawn(move || gdb.output().unwrap());
+        // Where it is missing nobody would ever connect.
+        let started = gdb
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("gdb");
+        let session = std::thread::spawn(move || started.wait_with_output().unwrap());
         let (stream, _) = listener.accept().unwrap();
         gdb::serve(stub, &stream, &stream).unwrap();
         session.join().unwrap()

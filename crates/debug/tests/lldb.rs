@@ -1,6 +1,7 @@
 //! The remote stub in a session of stock lldb.
 #![allow(
     clippy::unwrap_used,
+    clippy::expect_used,
     clippy::panic,
     reason = "a test that cannot go on shall stop"
 )]
@@ -10,7 +11,7 @@ mod common;
 use common::TestKernel;
 use common::modules::load;
 use std::net::TcpListener;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use vmcore::process;
 use vmcore_debug::gdb::{self, Stub, lldb};
 use vmcore_debug::modules::Search;
@@ -49,7 +50,14 @@ fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
     for line in commands.iter().map(String::as_str).chain(own) {
         command.args(["-o", line]);
     }
-    let session = std::thread::spawn(move || command.output().unwrap());
+    // Where it is missing nobody would ever connect.
+    let started = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("lldb");
+    let session = std::thread::spawn(move || started.wait_with_output().unwrap());
     let (stream, _) = listener.accept().unwrap();
     stream.set_nodelay(true).unwrap();
     gdb::serve(&mut stub, &stream, &stream).unwrap();
