@@ -140,6 +140,9 @@ impl<'a> Bits<'a> {
 }
 
 impl Offsets {
+    /// Those that a frame starts with. Only sequences change them: blocks that are stored do not.
+    pub(super) const AT_START: Self = Self([Some(1), Some(4), Some(8)]);
+
     /// All three, once they are known.
     pub(super) fn known(self) -> Option<[u32; 3]> {
         let [a, b, c] = self.0;

@@ -125,22 +125,23 @@ impl Cursor {
         })
     }
 
-    /// Goes over as many bytes as `out` has, piece by piece in its beginning; gives their number, fewer
-    /// only at the end.
+    /// Goes over `len` bytes, piece by piece in `scratch`; gives their number, fewer only at the end.
     fn pass_over(
         &mut self,
         input: &Input,
-        out: &mut [u8],
+        len: usize,
+        scratch: &mut Vec<u8>,
         points: &mut Points,
     ) -> Result<usize, Broken> {
         let cursor = match self {
-            Self::Gzip(cursor) => return cursor.pass_over(input, out.len(), points),
+            Self::Gzip(cursor) => return cursor.pass_over(input, len, points),
             Self::Zstd(cursor) => cursor,
         };
+        scratch.resize(PIECE, 0);
         let mut done = 0;
-        while done < out.len() {
-            let len = PIECE.min(out.len() - done);
-            let piece = out.get_mut(..len).unwrap_or_default();
+        while done < len {
+            let len = PIECE.min(len - done);
+            let piece = scratch.get_mut(..len).unwrap_or_default();
             match cursor.fill(input, piece, Some(points)) {
                 Ok(count) => {
                     done += count;
@@ -159,17 +160,8 @@ impl Cursor {
         Ok(done)
     }
 
-    /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
-    fn fill_pass(
-        &mut self,
-        input: &Input,
-        out: &mut [u8],
-        points: &mut Points,
-    ) -> Result<usize, Broken> {
-        self.fill(input, out, Some(points))
-    }
-
-    /// The same, with checkpoints only if `points` are given.
+    /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`,
+    /// if they are given.
     fn fill(
         &mut self,
         input: &Input,
@@ -280,29 +272,30 @@ impl Stream {
             return;
         }
         let mut scratch = std::mem::take(&mut state.scratch);
-        scratch.resize(CHUNK, 0);
         while state.reached < end && !state.has_ended {
-            self.step(state, &mut scratch, Cursor::pass_over);
+            self.step(state, CHUNK, |pass, points| {
+                pass.pass_over(&self.input, CHUNK, &mut scratch, points)
+            });
         }
         if !state.has_ended {
             state.scratch = scratch;
         }
     }
 
-    /// Goes on with the pass by `chunk`, which has the length of one; gives the bytes in it, fewer
-    /// only at the end.
+    /// Goes on with the pass by `len` bytes, which `expand` makes; gives their number, fewer only at
+    /// the end.
     fn step(
         &self,
         state: &mut State,
-        chunk: &mut [u8],
-        expand: impl FnOnce(&mut Cursor, &Input, &mut [u8], &mut Points) -> Result<usize, Broken>,
+        len: usize,
+        expand: impl FnOnce(&mut Cursor, &mut Points) -> Result<usize, Broken>,
     ) -> usize {
         if state.pass.is_none() {
             let first = state.points.before(0);
             state.pass = first.and_then(|first| Cursor::at(self.format, first).ok());
         }
         let filled = match &mut state.pass {
-            Some(pass) => expand(pass, &self.input, chunk, &mut state.points),
+            Some(pass) => expand(pass, &mut state.points),
             None => Err(Broken {
                 stored: 0,
                 filled: 0,
@@ -321,7 +314,7 @@ impl Stream {
                 reason: broken.reason,
             });
             state.has_ended = true;
-        } else if count < chunk.len() {
+        } else if count < len {
             state.has_ended = true;
         }
         self.reached.store(state.reached, Ordering::Release);
@@ -345,7 +338,9 @@ impl Stream {
             if state.has_ended {
                 break;
             }
-            done += self.step(&mut state, chunk, Cursor::fill_pass);
+            done += self.step(&mut state, chunk.len(), |pass, points| {
+                pass.fill(&self.input, chunk, Some(points))
+            });
         }
         Some(done)
     }
@@ -362,7 +357,9 @@ impl Stream {
             return Ok(Arc::default());
         }
         chunk.resize(CHUNK, 0);
-        let count = self.step(&mut state, &mut chunk, Cursor::fill_pass);
+        let count = self.step(&mut state, CHUNK, |pass, points| {
+            pass.fill(&self.input, &mut chunk, Some(points))
+        });
         chunk.truncate(count);
         Ok(Arc::new(chunk))
     }

@@ -24,8 +24,6 @@ const WINDOW_MAX: u64 = 128 << 20;
 const WINDOWS_APART: u64 = 16;
 /// Bytes that are kept beyond a small window, so that they are seldom moved.
 const RECENT_MORE: usize = 1 << 20;
-/// Offsets are looked for in so many bytes before a checkpoint.
-const OFFSETS_WITHIN: u64 = 256 << 10;
 
 /// A decoder at some place of the file.
 pub(super) struct ZstdCursor {
@@ -64,8 +62,10 @@ struct Tracker {
     frame_out: u64,
     /// The bytes before, once a checkpoint comes near.
     recent: Option<Recent>,
-    /// Once it comes very near.
-    offsets: Option<Offsets>,
+    /// The last three offsets, as far as they have been followed.
+    offsets: Offsets,
+    /// Where the last block lies that changed them and was not followed.
+    skipped: Option<Range<u64>>,
     /// A checkpoint that holds if none of these tables is used again.
     doubtful: Option<(u64, [bool; 3])>,
 }
@@ -87,17 +87,22 @@ impl Recent {
 
     fn push(&mut self, bytes: &[u8]) {
         self.bytes.extend(bytes);
-        // No checkpoint may come for gigabytes: blocks of zeros tell nothing about offsets.
+        // No checkpoint may come for gigabytes: what repeats offsets does not tell them.
         let most = self.need.saturating_add((self.need / 4).max(RECENT_MORE));
         if self.bytes.len() > most {
             self.bytes.drain(..self.bytes.len() - self.need);
         }
     }
 
-    /// All that is needed; `None` as long as there is less.
-    fn window(&self) -> Option<&[u8]> {
-        let start = self.bytes.len().checked_sub(self.need)?;
-        self.bytes.get(start..)
+    fn is_full(&self) -> bool {
+        self.bytes.len() >= self.need
+    }
+
+    /// All that is needed, behind `header`.
+    fn into_dictionary(mut self, header: Vec<u8>) -> Vec<u8> {
+        let start = self.bytes.len().saturating_sub(self.need);
+        self.bytes.splice(..start, header);
+        self.bytes
     }
 }
 
@@ -173,12 +178,19 @@ impl ZstdCursor {
     ) -> Result<bool, String> {
         let text = |error: io::Error| error.to_string();
         if self.feed.is_empty() && !self.may_hold {
-            if let Some(points) = points {
-                self.tracker
-                    .boundary(self.frame, self.out, self.stored, points);
-                return self.feed_more(input, Some(points));
+            let Some(points) = points else {
+                return self.feed_more(input, None);
+            };
+            if points.wants(self.out)
+                && let Some(place) = self.tracker.skipped.take()
+            {
+                let len = usize::try_from(place.end - place.start).unwrap_or(0);
+                let block = self.window.get(input, place.start, len).map_err(text)?;
+                self.tracker.catch_up(block.get(..len).unwrap_or_default());
             }
-            return self.feed_more(input, None);
+            self.tracker
+                .boundary(self.frame, self.out, self.stored, points);
+            return self.feed_more(input, Some(points));
         }
         let len = usize::try_from(self.feed.end - self.feed.start).unwrap_or(0);
         let bytes = self.window.get(input, self.feed.start, len).map_err(text)?;
@@ -226,7 +238,8 @@ impl ZstdCursor {
         {
             let bytes = self.window.get(input, self.stored, len).map_err(text)?;
             let bytes = bytes.get(BLOCK_HEADER_LEN..len).unwrap_or_default();
-            self.tracker.block(bytes, self.out, points);
+            let place = self.stored + BLOCK_HEADER_LEN as u64..self.stored + len as u64;
+            self.tracker.block(bytes, place, self.out, points);
         }
         frame.has_ended = block.is_last;
         self.feed = self.stored..self.stored + len as u64;
@@ -274,6 +287,7 @@ impl ZstdCursor {
         }
         self.tracker = Tracker {
             is_sound: true,
+            offsets: Offsets::AT_START,
             ..Tracker::default()
         };
         self.has_frame = true;
@@ -290,8 +304,8 @@ impl ZstdCursor {
 }
 
 impl Tracker {
-    /// Follows a compressed block, before the decoder gets it.
-    fn block(&mut self, bytes: &[u8], out: u64, points: &mut Points) {
+    /// Follows a compressed block, which lies at `place`, before the decoder gets it.
+    fn block(&mut self, bytes: &[u8], place: Range<u64>, out: u64, points: &mut Points) {
         let Some(sequences) = self.tables.follow(bytes) else {
             // The decoder will refuse it, or knows a form that is not known here.
             self.is_sound = false;
@@ -310,11 +324,21 @@ impl Tracker {
                 }
             }
         }
-        if self.recent.is_some() && out + OFFSETS_WITHIN >= points.next_at() {
-            let offsets = self.offsets.get_or_insert_default();
-            offsets.follow(&sequences, &self.tables.sequences);
-        } else {
-            self.offsets = None;
+        if points.wants(out) {
+            self.offsets.follow(&sequences, &self.tables.sequences);
+            self.skipped = None;
+        } else if sequences.count > 0 {
+            // The last block before a checkpoint tells mostly all of them.
+            self.offsets = Offsets::default();
+            self.skipped = Some(place);
+        }
+    }
+
+    /// Follows the offsets of the last block that has sequences.
+    fn catch_up(&mut self, block: &[u8]) {
+        // The tables of sequences are still those of that block, the one of literals may be newer.
+        if let Some(sequences) = self.tables.clone().follow(block) {
+            self.offsets.follow(&sequences, &self.tables.sequences);
         }
     }
 
@@ -330,15 +354,20 @@ impl Tracker {
         let Some(frame) = frame.filter(|frame| !frame.has_ended && self.is_sound) else {
             return;
         };
-        let Some(recent) = &self.recent else {
-            if out + frame.window_bytes >= points.next_at() {
-                self.recent = Some(Recent::new(frame.window_bytes));
+        let is_full = match &self.recent {
+            Some(recent) => recent.is_full(),
+            None => {
+                if out + frame.window_bytes >= points.next_at() {
+                    self.recent = Some(Recent::new(frame.window_bytes));
+                }
+                false
             }
+        };
+        let Some(offsets) = self.offsets.known() else {
             return;
         };
-        let offsets = self.offsets.and_then(Offsets::known);
-        let before = recent.window().filter(|_| points.wants(out));
-        let (Some(before), Some(offsets)) = (before, offsets) else {
+        let ready = self.recent.take_if(|_| is_full && points.wants(out));
+        let Some(recent) = ready else {
             return;
         };
         let lost = self
@@ -346,7 +375,8 @@ impl Tracker {
             .sequences
             .each_ref()
             .map(|table| matches!(table, Table::One(_)));
-        let dictionary = Packed::new(self.tables.dictionary(offsets, before));
+        let header = self.tables.dictionary_header(offsets);
+        let dictionary = Packed::new(recent.into_dictionary(header));
         // Without memory for it reading starts again farther away.
         if let Ok(dictionary) = dictionary {
             points.add(Point {
@@ -360,7 +390,46 @@ impl Tracker {
             });
             self.doubtful = lost.contains(&true).then_some((out, lost));
         }
-        self.recent = None;
-        self.offsets = None;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::source::Access;
+    use std::io::Write as _;
+
+    #[test]
+    fn between_stored_blocks_are_checkpoints() {
+        // Sequences stand only in front of what does not become smaller.
+        let mut bytes: Vec<u8> = (0..20_000u32)
+            .flat_map(|number| (number * number % 977).to_le_bytes())
+            .collect();
+        let mut state = 1u64;
+        bytes.extend((0..8 << 20).map(|_| {
+            state = state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1);
+            state.to_be_bytes()[0]
+        }));
+        let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).unwrap();
+        encoder.window_log(17).unwrap();
+        encoder.write_all(&bytes).unwrap();
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), encoder.finish().unwrap()).unwrap();
+
+        let input = Input::open(file.path(), Access::Auto).unwrap();
+        let mut points = Points::new(1 << 20);
+        let mut out = vec![0; bytes.len()];
+        let mut pass = ZstdCursor::at(points.before(0).unwrap()).unwrap();
+        pass.fill(&input, &mut out, Some(&mut points)).unwrap();
+        assert!(out == bytes);
+        let last = points.before(u64::MAX).unwrap();
+        assert!(last.out > 5 << 20, "{last:?}");
+        let at = usize::try_from(last.out).unwrap();
+        let mut again = vec![0; bytes.len() - at];
+        let mut reader = ZstdCursor::at(last).unwrap();
+        reader.fill(&input, &mut again, None).unwrap();
+        assert!(again == bytes[at..]);
     }
 }

@@ -259,9 +259,10 @@ impl Tables {
         Some(rest)
     }
 
-    /// A dictionary for a decoder that starts behind the last block: with these tables, the last
-    /// three offsets, and the bytes before. A table of one symbol cannot be said; another stands in.
-    pub(super) fn dictionary(&self, offsets: [u32; 3], before: &[u8]) -> Vec<u8> {
+    /// The start of a dictionary for a decoder that starts behind the last block: with these tables
+    /// and the last three offsets; the bytes before belong behind it. A table of one symbol cannot be
+    /// said; another stands in.
+    pub(super) fn dictionary_header(&self, offsets: [u32; 3]) -> Vec<u8> {
         let mut bytes = 0xec30_a437_u32.to_le_bytes().to_vec();
         bytes.extend(1u32.to_le_bytes());
         bytes.extend(match self.huffman.as_slice() {
@@ -276,7 +277,6 @@ impl Tables {
             });
         }
         bytes.extend(offsets.iter().flat_map(|offset| offset.to_le_bytes()));
-        bytes.extend(before);
         bytes
     }
 }
