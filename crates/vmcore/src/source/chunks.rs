@@ -179,12 +179,30 @@ impl ChunkSource {
         self.next
             .store(number + parts.len() as u64, Ordering::Relaxed);
         let len = parts.iter().map(|(_, part)| part.len()).sum();
-        let make = |(number, part): (u64, &mut [u8])| self.make_in(number, part);
-        match cores {
-            Cores::All => parts.into_par_iter().try_for_each(make)?,
-            Cores::One => parts.into_iter().try_for_each(make)?,
+        let parts = Mutex::new(parts.into_iter());
+        let next = || parts.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let make = || -> io::Result<()> {
+            while let Some((number, part)) = next() {
+                self.make_in(number, part)?;
+            }
+            Ok(())
+        };
+        let failed = Mutex::new(None);
+        // Who asks begins at once: others may take as long to wake up as one part takes.
+        rayon::in_place_scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(|_| {
+                    if let Err(error) = make() {
+                        *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                    }
+                });
+            }
+            make()
+        })?;
+        match failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(Some(len)),
         }
-        Ok(Some(len))
     }
 
     /// Makes a chunk in `buf`, which has its length.

@@ -17,6 +17,8 @@ use zstd::zstd_safe::WriteBuf;
 const FRAME_MAX: u64 = 8 << 20;
 /// The most bytes of a frame as it is stored: what does not become smaller becomes little larger.
 const STORED_MAX: u64 = FRAME_MAX + (FRAME_MAX >> 4);
+/// Stored bytes from which on mapping a frame is quicker than copying it.
+const MAP_MIN: usize = 64 << 10;
 /// The most frames that are kept in mind; sixteen bytes each.
 const FRAMES_MAX: usize = 4 << 20;
 
@@ -144,10 +146,20 @@ impl Frames {
                 stored: Vec::new(),
             },
         };
-        worker.stored.resize(stored_len, 0);
-        let read = self.input.read_at(start.stored, &mut worker.stored)?;
-        let stored = worker.stored.get(..read).unwrap_or_default();
+        let mapping = match stored_len {
+            MAP_MIN.. => self.input.map(start.stored, stored_len as u64),
+            _ => None,
+        };
+        let stored = match &mapping {
+            Some(mapping) => mapping,
+            None => {
+                worker.stored.resize(stored_len, 0);
+                let read = self.input.read_at(start.stored, &mut worker.stored)?;
+                worker.stored.get(..read).unwrap_or_default()
+            }
+        };
         let result = worker.decompressor.decompress_to_buffer(stored, expanded);
+        drop(mapping);
         idle().push(worker);
         match result {
             Ok(count) if count == wanted => Ok(()),
