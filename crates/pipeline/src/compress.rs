@@ -20,10 +20,12 @@
 
 use crate::output::{OutputError, OutputFile};
 use flate2::{Compress, Compression, Crc, FlushCompress, Status};
-use rayon::prelude::*;
+use rayon::Yield;
 use serde::Serialize;
+use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Receiver};
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
 use vmcore::source::Source;
@@ -40,7 +42,7 @@ const GZIP_PIECE: u64 = 1 << 20;
 const ZSTD_LEVEL: i32 = -1;
 /// gzip's own.
 const GZIP_LEVEL: u32 = 6;
-/// Pieces of each core between two writes.
+/// Pieces of each core that are made, or wait to be written.
 const PIECES_PER_CORE: usize = 8;
 /// What a kernel that compresses writes: deflate, no name, no time, from Unix.
 const GZIP_HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
@@ -142,42 +144,37 @@ pub(crate) fn compress<E: Send>(
     mut on_progress: impl FnMut(u64, u64),
 ) -> Result<u64, Failed<E>> {
     let piece = method.piece_bytes();
-    let group = PIECES_PER_CORE.saturating_mul(rayon::current_num_threads());
+    let most = PIECES_PER_CORE.saturating_mul(rayon::current_num_threads());
     let workers = Workers::new(method);
-    let make = |first: u64| -> Vec<Result<Packed, Failed<E>>> {
-        let offsets = (first..len).step_by(usize::try_from(piece).unwrap_or(usize::MAX));
-        let offsets: Vec<u64> = offsets.take(group).collect();
-        offsets
-            .into_par_iter()
-            .map(|offset| workers.pack(offset, piece.min(len - offset), read))
-            .collect()
-    };
     let (mut written, mut table) = (0u64, Vec::new());
-    let mut ready = make(0);
-    let mut next = piece.saturating_mul(group as u64);
-    let mut done = 0;
-    while !ready.is_empty() {
-        let mut write = || -> Result<(), Failed<E>> {
-            for packed in ready.drain(..) {
-                let packed = packed?;
-                to.write_all(&packed.bytes).map_err(Failed::Write)?;
-                written += packed.bytes.len() as u64;
-                done += packed.expanded;
-                table.push((packed.bytes.len(), packed.expanded));
-                workers.take_back(packed.bytes);
+    let mut offsets = (0..len).step_by(usize::try_from(piece).unwrap_or(usize::MAX));
+    // What writes stays on this thread; the rest makes pieces meanwhile, in any order.
+    rayon::in_place_scope(|scope| {
+        let mut ready = VecDeque::new();
+        let mut done = 0;
+        loop {
+            let room = most.saturating_sub(ready.len());
+            for offset in offsets.by_ref().take(room) {
+                let (to_writer, piece_made) = mpsc::sync_channel(1);
+                let workers = &workers;
+                scope.spawn(move |_| {
+                    // The writer has gone if something failed.
+                    let _ = to_writer.send(workers.pack(offset, piece.min(len - offset), read));
+                });
+                ready.push_back(piece_made);
             }
+            let Some(first) = ready.pop_front() else {
+                return Ok(());
+            };
+            let packed = received(&first)??;
+            to.write_all(&packed.bytes).map_err(Failed::Write)?;
+            written += packed.bytes.len() as u64;
+            done += packed.expanded;
+            table.push((packed.bytes.len(), packed.expanded));
+            workers.take_back(packed.bytes);
             on_progress(done, len);
-            Ok(())
-        };
-        let mut following = Vec::new();
-        // What writes stays on this thread; the rest makes the next pieces meanwhile.
-        rayon::in_place_scope(|scope| {
-            scope.spawn(|_| following = make(next));
-            write()
-        })?;
-        ready = following;
-        next = next.saturating_add(piece.saturating_mul(group as u64));
-    }
+        }
+    })?;
     if len == 0 || method == Method::Zstd {
         let end = match method {
             Method::Zstd => seek_table(&table),
@@ -188,6 +185,20 @@ pub(crate) fn compress<E: Send>(
         written += end.len() as u64;
     }
     Ok(written)
+}
+
+/// Waits for a piece.
+fn received<T, E>(from: &Receiver<T>) -> Result<T, Failed<E>> {
+    loop {
+        if let Ok(piece) = from.try_recv() {
+            return Ok(piece);
+        }
+        // A thread of the pool helps, lest all of them wait.
+        if rayon::yield_now() != Some(Yield::Executed) {
+            let gone = |error| Failed::Write(io::Error::other(error));
+            return from.recv().map_err(gone);
+        }
+    }
 }
 
 /// The seek table; nothing if it would be too large for the format.
