@@ -67,6 +67,12 @@ pub(crate) const ZSTD: Tool = Tool {
     package: "zstd",
     why: "unpacks the real dumps",
 };
+/// What our gzip files are measured against.
+pub(crate) const PIGZ: Tool = Tool {
+    program: "pigz",
+    package: "pigz",
+    why: "is what our compression is measured against",
+};
 
 impl Tool {
     /// Whether it is in the search path.
