@@ -11,8 +11,8 @@ use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
+use vmcore::arch::{FullDumps, full_dumps};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
-use vmcore::format::arch::Arch;
 use vmcore::format::paging::{Entry, Prot, Step, TableRef};
 use vmcore::memory::Absence;
 use vmcore::translation::{Fault, Found, PagingMode, Via};
@@ -177,8 +177,9 @@ fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> any
                 Via::DirectMap => Some("direct map"),
                 Via::Segment => Some("a segment of the core"),
                 // Tables without levels, in which an address is found by its number.
-                Via::PageTables if walk.steps.is_empty() => match session.dump().arch() {
-                    Arch::Sparc64 => Some("the translation storage buffer"),
+                Via::PageTables if walk.steps.is_empty() => match full_dumps(session.dump().arch())
+                {
+                    FullDumps::TranslationBuffer => Some("the translation storage buffer"),
                     _ => Some("the hashed page table"),
                 },
                 Via::PageTables => None,

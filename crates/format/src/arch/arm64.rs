@@ -27,6 +27,8 @@ pub(super) const FACTS: Facts = Facts {
         magic: "minidump FreeBSD/arm64",
         newest_version: 3,
         dump_avail_since: 2,
+        has_narrow_dump_avail: false,
+        bitmap_of_words_since: 1,
         header_bytes: header::LEN,
         decode: header::decode,
         encode: header::encode,

@@ -25,6 +25,8 @@ pub(super) const FACTS: Facts = Facts {
         magic: "minidump FreeBSD/i386",
         newest_version: 2,
         dump_avail_since: 2,
+        has_narrow_dump_avail: false,
+        bitmap_of_words_since: 1,
         header_bytes: header::LEN,
         decode: header::decode,
         encode: header::encode,

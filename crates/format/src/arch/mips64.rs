@@ -15,6 +15,8 @@ pub(super) const FACTS: Facts = Facts {
         magic: "minidump FreeBSD/mips",
         newest_version: 2,
         dump_avail_since: 2,
+        has_narrow_dump_avail: false,
+        bitmap_of_words_since: 2,
         header_bytes: header::LEN,
         decode: header::decode,
         encode: header::encode,

@@ -44,6 +44,10 @@ pub(crate) struct MinidumpFacts {
     pub(crate) newest_version: u32,
     /// The first version that numbers its pages by `dump_avail`.
     pub(crate) dump_avail_since: u32,
+    /// Whether some kernels wrote the addresses of `dump_avail` in 32 bits.
+    pub(crate) has_narrow_dump_avail: bool,
+    /// The first version whose bitmap is of the kernel's words; earlier ones are of 32-bit ones.
+    pub(crate) bitmap_of_words_since: u32,
     /// Bytes of the newest version's structure.
     pub(crate) header_bytes: usize,
     /// Decodes the header's structure.

@@ -263,14 +263,22 @@ impl Header {
         }
     }
 
-    /// The order of bits in the bitmap: of the kernel's words. mips wrote 32-bit ones before version 2.
+    /// The order of bits in the bitmap: of the kernel's words, or of 32-bit ones in early versions.
     #[must_use]
     pub const fn bitmap_order(&self) -> WordOrder {
-        let word = match (self.arch, self.version) {
-            (Arch::Mips64, 1) => Width::W32,
-            (arch, _) => arch.word(),
+        let facts = self.arch.facts();
+        let word = match &facts.minidump {
+            Some(minidump) if self.version < minidump.bitmap_of_words_since => Width::W32,
+            _ => facts.word,
         };
         WordOrder::of(self.endian, word)
+    }
+
+    /// Whether the addresses of `dump_avail` could have 32 bits: [`crate::dump_avail::is_narrow`] tells.
+    #[must_use]
+    pub fn could_have_narrow_ranges(&self) -> bool {
+        let facts = self.arch.facts().minidump.as_ref();
+        facts.is_some_and(|facts| facts.has_narrow_dump_avail)
     }
 
     /// Whether the page-table section holds 64-bit entries of an i386.

@@ -1,16 +1,26 @@
 //! amd64: four or five levels; version 1 of its minidumps holds PTEs, later ones PDEs.
 
-use super::{Facts, FullDumps, direct_map, section};
+use super::{Facts, FullDumps, Image, direct_map, section};
+use crate::dump::FullHeader;
 use crate::memory::Memory;
+use crate::process::{Release, SINCE_13, SINCE_15};
 use crate::registers::PcbLayout;
-use crate::translation::root;
+use crate::translation::root::{RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};
-use vmcore_format::addr::VirtAddr;
+use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
+use vmcore_format::paging::{Amd64, Entry, Paging, Radix, TableRef, Tables as _, lookup};
 
-/// Virtual start of the image: `KERNBASE` + 2 MiB.
-const IMAGE: VirtAddr = VirtAddr(0xffff_ffff_8020_0000);
+/// Alignment of a relocated kernel, and the hole between `KERNBASE` and its image.
+const IMAGE_HOLE: u64 = 2 << 20;
+/// Start of the image: `KERNBASE` and the hole.
+const IMAGE: Image = Image {
+    va: VirtAddr(0xffff_ffff_8020_0000),
+    pa: PhysAddr(IMAGE_HOLE),
+};
+/// How far a relocated kernel is looked for, in 2 MiB steps: 4 GiB.
+const RELOCATION_STEPS: u64 = 2048;
 
 const PCB: &[(&str, usize)] = &[
     ("r15", 0),
@@ -25,10 +35,18 @@ const PCB: &[(&str, usize)] = &[
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    full_dumps: FullDumps::Physical(root::amd64),
+    full_dumps: FullDumps::Physical(root),
     paging,
-    image_starts: |_| vec![IMAGE],
+    image_starts: |_| vec![IMAGE.va],
+    image: Some(IMAGE),
+    // Whole page directories since version 2.
+    kernbase_unit: |version| if version > 1 { 1 << 30 } else { 4 << 20 },
     pcb: |_| PcbLayout::new(PCB, Width::W64, ["rip", "rsp", "rbp"]),
+    releases: &[
+        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x6fc, 0x480, 0x140]),
+        Release::new(SINCE_13, [0x3d8, 0x2bc, 0x6bc, 0x438, 0x140]),
+    ],
+    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
@@ -48,4 +66,82 @@ fn paging(header: &Header) -> String {
         true => "5-level".to_owned(),
         false => "4-level (the dump holds the lower ones)".to_owned(),
     }
+}
+
+/// The root: `KPML4phys`, or `KPML5phys` with five levels, a variable of the kernel image. Its physical
+/// address follows from where the image was loaded: the dump's `PT_DUMP_DELTA` header says it, else the
+/// image was not relocated (up to 13.0 always so), else 2 MiB steps are tried.
+fn root(
+    memory: &Memory,
+    header: &FullHeader,
+    symbols: &RootSymbols,
+) -> Result<(PagingMode, Radix), RootError> {
+    let kernbase = symbols.kernbase.ok_or(RootError::NoSymbol("kernbase"))?;
+    let root4 = symbols.KPML4phys.ok_or(RootError::NoSymbol("KPML4phys"))?;
+    let offset = root4
+        .checked_sub(kernbase)
+        .ok_or(RootError::NoSymbol("KPML4phys"))?;
+    let from_header = header
+        .delta
+        .map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
+    let deltas = match from_header {
+        Some(delta) => delta..=delta,
+        None => 0..=RELOCATION_STEPS * IMAGE_HOLE,
+    };
+    let mut first_error = None;
+    for delta in deltas.step_by(2 << 20) {
+        match root_at(memory, PhysAddr(offset.wrapping_add(delta)), kernbase) {
+            Ok(radix) => {
+                let five = five_levels(memory, kernbase, delta, symbols)?;
+                return Ok((PagingMode::Amd64, five.unwrap_or(radix)));
+            }
+            Err(error) => {
+                first_error.get_or_insert(error);
+            }
+        }
+    }
+    Err(first_error.unwrap_or(RootError::NoSymbol("KPML4phys")))
+}
+
+/// The 4-level root that the variable at `pa` names, if it maps the kernel's image.
+fn root_at(memory: &Memory, pa: PhysAddr, kernbase: VirtAddr) -> Result<Radix, RootError> {
+    let symbol = "KPML4phys";
+    let root = PhysAddr(read(memory, symbol, pa, Width::W64)?);
+    let implausible = RootError::Implausible { symbol, root };
+    if root.0 == 0 || !root.0.is_multiple_of(4096) {
+        return Err(implausible);
+    }
+    // The last entry maps the kernel's image and is always valid.
+    let last = memory
+        .entry(TableRef::At(root), 511, Width::W64)
+        .map_err(|_| implausible)?;
+    if !matches!(Amd64::decode(3, last), Entry::Table(_)) {
+        return Err(implausible);
+    }
+    let radix = Radix::root::<Amd64>(root, 3);
+    // Sparse copies of dumps lack parts of the tables: only a contradiction speaks against it.
+    let image = VirtAddr(kernbase.0.wrapping_add(IMAGE_HOLE));
+    match lookup::<Amd64, _>(&radix, memory, image) {
+        Ok(leaf) if memory.locate(leaf.pa).is_err() => Err(implausible),
+        _ => Ok(radix),
+    }
+}
+
+/// The 5-level root, if the kernel ran with five levels.
+fn five_levels(
+    memory: &Memory,
+    kernbase: VirtAddr,
+    delta: u64,
+    symbols: &RootSymbols,
+) -> Result<Option<Radix>, RootError> {
+    let Some(offset) = symbols.KPML5phys.and_then(|va| va.checked_sub(kernbase)) else {
+        return Ok(None);
+    };
+    let root = read(
+        memory,
+        "KPML5phys",
+        PhysAddr(offset.wrapping_add(delta)),
+        Width::W64,
+    )?;
+    Ok((root != 0).then(|| Radix::root::<Amd64>(PhysAddr(root), 4)))
 }

@@ -46,6 +46,7 @@ pub(super) const FACTS: Facts = Facts {
         header.into_iter().flat_map(starts).collect()
     },
     pcb: |_| PcbLayout::new(PCB, Width::W32, ["pc", "sp", "r11"]),
+    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

@@ -1,7 +1,8 @@
 //! arm64: pages of 4 or 16 KiB; its direct map lies above the kernel map and is tried first.
 
-use super::{Facts, FullDumps, direct_map, page_words, section};
+use super::{Facts, direct_map, page_words, section};
 use crate::memory::Memory;
+use crate::process::{Release, SINCE_13, SINCE_15};
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::addr::PageSize;
@@ -56,7 +57,6 @@ const PCB_OLD_SIZE: u64 = 0x560;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |header| header.map(|header| header.kernbase).into_iter().collect(),
     pcb: |size| {
@@ -66,6 +66,11 @@ pub(super) const FACTS: Facts = Facts {
         };
         PcbLayout::new(fields, Width::W64, ["pc", "sp", "fp"])
     },
+    releases: &[
+        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x5f4, 0x480, 0x4e0]),
+        Release::new(SINCE_13, [0x3d8, 0x2bc, 0x52c, 0x438, 0x560]),
+    ],
+    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

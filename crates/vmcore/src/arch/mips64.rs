@@ -1,7 +1,7 @@
 //! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
 
 use super::mips::LOADED_AT;
-use super::{Facts, FullDumps, linear, page_words, section};
+use super::{Facts, linear, page_words, section};
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
@@ -22,10 +22,10 @@ const KSEG_LEN: u64 = 0x2000_0000;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |_| LOADED_AT.map(|pa| VirtAddr(KSEG0 + pa)).to_vec(),
     pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
+    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

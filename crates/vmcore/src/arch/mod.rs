@@ -10,15 +10,18 @@
 //! ```
 
 use crate::dump::FullHeader;
+use crate::dump::Warning;
 use crate::memory::Memory;
+use crate::process::Release;
 use crate::registers::PcbLayout;
 use crate::translation::root::RootError;
 use crate::translation::{PagingMode, RootSymbols, Window, WindowKind, with_paging};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
+use vmcore_format::dump_avail::Numbering;
 use vmcore_format::endian::Width;
 use vmcore_format::header::{DirectMap, Header};
-use vmcore_format::paging::{Paging as _, Radix};
+use vmcore_format::paging::{Paging as _, Radix, TableRef};
 
 /// Finds the root of a full dump's page tables.
 pub type Root = fn(&Memory, &FullHeader, &RootSymbols) -> Result<(PagingMode, Radix), RootError>;
@@ -47,8 +50,43 @@ pub(crate) struct Facts {
     pub(crate) paging: fn(&Header) -> String,
     /// Where the kernel image's ELF header may be mapped; given is a minidump's header.
     pub(crate) image_starts: fn(Option<&Header>) -> Vec<VirtAddr>,
+    /// Where it certainly is, if every kernel has it at the same place.
+    pub(crate) image: Option<Image>,
+    /// What a minidump of a version starts its page-table section at a multiple of, in bytes.
+    pub(crate) kernbase_unit: fn(u32) -> u64,
+    /// What a minidump lacks that others have.
+    pub(crate) lacks: Option<fn(&Header, &Numbering<'_>) -> Vec<Warning>>,
+    /// Flags of a 32-bit kernel file (`e_flags`) that say that page-table entries have 64 bits.
+    pub(crate) wide_entries: u32,
     /// The layout of `struct pcb`, whose size may tell which; no fields where none is known.
     pub(crate) pcb: fn(Option<u64>) -> PcbLayout,
+    /// Kernels whose structures are known without their file.
+    pub(crate) releases: &'static [Release],
+}
+
+/// Where the kernel image's ELF header is.
+pub(crate) struct Image {
+    /// Where it is mapped.
+    pub(crate) va: VirtAddr,
+    /// Where it is loaded, unless the kernel was moved.
+    pub(crate) pa: PhysAddr,
+}
+
+impl Facts {
+    /// One of which nothing is known: no dump, no register.
+    const UNKNOWN: Self = Self {
+        windows: |_, _, _| Vec::new(),
+        full_dumps: FullDumps::None,
+        paging: |_| "none".to_owned(),
+        image_starts: |_| Vec::new(),
+        image: None,
+        // What the smallest page directory's entry covers.
+        kernbase_unit: |_| 4 << 20,
+        lacks: None,
+        wide_entries: 0,
+        pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
+        releases: &[],
+    };
 }
 
 macro_rules! architectures {
@@ -100,6 +138,18 @@ fn section(header: &Header, mode: PagingMode, level: u32) -> Window {
             radix: Radix::section(level, header.kernbase, entries.min(reachable)),
         },
     }
+}
+
+/// The page tables whose upper levels are a minidump's page-table section, and the level of its
+/// entries, which name tables that are pages of the dump; `None` where they name no tables.
+pub(crate) fn tables_in_section(header: &Header, memory: &Memory) -> Option<(PagingMode, u32)> {
+    let windows = (facts(header.arch).windows)(header, memory, None);
+    windows.iter().find_map(|window| match &window.kind {
+        WindowKind::Radix { mode, radix } if radix.top == TableRef::Section && radix.level > 0 => {
+            Some((*mode, radix.level))
+        }
+        _ => None,
+    })
 }
 
 /// The window of the direct map, if the header has a sound one.

@@ -33,9 +33,7 @@ const PCB: &[(&str, usize)] = &[
 ];
 
 pub(super) const FACTS: Facts = Facts {
-    windows: |_, _, _| Vec::new(),
     full_dumps: FullDumps::Virtual,
-    paging: |_| "none".to_owned(),
-    image_starts: |_| Vec::new(),
     pcb: |_| PcbLayout::new(PCB, Width::W32, ["pc", "r1", "r31"]),
+    ..Facts::UNKNOWN
 };

@@ -4,10 +4,12 @@
 //! lead to where the kernel was moved; then the tables, if the dump has them.
 
 use super::{Facts, FullDumps, direct_map, linear};
+use crate::dump::Warning;
 use crate::memory::Memory;
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window, WindowKind};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::dump_avail::Numbering;
 use vmcore_format::endian::{Endian, Width};
 use vmcore_format::header::{Header, Mmu, Powerpc64Mmu};
 use vmcore_format::paging::{GROUP_LEN, Hashed, ROOT_ENTRIES, ROOT_LEVEL, Radix, TableRef, Tables};
@@ -56,6 +58,8 @@ pub(super) const FACTS: Facts = Facts {
     },
     image_starts,
     pcb: |_| PcbLayout::new(PCB, Width::W64, ["pc", "r1", "r31"]),
+    lacks: Some(lacks),
+    ..Facts::UNKNOWN
 };
 
 /// The first page of the image, which starts with the file's headers.
@@ -65,6 +69,23 @@ fn image_starts(header: Option<&Header>) -> Vec<VirtAddr> {
         _ => None,
     });
     start.into_iter().collect()
+}
+
+/// The image, which the kernel takes out of RAM, and radix tables, which kernels up to 15.1 do not write.
+fn lacks(header: &Header, numbering: &Numbering<'_>) -> Vec<Warning> {
+    let Mmu::Powerpc64(mmu) = header.mmu else {
+        return Vec::new();
+    };
+    let start = header
+        .direct_map
+        .and_then(|map| map.phys_of(mmu.startkernel));
+    let is_ram = |pa| numbering.bit_of(header.page_size.pfn(pa)).is_some();
+    let image = (!start.is_some_and(is_ram)).then_some(Warning::NoKernelImage {
+        start: mmu.startkernel,
+        end: mmu.endkernel,
+    });
+    let tables = (header.pmapsize == 0).then_some(Warning::NoPageTables);
+    image.into_iter().chain(tables).collect()
 }
 
 fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

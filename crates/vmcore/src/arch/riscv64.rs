@@ -1,7 +1,8 @@
 //! riscv64: its direct map lies above the kernel map and is tried first.
 
-use super::{Facts, FullDumps, direct_map, page_words, section};
+use super::{Facts, direct_map, page_words, section};
 use crate::memory::Memory;
+use crate::process::{Release, SINCE_15};
 use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::endian::Width;
@@ -52,7 +53,6 @@ const PCB_OLD_SIZE: u64 = PCB_SIZE + 15 * 8;
 
 pub(super) const FACTS: Facts = Facts {
     windows,
-    full_dumps: FullDumps::None,
     paging: page_words,
     image_starts: |header| header.map(|header| header.kernbase).into_iter().collect(),
     pcb: |size| {
@@ -62,6 +62,8 @@ pub(super) const FACTS: Facts = Facts {
         };
         PcbLayout::new(fields, Width::W64, ["pc", "sp", "fp"])
     },
+    releases: &[Release::new(SINCE_15, [0x3e0, 0x2dc, 0x56c, 0x480, 0x298])],
+    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

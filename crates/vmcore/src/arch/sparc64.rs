@@ -9,9 +9,8 @@ use vmcore_format::endian::Width;
 const KERNBASE: VirtAddr = VirtAddr(0xc000_0000);
 
 pub(super) const FACTS: Facts = Facts {
-    windows: |_, _, _| Vec::new(),
     full_dumps: FullDumps::TranslationBuffer,
-    paging: |_| "none".to_owned(),
     image_starts: |_| vec![KERNBASE],
     pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
+    ..Facts::UNKNOWN
 };

@@ -1,13 +1,13 @@
 //! Opening a minidump: its header, its ranges, and the checks that both allow.
 
 use super::{DumpKind, OpenError, OpenOptions, Warning};
+use crate::arch::facts;
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
 use std::path::Path;
-use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
 use vmcore_format::endian::Width;
-use vmcore_format::header::{Header, Mmu};
+use vmcore_format::header::Header;
 use vmcore_format::layout::{Layout, Section};
 
 /// The most bytes of `dump_avail` that are looked at; kernels write a page.
@@ -40,23 +40,8 @@ pub(super) fn open(
             end: map.end,
         });
     }
-    if let Mmu::Powerpc64(mmu) = header.mmu {
-        let start = header
-            .direct_map
-            .and_then(|map| map.phys_of(mmu.startkernel));
-        let is_ram = |pa| {
-            let pfn = header.page_size.pfn(pa);
-            Numbering::new(&ranges).bit_of(pfn).is_some()
-        };
-        if !start.is_some_and(is_ram) {
-            warnings.push(Warning::NoKernelImage {
-                start: mmu.startkernel,
-                end: mmu.endkernel,
-            });
-        }
-        if header.pmapsize == 0 {
-            warnings.push(Warning::NoPageTables);
-        }
+    if let Some(lacks) = facts(header.arch).lacks {
+        warnings.extend(lacks(&header, &Numbering::new(&ranges)));
     }
     let sparse = SparseMemory::new(layout, header.bitmap_order(), ranges, header.page_size);
     let memory = Memory {
@@ -124,7 +109,7 @@ fn ranges(
             source,
         })?;
     bytes.truncate(read);
-    let could_be_narrow = matches!(header.arch, Arch::Arm | Arch::Mips);
+    let could_be_narrow = header.could_have_narrow_ranges();
     let width = match could_be_narrow && dump_avail::is_narrow(&bytes, header.endian) {
         true => Width::W32,
         false => Width::W64,

@@ -7,22 +7,19 @@
 //! the page-table section names are known by their look, and each says by how much it is shifted.
 
 use super::{DeviceHeader, Warning};
+use crate::arch::tables_in_section;
 use crate::container::Layer;
 use crate::memory::{LostPage, Memory, SparseMemory, Store};
+use crate::translation::with_paging;
 use vmcore_format::addr::{FileOffset, PhysAddr};
-use vmcore_format::arch::Arch;
 use vmcore_format::header::Header;
 use vmcore_format::layout::Section;
+use vmcore_format::paging::{Entry, Paging};
 
 /// The most pages that are looked for.
 const LOST_MAX: u64 = 64;
 /// The most page-table pages that are looked at, spread over the dump.
 const WITNESSES: usize = 4096;
-/// Present, and a page of 2 MiB, in an entry of amd64.
-const PRESENT: u64 = 1;
-const LARGE: u64 = 1 << 7;
-const FRAME: u64 = 0x000f_ffff_ffff_f000;
-
 /// A page-table page: its number among the pages, its address, and by how many pages it is shifted.
 struct Witness {
     rank: u64,
@@ -104,9 +101,11 @@ fn find(
     if !is_whole || lost > LOST_MAX {
         return None;
     }
-    let witnesses = match header.arch {
-        Arch::Amd64 => witnesses(memory, sparse, lost),
-        _ => Vec::new(),
+    let witnesses = match tables_in_section(header, memory) {
+        Some((mode, level)) => {
+            with_paging!(mode, P => witnesses::<P>(memory, sparse, level, lost))
+        }
+        None => Vec::new(),
     };
     if !witnesses.is_empty() && witnesses.iter().all(|witness| witness.shift == 0) {
         // It was cut before it was compressed.
@@ -162,8 +161,13 @@ fn first_of(witnesses: &[Witness], number: u64) -> Option<usize> {
     best.map(|(_, index)| index)
 }
 
-/// What the page-table pages say, in the order of the file.
-fn witnesses(memory: &Memory, sparse: &SparseMemory, lost: u64) -> Vec<Witness> {
+/// What the page-table pages say that the section's entries, of `level`, name: in the order of the file.
+fn witnesses<P: Paging>(
+    memory: &Memory,
+    sparse: &SparseMemory,
+    level: u32,
+    lost: u64,
+) -> Vec<Witness> {
     let source = &memory.source;
     let extent = sparse.layout().section(Section::PageTables);
     let mut tables = Vec::new();
@@ -178,11 +182,12 @@ fn witnesses(memory: &Memory, sparse: &SparseMemory, lost: u64) -> Vec<Witness> 
         if source.read_positional(at, part).ok() != Some(want) {
             break;
         }
-        let (entries, _) = part.as_chunks::<8>();
-        let entries = entries.iter().map(|entry| memory.endian.u64(*entry));
-        tables.extend(entries.filter_map(|entry| {
-            (entry & PRESENT != 0 && entry & LARGE == 0).then_some(PhysAddr(entry & FRAME))
-        }));
+        tables.extend(
+            entries::<P>(memory, part).filter_map(|raw| match P::decode(level, raw) {
+                Entry::Table(pa) => Some(pa),
+                _ => None,
+            }),
+        );
         at += want as u64;
     }
     tables.sort_unstable();
@@ -201,7 +206,7 @@ fn witnesses(memory: &Memory, sparse: &SparseMemory, lost: u64) -> Vec<Witness> 
             let Some(at) = offset.0.checked_sub(shift << page.shift()) else {
                 continue;
             };
-            let looks = looks(memory, sparse, FileOffset(at));
+            let looks = looks::<P>(memory, sparse, level - 1, FileOffset(at));
             match best {
                 Some((most, _)) if looks < most => {}
                 Some((most, _)) if looks == most => is_clear = false,
@@ -220,25 +225,35 @@ fn witnesses(memory: &Memory, sparse: &SparseMemory, lost: u64) -> Vec<Witness> 
     found
 }
 
-/// How much the page at `at` looks like a page table: entries that name RAM count for it, whatever
+/// The entries of a table.
+fn entries<P: Paging>(memory: &Memory, table: &[u8]) -> impl Iterator<Item = u64> {
+    (0..).map_while(move |index| P::ENTRY.item(memory.endian, table, index))
+}
+
+/// How much the page at `at` looks like a table of `level`: entries that name RAM count for it, whatever
 /// else is not zero counts against it.
-fn looks(memory: &Memory, sparse: &SparseMemory, at: FileOffset) -> i64 {
+fn looks<P: Paging>(memory: &Memory, sparse: &SparseMemory, level: u32, at: FileOffset) -> i64 {
     let mut bytes = [0; 4096];
     if memory.source.read_positional(at.0, &mut bytes).ok() != Some(bytes.len()) {
         return -1;
     }
-    let (entries, _) = bytes.as_chunks::<8>();
-    entries
-        .iter()
-        .map(|entry| memory.endian.u64(*entry))
-        .filter(|entry| *entry != 0)
-        .map(|entry| {
-            let pfn = memory.page_size().pfn(PhysAddr(entry & FRAME));
-            let names_ram = sparse.numbering().bit_of(pfn).is_some();
-            if entry & PRESENT != 0 && names_ram {
-                1
-            } else {
-                -4
+    entries::<P>(memory, &bytes)
+        .filter(|raw| *raw != 0)
+        .map(|raw| {
+            let named = match P::decode(level, raw) {
+                Entry::Absent => None,
+                Entry::Table(pa) => Some(pa),
+                Entry::Leaf(leaf) => Some(leaf.pa),
+            };
+            let is_ram = |pa| {
+                sparse
+                    .numbering()
+                    .bit_of(memory.page_size().pfn(pa))
+                    .is_some()
+            };
+            match named.is_some_and(is_ram) {
+                true => 1,
+                false => -4,
             }
         })
         .sum()

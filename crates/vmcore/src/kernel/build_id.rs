@@ -12,7 +12,7 @@ use crate::space::AddressSpace;
 use crate::translation::Translation;
 use serde::Serialize;
 use std::fmt;
-use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
+use vmcore_format::addr::{FileOffset, VirtAddr};
 use vmcore_format::elf::{FileHeader, PT_NOTE};
 use vmcore_format::endian::Endian;
 use vmcore_format::layout::Section;
@@ -139,13 +139,11 @@ impl DumpBuildIds {
             }
             // Without the kernel file a full dump has only physical addresses.
             (None, DumpKind::Full(header)) => {
-                let image = VirtAddr(AMD64_IMAGE);
-                let start = header
-                    .delta
-                    .map_or(PhysAddr(AMD64_IMAGE_PHYS), |delta| delta.paddr);
-                from_image(image, |va, buf| {
+                let image = facts(header.arch).image.as_ref()?;
+                let start = header.delta.map_or(image.pa, |delta| delta.paddr);
+                from_image(image.va, |va, buf| {
                     let pa = va
-                        .checked_sub(image)
+                        .checked_sub(image.va)
                         .and_then(|offset| start.checked_add(offset));
                     pa.is_some_and(|pa| dump.memory().read(pa, buf).1.is_none())
                 })
@@ -194,11 +192,6 @@ impl DumpBuildIds {
         }
     }
 }
-
-/// Virtual start of amd64's image: `KERNBASE` + 2 MiB.
-const AMD64_IMAGE: u64 = 0xffff_ffff_8020_0000;
-/// Physical start of amd64's image if it was not relocated.
-const AMD64_IMAGE_PHYS: u64 = 0x20_0000;
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {

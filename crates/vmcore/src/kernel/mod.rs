@@ -23,6 +23,7 @@ pub use build_id::{BuildId, DumpBuildIds, Evidence};
 pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
+use crate::arch::facts;
 use crate::source::{Access, Source};
 use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};
 use std::io;
@@ -33,9 +34,6 @@ use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::endian::Endian;
-
-/// `e_flags` of the n32 interface.
-const EF_MIPS_ABI2: u32 = 0x20;
 
 /// Why a file cannot serve as a kernel.
 #[derive(Debug, Error)]
@@ -197,11 +195,14 @@ impl KernelFile {
         self.displacement
     }
 
-    /// Whether it is a 32-bit mips kernel with 64-bit page-table entries.
+    /// Whether it is a 32-bit kernel with 64-bit page-table entries, as its flags say.
     pub(crate) fn has_wide_entries(&self) -> bool {
+        let wide = facts(self.arch).wide_entries;
+        if wide == 0 {
+            return false;
+        }
         let flags = object::File::parse(self.data()).map(|file| file.flags());
-        self.arch == Arch::Mips
-            && matches!(flags, Ok(FileFlags::Elf { e_flags, .. }) if e_flags.0 & EF_MIPS_ABI2 != 0)
+        matches!(flags, Ok(FileFlags::Elf { e_flags, .. }) if e_flags.0 & wide != 0)
     }
 
     /// The whole file: for those who read more of it than symbols and constants, such as its debug

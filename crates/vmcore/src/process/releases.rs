@@ -2,14 +2,17 @@
 //!
 //! Options of a kernel move what follows its fixed members, so these are guesses, and said to be.
 
+use crate::arch::facts;
 use vmcore_format::arch::Arch;
+
+/// `__FreeBSD_version` from which on, and below which, a release's offsets hold.
+pub(crate) const SINCE_13: (i32, i32) = (1_300_000, 1_400_000);
+pub(crate) const SINCE_15: (i32, i32) = (1_500_000, 1_600_000);
 
 /// The kernels of some releases on an architecture.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Release {
-    /// `__FreeBSD_version` from which on, and below which, it holds.
+pub(crate) struct Release {
     dates: (i32, i32),
-    arch: Arch,
     p_comm: u64,
     td_name: u64,
     td_oncpu: u64,
@@ -17,37 +20,27 @@ pub(super) struct Release {
     pcb: u64,
 }
 
-const fn release(dates: (i32, i32), arch: Arch, later: [u64; 5]) -> Release {
-    let [p_comm, td_name, td_oncpu, td_pcb, pcb] = later;
-    Release {
-        dates,
-        arch,
-        p_comm,
-        td_name,
-        td_oncpu,
-        td_pcb,
-        pcb,
-    }
-}
-
-const SINCE_13: (i32, i32) = (1_300_000, 1_400_000);
-const SINCE_15: (i32, i32) = (1_500_000, 1_600_000);
-const RELEASES: [Release; 5] = [
-    release(SINCE_15, Arch::Amd64, [0x3e0, 0x2dc, 0x6fc, 0x480, 0x140]),
-    release(SINCE_15, Arch::Arm64, [0x3e0, 0x2dc, 0x5f4, 0x480, 0x4e0]),
-    release(SINCE_15, Arch::Riscv64, [0x3e0, 0x2dc, 0x56c, 0x480, 0x298]),
-    release(SINCE_13, Arch::Amd64, [0x3d8, 0x2bc, 0x6bc, 0x438, 0x140]),
-    release(SINCE_13, Arch::Arm64, [0x3d8, 0x2bc, 0x52c, 0x438, 0x560]),
-];
-
 impl Release {
+    /// Offsets of `p_comm`, `td_name`, `td_oncpu` and `td_pcb`, and the size of `struct pcb`.
+    pub(crate) const fn new(dates: (i32, i32), later: [u64; 5]) -> Self {
+        let [p_comm, td_name, td_oncpu, td_pcb, pcb] = later;
+        Self {
+            dates,
+            p_comm,
+            td_name,
+            td_oncpu,
+            td_pcb,
+            pcb,
+        }
+    }
+
     /// The release of a kernel, if its offsets are known.
     pub(super) fn of(arch: Arch, date: i32) -> Option<Self> {
         let holds = |release: &&Self| {
             let (from, below) = release.dates;
-            release.arch == arch && (from..below).contains(&date)
+            (from..below).contains(&date)
         };
-        RELEASES.iter().find(holds).copied()
+        facts(arch).releases.iter().find(holds).copied()
     }
 
     /// The offset of a member, or the size of `pcb`.

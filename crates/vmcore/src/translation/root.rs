@@ -1,26 +1,11 @@
-//! The root of a full dump's page tables: found by the kernel's symbols, and checked.
-//!
-//! amd64: `KPML4phys` (and `KPML5phys` with five levels), a variable of the kernel image whose
-//! physical address follows from where the image was loaded: the dump's `PT_DUMP_DELTA` header
-//! says it, else the image was not relocated (up to 13.0 always so), else 2 MiB steps are tried.
-//! i386: `IdlePDPT` or `IdlePTD`, and `pae_mode` where one kernel does both.
+//! The root of a full dump's page tables: what leads to it, and why it was not found. How it is found
+//! each architecture says.
 
-use super::PagingMode;
-use crate::dump::FullHeader;
 use crate::memory::{Absence, Memory};
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
-use vmcore_format::paging::{Amd64, Entry, I386, Paging, Radix, TableRef, Tables, lookup};
-
-/// Entries of a kernel page directory at level 0 of PAE: always four.
-const PAE_POINTERS: u64 = 4;
-/// How far a relocated kernel is looked for, in 2 MiB steps: 4 GiB.
-const RELOCATION_STEPS: u64 = 2048;
-/// Alignment of a relocated amd64 kernel, and the hole between `KERNBASE` and its image.
-const AMD64_IMAGE_HOLE: u64 = 2 << 20;
-/// i386 kernels of 12.0 and later are mapped at their physical addresses.
-const I386_SPLIT: u64 = 0x8000_0000;
+use vmcore_format::paging::{TableRef, Tables as _};
 
 /// Addresses of the kernel's symbols that lead to the root. Any of them may be missing.
 #[derive(Clone, Copy, Debug, Default)]
@@ -97,133 +82,4 @@ pub(crate) fn read(
             pa,
             absence,
         })
-}
-
-pub(crate) fn amd64(
-    memory: &Memory,
-    header: &FullHeader,
-    symbols: &RootSymbols,
-) -> Result<(PagingMode, Radix), RootError> {
-    let kernbase = symbols.kernbase.ok_or(RootError::NoSymbol("kernbase"))?;
-    let root4 = symbols.KPML4phys.ok_or(RootError::NoSymbol("KPML4phys"))?;
-    let offset = root4
-        .checked_sub(kernbase)
-        .ok_or(RootError::NoSymbol("KPML4phys"))?;
-    let from_header = header
-        .delta
-        .map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
-    let deltas = match from_header {
-        Some(delta) => delta..=delta,
-        None => 0..=RELOCATION_STEPS * AMD64_IMAGE_HOLE,
-    };
-    let mut first_error = None;
-    for delta in deltas.step_by(2 << 20) {
-        match amd64_root_at(memory, PhysAddr(offset.wrapping_add(delta)), kernbase) {
-            Ok(radix) => {
-                let five = five_levels(memory, kernbase, delta, symbols)?;
-                return Ok((PagingMode::Amd64, five.unwrap_or(radix)));
-            }
-            Err(error) => {
-                first_error.get_or_insert(error);
-            }
-        }
-    }
-    Err(first_error.unwrap_or(RootError::NoSymbol("KPML4phys")))
-}
-
-/// The 4-level root that the variable at `pa` names, if it maps the kernel's image.
-fn amd64_root_at(memory: &Memory, pa: PhysAddr, kernbase: VirtAddr) -> Result<Radix, RootError> {
-    let symbol = "KPML4phys";
-    let root = PhysAddr(read(memory, symbol, pa, Width::W64)?);
-    let implausible = RootError::Implausible { symbol, root };
-    if root.0 == 0 || !root.0.is_multiple_of(4096) {
-        return Err(implausible);
-    }
-    // The last entry maps the kernel's image and is always valid.
-    let last = memory
-        .entry(TableRef::At(root), 511, Width::W64)
-        .map_err(|_| implausible)?;
-    if !matches!(Amd64::decode(3, last), Entry::Table(_)) {
-        return Err(implausible);
-    }
-    let radix = Radix::root::<Amd64>(root, 3);
-    // Sparse copies of dumps lack parts of the tables: only a contradiction speaks against it.
-    let image = VirtAddr(kernbase.0.wrapping_add(AMD64_IMAGE_HOLE));
-    match lookup::<Amd64, _>(&radix, memory, image) {
-        Ok(leaf) if memory.locate(leaf.pa).is_err() => Err(implausible),
-        _ => Ok(radix),
-    }
-}
-
-/// The 5-level root, if the kernel ran with five levels.
-fn five_levels(
-    memory: &Memory,
-    kernbase: VirtAddr,
-    delta: u64,
-    symbols: &RootSymbols,
-) -> Result<Option<Radix>, RootError> {
-    let Some(offset) = symbols.KPML5phys.and_then(|va| va.checked_sub(kernbase)) else {
-        return Ok(None);
-    };
-    let root = read(
-        memory,
-        "KPML5phys",
-        PhysAddr(offset.wrapping_add(delta)),
-        Width::W64,
-    )?;
-    Ok((root != 0).then(|| Radix::root::<Amd64>(PhysAddr(root), 4)))
-}
-
-pub(crate) fn i386(
-    memory: &Memory,
-    _: &FullHeader,
-    symbols: &RootSymbols,
-) -> Result<(PagingMode, Radix), RootError> {
-    let kernbase = symbols.kernbase.unwrap_or(VirtAddr(0xc000_0000));
-    let phys = |va: VirtAddr| match kernbase.0 {
-        low if low < I386_SPLIT => PhysAddr(va.0),
-        high => PhysAddr(va.0.wrapping_sub(high)),
-    };
-    let variable = |symbol, va: Option<VirtAddr>| {
-        let va = va.ok_or(RootError::NoSymbol(symbol))?;
-        read(memory, symbol, phys(va), Width::W32).map(PhysAddr)
-    };
-    let pae = match symbols.pae_mode {
-        Some(va) => read(memory, "pae_mode", phys(va), Width::W32)? != 0,
-        None => symbols.IdlePDPT.is_some(),
-    };
-    let (mode, symbol, root) = if pae {
-        (
-            PagingMode::I386Pae,
-            "IdlePDPT",
-            variable("IdlePDPT", symbols.IdlePDPT)?,
-        )
-    } else if symbols.IdlePTD_nopae.is_some() {
-        (
-            PagingMode::I386,
-            "IdlePTD_nopae",
-            variable("IdlePTD_nopae", symbols.IdlePTD_nopae)?,
-        )
-    } else {
-        (
-            PagingMode::I386,
-            "IdlePTD",
-            variable("IdlePTD", symbols.IdlePTD)?,
-        )
-    };
-    let (level, entries) = match mode {
-        PagingMode::I386Pae => (2, PAE_POINTERS),
-        _ => (1, 1 << I386::INDEX_BITS),
-    };
-    if root.0 == 0 || memory.locate(root).is_err() {
-        return Err(RootError::Implausible { symbol, root });
-    }
-    let radix = Radix {
-        top: TableRef::At(root),
-        level,
-        first_va: VirtAddr(0),
-        entries,
-        va_bits: 64,
-    };
-    Ok((mode, radix))
 }

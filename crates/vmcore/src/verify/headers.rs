@@ -1,22 +1,17 @@
 //! Checks of the sections in front of the pages.
 
 use super::{Check, Verdict};
+use crate::arch::facts;
 use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
 use crate::text::count;
 use std::ops::Range;
-use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::{self, Header};
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
 use vmcore_format::layout::Section;
 use vmcore_format::msgbuf::Msgbuf;
 
-/// Every kernel starts its page-table section at a multiple of what one top entry covers; the
-/// smallest such unit, 4 MiB of a page directory, holds for all, and amd64 since version 2 writes
-/// whole page directories.
-const KERNBASE_UNIT: u64 = 4 << 20;
-const KERNBASE_UNIT_AMD64: u64 = 1 << 30;
 /// Every kernel maps the direct map by large pages.
 const DIRECT_MAP_UNIT: u64 = 2 << 20;
 
@@ -69,10 +64,7 @@ fn identity_range(page: &[u8]) -> Range<usize> {
 /// The page-table section is whole pages, and starts where tables do; so does the direct map.
 fn table_section(header: &Header) -> Check {
     let whole = u64::from(header.pmapsize).is_multiple_of(header.page_size.bytes());
-    let unit = match (header.arch, header.version) {
-        (Arch::Amd64, 2..) => KERNBASE_UNIT_AMD64,
-        _ => KERNBASE_UNIT,
-    };
+    let unit = (facts(header.arch).kernbase_unit)(header.version);
     let aligned = header.kernbase.0.is_multiple_of(unit);
     let direct_map = header.direct_map.map_or(0, |map| map.base.0);
     let direct_map_aligned = direct_map.is_multiple_of(DIRECT_MAP_UNIT);

@@ -1,17 +1,14 @@
 //! Checks of every page-table entry, and of the kernel's image.
 
 use super::{Check, Verdict};
+use crate::arch::{Image, facts};
 use crate::memory::{Absence, Memory};
 use crate::pages::{self, Census, Mapping, MappingVisitor, VisitSummary};
 use crate::session::Session;
 use crate::text::{count, counted};
 use std::ops::ControlFlow;
-use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
 use vmcore_format::elf::ELF_MAGIC;
 
-/// Where amd64 maps the start of its image, the file's ELF header.
-const AMD64_IMAGE: VirtAddr = VirtAddr(0xffff_ffff_8020_0000);
 /// What a kernel's `hz` may be.
 const HZ_RANGE: std::ops::RangeInclusive<u32> = 10..=100_000;
 
@@ -36,17 +33,17 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, Absence> {
     let summary = pages::visit_mappings(space, &mut count)?;
     count.failed?;
     let mut checks = vec![tables(&summary, count.mappings), mapped_pages(&count.pages)];
-    if session.dump().arch() == Arch::Amd64 {
+    if let Some(Image { va, .. }) = &facts(session.dump().arch()).image {
         let mut magic = [0; 4];
-        let read = space.read_exact(AMD64_IMAGE, &mut magic);
+        let read = space.read_exact(*va, &mut magic);
         checks.push(match read {
             Ok(()) => Check::of(
                 "kernel image",
                 &magic == ELF_MAGIC,
                 Verdict::Odd,
                 match &magic == ELF_MAGIC {
-                    true => format!("an ELF header at {AMD64_IMAGE}"),
-                    false => format!("no ELF header at {AMD64_IMAGE}, where the image starts"),
+                    true => format!("an ELF header at {va}"),
+                    false => format!("no ELF header at {va}, where the image starts"),
                 },
             ),
             Err(fault) => Check::new("kernel image", Verdict::Odd, fault.to_string()),
