@@ -12,6 +12,7 @@
 //! - [`serve`]: a server that receives dumps over the network.
 #![forbid(unsafe_code)]
 
+mod arch;
 mod changes;
 pub mod check;
 pub mod compress;

@@ -30,7 +30,7 @@ mod choice;
 mod cpus;
 mod facts;
 mod identity;
-mod kernel;
+pub(crate) mod kernel;
 mod machine;
 mod qemu;
 mod ram;
@@ -48,12 +48,9 @@ use std::sync::atomic::AtomicU64;
 use thiserror::Error;
 use vmcore::memory::Absence;
 use vmcore::session::{Session, SessionError};
-use vmcore::translation::PagingMode;
 use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
-use vmcore_format::endian::Endian;
-use vmcore_format::paging::{Amd64, ArmV6, I386, I386Pae};
-use vmcore_writer::arch::{ArmV6Big, KernelPaging};
+use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::writer::{DumpKind, Summary};
 use vmcore_writer::{DumpError, DumpMap, Latch, Settings, Writer};
@@ -149,7 +146,7 @@ pub fn convert(
     target: Target,
     path: &Path,
     overwrite: bool,
-    on_progress: impl FnMut(u64, u64),
+    mut on_progress: impl FnMut(u64, u64),
 ) -> Result<Rewritten, RewriteError> {
     if session.dump().minidump().is_some() {
         return Err(RewriteError::IsMinidump(target));
@@ -163,20 +160,14 @@ pub fn convert(
         output: &mut output,
     };
     let endian = session.dump().memory().endian();
-    let rewritten = match job.facts.mode {
-        PagingMode::Amd64 => job.write::<Amd64>(on_progress),
-        PagingMode::ArmV6 if endian == Endian::Big => job.write::<ArmV6Big>(on_progress),
-        PagingMode::ArmV6 => job.write::<ArmV6>(on_progress),
-        PagingMode::I386 => job.write::<I386>(on_progress),
-        PagingMode::I386Pae => job.write::<I386Pae>(on_progress),
-        _ => Err(RewriteError::Architecture(session.dump().arch())),
-    }?;
+    let write = (job.facts.arch.write)(job.facts.mode, endian);
+    let rewritten = write(job, &mut on_progress)?;
     output.commit()?;
     Ok(rewritten)
 }
 
 /// One conversion.
-struct Job<'s, 'o> {
+pub(crate) struct Job<'s, 'o> {
     session: &'s Session,
     facts: Facts,
     target: Target,
@@ -184,9 +175,9 @@ struct Job<'s, 'o> {
 }
 
 impl Job<'_, '_> {
-    fn write<P: KernelPaging>(
+    pub(crate) fn write<P: KernelPaging>(
         self,
-        on_progress: impl FnMut(u64, u64),
+        on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rewritten, RewriteError> {
         let Facts { ram, marked, .. } = &self.facts;
         let ranges = &ram.ranges;

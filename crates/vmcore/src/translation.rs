@@ -96,6 +96,16 @@ impl PagingMode {
             .copied()
             .unwrap_or("entry")
     }
+
+    /// Where page tables with such entries lead.
+    ///
+    /// # Errors
+    /// Returns why they lead nowhere.
+    #[inline]
+    pub fn lookup(self, radix: &Radix, memory: &Memory, va: VirtAddr) -> Result<Leaf, Fault> {
+        with_paging!(self, P => paging::lookup::<P, _>(radix, memory, va))
+            .map_err(|error| fault(self, va, error))
+    }
 }
 
 /// Where sparc64's direct map starts: all physical memory is behind it.
@@ -405,14 +415,10 @@ impl Translation {
         };
         match &window.kind {
             WindowKind::Linear(map) => linear(map, memory, va),
-            WindowKind::Radix { mode, radix } => {
-                with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
-                    .map(|leaf| Found {
-                        leaf,
-                        via: Via::PageTables,
-                    })
-                    .map_err(|error| fault(*mode, va, error))
-            }
+            WindowKind::Radix { mode, radix } => mode.lookup(radix, memory, va).map(|leaf| Found {
+                leaf,
+                via: Via::PageTables,
+            }),
             WindowKind::Hashed(table) => hashed(table, memory, va),
             WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Found {
                 leaf,

@@ -2,9 +2,9 @@
 
 use super::kernel::KernelMemory;
 use super::ram::Ram;
+use crate::arch::Facts;
 use serde::Serialize;
 use vmcore_format::addr::{PageSize, Pfn, PhysRange};
-use vmcore_format::arch::Arch;
 use vmcore_format::bitmap::{Bitmap, WordOrder};
 use vmcore_format::dump_avail::{NumberedRange, Numbering};
 use vmcore_writer::DumpMap;
@@ -52,12 +52,12 @@ pub(super) enum Marked {
 
 impl Marked {
     /// What the kernel has marked.
-    pub(super) fn of(arch: Arch, ram: &Ram, kernel: Option<&KernelMemory<'_>>) -> Self {
+    pub(super) fn of(arch: &Facts, ram: &Ram, kernel: Option<&KernelMemory<'_>>) -> Self {
         let bits = kernel.and_then(|kernel| bits(ram, kernel));
-        match (bits, arch) {
-            (Some(bits), _) => bits,
-            (None, Arch::Arm | Arch::I386) => Self::Nothing,
-            (None, _) => Self::All,
+        match bits {
+            Some(bits) => bits,
+            None if arch.has_direct_map => Self::All,
+            None => Self::Nothing,
         }
     }
 

@@ -6,7 +6,6 @@ use super::kernel::KernelMemory;
 use super::qemu::QemuCpu;
 use vmcore::process::{self, PcbSource};
 use vmcore::session::Session;
-use vmcore_format::arch::Arch;
 use vmcore_format::registers::{MAX_REGISTERS, names};
 use vmcore_writer::machine::{Cpu, CpuState};
 
@@ -31,9 +30,7 @@ pub(super) fn cpus(
         return cpus
             .map(|cpu| Cpu {
                 state: CpuState::Stopped,
-                thread: kernel
-                    .and_then(|kernel| thread(cpu, kernel, arch))
-                    .unwrap_or(0),
+                thread: kernel.and_then(|kernel| thread(cpu, kernel)).unwrap_or(0),
                 registers: cpu.registers(arch),
             })
             .collect();
@@ -42,8 +39,8 @@ pub(super) fn cpus(
 }
 
 /// The thread that runs on a CPU: `pc_curthread` is the first word of its `struct pcpu`.
-fn thread(cpu: &QemuCpu, kernel: &KernelMemory<'_>, arch: Arch) -> Option<u64> {
-    let thread = kernel.space.read_pointer(cpu.pcpu(arch)?).ok()?;
+fn thread(cpu: &QemuCpu, kernel: &KernelMemory<'_>) -> Option<u64> {
+    let thread = kernel.space.read_pointer(cpu.pcpu()?).ok()?;
     let offset = kernel.u32("thread_off_td_tid")?;
     let tid = kernel
         .space

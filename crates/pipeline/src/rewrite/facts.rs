@@ -2,21 +2,21 @@
 
 use super::choice::Marked;
 use super::identity::{self, Earlier};
-use super::kernel::{self, KernelMemory};
+use super::kernel::{self, KernelMemory, Tables};
 use super::qemu::{self, QemuCpu};
 use super::ram::{self, Ram};
 use super::{RewriteError, Target, cpus};
+use crate::arch;
 use vmcore::dump::DumpKind;
 use vmcore::session::{Session, SessionError};
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
-use vmcore_format::arch::Arch;
 use vmcore_format::identity::Identity;
-use vmcore_format::paging::Radix;
 use vmcore_writer::machine::{Cpu, CpuState, Kernel, KernelImage, MessageBuffer};
 
 /// The machine, as far as the file and the kernel's symbols tell.
 pub(super) struct Facts {
+    pub(super) arch: &'static arch::Facts,
     pub(super) mode: PagingMode,
     pub(super) kernel: Kernel,
     pub(super) ram: Ram,
@@ -30,16 +30,10 @@ impl Facts {
     pub(super) fn gather(session: &Session, target: Target) -> Result<Self, RewriteError> {
         let dump = session.dump();
         let memory = dump.memory();
-        let arch = dump.arch();
-        let mode = match arch {
-            Arch::Amd64 => PagingMode::Amd64,
-            Arch::Arm => PagingMode::ArmV6,
-            Arch::I386 => PagingMode::I386,
-            _ => return Err(RewriteError::Architecture(arch)),
-        };
+        let arch = arch::facts(dump.arch()).ok_or(RewriteError::Architecture(dump.arch()))?;
         let earlier = Earlier::read(memory.source());
-        let notes = qemu::cpus(dump);
-        let known = match (KernelMemory::of(session), target) {
+        let notes = qemu::cpus(arch, dump);
+        let known = match (KernelMemory::of(arch, session), target) {
             (Ok(known), _) => known,
             (Err(error @ RewriteError::Session(SessionError::Mismatch { .. })), _)
             | (Err(error), Target::Minidump) => return Err(error),
@@ -49,7 +43,8 @@ impl Facts {
         let mut facts = Self {
             identity: identity::identity(session, &earlier, &notes, known.as_ref())?,
             cpus: cpus::cpus(session, &earlier, &notes, known.as_ref()),
-            mode,
+            arch,
+            mode: arch.mode,
             kernel: kernel::no_address_space(),
             ram: ram::of_full_dump(memory, known.as_ref()),
             marked: Marked::Nothing,
@@ -58,8 +53,12 @@ impl Facts {
         match target {
             Target::Minidump => facts.for_minidump(session, &notes, known.as_ref())?,
             Target::Full => {
-                let tables = known.as_ref().map(|known| (known.mode, known.radix));
-                let image = tables.and_then(|(mode, radix)| kernel::image(mode, &radix, memory));
+                let tables = known.as_ref().map(|known| Tables {
+                    mode: known.mode,
+                    radix: known.radix,
+                    memory,
+                });
+                let image = tables.and_then(|tables| (arch.image)(&tables));
                 facts.kernel.image = given_image(session).or(image);
             }
         }
@@ -76,13 +75,17 @@ impl Facts {
         known: Option<&KernelMemory<'_>>,
     ) -> Result<(), RewriteError> {
         let memory = session.dump().memory();
-        let arch = session.dump().arch();
-        let (mode, radix) = match known {
-            Some(known) => (known.mode, known.radix),
-            None => root_of_cpus(session, notes)?,
+        let arch = self.arch;
+        let tables = match known {
+            Some(known) => Tables {
+                mode: known.mode,
+                radix: known.radix,
+                memory,
+            },
+            None => tables_of_cpus(arch, session, notes)?,
         };
-        self.mode = mode;
-        self.kernel = kernel::address_space(arch, mode, radix, memory, known)?;
+        self.mode = tables.mode;
+        self.kernel = (arch.address_space)(&tables, known);
         self.ram = match known {
             Some(known) => ram::of_kernel(memory, known),
             None => ram::present(memory),
@@ -105,7 +108,11 @@ impl Facts {
 }
 
 /// The page tables of a CPU that was in the kernel; a process' may lack the kernel's part.
-fn root_of_cpus(session: &Session, notes: &[QemuCpu]) -> Result<(PagingMode, Radix), RewriteError> {
+fn tables_of_cpus<'s>(
+    arch: &arch::Facts,
+    session: &'s Session,
+    notes: &[QemuCpu],
+) -> Result<Tables<'s>, RewriteError> {
     if notes.is_empty() {
         return match session.space() {
             Err(error) => Err(error.into()),
@@ -113,15 +120,21 @@ fn root_of_cpus(session: &Session, notes: &[QemuCpu]) -> Result<(PagingMode, Rad
             Ok(_) => Err(RewriteError::NoRoot),
         };
     }
-    let arch = session.dump().arch();
+    let maps_a_kernel = arch.qemu.as_ref().map(|qemu| qemu.maps_a_kernel);
+    let maps_a_kernel = maps_a_kernel.ok_or(RewriteError::NoRoot)?;
+    let memory = session.dump().memory();
     let (in_kernel, others): (Vec<&QemuCpu>, Vec<&QemuCpu>) =
         notes.iter().partition(|cpu| cpu.is_in_kernel());
-    let mut roots = in_kernel
+    in_kernel
         .into_iter()
         .chain(others)
-        .map(|cpu| cpu.page_tables(arch));
-    roots
-        .find(|(mode, radix)| kernel::maps_a_kernel(*mode, radix, session.dump().memory()))
+        .map(|cpu| cpu.page_tables())
+        .map(|(mode, radix)| Tables {
+            mode,
+            radix,
+            memory,
+        })
+        .find(maps_a_kernel)
         .ok_or(RewriteError::NoKernelMap)
 }
 

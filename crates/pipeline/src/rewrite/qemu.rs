@@ -5,14 +5,15 @@
 //! `target/i386/arch_dump.c`): version 1 and its size, general registers, program counter and flags,
 //! ten segments of 24 bytes, five control registers; later QEMUs add the kernel's GS base.
 
+use crate::arch::{Facts, Qemu};
 use vmcore::Dump;
 use vmcore::dump::DumpKind;
 use vmcore::translation::PagingMode;
-use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{PN_XNUM, PT_NOTE};
 use vmcore_format::endian::Endian;
-use vmcore_format::paging::{Amd64, I386, Paging, Radix, TableRef};
+use vmcore_format::paging::Radix;
 use vmcore_format::registers::{MAX_REGISTERS, names};
 
 /// Owner of the notes, with its NUL.
@@ -35,23 +36,25 @@ const SEGMENT_LEN: usize = 24;
 /// Control registers 0 to 4, and behind them the kernel's GS base.
 const CONTROL_AT: usize = 392;
 const KERNEL_GS_AT: usize = 432;
-/// `CR4`: page tables with 64-bit entries, and with five levels.
-const CR4_PAE: u64 = 1 << 5;
-const CR4_LA57: u64 = 1 << 12;
 
 /// A CPU of the virtual machine.
 #[derive(Clone, Debug)]
 pub(super) struct QemuCpu {
+    arch: &'static Qemu,
     state: Vec<u8>,
 }
 
 /// The CPUs that the notes of a core tell of, in their order.
-pub(super) fn cpus(dump: &Dump) -> Vec<QemuCpu> {
+pub(super) fn cpus(arch: &'static Facts, dump: &Dump) -> Vec<QemuCpu> {
+    let Some(arch) = &arch.qemu else {
+        return Vec::new();
+    };
     let notes = notes(dump).unwrap_or_default();
     let mut cpus = Vec::new();
     let mut rest = notes.as_slice();
     while let Some((note, behind)) = Note::first(rest) {
         let cpu = QemuCpu {
+            arch,
             state: note.contents.to_vec(),
         };
         if note.owner == OWNER && note.kind == 0 && cpu.is_sound() {
@@ -159,13 +162,8 @@ impl QemuCpu {
     pub(super) fn registers(&self, arch: Arch) -> [u64; MAX_REGISTERS] {
         let mut registers = [0; MAX_REGISTERS];
         for (value, name) in registers.iter_mut().zip(names(arch)) {
-            // 32-bit registers are the lower halves of `r…`.
-            let wide = name.strip_prefix('e').filter(|_| arch == Arch::I386);
-            let found = match wide {
-                Some(rest) if *name != "es" => self.get(&format!("r{rest}")),
-                _ => self.get(name),
-            };
-            *value = found.unwrap_or(0);
+            let name = (self.arch.name_on_amd64)(name);
+            *value = self.get(&name).unwrap_or(0);
         }
         registers
     }
@@ -176,36 +174,17 @@ impl QemuCpu {
     }
 
     /// Address of the kernel's data for this CPU (`struct pcpu`), as far as its registers tell.
-    pub(super) fn pcpu(&self, arch: Arch) -> Option<VirtAddr> {
-        let register = match (arch, self.is_in_kernel()) {
-            (Arch::Amd64, true) => "gs_base",
-            (Arch::Amd64, false) => "kernel_gs_base",
-            (_, true) => "fs_base",
-            (_, false) => return None,
+    pub(super) fn pcpu(&self) -> Option<VirtAddr> {
+        let [in_kernel, in_process] = self.arch.pcpu;
+        let register = match self.is_in_kernel() {
+            true => in_kernel,
+            false => in_process,
         };
-        self.get(register).filter(|va| *va != 0).map(VirtAddr)
+        self.get(register?).filter(|va| *va != 0).map(VirtAddr)
     }
 
     /// Its page tables.
-    pub(super) fn page_tables(&self, arch: Arch) -> (PagingMode, Radix) {
-        let (cr3, cr4) = (self.control(3), self.control(4));
-        if arch == Arch::Amd64 {
-            let level = if cr4 & CR4_LA57 == 0 { 3 } else { 4 };
-            let root = PhysAddr(cr3 & 0x000f_ffff_ffff_f000);
-            return (PagingMode::Amd64, Radix::root::<Amd64>(root, level));
-        }
-        let is_pae = cr4 & CR4_PAE != 0;
-        let (mode, mask, level, entries) = match is_pae {
-            true => (PagingMode::I386Pae, 0xffff_ffe0, 2, 4),
-            false => (PagingMode::I386, 0xffff_f000, 1, 1 << I386::INDEX_BITS),
-        };
-        let radix = Radix {
-            top: TableRef::At(PhysAddr(cr3 & mask)),
-            level,
-            first_va: VirtAddr(0),
-            entries,
-            va_bits: 64,
-        };
-        (mode, radix)
+    pub(super) fn page_tables(&self) -> (PagingMode, Radix) {
+        (self.arch.page_tables)(self.control(3), self.control(4))
     }
 }

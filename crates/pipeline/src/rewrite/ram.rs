@@ -113,7 +113,7 @@ fn dump_avail(kernel: &KernelMemory<'_>, present_pages: u64) -> Option<Vec<PhysR
     let mut raw = vec![0; usize::try_from(len).ok()?];
     let read = kernel.space.read(symbol.address, &mut raw).len;
     raw.truncate(read);
-    let width = kernel.physical_address_width();
+    let width = (kernel.arch.physical_address)(kernel);
     let endian = kernel.space.endian();
     let ranges: Vec<PhysRange> = dump_avail::decode(&raw, endian, width).collect();
     let is_sound = !ranges.is_empty()
