@@ -53,11 +53,10 @@ pub(super) const FACTS: Facts = Facts {
     word: Width::W64,
     minidump: Some(MinidumpFacts {
         magic: "minidump FreeBSD/amd64",
-        newest_version: 3,
         dump_avail_since: 3,
         has_narrow_dump_avail: false,
         bitmap_of_words_since: 1,
-        header_bytes: header::LEN,
+        header_bytes: &[64, 64, header::LEN],
         decode: header::decode,
         encode: header::encode,
     }),

@@ -23,11 +23,10 @@ pub(super) const FACTS: Facts = Facts {
     word: Width::W32,
     minidump: Some(MinidumpFacts {
         magic: "minidump FreeBSD/arm",
-        newest_version: 2,
         dump_avail_since: 2,
         has_narrow_dump_avail: true,
         bitmap_of_words_since: 1,
-        header_bytes: header::LEN,
+        header_bytes: &[52, header::LEN],
         decode: header::decode,
         encode: header::encode,
     }),

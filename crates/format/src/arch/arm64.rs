@@ -25,11 +25,10 @@ pub(super) const FACTS: Facts = Facts {
     word: Width::W64,
     minidump: Some(MinidumpFacts {
         magic: "minidump FreeBSD/arm64",
-        newest_version: 3,
         dump_avail_since: 2,
         has_narrow_dump_avail: false,
         bitmap_of_words_since: 1,
-        header_bytes: header::LEN,
+        header_bytes: &[72, 76, header::LEN],
         decode: header::decode,
         encode: header::encode,
     }),

@@ -13,11 +13,10 @@ pub(super) const FACTS: Facts = Facts {
     word: Width::W64,
     minidump: Some(MinidumpFacts {
         magic: "minidump FreeBSD/mips",
-        newest_version: 2,
         dump_avail_since: 2,
         has_narrow_dump_avail: false,
         bitmap_of_words_since: 2,
-        header_bytes: header::LEN,
+        header_bytes: &[64, header::LEN],
         decode: header::decode,
         encode: header::encode,
     }),

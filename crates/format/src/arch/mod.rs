@@ -40,16 +40,14 @@ pub(crate) struct Facts {
 pub(crate) struct MinidumpFacts {
     /// The full magic.
     pub(crate) magic: &'static str,
-    /// The newest version.
-    pub(crate) newest_version: u32,
     /// The first version that numbers its pages by `dump_avail`.
     pub(crate) dump_avail_since: u32,
     /// Whether some kernels wrote the addresses of `dump_avail` in 32 bits.
     pub(crate) has_narrow_dump_avail: bool,
     /// The first version whose bitmap is of the kernel's words; earlier ones are of 32-bit ones.
     pub(crate) bitmap_of_words_since: u32,
-    /// Bytes of the newest version's structure.
-    pub(crate) header_bytes: usize,
+    /// Bytes of the structure of each version, from 1 on.
+    pub(crate) header_bytes: &'static [usize],
     /// Decodes the header's structure.
     pub(crate) decode: fn(&[u8]) -> Result<Header, HeaderError>,
     /// Writes it.

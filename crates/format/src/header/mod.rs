@@ -199,21 +199,10 @@ pub enum HeaderError {
 
 /// The newest minidump version of an architecture; 0 if it has no minidumps.
 #[must_use]
-pub const fn newest_version(arch: Arch) -> u32 {
-    match &arch.facts().minidump {
-        Some(facts) => facts.newest_version,
-        None => 0,
-    }
-}
-
-/// Bytes that a header of the newest version has; 0 if the architecture has no minidumps. Behind them
-/// the page is zero, as it is behind the shorter ones of earlier versions.
-#[must_use]
-pub const fn len_bytes(arch: Arch) -> usize {
-    match &arch.facts().minidump {
-        Some(facts) => facts.header_bytes,
-        None => 0,
-    }
+pub fn newest_version(arch: Arch) -> u32 {
+    let facts = arch.facts().minidump.as_ref();
+    let versions = facts.map_or(0, |facts| facts.header_bytes.len());
+    u32::try_from(versions).unwrap_or(0)
 }
 
 /// Whether minidumps of this version number their pages by `dump_avail`.
@@ -261,6 +250,25 @@ impl Header {
             Some(facts) => (facts.encode)(self, page),
             None => Err(HeaderError::Unwritable("this architecture")),
         }
+    }
+
+    /// Bytes of the structure of its version: behind them the header page is zero.
+    #[must_use]
+    pub fn len_bytes(&self) -> usize {
+        let lengths = self
+            .arch
+            .facts()
+            .minidump
+            .as_ref()
+            .map(|facts| facts.header_bytes);
+        let number = self
+            .version
+            .checked_sub(1)
+            .and_then(|number| usize::try_from(number).ok());
+        number
+            .and_then(|number| lengths?.get(number))
+            .copied()
+            .unwrap_or(0)
     }
 
     /// The order of bits in the bitmap: of the kernel's words, or of 32-bit ones in early versions.

@@ -7,7 +7,7 @@ use crate::memory::{Absence, SparseMemory};
 use crate::text::count;
 use std::ops::Range;
 use vmcore_format::endian::Endian;
-use vmcore_format::header::{self, Header};
+use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
 use vmcore_format::layout::Section;
 use vmcore_format::msgbuf::Msgbuf;
@@ -20,7 +20,7 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
     let (Some(header), Some(sparse)) = (dump.minidump(), dump.memory().sparse()) else {
         return Ok(Vec::new());
     };
-    let mut checks = vec![header_page(dump)?, table_section(header)];
+    let mut checks = vec![header_page(dump, header)?, table_section(header)];
     if header.dumpavailsize.is_some() {
         checks.push(bitmap_size(header, sparse));
     }
@@ -29,7 +29,7 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
 }
 
 /// The header page is zero behind the header, but for the identity block.
-fn header_page(dump: &Dump) -> Result<Check, Absence> {
+fn header_page(dump: &Dump, header: &Header) -> Result<Check, Absence> {
     let page = dump.section(Section::Header)?.unwrap_or_default();
     let block = match dump.identity_block() {
         Err(IdentityError::Absent) => 0..0,
@@ -37,7 +37,7 @@ fn header_page(dump: &Dump) -> Result<Check, Absence> {
         _ => identity_range(&page),
     };
     let bytes = page.iter().enumerate();
-    let bytes = bytes.skip(header::len_bytes(dump.arch()));
+    let bytes = bytes.skip(header.len_bytes());
     let used = bytes
         .filter(|(at, byte)| **byte != 0 && !block.contains(at))
         .count();

@@ -17,6 +17,7 @@ mod plausible;
 mod powerpc64;
 mod ranges;
 mod sections;
+mod sparc64;
 mod tables;
 
 use common::try_open;
