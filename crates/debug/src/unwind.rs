@@ -54,6 +54,8 @@ pub enum How {
     Cfi,
     /// By the frame pointer.
     FramePointer,
+    /// By the chain that powerpc's stack pointer leads to.
+    BackChain,
     /// By the trap frame that the exception entry saved.
     TrapFrame,
     /// By the instructions at the beginning or end of the function it called.
@@ -378,7 +380,9 @@ impl<'a> Unwinder<'a> {
             if new.0 == 0 || new > old && new.0 - old.0 <= MAX_STACK {
                 return Ok(());
             }
-            if old.0.abs_diff(new.0) <= MAX_STACK && frame.how == How::FramePointer {
+            if old.0.abs_diff(new.0) <= MAX_STACK
+                && matches!(frame.how, How::FramePointer | How::BackChain)
+            {
                 return Err(End::BadFramePointer { fp: new });
             }
             if self.machine.is_user(new) {

@@ -248,11 +248,11 @@ fn a_powerpc64_stack_is_walked_by_its_back_chain_and_through_trap_frames() {
             found(&backtrace),
             [
                 ("mi_switch+0x30", How::Pcb),
-                ("trap+0x40", How::FramePointer),
-                ("trapagain+0x20", How::FramePointer),
+                ("trap+0x40", How::BackChain),
+                ("trapagain+0x20", How::BackChain),
                 ("victim+0x44", How::TrapFrame),
-                ("fork_exit+0x20", How::FramePointer),
-                ("fork_trampoline+0x4", How::FramePointer),
+                ("fork_exit+0x20", How::BackChain),
+                ("fork_trampoline+0x4", How::BackChain),
             ]
         );
         assert_eq!(backtrace.end, End::ThreadStart);

@@ -28,7 +28,8 @@ use vmcore_debug::unwind::{Doubt, End, TrapFrame};
     after_help = help::with_files("\
 Needs the kernel file. Without TID: the thread that crashed. The last column says how a frame was
 found: pcb (saved registers), cpu
-(registers that the dump's writer kept), cfi (call frame information), fp (frame pointer), trap (trap frame).")
+(registers that the dump's writer kept), cfi (call frame information), fp (frame pointer), chain (the
+stack pointer's chain of powerpc), trap (trap frame).")
 )]
 pub(crate) struct Bt {
     /// The dump, and its kernel file; then a thread id
@@ -280,13 +281,16 @@ fn print_full(out: &mut Out, frame: &NamedFrame, machine: &Machine) -> io::Resul
 }
 
 fn print_frames(out: &mut Out, stack: &Stack, full: Option<&Machine>) -> io::Result<()> {
+    // A user's addresses are shorter than the kernel's.
+    let addresses = stack.frames.iter().map(|frame| frame.frame.pc.to_string());
+    let width = addresses.map(|address| address.len()).max().unwrap_or(0);
     for (number, frame) in stack.frames.iter().enumerate() {
         let inlined = frame.places.iter().filter(|place| place.inlined);
         for place in inlined {
             let name = text::escape(place.function.as_bytes());
             writeln!(out, "  #{number:<2} {name:<34} {} inlined", source(place))?;
         }
-        writeln!(out, "  #{number:<2} {}", line_of(frame))?;
+        writeln!(out, "  #{number:<2} {}", line_of(frame, width))?;
         if let Some(machine) = full {
             print_full(out, frame, machine)?;
         }
@@ -317,7 +321,8 @@ fn source(place: &vmcore_debug::lines::Place) -> String {
     }
 }
 
-fn line_of(frame: &NamedFrame) -> String {
+/// A frame in one line; its address takes `width` columns.
+fn line_of(frame: &NamedFrame, width: usize) -> String {
     let how = how_of(frame.frame.how);
     let doubt = match frame.frame.doubt {
         Some(Doubt::NotCode) => ", not code",
@@ -329,7 +334,7 @@ fn line_of(frame: &NamedFrame) -> String {
     let outermost = frame.places.iter().find(|place| !place.inlined);
     let source = outermost.map(source).unwrap_or_default();
     format!(
-        "{address} {:<34} {source} {how}{doubt}",
+        "{address:<width$} {:<34} {source} {how}{doubt}",
         text::escape(name.as_bytes())
     )
 }

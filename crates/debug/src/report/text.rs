@@ -377,6 +377,7 @@ pub const fn how_of(how: How) -> &'static str {
         How::Interrupted => "cpu",
         How::Cfi => "cfi",
         How::FramePointer => "fp",
+        How::BackChain => "chain",
         How::TrapFrame => "trap",
         How::Prologue => "prologue",
         How::StackTop => "stack",

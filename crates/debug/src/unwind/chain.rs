@@ -32,7 +32,7 @@ impl Unwinder<'_> {
         found.set(machine.pc, Some(pc));
         Ok(Caller {
             registers: found,
-            how: How::FramePointer,
+            how: How::BackChain,
             exact: false,
         })
     }
