@@ -395,7 +395,14 @@ fn not_saved(error: &SaveError) -> Failure {
         SaveError::Directory { path, source } => {
             let sentence = format!("{}: {}", path.display(), text::os_error(source));
             let failure = Failure::new(sentence).line("the dump is still on its device");
-            failure.next("vmcore save DEVICE DIR, with a directory that can be written")
+            match source.kind() {
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::FileTooLarge
+                | std::io::ErrorKind::QuotaExceeded => {
+                    failure.next("vmcore save DEVICE DIR, with a directory that has room")
+                }
+                _ => failure.next("vmcore save DEVICE DIR, with a directory that can be written"),
+            }
         }
         SaveError::Busy { .. } => {
             Failure::new(error.to_string()).next("the same again, when that one is done")

@@ -389,3 +389,36 @@ fn one_devices_trouble_is_not_anothers() {
     assert_eq!(device.saved("vmcore.0"), device.dump);
     assert_eq!(device.saved("vmcore.1"), device.dump);
 }
+
+/// `vmcore` with a limit of about a megabyte for a file, which fails as a full disk does.
+fn with_small_files(directory: &Path, words: &str) -> Run {
+    let script = format!("trap '' XFSZ; ulimit -f 1024; exec \"$0\" {words}");
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", &script, env!("CARGO_BIN_EXE_vmcore")]);
+    finish(shell.current_dir(directory).output().unwrap())
+}
+
+#[test]
+fn a_file_system_that_takes_no_more_leaves_the_dump_on_its_device() {
+    let device = Device::new();
+    let mut big = device.dump.clone();
+    big.resize(3 << 20, 0x77);
+    let header = DumpHeader::new("amd64", big.len() as u64);
+    device.write(&header.device(4 << 20, &[], &big).unwrap());
+    let before = device.image();
+    let run = with_small_files(device.path(), "save swap.img crash --clear").expect(1);
+    for words in [
+        "crash/vmcore.0: ",
+        "the dump is still on its device",
+        "with a directory that has room",
+    ] {
+        assert!(run.stderr.contains(words), "{}", run.stderr);
+    }
+    assert!(device.image() == before, "the device was changed");
+    let names = fs::read_dir(device.path().join("crash")).unwrap();
+    let names: Vec<_> = names.map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(names, ["bounds"]);
+    // With room it goes.
+    device.vmcore("save swap.img crash --clear").expect(0);
+    assert!(device.saved("vmcore.1") == big);
+}

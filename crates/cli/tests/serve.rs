@@ -20,10 +20,12 @@ fn start(arg0: &str, args: &[&str]) -> (Child, u16, BufReader<std::process::Chil
     let mut command = Command::new(env!("CARGO_BIN_EXE_vmcore"));
     #[cfg(unix)]
     std::os::unix::process::CommandExt::arg0(&mut command, arg0);
-    command
-        .args(args)
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
+    listening(command.args(args))
+}
+
+/// The same of a command that starts one.
+fn listening(command: &mut Command) -> (Child, u16, BufReader<std::process::ChildStderr>) {
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().unwrap();
     let mut stderr = BufReader::new(child.stderr.take().unwrap());
     let mut line = String::new();
@@ -189,6 +191,103 @@ fn a_disk_that_is_too_full_is_told_at_once_and_for_each_client() {
         assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
     }
     assert!(said.contains("warning: no dump can be taken"), "{said}");
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
+/// A limit for files of some kilobytes fails as a full disk does, in the middle of a dump.
+#[cfg(unix)]
+#[test]
+fn a_write_that_fails_ends_the_dump_without_its_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let script = "trap '' XFSZ; ulimit -f 32; exec \"$0\" serve \"$1\" --listen 127.0.0.1:0 --keep-free 0 --count 1";
+    let path = dir.path().to_str().unwrap();
+    let mut shell = Command::new("sh");
+    shell.args(["-c", script, env!("CARGO_BIN_EXE_vmcore"), path]);
+    let (mut child, port, _stderr) = listening(&mut shell);
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let timeout = Duration::from_secs(5);
+    socket.set_read_timeout(Some(timeout)).unwrap();
+    let mut server = format!("127.0.0.1:{port}").parse().unwrap();
+    socket.send_to(&message(1, 1, 0, b""), server).unwrap();
+    (_, server) = socket.recv_from(&mut [0; 8]).unwrap();
+    // 64 KiB are more than the limit, in whatever unit the shell counts; nobody acks what was not written.
+    for number in 0..16 {
+        let page = message(3, 2 + number, u64::from(number) * 4096, &[7; 4096]);
+        socket.send_to(&page, server).unwrap();
+        if socket.recv_from(&mut [0; 8]).is_err() {
+            break;
+        }
+    }
+    assert!(child.wait().unwrap().success());
+    let record = std::fs::read(dir.path().join("record.127.0.0.1.0.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
+    assert_eq!(record["outcome"], "write_error");
+    let error = record["error"].as_str().unwrap();
+    assert!(error.starts_with("@ offset 0000"), "{error}");
+    let names = std::fs::read_dir(dir.path()).unwrap();
+    let names = names.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.collect();
+    names.sort_unstable();
+    assert_eq!(
+        names,
+        [
+            "bounds.127.0.0.1",
+            "info.127.0.0.1.0",
+            "record.127.0.0.1.0.json",
+            "vmcore.127.0.0.1.0.incomplete"
+        ]
+    );
+}
+
+#[test]
+fn what_a_killed_server_left_is_named_and_tidied_by_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let args = ["serve", path, "--listen", "127.0.0.1:0", "--keep-free", "0"];
+    std::fs::create_dir(dir.path().join("below")).unwrap();
+    let begin = |port: u16, asked: &[u8]| {
+        let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+        let timeout = Duration::from_secs(5);
+        socket.set_read_timeout(Some(timeout)).unwrap();
+        let mut server = format!("127.0.0.1:{port}").parse().unwrap();
+        for datagram in [message(1, 1, 0, asked), message(3, 2, 0, &[7; 4096])] {
+            socket.send_to(&datagram, server).unwrap();
+            (_, server) = socket.recv_from(&mut [0; 8]).unwrap();
+        }
+    };
+    let (mut child, port, _) = start("vmcore", &args);
+    begin(port, b"");
+    begin(port, b"below\0");
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // Killed while it wrote a small file, or tried whether it can.
+    let small = ["info.127.0.0.1.7.999.3.new", ".vmcore.999.probe"];
+    let others = ["info.new", "record.a.b.new", ".vmcore.probe"];
+    for name in small.iter().chain(&others) {
+        std::fs::write(dir.path().join(name), b"").unwrap();
+    }
+    let (mut child, port, mut stderr) = start("vmcore", &args);
+    // A directory that clients ask for is looked at when one does.
+    begin(port, b"below\0");
+    let mut said = String::new();
+    for left in [
+        "vmcore.127.0.0.1.0.incomplete",
+        "below/vmcore.127.0.0.1.0.incomplete",
+    ] {
+        while !said.contains(&format!(
+            " {left}: a dump that an earlier server was stopped in"
+        )) {
+            assert!(stderr.read_line(&mut said).unwrap() > 0, "{said}");
+        }
+        assert!(dir.path().join(left).exists(), "{left}");
+    }
+    for name in small {
+        assert!(!dir.path().join(name).exists(), "{name}");
+    }
+    for name in others {
+        assert!(dir.path().join(name).exists(), "{name}");
+    }
     child.kill().unwrap();
     child.wait().unwrap();
 }

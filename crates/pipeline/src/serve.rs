@@ -192,8 +192,10 @@ impl Server {
     /// Serves until `stop` is set, and tells `report` what happens. Dumps that are under way then end
     /// as incomplete.
     pub fn run<F: Fn(Event) + Sync>(&self, stop: &AtomicBool, report: &F) {
-        for name in files::recover(&self.config.directory).unwrap_or_default() {
-            report(Event::LeftOver(name));
+        let usual = self.config.usual_directory();
+        recover(&self.config, &self.config.directory, report);
+        if usual != self.config.directory {
+            recover(&self.config, &usual, report);
         }
         let shared = Shared {
             config: &self.config,
@@ -272,6 +274,10 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         clients.push(client.clone());
         drop(clients);
         let directory = self.directory(herald.path());
+        // The usual ones were looked at when the server came up.
+        if directory != self.config.directory && directory != self.config.usual_directory() {
+            recover(self.config, &directory, self.report);
+        }
         let began = now();
         let reception = Reception::new(directory, self.config.limits, from, herald, began);
         let _ = client.socket.send(&Ack(herald.seqno).encode());
@@ -289,6 +295,15 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
     fn forget(&self, client: &Client) {
         let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
         clients.retain(|other| !Arc::ptr_eq(&other.socket, &client.socket));
+    }
+}
+
+/// Names what a server that was killed left in `directory`, and tells of it.
+fn recover<F: Fn(Event)>(config: &ServeConfig, directory: &Path, report: &F) {
+    let below = directory.strip_prefix(&config.directory);
+    let below = below.unwrap_or(directory);
+    for name in files::recover(directory).unwrap_or_default() {
+        report(Event::LeftOver(below.join(name).display().to_string()));
     }
 }
 

@@ -192,15 +192,21 @@ pub(crate) fn probe(directory: &Path) -> io::Result<()> {
     if path.symlink_metadata().is_ok() {
         changes.remove(&path)?;
     }
-    changes.create(&path)?;
+    changes.create(&path)?.lock();
     changes.remove(&path)
 }
 
-/// Files that a server which was killed left behind get the name of incomplete dumps. Returns those.
+/// Dumps that a server which was killed left behind get the name of incomplete ones; what it had for a
+/// moment goes. Returns those dumps.
 pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
+        if is_of_a_moment(&name) {
+            // One that cannot be removed harms nobody.
+            let _ = discard(&directory.join(&name));
+            continue;
+        }
         let stem = name
             .strip_prefix('.')
             .and_then(|name| name.strip_suffix(".part"));
@@ -256,8 +262,35 @@ fn replace(changes: Changes<'_>, path: &Path, bytes: &[u8]) -> io::Result<()> {
         changes.remove(&temporary)?;
     }
     let mut file = changes.create(&temporary)?;
-    file.write_all(bytes)?;
-    file.sync()?;
-    drop(file);
-    changes.rename(&temporary, path)
+    file.lock();
+    let replaced = file
+        .write_all(bytes)
+        .and_then(|()| file.sync())
+        .and_then(|()| changes.rename(&temporary, path));
+    if replaced.is_err() {
+        // What cannot be removed either, the next server removes.
+        let _ = changes.remove(&temporary);
+    }
+    replaced
+}
+
+/// Whether [`replace`] or [`probe`] gave a file this name for a moment.
+fn is_of_a_moment(name: &str) -> bool {
+    let is_number = |part: &str| part.parse::<u64>().is_ok();
+    let parts: Vec<&str> = name.split('.').collect();
+    match parts.as_slice() {
+        ["", "vmcore", number, "probe"] => is_number(number),
+        ["bounds" | "info" | "record", .., process, count, "new"] => {
+            is_number(process) && is_number(count)
+        }
+        _ => false,
+    }
+}
+
+/// Removes a file that nobody works on any more.
+fn discard(path: &Path) -> io::Result<()> {
+    match File::open(path)?.try_lock() {
+        Err(TryLockError::WouldBlock) => Ok(()),
+        _ => Changes::unwatched().remove(path),
+    }
 }

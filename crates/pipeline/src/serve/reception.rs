@@ -226,14 +226,6 @@ impl Reception {
             self.record.duplicates += 1;
         } else {
             self.check_space(len as u64)?;
-            let have = if is_key {
-                &mut self.key_have
-            } else {
-                &mut self.have
-            };
-            if !have.add(message.offset, end) {
-                return Ok(None);
-            }
             let files = self.files.as_mut();
             let files = files.ok_or((Outcome::WriteError, "no file".to_owned()))?;
             let written = if is_key {
@@ -246,6 +238,15 @@ impl Reception {
                 let what = format!("@ offset {offset:08x}: {error}");
                 (Outcome::WriteError, what)
             })?;
+            // What was not written does not count.
+            let have = if is_key {
+                &mut self.key_have
+            } else {
+                &mut self.have
+            };
+            if !have.add(message.offset, end) {
+                return Ok(None);
+            }
             if !is_key {
                 self.record.received_bytes += len as u64;
             }
@@ -339,7 +340,7 @@ impl Reception {
             Ok(()) => answer(),
             Err(error) => {
                 self.record.outcome = Outcome::WriteError;
-                self.record.error = Some(error.to_string());
+                self.record.failed(&error);
             }
         }
         self.record.core_file = files.core_name().to_owned();
@@ -350,11 +351,9 @@ impl Reception {
             self.record.dump_id = contents.and_then(|contents| contents.dump_id);
         }
         let info = files.info_name();
-        let written = files
-            .write_info(&self.record.info_text())
-            .and_then(|()| files.write_record(&self.record));
-        if let Err(error) = written {
-            self.record.error = Some(error.to_string());
+        let told = files.write_info(&self.record.info_text());
+        if let Err(error) = told.and(files.write_record(&self.record)) {
+            self.record.failed(&error);
         }
         if is_complete {
             files.link_last();

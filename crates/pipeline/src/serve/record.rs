@@ -101,6 +101,11 @@ pub struct Record {
 }
 
 impl Record {
+    /// Keeps what failed first: the rest follows from it.
+    pub(super) fn failed(&mut self, error: &std::io::Error) {
+        self.error.get_or_insert_with(|| error.to_string());
+    }
+
     /// Takes over the dump header.
     pub(crate) fn set_header(&mut self, raw: &[u8; HEADER_LEN]) {
         self.parity_ok = Some(vmcore_format::kerneldump::parity(raw) == 0);

@@ -141,7 +141,7 @@ fn survive_everything(is_encrypted: bool) {
                 "{when}"
             );
             let names = names(dir.path());
-            let is_left = |name: &&String| name.ends_with(".part");
+            let is_left = |name: &&String| name.ends_with(".part") || name.ends_with(".new");
             assert_eq!(names.iter().find(is_left), None, "{when}: {names:?}");
         }
     }
