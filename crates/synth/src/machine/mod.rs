@@ -14,6 +14,7 @@
 //! ```
 
 mod build;
+mod dumps;
 mod era;
 mod image;
 pub(crate) mod info;
