@@ -36,6 +36,19 @@ fn is_trap_entry(name: &str) -> bool {
     .contains(&name)
 }
 
+/// Where the return address is, seen from the stack pointer, at an instruction before which the function
+/// has no frame of its own yet, or after which it has none any more.
+fn return_address(rip: u64, rsp: u64) -> Option<u64> {
+    let code = word(rip)?.to_le_bytes();
+    match code {
+        // push %rbp, ret
+        [0x55 | 0xc3, ..] => Some(rsp),
+        // mov %rsp,%rbp
+        [0x48, 0x89, 0xe5, ..] => Some(rsp + 8),
+        _ => None,
+    }
+}
+
 /// Shows the frames from an instruction and its frame pointer on. `exact` says that the instruction
 /// is not a return address.
 fn walk(rip: u64, rbp: u64, exact: bool) {
@@ -44,9 +57,12 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
     for _ in 0..FRAMES_MAX {
         let name = symbols::print_frame(rip, exact, rbp);
         // A call of what is no code: it has no frame, and the return address is where it was put.
-        let on_top = trap_rsp.take().and_then(word);
-        if name.is_none()
-            && let Some(return_to) = on_top
+        let rsp = trap_rsp.take();
+        let top = match name {
+            None => rsp,
+            Some(_) => rsp.and_then(|rsp| return_address(rip, rsp)),
+        };
+        if let Some(return_to) = top.and_then(word)
             && symbols::with_name(return_to, |_| true)
         {
             (rip, exact) = (return_to, false);

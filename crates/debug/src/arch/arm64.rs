@@ -100,7 +100,7 @@ const fn fields(first: usize) -> [(usize, usize); 33] {
 }
 
 const ENTRIES: Entries = Entries {
-    is_entry: |name| is_entry(name) && name != "fork_trampoline",
+    is_entry,
     len_bytes: LEN,
     // The entry code leaves the frame pointer right above the trap frame.
     end: (MACHINE.fp, 0),

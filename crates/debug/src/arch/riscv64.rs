@@ -77,7 +77,7 @@ const GDB: Gdb = Gdb {
 };
 
 const ENTRIES: Entries = Entries {
-    is_entry: |name| is_entry(name) && name != "fork_trampoline",
+    is_entry,
     len_bytes: LEN,
     end: (MACHINE.sp, LEN),
     fields: &FIELDS,

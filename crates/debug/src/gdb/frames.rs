@@ -1,17 +1,28 @@
 //! Call frame information that makes stock gdb see through trap frames.
 //!
 //! A small ELF file with `.debug_frame`, to be loaded with `add-symbol-file`: for each exception
-//! entry a description that finds every register in the trap frame, marked as a signal frame. Code
-//! between them is described by frame pointers if the kernel file describes none.
+//! entry a description that finds every register in the trap frame, marked as a signal frame; where
+//! threads start, the end of the stack. Code between them is described by frame pointers if the kernel
+//! file describes none.
 //!
 //! It is to be loaded before the kernel file, for gdb takes the first description that it finds: on
 //! arm64 that file says of its entries what is true of functions without a frame.
 
 use crate::arch::{Chain, Entries, Machine};
 use crate::target::Target;
-use crate::unwind::Code as _;
+use crate::unwind::{Code as _, THREAD_STARTS};
 use std::collections::BTreeMap;
 use vmcore_format::addr::VirtAddr;
+
+/// What the instructions behind a label are.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Code,
+    /// They stand above a trap frame.
+    Entry,
+    /// Nothing called them.
+    ThreadStart,
+}
 
 /// The file; `None` for architectures whose gdb needs none or knows no way, and for kernels whose
 /// file has no symbols of code.
@@ -23,44 +34,50 @@ pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
         .text()
         .iter()
         .max_by_key(|range| range.end - range.start)?;
-    let is_entry = |name: &[u8]| str::from_utf8(name).is_ok_and(entries.is_entry);
+    let kind = |name: &[u8]| match str::from_utf8(name) {
+        Ok(name) if THREAD_STARTS.contains(&name) => Kind::ThreadStart,
+        Ok(name) if (entries.is_entry)(name) => Kind::Entry,
+        _ => Kind::Code,
+    };
     // Where each label ends: at the next one.
     let mut labels = BTreeMap::new();
     for symbol in target.symbols.iter() {
         if text.contains(&symbol.address.0) {
-            *labels.entry(symbol.address.0).or_insert(false) |= is_entry(symbol.name);
+            let known = labels.entry(symbol.address.0).or_insert(Kind::Code);
+            if *known == Kind::Code {
+                *known = kind(symbol.name);
+            }
         }
     }
-    let starts: Vec<(u64, bool)> = labels.into_iter().collect();
-    let mut described: Vec<(u64, u64, bool)> = Vec::new();
+    let starts: Vec<(u64, Kind)> = labels.into_iter().collect();
+    let mut described: Vec<(u64, u64, Kind)> = Vec::new();
     let has_own = target
         .call_frames(VirtAddr(text.start))
         .is_some_and(|frames| !frames.is_empty());
-    for (position, (start, is_entry)) in starts.iter().enumerate() {
-        let (mut end, next_is_entry) = starts
-            .get(position + 1)
-            .map_or((text.end, true), |(next, is_entry)| (*next, *is_entry));
+    for (position, (start, kind)) in starts.iter().enumerate() {
+        let next = starts.get(position + 1);
+        let mut end = next.map_or(text.end, |(next, _)| *next);
         let mut start = *start;
         match described.last_mut() {
-            Some((_, last_end, false)) if !is_entry => {
+            Some((_, last_end, Kind::Code)) if *kind == Kind::Code => {
                 *last_end = end;
                 continue;
             }
-            Some((_, last_end, true)) => start = start.max(*last_end),
+            Some((_, last_end, Kind::Entry)) => start = start.max(*last_end),
             _ => {}
         }
-        if *is_entry && !next_is_entry {
+        if *kind == Kind::Entry && next.is_some_and(|(_, next)| *next != Kind::Entry) {
             // Signal frames are looked up by the return address itself, which stands behind the
             // call: on the next label, if the call is the last instruction.
             end += 1;
         }
-        if *is_entry || !has_own {
-            described.push((start, end, *is_entry));
+        if *kind != Kind::Code || !has_own {
+            described.push((start, end, *kind));
         }
     }
     described
         .iter()
-        .any(|(_, _, is_entry)| *is_entry)
+        .any(|(_, _, kind)| *kind == Kind::Entry)
         .then(|| elf(machine, &debug_frame(machine, entries, &described)))
 }
 
@@ -102,8 +119,9 @@ fn common(section: &mut Vec<u8>, pc: usize, augmentation: &[u8], instructions: &
     entry(section, body);
 }
 
-/// `.debug_frame` for these ranges: start, end, whether it is an entry.
-fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, bool)]) -> Vec<u8> {
+/// `.debug_frame` for these ranges: start, end, what is there.
+fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, Kind)]) -> Vec<u8> {
+    const UNDEFINED: u8 = 0x07;
     const DEF_CFA: u8 = 0x0c;
     const OFFSET: u8 = 0x80;
     let mut section = Vec::new();
@@ -129,8 +147,20 @@ fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, bool)]
         uleb(&mut instructions, ((entries.len_bytes - offset) / 8) as u64);
     }
     common(&mut section, machine.pc, b"S", &instructions);
-    for (start, end, is_entry) in ranges {
-        let mut body = if *is_entry { signal } else { 0 }.to_le_bytes().to_vec();
+    let outermost = u32::try_from(section.len()).unwrap_or(0);
+    common(
+        &mut section,
+        machine.pc,
+        b"",
+        &[DEF_CFA, number(machine.sp), 0, UNDEFINED, pc],
+    );
+    for (start, end, kind) in ranges {
+        let common = match kind {
+            Kind::Code => 0,
+            Kind::Entry => signal,
+            Kind::ThreadStart => outermost,
+        };
+        let mut body = common.to_le_bytes().to_vec();
         body.extend(start.to_le_bytes());
         body.extend((end - start).to_le_bytes());
         entry(&mut section, body);
@@ -222,7 +252,11 @@ mod tests {
             let machine = Machine::of(arch);
             let entries = (machine.gdb.entries.unwrap())(old);
             assert!((entries.is_entry)(entry), "{entry}");
-            let bytes = debug_frame(machine, entries, &[(0x1000, 0x1100, true)]);
+            let ranges = [
+                (0x1000, 0x1100, Kind::Entry),
+                (0x1100, 0x1110, Kind::ThreadStart),
+            ];
+            let bytes = debug_frame(machine, entries, &ranges);
             let mut section = DebugFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             let bases = BaseAddresses::default();
@@ -241,6 +275,12 @@ mod tests {
             assert_eq!(*row.cfa(), expected, "{arch}");
             let found = row.register(Register(register));
             assert_eq!(found, Some(RegisterRule::Offset(offset)), "{arch}");
+            let pc = Register(u16::from(number(machine.pc)));
+            let outermost = section
+                .unwind_info_for_address(&bases, &mut context, 0x1105, DebugFrame::cie_from_offset)
+                .unwrap();
+            let found = outermost.register(pc);
+            assert_eq!(found, Some(RegisterRule::Undefined), "{arch}");
         }
     }
 }
