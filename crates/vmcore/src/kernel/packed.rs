@@ -7,10 +7,14 @@ use std::path::Path;
 use vmcore_format::gzip;
 use vmcore_format::zstd::FRAME_MAGIC;
 
-/// The most bytes of an expanded kernel: the largest, with debug information, have a tenth of it.
-pub(super) const MAX_LEN: usize = 1 << 30;
+/// How much larger an expanded kernel may be: real ones are five times as large.
+const MAX_RATIO: u64 = 64;
+/// Bytes of an expanded kernel that are always taken.
+const ALWAYS: u64 = 4 << 20;
+/// The most bytes of one: the largest, with debug information, have a tenth of it.
+const MAX_LEN: u64 = 1 << 30;
 /// Bytes that are expanded at once.
-const PIECE: usize = 4 << 20;
+const PIECE: usize = 1 << 20;
 
 /// Whether a file that starts so is compressed.
 pub(super) fn is_packed(first: &[u8]) -> bool {
@@ -20,14 +24,18 @@ pub(super) fn is_packed(first: &[u8]) -> bool {
 /// What a compressed file of `stored_bytes` expands to.
 ///
 /// # Errors
-/// Returns an error if it cannot be read, is damaged, or expands to more than `max_len` bytes.
-pub(super) fn expand(path: &Path, stored_bytes: u64, max_len: usize) -> io::Result<Vec<u8>> {
+/// Returns an error if it cannot be read, is damaged, or expands to more than any kernel of its size.
+pub(super) fn expand(path: &Path, stored_bytes: u64) -> io::Result<Vec<u8>> {
+    let max_len = stored_bytes.saturating_mul(MAX_RATIO);
+    let max_len = max_len.clamp(ALWAYS, MAX_LEN);
     let source = container::expand_part(path, 0..stored_bytes)?;
     let mut bytes = Vec::new();
     loop {
         let have = bytes.len();
-        if have > max_len {
-            return Err(invalid(format!("it expands to more than {max_len} bytes")));
+        if have as u64 > max_len {
+            return Err(invalid(format!(
+                "it expands to more than {max_len} bytes, as no kernel of its size does"
+            )));
         }
         bytes.resize(have + PIECE, 0);
         let piece = bytes.get_mut(have..).unwrap_or_default();
@@ -57,8 +65,10 @@ mod tests {
     use std::io::Write as _;
 
     /// More than two pieces, and not a multiple of one.
-    fn content() -> Vec<u8> {
-        (0..2 * PIECE + 12_345)
+    const LEN: usize = 2 * PIECE + 12_345;
+
+    fn content(len: usize) -> Vec<u8> {
+        (0..len)
             .map(|at| (at / 100 % 251).to_le_bytes()[0])
             .collect()
     }
@@ -81,26 +91,30 @@ mod tests {
 
     #[test]
     fn both_kinds_come_back_whole() -> Result<(), Box<dyn Error>> {
-        let content = content();
+        let content = content(LEN);
         for packed in [zstd(&content)?, gzip(&content)?] {
             assert!(is_packed(&packed));
             let file = file_of(&packed)?;
-            assert!(expand(file.path(), packed.len() as u64, MAX_LEN)? == content);
+            assert!(expand(file.path(), packed.len() as u64)? == content);
         }
         Ok(())
     }
 
     #[test]
     fn what_expands_too_far_or_is_cut_is_refused() -> Result<(), Box<dyn Error>> {
-        let content = content();
-        for packed in [zstd(&content)?, gzip(&content)?] {
+        let (sound, bomb) = (content(LEN), vec![0; 20 * PIECE]);
+        for pack in [zstd, gzip] {
+            let packed = pack(&bomb)?;
             let file = file_of(&packed)?;
-            let refused = expand(file.path(), packed.len() as u64, PIECE);
+            let refused = expand(file.path(), packed.len() as u64);
             let reason = refused.map_or_else(|error| error.to_string(), |_| String::new());
-            assert_eq!(reason, format!("it expands to more than {PIECE} bytes"));
+            let most = (64 * packed.len()).max(4 << 20);
+            let start = format!("it expands to more than {most} bytes");
+            assert!(reason.starts_with(&start), "{reason}");
+            let packed = pack(&sound)?;
             let half = packed.len() / 2;
             let cut = file_of(packed.get(..half).unwrap_or_default())?;
-            assert!(expand(cut.path(), half as u64, MAX_LEN).is_err());
+            assert!(expand(cut.path(), half as u64).is_err());
         }
         Ok(())
     }
