@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use vmcore::container;
 use vmcore::format::addr::VirtAddr;
 use vmcore::kernel::{KernelFile, SymbolsOf};
 use vmcore_fuzz::file::InputFile;
@@ -15,10 +16,10 @@ const COMPARED: usize = 4096;
 
 fuzz_target!(|data: &[u8]| {
     let file = InputFile::new(data);
-    let len_bytes = match data {
-        // A compressed one is expanded into memory: to 4 MiB, or 64 times its size.
-        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x1f, 0x8b, ..] => data.len() * 32 + (4 << 20),
-        _ => data.len(),
+    let len_bytes = match container::is_compressed(data) {
+        // It is expanded into memory: to 4 MiB, or 64 times its size.
+        true => data.len() * 32 + (4 << 20),
+        false => data.len(),
     };
     limit::memory(len_bytes, || {
         let Ok(kernel) = KernelFile::open(file.path()) else {

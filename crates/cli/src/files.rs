@@ -58,10 +58,7 @@ fn content(path: &Path) -> Content {
     if first.starts_with(ELF_MAGIC) {
         return elf(&first);
     }
-    let is_compressed = [&[0x28, 0xb5, 0x2f, 0xfd][..], &[0x1f, 0x8b]]
-        .iter()
-        .any(|magic| first.starts_with(magic));
-    if is_compressed {
+    if container::is_compressed(&first) {
         return match expanded(path) {
             Ok(inside) if inside.starts_with(ELF_MAGIC) => elf(&inside),
             _ => Content::Dump,

@@ -169,6 +169,12 @@ fn unpack(path: &Path, mut stored: Stored, options: &OpenOptions) -> Result<Open
     })
 }
 
+/// Whether what starts so is zstd or gzip.
+#[must_use]
+pub fn is_compressed(first: &[u8]) -> bool {
+    first.starts_with(&FRAME_MAGIC) || first.starts_with(&gzip::MAGIC)
+}
+
 /// What a part of a file or device expands to, which must be zstd or gzip.
 ///
 /// # Errors
@@ -271,9 +277,7 @@ pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenErr
         device_header: None,
         is_text: false,
     };
-    let is_packed = [&FRAME_MAGIC[..], &gzip::MAGIC];
-    let is_packed = is_packed.iter().any(|start| first.starts_with(start));
-    if is_packed || (options.partition.is_none() && is_dump(&first)) {
+    if is_compressed(&first) || (options.partition.is_none() && is_dump(&first)) {
         return Ok(alone(input, None));
     }
     match find_in(path, &input, &first, options)? {

@@ -20,6 +20,7 @@ use vmcore_format::paging::{Entry, Paging};
 const LOST_MAX: u64 = 64;
 /// The most page-table pages that are looked at, spread over the dump.
 const WITNESSES: usize = 4096;
+
 /// A page-table page: its number among the pages, its address, and by how many pages it is shifted.
 struct Witness {
     rank: u64,

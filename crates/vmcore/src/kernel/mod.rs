@@ -24,6 +24,7 @@ pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
 use crate::arch::facts;
+use crate::container::is_compressed;
 use crate::source::{Access, Source};
 use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};
 use std::io;
@@ -107,7 +108,7 @@ impl KernelFile {
         let mut first = [0; FileHeader::MAX_LEN];
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let stored = first.get(..len).unwrap_or_default();
-        let expanded = match packed::is_packed(stored) {
+        let expanded = match is_compressed(stored) {
             true => Some(packed::expand(path, source.len()).map_err(io_error)?),
             false => None,
         };

@@ -4,8 +4,6 @@
 use crate::container;
 use std::io;
 use std::path::Path;
-use vmcore_format::gzip;
-use vmcore_format::zstd::FRAME_MAGIC;
 
 /// How much larger an expanded kernel may be: real ones are five times as large.
 const MAX_RATIO: u64 = 64;
@@ -15,11 +13,6 @@ const ALWAYS: u64 = 4 << 20;
 const MAX_LEN: u64 = 1 << 30;
 /// Bytes that are expanded at once.
 const PIECE: usize = 1 << 20;
-
-/// Whether a file that starts so is compressed.
-pub(super) fn is_packed(first: &[u8]) -> bool {
-    first.starts_with(&FRAME_MAGIC) || first.starts_with(&gzip::MAGIC)
-}
 
 /// What a compressed file of `stored_bytes` expands to.
 ///
@@ -93,7 +86,7 @@ mod tests {
     fn both_kinds_come_back_whole() -> Result<(), Box<dyn Error>> {
         let content = content(LEN);
         for packed in [zstd(&content)?, gzip(&content)?] {
-            assert!(is_packed(&packed));
+            assert!(container::is_compressed(&packed));
             let file = file_of(&packed)?;
             assert!(expand(file.path(), packed.len() as u64)? == content);
         }
