@@ -75,9 +75,14 @@ impl ObjectFile {
     /// # Errors
     /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
-        let file = KernelFile::open(path)?;
+        KernelFile::open(path).map(Self::of)
+    }
+
+    /// A file that is open already.
+    #[must_use]
+    pub fn of(file: KernelFile) -> Self {
         let arch = file.arch();
-        Ok(Self::new(Bytes::File(file), arch))
+        Self::new(Bytes::File(file), arch)
     }
 
     /// A file that is in memory already.

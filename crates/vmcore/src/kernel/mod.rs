@@ -29,7 +29,7 @@ use crate::source::{Access, Source};
 use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -84,7 +84,7 @@ pub struct KernelFile {
     path: PathBuf,
     source: Source,
     /// The contents, where the file cannot be mapped or is compressed.
-    copy: Option<Vec<u8>>,
+    copy: Option<Arc<Vec<u8>>>,
     is_packed: bool,
     arch: Arch,
     endian: Endian,
@@ -148,7 +148,7 @@ impl KernelFile {
         let kernel = Self {
             path: path.to_owned(),
             source,
-            copy,
+            copy: copy.map(Arc::new),
             is_packed,
             arch,
             endian: header.endian,
@@ -157,6 +157,31 @@ impl KernelFile {
         };
         object::File::parse(kernel.data()).map_err(|error| damaged(error.to_string()))?;
         Ok(kernel)
+    }
+
+    /// Opens the file once more, as it was linked. What a compressed one expands to is shared.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn reopen(&self) -> Result<Self, KernelError> {
+        let copy = match &self.copy {
+            Some(copy) if self.is_packed => copy.clone(),
+            _ => return Self::open(&self.path),
+        };
+        let source = Source::open(&self.path, Access::Mapped);
+        Ok(Self {
+            path: self.path.clone(),
+            source: source.map_err(|source| KernelError::Io {
+                path: self.path.clone(),
+                source,
+            })?,
+            copy: Some(copy),
+            is_packed: true,
+            arch: self.arch,
+            endian: self.endian,
+            displacement: 0,
+            symbols: OnceLock::new(),
+        })
     }
 
     /// The file.
