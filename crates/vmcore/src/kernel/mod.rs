@@ -109,7 +109,7 @@ impl KernelFile {
         let len = source.read_positional(0, &mut first).map_err(io_error)?;
         let stored = first.get(..len).unwrap_or_default();
         let expanded = match is_compressed(stored) {
-            true => Some(packed::expand(path, source.len()).map_err(io_error)?),
+            true => Some(packed::expand(path, source.len(), packed::MAX_LEN).map_err(io_error)?),
             false => None,
         };
         let first = expanded.as_deref().unwrap_or(stored);

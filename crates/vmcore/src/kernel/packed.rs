@@ -4,30 +4,26 @@
 use crate::container;
 use std::io;
 use std::path::Path;
+use vmcore_format::elf::ELF_MAGIC;
 
-/// How much larger an expanded kernel may be: real ones are five times as large.
-const MAX_RATIO: u64 = 64;
-/// Bytes of an expanded kernel that are always taken.
-const ALWAYS: u64 = 4 << 20;
-/// The most bytes of one: the largest, with debug information, have a tenth of it.
-const MAX_LEN: u64 = 1 << 30;
+/// The most bytes of an expanded kernel: the largest, with debug information, have a third of it.
+/// Its compressed size says little, for kernels have long runs of zeros.
+pub(super) const MAX_LEN: u64 = 512 << 20;
 /// Bytes that are expanded at once.
 const PIECE: usize = 1 << 20;
 
-/// What a compressed file of `stored_bytes` expands to.
+/// What a compressed file of `stored_bytes` expands to; of what is no ELF file, only the beginning.
 ///
 /// # Errors
-/// Returns an error if it cannot be read, is damaged, or expands to more than any kernel of its size.
-pub(super) fn expand(path: &Path, stored_bytes: u64) -> io::Result<Vec<u8>> {
-    let max_len = stored_bytes.saturating_mul(MAX_RATIO);
-    let max_len = max_len.clamp(ALWAYS, MAX_LEN);
+/// Returns an error if it cannot be read, is damaged, or expands to more than `max_len` bytes.
+pub(super) fn expand(path: &Path, stored_bytes: u64, max_len: u64) -> io::Result<Vec<u8>> {
     let source = container::expand_part(path, 0..stored_bytes)?;
     let mut bytes = Vec::new();
     loop {
         let have = bytes.len();
         if have as u64 > max_len {
             return Err(invalid(format!(
-                "it expands to more than {max_len} bytes, as no kernel of its size does"
+                "it expands to more than {max_len} bytes, as no kernel does"
             )));
         }
         bytes.resize(have + PIECE, 0);
@@ -36,6 +32,9 @@ pub(super) fn expand(path: &Path, stored_bytes: u64) -> io::Result<Vec<u8>> {
         bytes.truncate(have + read);
         if read == 0 {
             break;
+        }
+        if !bytes.starts_with(ELF_MAGIC) {
+            return Ok(bytes);
         }
     }
     match source.damage() {
@@ -60,10 +59,9 @@ mod tests {
     /// More than two pieces, and not a multiple of one.
     const LEN: usize = 2 * PIECE + 12_345;
 
-    fn content(len: usize) -> Vec<u8> {
-        (0..len)
-            .map(|at| (at / 100 % 251).to_le_bytes()[0])
-            .collect()
+    fn content() -> Vec<u8> {
+        let rest = (4..LEN).map(|at| (at / 100 % 251).to_le_bytes()[0]);
+        ELF_MAGIC.iter().copied().chain(rest).collect()
     }
 
     fn zstd(content: &[u8]) -> io::Result<Vec<u8>> {
@@ -84,30 +82,38 @@ mod tests {
 
     #[test]
     fn both_kinds_come_back_whole() -> Result<(), Box<dyn Error>> {
-        let content = content(LEN);
+        let content = content();
         for packed in [zstd(&content)?, gzip(&content)?] {
             assert!(container::is_compressed(&packed));
             let file = file_of(&packed)?;
-            assert!(expand(file.path(), packed.len() as u64)? == content);
+            assert!(expand(file.path(), packed.len() as u64, MAX_LEN)? == content);
         }
         Ok(())
     }
 
     #[test]
     fn what_expands_too_far_or_is_cut_is_refused() -> Result<(), Box<dyn Error>> {
-        let (sound, bomb) = (content(LEN), vec![0; 20 * PIECE]);
+        let sound = content();
         for pack in [zstd, gzip] {
-            let packed = pack(&bomb)?;
-            let file = file_of(&packed)?;
-            let refused = expand(file.path(), packed.len() as u64);
-            let reason = refused.map_or_else(|error| error.to_string(), |_| String::new());
-            let most = (64 * packed.len()).max(4 << 20);
-            let start = format!("it expands to more than {most} bytes");
-            assert!(reason.starts_with(&start), "{reason}");
             let packed = pack(&sound)?;
+            let file = file_of(&packed)?;
+            let refused = expand(file.path(), packed.len() as u64, PIECE as u64);
+            let reason = refused.map_or_else(|error| error.to_string(), |_| String::new());
+            let start = format!("it expands to more than {PIECE} bytes");
+            assert!(reason.starts_with(&start), "{reason}");
             let half = packed.len() / 2;
             let cut = file_of(packed.get(..half).unwrap_or_default())?;
-            assert!(expand(cut.path(), half as u64).is_err());
+            assert!(expand(cut.path(), half as u64, MAX_LEN).is_err());
+        }
+        Ok(())
+    }
+    #[test]
+    fn of_what_is_no_elf_file_only_the_beginning_is_expanded() -> Result<(), Box<dyn Error>> {
+        for pack in [zstd, gzip] {
+            let packed = pack(&vec![0; 20 * PIECE])?;
+            let file = file_of(&packed)?;
+            let expanded = expand(file.path(), packed.len() as u64, MAX_LEN)?;
+            assert!(!expanded.is_empty() && expanded.len() <= PIECE);
         }
         Ok(())
     }

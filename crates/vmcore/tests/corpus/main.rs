@@ -21,6 +21,7 @@ use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::header::DirectMap;
 use vmcore::format::layout::Section;
 use vmcore::format::paging::TableRef;
+use vmcore::kernel::KernelFile;
 use vmcore::session::KernelChoice;
 use vmcore::source::Access;
 use vmcore::{OpenOptions, Session, info, log};
@@ -43,10 +44,18 @@ fn each_once(check: impl Fn(&Case)) {
     by(&[Access::Auto], check);
 }
 
-fn by(accesses: &[Access], check: impl Fn(&Case)) {
+/// The real dumps; says so if there are none.
+fn corpus() -> Option<&'static Corpus> {
     static CORPUS: OnceLock<Option<Corpus>> = OnceLock::new();
-    let Some(corpus) = CORPUS.get_or_init(Corpus::open) else {
+    let corpus = CORPUS.get_or_init(Corpus::open).as_ref();
+    if corpus.is_none() {
         println!("skipped: no real dumps; VMCORE_CORPUS names a folder of them");
+    }
+    corpus
+}
+
+fn by(accesses: &[Access], check: impl Fn(&Case)) {
+    let Some(corpus) = corpus() else {
         return;
     };
     let expected: Value = serde_json::from_str(&corpus.text("expected.json")).unwrap();
@@ -83,6 +92,19 @@ fn number(value: &Value) -> u64 {
 
 fn list(value: &Value) -> &[Value] {
     value.as_array().unwrap()
+}
+
+#[test]
+fn kernels_are_read_as_they_lie_beside_their_dumps() {
+    let Some(corpus) = corpus() else {
+        return;
+    };
+    for name in ["kernel-amd64", "kernel-arm64", "kernel-i386"] {
+        let packed = KernelFile::open(&corpus.packed(name)).unwrap();
+        assert!(packed.is_packed());
+        let whole = std::fs::read(corpus.file(name)).unwrap();
+        assert!(packed.data() == whole, "{name}");
+    }
 }
 
 #[test]

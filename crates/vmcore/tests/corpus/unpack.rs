@@ -60,6 +60,11 @@ impl Corpus {
         self.unpacked.join(name)
     }
 
+    /// The file that it was unpacked from.
+    pub(crate) fn packed(&self, name: &str) -> PathBuf {
+        self.packed.join(format!("{name}.zst"))
+    }
+
     fn unpack(&self, name: &str, sum: &str) {
         let target = self.file(name);
         if let Ok(mut file) = File::open(&target)
@@ -69,7 +74,7 @@ impl Corpus {
         }
         // Another process may do the same at this moment: the name appears with the whole file.
         let partial = self.file(&format!("{name}.{}", std::process::id()));
-        let packed = File::open(self.packed.join(format!("{name}.zst"))).expect("a packed file");
+        let packed = File::open(self.packed(name)).expect("a packed file");
         let mut decoder = StreamingDecoder::new(packed).expect("a zstd frame");
         let mut file = File::create(&partial).expect("room for an unpacked file");
         assert_eq!(
