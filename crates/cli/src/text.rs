@@ -1,40 +1,11 @@
-//! Text for people: bytes from a dump made harmless, numbers made readable.
+//! Text for people: names of files, words of a shell, sizes, errors of the system.
 
 use std::path::Path;
-pub(crate) use vmcore::text::{count, counted};
-
-/// Bytes as text that no terminal obeys: control and invisible characters and invalid UTF-8 come
-/// as `\x1b` or `\u{202e}`; tabs stay.
-pub(crate) fn escape(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\t' => text.push(c),
-                '\0'..='\x1f' | '\x7f' => text += &format!("\\x{:02x}", u32::from(c)),
-                c if is_unsafe(c) => text += &format!("\\u{{{:x}}}", u32::from(c)),
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            text += &format!("\\x{byte:02x}");
-        }
-    }
-    text
-}
+pub(crate) use vmcore::text::{count, counted, escape, is_unsafe};
 
 /// A file's name, as harmless.
 pub(crate) fn path(path: &Path) -> String {
     escape(path.as_os_str().as_encoded_bytes())
-}
-
-/// Characters that a terminal may obey, or that change how their neighbours look.
-pub(crate) fn is_unsafe(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{ad}' | '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
-            | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{fff9}'..='\u{fffb}'
-            | '\u{e0000}'..='\u{e007f}')
 }
 
 /// A word as a shell takes it.

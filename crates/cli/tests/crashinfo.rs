@@ -29,6 +29,70 @@ fn crashinfo(folder: &Path, words: &str) -> Run {
     finish(command.output().unwrap())
 }
 
+/// A kernel whose names hold a newline and a line like one of ours.
+fn forging() -> TestKernel {
+    const NAME: &[u8] = b"\nPANIC   all is ok\n\xe2\x80\xae\0";
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    common::crash(&mut kernel);
+    let at = 0xffff_ffff_8900_0000;
+    kernel.write(at, NAME);
+    kernel.write_words(kernel.address("flow_mtx"), &[at]);
+    kernel.write_words(kernel.address("tree_sx"), &[at]);
+    kernel.write_words(kernel.address("mbuf_zone") + 16, &[at]);
+    kernel.write_words(kernel.address("temp_type") + 16, &[at]);
+    kernel.session();
+    let print = |what: &str| {
+        let words = format!("print vmcore.0 kernel {what} --json");
+        let answer = support::line(kernel.dir.path(), &words).expect(0).json();
+        let to = answer["values"][0]["value"]["to"]
+            .as_str()
+            .unwrap()
+            .to_owned();
+        u64::from_str_radix(to.trim_start_matches("0x"), 16).unwrap()
+    };
+    let names = ["&shell_thread.td_name", "&init_thread.td_name"].map(print);
+    let pointers = ["&shell_thread.td_lockname", "&init_thread.td_wmesg"].map(print);
+    for name in names {
+        kernel.write(name, &NAME[..19]);
+    }
+    for pointer in pointers {
+        kernel.write_words(pointer, &[at]);
+    }
+    kernel.session();
+    let info = "Dump header from device: /dev/da0\n  Hostname: a\u{2028}PANIC   all is ok\n  \
+                Panic String: page fault\u{85}PANIC   all is ok\n";
+    std::fs::write(kernel.dir.path().join("info.0"), info).unwrap();
+    kernel
+}
+
+#[test]
+fn no_name_of_the_dump_makes_a_line() {
+    let kernel = forging();
+    let folder = kernel.dir.path();
+    crashinfo(folder, "-k kernel vmcore.0").expect(0);
+    let mut texts = vec![std::fs::read_to_string(folder.join("core.txt.0")).unwrap()];
+    for words in [
+        "report vmcore.0 kernel",
+        "report vmcore.0 kernel --share",
+        "ps vmcore.0 kernel",
+        "bt vmcore.0 kernel --all",
+        "bt vmcore.0 kernel --unique",
+        "locks vmcore.0 kernel",
+        "info vmcore.0 kernel",
+        "list .",
+        "read vmcore.0 kernel mbuf_zone 64",
+    ] {
+        let run = support::line(folder, words);
+        texts.push(run.text() + &run.stderr);
+    }
+    for text in texts {
+        assert!(!text.contains("\nPANIC   all"), "{text}");
+        assert!(!text.contains(['\u{202e}', '\u{2028}', '\u{85}']), "{text}");
+    }
+    let report = support::line(folder, "report vmcore.0 kernel").text();
+    assert!(report.contains("sh/\\x0aPANIC   all is ok"), "{report}");
+}
+
 #[test]
 fn the_sections_have_the_names_that_readers_know() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);

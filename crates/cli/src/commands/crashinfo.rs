@@ -113,7 +113,8 @@ fn summary(session: &Session) -> (String, Option<anyhow::Error>) {
     let known = [("", crashed), ("", version), ("panic: ", panic)];
     for (label, fact) in known {
         if let Some(fact) = fact {
-            summary.line(&format!("\n{label}{}", fact.value));
+            summary.line("");
+            summary.line(&format!("{label}{}", fact.value));
         }
     }
     summary.line("");
@@ -245,11 +246,10 @@ struct Summary(String);
 
 impl Summary {
     fn line(&mut self, line: &str) {
-        for line in line.split('\n') {
-            self.raw(line.trim_end().as_bytes());
-        }
+        self.raw(line.trim_end().as_bytes());
     }
 
+    /// One line, whatever is in it.
     fn raw(&mut self, line: &[u8]) {
         // Writing to a string does not fail.
         let _ = writeln!(self.0, "{}", text::escape(line));

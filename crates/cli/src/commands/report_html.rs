@@ -330,14 +330,12 @@ fn threads(report: &Report) -> String {
         let summary = format!("<b>{count}</b>{like} <code>{name}</code>{waits}");
         let tids = group.group.tids.iter().map(i32::to_string);
         let tids = tids.collect::<Vec<_>>().join(" ");
+        let functions = group.functions.iter().map(|function| escape(function));
         let functions = match group.functions.is_empty() {
             true => "no registers in the dump".to_owned(),
-            false => group.functions.join("\n"),
+            false => functions.collect::<Vec<_>>().join("\n"),
         };
-        let body = format!(
-            "<p class=\"faint\">threads {tids}</p>\n<pre>{}</pre>\n",
-            escape(&functions)
-        );
+        let body = format!("<p class=\"faint\">threads {tids}</p>\n<pre>{functions}</pre>\n");
         text += &folded(&summary, &body);
     }
     text
@@ -414,8 +412,9 @@ fn memory(memory: &Usage) -> String {
     table(&["", "name", "item bytes", "in use", "bytes"], rows)
 }
 
-/// Text that ends no element and no attribute.
+/// Text of the dump on one line, that ends no element and no attribute.
 fn escape(text: &str) -> String {
+    let text = crate::text::escape(text.as_bytes());
     let mut escaped = String::with_capacity(text.len());
     for c in text.chars() {
         match c {
@@ -424,8 +423,6 @@ fn escape(text: &str) -> String {
             '>' => escaped += "&gt;",
             '"' => escaped += "&quot;",
             '\'' => escaped += "&#39;",
-            '\n' | '\t' => escaped.push(c),
-            c if crate::text::is_unsafe(c) => escaped += &format!("\\u{{{:x}}}", u32::from(c)),
             c => escaped.push(c),
         }
     }
@@ -439,8 +436,8 @@ mod tests {
     #[test]
     fn text_stays_text() {
         assert_eq!(
-            escape("<script>alert('x')</script>&\"\u{1b}\u{202e}"),
-            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;\\u{1b}\\u{202e}"
+            escape("<script>alert('x')</script>&\"\u{1b}\u{202e}\n"),
+            "&lt;script&gt;alert(&#39;x&#39;)&lt;/script&gt;&amp;&quot;\\x1b\\u{202e}\\x0a"
         );
     }
 }

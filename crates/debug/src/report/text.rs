@@ -6,9 +6,9 @@ use crate::locks::{Holder, Lock};
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, End, How};
 use crate::usage::Usage;
-use std::fmt::{self, Formatter};
+use std::fmt::{self, Formatter, Write as _};
 use vmcore::session::KernelMatch;
-use vmcore::text::count;
+use vmcore::text::{count, escape};
 
 /// Columns of a line with many things.
 const WIDTH: usize = 76;
@@ -19,8 +19,23 @@ const LARGEST: usize = 5;
 /// Groups in the text; JSON has more.
 const GROUPS: usize = 5;
 
+/// Where lines are written. Each is made harmless as a whole: nothing that came from the dump can end
+/// it and forge another one.
+struct Lines<'a, 'b>(&'a mut Formatter<'b>);
+
+impl Lines<'_, '_> {
+    /// What `writeln!` calls, once for each line.
+    fn write_fmt(&mut self, line: fmt::Arguments<'_>) -> fmt::Result {
+        let line = line.to_string();
+        let line = line.strip_suffix('\n').unwrap_or(&line);
+        self.0.write_str(&escape(line.as_bytes()))?;
+        self.0.write_char('\n')
+    }
+}
+
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let f = &mut Lines(f);
         self.head(f)?;
         if let Some(fault) = &self.crash.fault {
             writeln!(f)?;
@@ -45,7 +60,8 @@ impl fmt::Display for Report {
             write_list(f, "CPUS", cpus)?;
         }
         if !self.log.is_empty() {
-            writeln!(f, "\nLOG     around the trap (vmcore log for all)")?;
+            writeln!(f)?;
+            writeln!(f, "LOG     around the trap (vmcore log for all)")?;
             for line in &self.log {
                 writeln!(f, "  {}", line.trim_end())?;
             }
@@ -55,7 +71,7 @@ impl fmt::Display for Report {
 }
 
 impl Report {
-    fn head(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    fn head(&self, f: &mut Lines<'_, '_>) -> fmt::Result {
         let info = &self.info;
         writeln!(f, "PANIC   {}", self.crash.summary)?;
         if let Some(place) = &self.crash.place {
@@ -114,11 +130,12 @@ impl Report {
         Ok(())
     }
 
-    fn tail(&self, f: &mut Formatter<'_>) -> fmt::Result {
+    fn tail(&self, f: &mut Lines<'_, '_>) -> fmt::Result {
         let threads = &self.threads;
+        writeln!(f)?;
         writeln!(
             f,
-            "\nTHREADS {} in {} processes, {} different stacks",
+            "THREADS {} in {} processes, {} different stacks",
             threads.threads, threads.processes, threads.stacks
         )?;
         for group in threads.groups.iter().take(GROUPS) {
@@ -142,7 +159,8 @@ impl Report {
         }
         if !self.locks.waits.is_empty() {
             let count = self.locks.waits.len();
-            writeln!(f, "\nLOCKS   threads that wait for a lock: {count}")?;
+            writeln!(f)?;
+            writeln!(f, "LOCKS   threads that wait for a lock: {count}")?;
             for cycle in &self.locks.cycles {
                 writeln!(f, "  DEADLOCK {}", arrows(cycle))?;
             }
@@ -231,7 +249,7 @@ fn arrows(tids: &[i32]) -> String {
 
 /// One thing a line, the label in front of the first.
 fn write_list(
-    f: &mut Formatter<'_>,
+    f: &mut Lines<'_, '_>,
     label: &str,
     lines: impl Iterator<Item = String>,
 ) -> fmt::Result {
@@ -244,7 +262,7 @@ fn write_list(
 
 /// Things beside each other, in as many lines as they need.
 fn write_joined(
-    f: &mut Formatter<'_>,
+    f: &mut Lines<'_, '_>,
     label: &str,
     words: impl Iterator<Item = String>,
 ) -> fmt::Result {
@@ -261,7 +279,7 @@ fn write_joined(
     write_list(f, label, lines.into_iter())
 }
 
-fn write_fault(f: &mut Formatter<'_>, fault: &Fault) -> fmt::Result {
+fn write_fault(f: &mut Lines<'_, '_>, fault: &Fault) -> fmt::Result {
     let trap = &fault.trap;
     let number = trap
         .number
@@ -286,13 +304,14 @@ fn write_fault(f: &mut Formatter<'_>, fault: &Fault) -> fmt::Result {
 }
 
 /// The zones and types that have the most.
-fn write_memory(f: &mut Formatter<'_>, memory: &Usage) -> fmt::Result {
+fn write_memory(f: &mut Lines<'_, '_>, memory: &Usage) -> fmt::Result {
     if memory.is_empty() {
         return Ok(());
     }
+    writeln!(f)?;
     writeln!(
         f,
-        "\nMEMORY  {:<24} {:>12} {:>12}",
+        "MEMORY  {:<24} {:>12} {:>12}",
         "largest", "bytes", "in use"
     )?;
     let zones = memory.zones.iter().take(LARGEST);
@@ -317,7 +336,7 @@ fn write_memory(f: &mut Formatter<'_>, memory: &Usage) -> fmt::Result {
     Ok(())
 }
 
-fn write_stack(f: &mut Formatter<'_>, thread: &ThreadReport, root: Option<&str>) -> fmt::Result {
+fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>) -> fmt::Result {
     let hidden = match thread.hidden_frames {
         0 => "all of it".to_owned(),
         1 => "1 frame in front of it hidden (vmcore bt)".to_owned(),

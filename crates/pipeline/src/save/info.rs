@@ -7,6 +7,7 @@ use serde::{Serialize, Serializer};
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use vmcore::dump::Completeness;
+use vmcore::text::is_unsafe;
 use vmcore::{Dump, OpenOptions};
 use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, Kind, MAGIC, MAGIC_TEXT};
 
@@ -198,7 +199,11 @@ impl Info {
         writeln!(text, "  Dumptime: {}", header.dumptime)?;
         writeln!(text, "  Hostname: {}", one_line(&header.hostname))?;
         writeln!(text, "  Magic: {}", header.magic)?;
-        writeln!(text, "  Version String: {}", lines(&header.version_string))?;
+        writeln!(
+            text,
+            "  Version String: {}",
+            version(&header.version_string)
+        )?;
         writeln!(text, "  Panic String: {}", one_line(&header.panic_string))?;
         writeln!(text, "  Dump Parity: {}", header.dump_parity)?;
         writeln!(text, "  Bounds: {}", self.bounds)?;
@@ -241,25 +246,32 @@ impl fmt::Display for Info {
     }
 }
 
-/// A string on one line: a newline at its end goes, control characters become `\n`, `\x1b`, so that
-/// no dump can forge a line or talk to a terminal.
+/// A string on one line: a newline at its end goes, control and invisible characters become `\n`,
+/// `\x1b`, so that no dump can forge a line or talk to a terminal.
 fn one_line(text: &str) -> String {
-    escape(text.trim_end_matches('\n'), |_| false)
-}
-
-/// A version string, which may have several lines.
-fn lines(text: &str) -> String {
-    escape(text.trim_end_matches('\n'), |c| c == '\n')
-}
-
-fn escape(text: &str, keep: impl Fn(char) -> bool) -> String {
     let mut escaped = String::with_capacity(text.len());
-    for c in text.chars() {
-        if c.is_control() && !keep(c) {
+    for c in text.trim_end_matches('\n').chars() {
+        if is_unsafe(c) {
             escaped.extend(c.escape_default());
         } else {
             escaped.push(c);
         }
     }
     escaped
+}
+
+/// A version string. The kernel's has a second line, `    user@host:/directory`, which stays one;
+/// what could be taken for a line of ours does not.
+fn version(text: &str) -> String {
+    match text.trim_end_matches('\n').split_once('\n') {
+        Some((first, second)) if is_builder(second) => {
+            format!("{}\n{}", one_line(first), one_line(second))
+        }
+        _ => one_line(text),
+    }
+}
+
+fn is_builder(line: &str) -> bool {
+    let word = line.strip_prefix("    ");
+    word.is_some_and(|word| word.contains(":/") && !word.contains(char::is_whitespace))
 }

@@ -4,6 +4,7 @@ use crate::save::info::Header;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use vmcore::text::is_unsafe;
 use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN};
 
 /// How the reception of a dump ended.
@@ -171,6 +172,6 @@ impl Record {
 
 /// Text of a stranger on one line of a file that people read.
 fn one_line(text: &str) -> String {
-    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let plain = |c: char| if is_unsafe(c) { ' ' } else { c };
     text.trim_end().chars().map(plain).collect()
 }

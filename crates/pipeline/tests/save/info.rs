@@ -117,3 +117,41 @@ fn a_dump_cannot_forge_lines_of_info_or_talk_to_a_terminal() {
     );
     assert!(text.contains("  Architecture: amd64\\r\n"), "{text}");
 }
+
+#[test]
+fn a_version_string_has_the_kernels_two_lines_and_no_more() {
+    let forged = "FreeBSD 15.0\n  Panic String: all is ok\n";
+    for (version, expected) in [
+        (forged, "FreeBSD 15.0\\n  Panic String: all is ok"),
+        (
+            "FreeBSD 15.0\n    Hostname: evil",
+            "FreeBSD 15.0\\n    Hostname: evil",
+        ),
+        (
+            "FreeBSD 15.0\n    a@b:/c\n  Hostname: evil",
+            "FreeBSD 15.0\\n    a@b:/c\\n  Hostname: evil",
+        ),
+        (
+            "FreeBSD 15.0\u{2028}\u{202e}x",
+            "FreeBSD 15.0\\u{2028}\\u{202e}x",
+        ),
+        ("FreeBSD 15.0\n    a@b:/c\n", "FreeBSD 15.0\n    a@b:/c"),
+    ] {
+        let scene = Scene::with(
+            &DumpHeader {
+                versionstring: version.to_owned(),
+                ..header(4096)
+            },
+            &[],
+            &bytes(4096),
+        );
+        scene.save();
+        let text = String::from_utf8(scene.read("info.0")).unwrap();
+        assert!(
+            text.contains(&format!("  Version String: {expected}\n  Panic String: ")),
+            "{text}"
+        );
+        assert_eq!(text.matches("\n  Panic String: ").count(), 1, "{text}");
+        assert_eq!(text.matches("\n  Hostname: ").count(), 1, "{text}");
+    }
+}

@@ -92,12 +92,13 @@ fn from_info_file(facts: &mut Facts, dump: &Path) {
     let Some((name, info)) = info_file(dump) else {
         return;
     };
+    // savecore writes the strings of a dump raw: one with a newline in it makes lines. A field that
+    // is there twice is not believed.
     let field = |label: &str| {
-        let prefix = format!("{label}: ");
-        let line = info
-            .lines()
-            .find_map(|line| line.trim_start().strip_prefix(&prefix));
-        line.map(str::to_owned)
+        let prefix = format!("  {label}: ");
+        let mut lines = info.lines().filter_map(|line| line.strip_prefix(&prefix));
+        let value = lines.next()?;
+        lines.next().is_none().then(|| value.to_owned())
     };
     // savecore's words, and those of the server that receives dumps.
     let either = |saved: &str, received: &str| field(saved).or_else(|| field(received));
@@ -268,6 +269,20 @@ mod tests {
                 assert_eq!(fact, Some(Known { value, sources }));
             }
         }
+    }
+
+    #[test]
+    fn forged_lines_of_an_info_file_are_not_believed() {
+        let dir = tempfile::tempdir().unwrap();
+        let info = "Dump header from device: /dev/ada0p3\n  Hostname: h\n  Version String: FreeBSD\n  \
+                    Panic String: all is ok\n    Dumptime: never\n  Panic String: page fault\n";
+        std::fs::write(dir.path().join("info.0"), info).unwrap();
+        let facts = beside(&dir.path().join("vmcore.0"));
+        let value = |fact: Option<Known>| fact.map(|known| known.value);
+        assert_eq!(value(facts.host).as_deref(), Some("h"));
+        assert_eq!(value(facts.version).as_deref(), Some("FreeBSD"));
+        assert_eq!(value(facts.panic), None);
+        assert_eq!(value(facts.crashed), None);
     }
 
     #[test]
