@@ -291,3 +291,43 @@ fn what_a_killed_server_left_is_named_and_tidied_by_the_next() {
     child.kill().unwrap();
     child.wait().unwrap();
 }
+
+/// Messages that nobody reads are dropped, and the dumps are received.
+#[test]
+fn a_terminal_that_is_stopped_stops_no_dump() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().to_str().unwrap();
+    let args = [
+        "serve",
+        path,
+        "--listen",
+        "127.0.0.1:0",
+        "--keep-free",
+        "0",
+        "--silence",
+        "0",
+        "--max-per-host",
+        "200",
+    ];
+    let (mut child, port, _stderr) = start("vmcore", &args);
+    // Each client that sends nothing else makes two lines; a pipe holds some hundreds.
+    let sockets: Vec<UdpSocket> = (0..200)
+        .map(|_| UdpSocket::bind("127.0.0.1:0").unwrap())
+        .collect();
+    for _ in 0..12 {
+        for socket in &sockets {
+            let herald = message(1, 1, 0, b"");
+            socket.send_to(&herald, ("127.0.0.1", port)).unwrap();
+        }
+        std::thread::sleep(Duration::from_millis(250));
+    }
+    std::thread::sleep(Duration::from_millis(500));
+    let header = vmcore_synth::header::DumpHeader::new("amd64", 8192);
+    send(port, &header.build());
+    let core = dir.path().join("vmcore.127.0.0.1.0");
+    while !core.exists() {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+}

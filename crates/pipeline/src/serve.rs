@@ -48,14 +48,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Component, Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::Scope;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::thread::{Builder, Scope};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use vmcore_format::netdump::{Ack, HEADER_LEN, Message, MessageType, PATH_MAX};
 
 /// How often a listener looks whether it is to stop.
 const LOOK: Duration = Duration::from_millis(200);
 /// Bytes that the operating system keeps for a client while its thread does something else.
 const RECEIVE_BUFFER: usize = 512 << 10;
+/// Refusals are reported at most this often: anybody can cause them.
+const REFUSALS: Duration = Duration::from_secs(1);
 
 /// How a server serves.
 #[derive(Clone, Debug)]
@@ -71,10 +73,12 @@ pub struct ServeConfig {
     pub allowed: Vec<Network>,
     /// What a dump may take.
     pub limits: Limits,
-    /// The most dumps that are received at a time, and of these from one address.
+    /// The most clients at a time. A client counts until its thread and its script have ended.
     pub clients: usize,
     /// The most from one address.
     pub clients_per_host: usize,
+    /// Stack of a client's thread, in bytes.
+    pub stack_bytes: usize,
     /// The most bytes a second from a client.
     pub bytes_per_second: Option<u64>,
     /// After so long without a datagram a dump is over.
@@ -99,6 +103,7 @@ impl ServeConfig {
             },
             clients: 256,
             clients_per_host: 8,
+            stack_bytes: 512 << 10,
             bytes_per_second: None,
             silence: Duration::from_secs(600),
             script: None,
@@ -122,8 +127,15 @@ pub enum Event {
     LeftOver(String),
     /// A client has begun.
     Began(SocketAddr),
-    /// A herald was not taken.
-    Refused(SocketAddr, &'static str),
+    /// A herald was refused. At most one a second is reported.
+    Refused {
+        /// Who sent it.
+        client: SocketAddr,
+        /// Why.
+        why: &'static str,
+        /// Refusals since the last that was reported.
+        unreported: u64,
+    },
     /// A client that sent nothing but a herald has gone.
     Vanished(SocketAddr),
     /// There is not even a file for what a client sends: why.
@@ -153,8 +165,23 @@ struct Client {
 struct Shared<'s, F> {
     config: &'s ServeConfig,
     clients: Mutex<Vec<Client>>,
+    /// When a refusal was last reported, and how many were not since.
+    refusals: Mutex<(Option<Instant>, u64)>,
     stop: &'s AtomicBool,
     report: &'s F,
+}
+
+/// A client's place among those that are counted, until it is dropped.
+struct Slot<'s, F> {
+    shared: &'s Shared<'s, F>,
+    client: Client,
+}
+
+impl<F> Drop for Slot<'_, F> {
+    fn drop(&mut self) {
+        let mut clients = lock(&self.shared.clients);
+        clients.retain(|other| !Arc::ptr_eq(&other.socket, &self.client.socket));
+    }
 }
 
 impl Server {
@@ -189,9 +216,16 @@ impl Server {
         addresses.filter_map(Result::ok).collect()
     }
 
-    /// Serves until `stop` is set, and tells `report` what happens. Dumps that are under way then end
-    /// as incomplete.
-    pub fn run<F: Fn(Event) + Sync>(&self, stop: &AtomicBool, report: &F) {
+    /// Serves until `stop` is set, and calls `report` with what happens. `report` must not block: clients
+    /// wait meanwhile. Dumps that are in progress when it stops end as incomplete.
+    ///
+    /// # Errors
+    /// Returns an error if there is no thread for one of the listeners; all have stopped then.
+    pub fn run<F: Fn(Event) + Sync>(
+        &self,
+        stop: &AtomicBool,
+        report: &F,
+    ) -> Result<(), ServeError> {
         let usual = self.config.usual_directory();
         recover(&self.config, &self.config.directory, report);
         if usual != self.config.directory {
@@ -200,15 +234,28 @@ impl Server {
         let shared = Shared {
             config: &self.config,
             clients: Mutex::new(Vec::new()),
+            refusals: Mutex::new((None, 0)),
             stop,
             report,
         };
         std::thread::scope(|scope| {
-            for socket in &self.sockets {
-                let shared = &shared;
-                scope.spawn(move || shared.listen(scope, socket));
+            let shared = &shared;
+            // The first one has this thread.
+            let Some((own, others)) = self.sockets.split_first() else {
+                return Ok(());
+            };
+            for socket in others {
+                let listen = move || shared.listen(scope, socket);
+                Builder::new()
+                    .spawn_scoped(scope, listen)
+                    .map_err(|source| {
+                        stop.store(true, Ordering::Relaxed);
+                        ServeError::Thread { source }
+                    })?;
             }
-        });
+            shared.listen(scope, own);
+            Ok(())
+        })
     }
 }
 
@@ -227,18 +274,39 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
             if herald.kind != MessageType::Herald {
                 continue;
             }
-            match self.accept(socket, from, &herald) {
-                Ok(None) => {}
-                Ok(Some(session)) => {
-                    (self.report)(Event::Began(from));
-                    scope.spawn(move || session.run());
-                }
-                Err(why) => (self.report)(Event::Refused(from, why)),
+            let begun = match self.accept(socket, from, &herald) {
+                Ok(None) => continue,
+                // Without a thread the session is dropped, and no longer counts.
+                Ok(Some(session)) => Builder::new()
+                    .stack_size(self.config.stack_bytes)
+                    .spawn_scoped(scope, move || session.run(herald.seqno))
+                    .map_err(|_| "no thread for it"),
+                Err(why) => Err(why),
+            };
+            if let Err(why) = begun {
+                self.refuse(from, why);
             }
         }
     }
 
-    /// Answers a herald; a session if it is a new one.
+    /// Reports a refusal, unless one was reported just now.
+    fn refuse(&self, client: SocketAddr, why: &'static str) {
+        let mut refusals = lock(&self.refusals);
+        let (last, unreported) = *refusals;
+        if last.is_some_and(|last| last.elapsed() < REFUSALS) {
+            refusals.1 += 1;
+            return;
+        }
+        *refusals = (Some(Instant::now()), 0);
+        drop(refusals);
+        (self.report)(Event::Refused {
+            client,
+            why,
+            unreported,
+        });
+    }
+
+    /// The session of a herald, `None` if there is one already.
     fn accept<'s>(
         &'s self,
         listener: &UdpSocket,
@@ -249,7 +317,7 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         if !allowed.is_empty() && !allowed.iter().any(|network| network.contains(from.ip())) {
             return Err("the address is not allowed");
         }
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut clients = lock(&self.clients);
         let again = clients
             .iter()
             .find(|client| client.address == from && !client.has_data.load(Ordering::Relaxed));
@@ -259,11 +327,11 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
             return Ok(None);
         }
         if clients.len() >= self.config.clients {
-            return Err("too many dumps at a time");
+            return Err("too many clients at a time");
         }
         let same = |client: &&Client| client.address.ip() == from.ip();
         if clients.iter().filter(same).count() >= self.config.clients_per_host {
-            return Err("too many dumps of this address at a time");
+            return Err("too many clients of this address at a time");
         }
         let socket = connect(listener, from).map_err(|_| "no socket for it")?;
         let client = Client {
@@ -273,6 +341,10 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         };
         clients.push(client.clone());
         drop(clients);
+        let slot = Slot {
+            shared: self,
+            client,
+        };
         let directory = self.directory(herald.path());
         // The usual ones were looked at when the server came up.
         if directory != self.config.directory && directory != self.config.usual_directory() {
@@ -280,8 +352,7 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         }
         let began = now();
         let reception = Reception::new(directory, self.config.limits, from, herald, began);
-        let _ = client.socket.send(&Ack(herald.seqno).encode());
-        Ok(Some(Session::new(self, client, reception)))
+        Ok(Some(Session::new(slot, reception)))
     }
 
     /// The directory that a client asks for, if it is there; else the usual one.
@@ -291,11 +362,11 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
             .and_then(|path| below(&self.config.directory, Path::new(path)))
             .unwrap_or_else(|| self.config.usual_directory())
     }
+}
 
-    fn forget(&self, client: &Client) {
-        let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
-        clients.retain(|other| !Arc::ptr_eq(&other.socket, &client.socket));
-    }
+/// Locks; what a thread that panicked left is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Names what a server that was killed left in `directory`, and tells of it.

@@ -1,13 +1,13 @@
 //! `netdumpd`: the server by the name and the options of FreeBSD's. It stays in the foreground, and
 //! listens on loopback unless -a says where.
 
-use super::serve::{address, outcome, short_of_room, stop_on_signals, words};
+use super::serve::{address, outcome, serve, short_of_room, stop_on_signals};
 use super::tool;
 use clap::Parser;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use vmcore_pipeline::serve::{Event, ServeConfig, Server};
+use vmcore_pipeline::serve::{ServeConfig, Server};
 
 /// FreeBSD's command line.
 #[derive(Debug, Parser)]
@@ -75,15 +75,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
             .map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     }
     let stop = stop_on_signals()?;
-    server.run(&stop, &|event| {
-        if let Some(words) = words(&event) {
-            say(&words);
-        }
-        if let Event::Ended(record) = &event {
-            let (_, words) = outcome(record);
-            say(&format!("{}: {words}", record.core_file));
-        }
-    });
+    serve(&server, &stop, None, say, |record| {
+        let (_, words) = outcome(record);
+        say(&format!("{}: {words}", record.core_file));
+    })?;
     if let Some(file) = &arguments.pid_file {
         let _ = std::fs::remove_file(file);
     }

@@ -10,7 +10,8 @@ use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 use vmcore_pipeline::save::free_bytes;
 use vmcore_pipeline::serve::{
@@ -136,26 +137,61 @@ pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
         context.note(&format!("vmcore: warning: {words}"));
     }
     let stop = stop_on_signals()?;
-    let (sender, events) = std::sync::mpsc::channel();
-    std::thread::scope(|scope| {
-        let (server, stopped) = (&server, &stop);
-        scope.spawn(move || {
-            server.run(stopped, &|event| {
-                // Nobody listens any more only when everything ends.
-                let _ = sender.send(event);
-            });
-        });
-        let mut ended = 0;
-        for event in events {
-            // If nobody reads any more, the dumps are received all the same.
-            let _ = show(context, &event);
-            ended += usize::from(matches!(event, Event::Ended(_)));
-            if args.count.is_some_and(|most| ended >= most) {
+    // If the reader of our output has closed it, the dumps are received all the same.
+    let show = |record: &Record| drop(show(context, record));
+    let say = |words: &str| context.note(&format!("vmcore: {words}"));
+    serve(&server, &stop, args.count, say, show).map_err(|error| explain(&error))?;
+    Ok(Status::Done)
+}
+
+/// Events that wait to be shown. What does not fit is dropped and counted: a terminal that is stopped
+/// must stop neither the server nor make it grow.
+const EVENTS_WAITING: usize = 1024;
+
+/// Runs a server until `stop` is set or `count` dumps have ended. Calls `say` with what happens, and
+/// `show` with each dump that has ended.
+pub(super) fn serve(
+    server: &Server,
+    stop: &AtomicBool,
+    count: Option<usize>,
+    say: impl Fn(&str),
+    show: impl Fn(&Record),
+) -> Result<(), ServeError> {
+    let (sender, events) = sync_channel(EVENTS_WAITING);
+    let (ended, dropped) = (&AtomicUsize::new(0), &AtomicU64::new(0));
+    let report = move |event: Event| {
+        if matches!(event, Event::Ended(_)) {
+            let ended = ended.fetch_add(1, Ordering::Relaxed) + 1;
+            if count.is_some_and(|most| ended >= most) {
                 stop.store(true, Ordering::Relaxed);
             }
         }
-    });
-    Ok(Status::Done)
+        if sender.try_send(event).is_err() {
+            dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    std::thread::scope(|scope| {
+        // The sender goes with the server's thread: then the events end.
+        let running = std::thread::Builder::new()
+            .spawn_scoped(scope, move || server.run(stop, &report))
+            .map_err(|source| ServeError::Thread { source })?;
+        for event in events {
+            if let Some(words) = words(&event) {
+                say(&words);
+            }
+            if let Event::Ended(record) = &event {
+                show(record);
+            }
+            match dropped.swap(0, Ordering::Relaxed) {
+                0 => {}
+                lost => {
+                    let lost = text::counted(lost, "message", "messages");
+                    say(&format!("warning: {lost} not shown"));
+                }
+            }
+        }
+        running.join().unwrap_or(Ok(()))
+    })
 }
 
 /// What is to be said of a disk that is too full for any dump.
@@ -171,10 +207,11 @@ pub(super) fn short_of_room(directory: &Path, keep_free: u64) -> Option<String> 
     })
 }
 
-/// Set when somebody wants us to end.
+/// Set by the first signal that asks us to end; the second ends the process.
 pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
         signal_hook::flag::register(signal, Arc::clone(&stop))?;
     }
     Ok(stop)
@@ -195,13 +232,7 @@ fn explain(error: &ServeError) -> Failure {
     Failure::new(error.to_string()).next(next)
 }
 
-fn show(context: &Context, event: &Event) -> anyhow::Result<()> {
-    if let Some(words) = words(event) {
-        context.note(&format!("vmcore: {words}"));
-    }
-    let Event::Ended(record) = event else {
-        return Ok(());
-    };
+fn show(context: &Context, record: &Record) -> anyhow::Result<()> {
     let mut out = context.out();
     if context.common().json {
         // A line for each, as they come.
@@ -225,7 +256,14 @@ pub(super) fn words(event: &Event) -> Option<String> {
             text::escape(name.as_bytes())
         )),
         Event::Began(client) => Some(format!("{client} begins")),
-        Event::Refused(client, why) => Some(format!("{client} was not taken: {why}")),
+        Event::Refused {
+            client,
+            why,
+            unreported,
+        } => Some(match unreported {
+            0 => format!("refused {client}: {why}"),
+            others => format!("refused {client}: {why} (and {others} before it)"),
+        }),
         Event::Vanished(client) => Some(format!("{client} sent nothing but a herald")),
         Event::Failed(client, why) => Some(format!(
             "warning: {client}: nothing could be kept: {}",

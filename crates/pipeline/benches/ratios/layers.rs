@@ -218,13 +218,15 @@ fn network(pages: &[u8], folder: &Path) -> (f64, f64) {
     let stop = AtomicBool::new(false);
     std::thread::scope(|scope| {
         scope.spawn(|| {
-            server.run(&stop, &|event| {
-                if let Event::Ended(record) = event {
-                    assert_eq!(record.outcome, Outcome::Complete);
-                    let file = directory.path().join(&record.core_file);
-                    std::fs::remove_file(file).expect("it is there");
-                }
-            });
+            server
+                .run(&stop, &|event| {
+                    if let Event::Ended(record) = event {
+                        assert_eq!(record.outcome, Outcome::Complete);
+                        let file = directory.path().join(&record.core_file);
+                        std::fs::remove_file(file).expect("it is there");
+                    }
+                })
+                .expect("a thread");
         });
         let times = both_of(ROUNDS, || netdump(pages, address), || bare(pages));
         stop.store(true, Ordering::Relaxed);

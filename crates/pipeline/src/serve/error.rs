@@ -28,4 +28,10 @@ pub enum ServeError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// There is no thread for a listener.
+    #[error("no thread to listen with: {source}")]
+    Thread {
+        /// What the operating system said.
+        source: io::Error,
+    },
 }

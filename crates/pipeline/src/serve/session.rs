@@ -1,6 +1,7 @@
 //! One client's thread: datagrams from its socket to its reception, acks back, and the end.
 
-use super::{Client, Ended, Event, Outcome, Reception, Shared, now};
+use super::{Client, Ended, Event, Outcome, Reception, Record, Slot, now};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -13,69 +14,57 @@ const QUIET: Duration = Duration::from_millis(20);
 const IDLE: Duration = Duration::from_millis(200);
 /// A herald without anything behind it is forgotten after this.
 const EMPTY: Duration = Duration::from_secs(15);
-/// How long the last message is answered again, in case its ack was lost.
+/// How long the last message is answered again, in case its ack was lost. No client takes less time:
+/// so nobody can end more clients a second than are allowed at a time.
 const LINGER: Duration = Duration::from_secs(3);
+/// How long a script may go on when the server is to stop.
+const SCRIPT_AT_STOP: Duration = Duration::from_secs(10);
 /// No datagram is longer.
 const DATAGRAM_MAX: usize = 64 << 10;
 
 /// A client's dump and its socket.
 pub(super) struct Session<'s, F> {
-    shared: &'s Shared<'s, F>,
-    client: Client,
+    slot: Slot<'s, F>,
     reception: Reception,
 }
 
 impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
-    pub(super) fn new(shared: &'s Shared<'s, F>, client: Client, reception: Reception) -> Self {
-        Self {
-            shared,
-            client,
-            reception,
-        }
+    pub(super) fn new(slot: Slot<'s, F>, reception: Reception) -> Self {
+        Self { slot, reception }
     }
 
-    /// Receives the dump.
-    pub(super) fn run(mut self) {
+    /// Answers the herald, and receives the dump. The client counts until all of this has ended.
+    pub(super) fn run(mut self, herald: u32) {
+        let Client {
+            address, socket, ..
+        } = self.slot.client.clone();
+        let (report, stop) = (self.slot.shared.report, self.slot.shared.stop);
+        report(Event::Began(address));
+        let _ = socket.send(&Ack(herald).encode());
         let (silent, last) = self.receive();
         let directory = self.reception.directory().to_owned();
         let failure = self.reception.failure().map(str::to_owned);
-        let socket = &self.client.socket;
         let ended = self.reception.end(silent, now(), || {
             for ack in last {
                 let _ = socket.send(&Ack(ack).encode());
             }
         });
-        let finished = ended.as_ref().is_some_and(|ended| {
-            matches!(ended.record.outcome, Outcome::Complete | Outcome::Holes)
-        });
-        self.shared.forget(&self.client);
-        let report = self.shared.report;
-        match ended {
-            None => report(match failure {
-                Some(why) => Event::Failed(self.client.address, why),
-                None => Event::Vanished(self.client.address),
-            }),
-            Some(Ended { record, info_file }) => {
-                if let Some(script) = &self.shared.config.script {
-                    let address = record.client.to_string();
-                    let status = Command::new(script)
-                        .args([record.outcome.reason(), &address, &address])
-                        .args([&info_file, &record.core_file])
-                        .current_dir(directory)
-                        .env_clear()
-                        .stdin(Stdio::null())
-                        .status();
-                    match status {
-                        Ok(status) if status.success() => {}
-                        Ok(status) => report(Event::Script(status.to_string())),
-                        Err(error) => report(Event::Script(error.to_string())),
-                    }
+        let until = Instant::now() + LINGER;
+        let is_finished = ended.as_ref().is_some_and(is_finished);
+        match (ended, failure) {
+            (None, None) => return report(Event::Vanished(address)),
+            (None, Some(why)) => report(Event::Failed(address, why)),
+            (Some(ended), _) => {
+                if let Some(script) = &self.slot.shared.config.script
+                    && let Err(why) = self.slot.run_script(script, &directory, &ended)
+                {
+                    report(Event::Script(why));
                 }
-                report(Event::Ended(Box::new(record)));
+                report(Event::Ended(Box::new(ended.record)));
             }
         }
-        if finished {
-            self.client.linger(self.shared);
+        while Instant::now() < until && !stop.load(Ordering::Relaxed) {
+            self.slot.client.answer_again(is_finished);
         }
     }
 
@@ -87,7 +76,7 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
         let start = Instant::now();
         let mut received = 0u64;
         loop {
-            if self.shared.stop.load(Ordering::Relaxed) {
+            if self.slot.shared.stop.load(Ordering::Relaxed) {
                 return (Outcome::Stopped, Vec::new());
             }
             let wait = if self.reception.is_waiting() {
@@ -95,15 +84,15 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
             } else {
                 IDLE
             };
-            let _ = self.client.socket.set_read_timeout(Some(wait));
-            let Ok(len) = self.client.socket.recv(&mut buffer) else {
+            let _ = self.slot.client.socket.set_read_timeout(Some(wait));
+            let Ok(len) = self.slot.client.socket.recv(&mut buffer) else {
                 for ack in self.reception.tick() {
                     heard = Instant::now();
-                    let _ = self.client.socket.send(&Ack(ack).encode());
+                    let _ = self.slot.client.socket.send(&Ack(ack).encode());
                 }
                 let patience = match self.reception.has_data() {
-                    true => self.shared.config.silence,
-                    false => EMPTY.min(self.shared.config.silence),
+                    true => self.slot.shared.config.silence,
+                    false => EMPTY.min(self.slot.shared.config.silence),
                 };
                 if heard.elapsed() >= patience {
                     return (Outcome::TimedOut, Vec::new());
@@ -114,7 +103,7 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
                 .reception
                 .datagram(buffer.get(..len).unwrap_or_default());
             if self.reception.has_data() {
-                self.client.has_data.store(true, Ordering::Relaxed);
+                self.slot.client.has_data.store(true, Ordering::Relaxed);
             }
             if reply.ended {
                 return (Outcome::WriteError, reply.acks);
@@ -123,15 +112,15 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
                 heard = Instant::now();
             }
             for ack in reply.acks {
-                let _ = self.client.socket.send(&Ack(ack).encode());
+                let _ = self.slot.client.socket.send(&Ack(ack).encode());
             }
             received += len as u64;
-            if let Some(rate) = self.shared.config.bytes_per_second {
+            if let Some(rate) = self.slot.shared.config.bytes_per_second {
                 let due = Duration::from_millis(received.saturating_mul(1000) / rate.max(1));
                 // What comes meanwhile waits in the socket, or is lost and sent again.
                 while let early = due.saturating_sub(start.elapsed())
                     && !early.is_zero()
-                    && !self.shared.stop.load(Ordering::Relaxed)
+                    && !self.slot.shared.stop.load(Ordering::Relaxed)
                 {
                     std::thread::sleep(early.min(IDLE));
                 }
@@ -140,21 +129,57 @@ impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
     }
 }
 
-impl Client {
-    /// Answers the last message again, if it is sent again.
-    fn linger<F>(&self, shared: &Shared<'_, F>) {
-        let mut buffer = [0; 64];
-        let until = Instant::now() + LINGER;
-        let _ = self.socket.set_read_timeout(Some(IDLE));
-        while Instant::now() < until && !shared.stop.load(Ordering::Relaxed) {
-            let Ok(len) = self.socket.recv(&mut buffer) else {
-                continue;
-            };
-            if let Some(Ok(message)) = buffer.get(..len).map(Message::parse)
-                && message.kind == MessageType::Finished
-            {
-                let _ = self.socket.send(&Ack(message.seqno).encode());
+impl<F> Slot<'_, F> {
+    /// Runs the script to its end, and answers the client meanwhile. A server that is to stop waits
+    /// for some seconds only; the script goes on then.
+    fn run_script(&self, script: &Path, directory: &Path, ended: &Ended) -> Result<(), String> {
+        let Ended { record, info_file } = ended;
+        let Record {
+            outcome, core_file, ..
+        } = record;
+        let address = record.client.to_string();
+        let mut child = Command::new(script)
+            .args([outcome.reason(), &address, &address, info_file, core_file])
+            .current_dir(directory)
+            .env_clear()
+            .stdin(Stdio::null())
+            .spawn()
+            .map_err(|error| error.to_string())?;
+        let mut stopping: Option<Instant> = None;
+        loop {
+            match child.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => return Err(status.to_string()),
+                Ok(None) => {}
+                Err(error) => return Err(error.to_string()),
             }
+            if self.shared.stop.load(Ordering::Relaxed) {
+                let since = *stopping.get_or_insert_with(Instant::now);
+                if since.elapsed() >= SCRIPT_AT_STOP {
+                    return Err("still running, and the server stops".to_owned());
+                }
+            }
+            self.client.answer_again(is_finished(ended));
+        }
+    }
+}
+
+/// Whether the client said that it had sent all, and was answered.
+fn is_finished(ended: &Ended) -> bool {
+    matches!(ended.record.outcome, Outcome::Complete | Outcome::Holes)
+}
+
+impl Client {
+    /// Waits for a moment. Answers the last message if it was answered before and is sent again.
+    fn answer_again(&self, is_finished: bool) {
+        let mut buffer = [0; 64];
+        let _ = self.socket.set_read_timeout(Some(QUIET));
+        if let Ok(len) = self.socket.recv(&mut buffer)
+            && let Some(Ok(message)) = buffer.get(..len).map(Message::parse)
+            && message.kind == MessageType::Finished
+            && is_finished
+        {
+            let _ = self.socket.send(&Ack(message.seqno).encode());
         }
     }
 }

@@ -196,6 +196,6 @@ fn an_address_that_is_taken_is_an_error() {
     again.addresses = server.addresses();
     assert!(Server::bind(again).is_err());
     let stop = AtomicBool::new(true);
-    server.run(&stop, &|_| {});
+    server.run(&stop, &|_| {}).unwrap();
     assert!(Server::bind(config(&dir.path().join("missing"))).is_err());
 }

@@ -29,7 +29,7 @@ pub(crate) fn serve(config: ServeConfig, work: impl FnOnce(&[SocketAddr]) + Send
             work(&server.addresses());
         }));
         stop.store(true, Ordering::Relaxed);
-        running.join().unwrap();
+        running.join().unwrap().unwrap();
         if let Err(panic) = result {
             std::panic::resume_unwind(panic);
         }
@@ -111,7 +111,8 @@ fn limits_hold() {
         assert!(Client::open(servers[0], &[]).is_none(), "a second");
         assert!(first.dump(&contents(8 << 12, 5)), "the first goes on");
     });
-    let refused = |event: &Event| matches!(event, Event::Refused(_, why) if why.contains("many"));
+    let refused =
+        |event: &Event| matches!(event, Event::Refused { why, .. } if why.contains("many"));
     assert!(events.iter().any(refused), "{events:?}");
 }
 
@@ -127,7 +128,7 @@ fn only_allowed_hosts_are_answered() {
         let events = serve(config, |servers| {
             assert_eq!(Client::open(servers[0], &[]).is_some(), is_allowed);
         });
-        let is_refusal = matches!(events[0], Event::Refused(..));
+        let is_refusal = matches!(events[0], Event::Refused { .. });
         assert_eq!(is_refusal, !is_allowed, "{events:?}");
     }
 }
@@ -194,4 +195,96 @@ fn the_script_learns_what_became_of_a_dump() {
         said,
         "timeout 127.0.0.1 127.0.0.1 info.127.0.0.1.0 vmcore.127.0.0.1.0.incomplete\n"
     );
+}
+
+/// Where there are no threads for clients, the listener goes on.
+#[test]
+fn a_client_without_a_thread_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.stack_bytes = 1 << 46;
+    config.clients_per_host = 2;
+    let events = serve(config, |servers| {
+        for _ in 0..3 {
+            assert!(Client::open(servers[0], &[]).is_none());
+        }
+    });
+    let refusals: Vec<&str> = events
+        .iter()
+        .map(|event| match event {
+            Event::Refused { why, .. } => *why,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    // A client that was refused no longer counts.
+    assert!(refusals.len() > 1, "{refusals:?}");
+    assert!(
+        refusals.iter().all(|why| *why == "no thread for it"),
+        "{refusals:?}"
+    );
+}
+
+/// A client counts until its script has ended.
+#[cfg(unix)]
+#[test]
+fn no_more_scripts_run_than_clients_are_allowed() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let script = dir.path().join("script");
+    let text = "#!/bin/sh\n/bin/echo + >> said\n/bin/sleep 1\n/bin/echo - >> said\n";
+    std::fs::write(&script, text).unwrap();
+    std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).unwrap();
+    let mut config = config(dir.path());
+    config.script = Some(script);
+    config.clients = 2;
+    let events = serve(config, |servers| {
+        std::thread::scope(|scope| {
+            for number in 0..6 {
+                scope.spawn(move || {
+                    if let Some(mut client) = Client::open(servers[0], &[]) {
+                        client.dump(&contents(8 << 12, number));
+                    }
+                });
+            }
+        });
+    });
+    assert!(outcomes(&events).len() >= 2, "{events:?}");
+    let said = std::fs::read_to_string(dir.path().join("said")).unwrap();
+    let mut running = 0;
+    for word in said.lines() {
+        running += if word == "+" { 1 } else { -1 };
+        assert!((0..=2).contains(&running), "{said}");
+    }
+    assert_eq!(said.lines().count(), 2 * outcomes(&events).len());
+}
+
+#[test]
+fn refusals_are_counted_and_not_all_reported() {
+    const HERALDS: u64 = 3000;
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config(dir.path());
+    config.allowed = vec!["192.0.2.0/24".parse().unwrap()];
+    let events = serve(config, |servers| {
+        let socket = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        for number in 0..HERALDS {
+            let herald = crate::bare::message(1, number as u32, 0, &[]);
+            socket.send_to(&herald, servers[0]).unwrap();
+            // Not faster than they are taken.
+            if number % 50 == 0 {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
+        }
+        // One that is reported, with those before it.
+        std::thread::sleep(std::time::Duration::from_millis(1100));
+        assert!(Client::open(servers[0], &[]).is_none());
+    });
+    let mut told = 0;
+    for event in &events {
+        let Event::Refused { unreported, .. } = event else {
+            panic!("{event:?}");
+        };
+        told += 1 + unreported;
+    }
+    assert!(events.len() > 1 && events.len() < 100, "{}", events.len());
+    assert!(told > HERALDS / 2, "{told}");
 }
