@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: every operation beside a plain reference loop, memcpy and `cp`.
+//! `./x bench`: every operation beside a plain reference loop, memcpy and `cp`.
 
 use crate::tools::{self, CC, PIGZ, ZSTD};
 use crate::{Result, shell};

@@ -1,4 +1,4 @@
-//! `cargo xtask capi [--prefix DIR]`: builds the C library and puts it where programs look for it.
+//! `./x capi [--prefix DIR]`: builds the C library and puts it where programs look for it.
 
 use crate::{Result, shell};
 use std::fs;
@@ -18,7 +18,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     let prefix = match args {
         [] => target.join("capi"),
         [flag, folder] if flag == "--prefix" => PathBuf::from(folder),
-        _ => return Err("usage: cargo xtask capi [--prefix DIR]".to_owned()),
+        _ => return Err("usage: ./x capi [--prefix DIR]".to_owned()),
     };
     shell::run(&mut shell::command_line(
         "cargo build --release --locked -p vmcore-capi",

@@ -1,4 +1,4 @@
-//! `cargo xtask demo`: a crashed machine, and what the command says about it.
+//! `./x demo`: a crashed machine, and what the command says about it.
 
 mod screen;
 mod story;
@@ -17,7 +17,7 @@ const REAL: &str = "target/demo/real";
 /// Shows the demo.
 pub(crate) fn run(args: &[String]) -> Result {
     if let Some(arg) = args.first() {
-        return Err(format!("what is {arg:?}? cargo xtask demo takes nothing"));
+        return Err(format!("what is {arg:?}? ./x demo takes nothing"));
     }
     println!("A kernel crashes and leaves a dump on its disk. This is how it gets there, and what");
     println!(
@@ -182,8 +182,8 @@ fn next() {
     println!("  vmcore ps YOUR-DUMP -k YOUR-KERNEL   who was running");
     println!("  vmcore help                          every command; each has --help and --json");
     println!("  cargo install --path crates/cli      puts `vmcore` into your search path");
-    println!("  cargo xtask lab --interactive        the lab kernel is yours to crash");
-    println!("  cargo xtask bench                    how fast it is, beside plain loops and cp");
+    println!("  ./x lab --interactive        the lab kernel is yours to crash");
+    println!("  ./x bench                    how fast it is, beside plain loops and cp");
 }
 
 /// Removes a folder that an earlier demo made.

@@ -1,4 +1,4 @@
-//! `cargo xtask fuzz`: every fuzz target for a while, from seeds that the dump builder makes.
+//! `./x fuzz`: every fuzz target for a while, from seeds that the dump builder makes.
 //!
 //! The code is safe, so that no sanitizer is needed: panics, hangs and memory are what can go wrong.
 //! Without one the stable compiler does, and a target runs several times as fast.
@@ -97,9 +97,7 @@ fn parse(args: &[String]) -> Result<(Option<String>, u32)> {
             let value = args.next().and_then(|value| value.parse().ok());
             seconds = value.ok_or("--seconds takes a number")?;
         } else if arg.starts_with('-') || target.is_some() {
-            return Err(format!(
-                "what is {arg:?}? cargo xtask fuzz [TARGET] [--seconds N]"
-            ));
+            return Err(format!("what is {arg:?}? ./x fuzz [TARGET] [--seconds N]"));
         } else {
             target = Some(arg.clone());
         }

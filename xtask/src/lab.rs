@@ -1,4 +1,4 @@
-//! `cargo xtask lab`: the lab kernel in QEMU, for a person, for a script, and for the tests.
+//! `./x lab`: the lab kernel in QEMU, for a person, for a script, and for the tests.
 
 mod backtraces;
 mod cases;
@@ -17,9 +17,9 @@ use std::process::Command;
 use std::time::Duration;
 
 const HELP: &str = "\
-cargo xtask lab [OPTIONS] [COMMAND...]   boot, type each COMMAND at the prompt, and switch off
-cargo xtask lab [OPTIONS] --interactive  the serial line is yours: Control-A X ends it
-cargo xtask lab test [CASE...]           the tests; without names all of them
+./x lab [OPTIONS] [COMMAND...]   boot, type each COMMAND at the prompt, and switch off
+./x lab [OPTIONS] --interactive  the serial line is yours: Control-A X ends it
+./x lab test [CASE...]           the tests; without names all of them
 
   --memory SIZE     as QEMU writes it [256M]
   --cpus N          [2]

@@ -1,4 +1,4 @@
-//! What a person types: `cargo xtask demo`, `test`, `bench`, `fuzz`, `capi`, `lab`.
+//! What a person types: `./x demo`, `test`, `bench`, `fuzz`, `capi`, `lab`.
 
 #![expect(
     clippy::print_stdout,
@@ -92,7 +92,7 @@ fn dispatch(args: &[String]) -> Result {
 }
 
 fn help() -> String {
-    let mut text = String::from("cargo xtask COMMAND\n\n");
+    let mut text = String::from("./x COMMAND\n\n");
     for (usage, _, help) in COMMANDS {
         text += &format!("  {usage:<28} {help}\n");
     }

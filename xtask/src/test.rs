@@ -1,4 +1,4 @@
-//! `cargo xtask test`: everything that CI checks, in order, up to the first failure.
+//! `./x test`: everything that CI checks, in order, up to the first failure.
 
 use crate::tools::{self, CC, CHROMIUM, CXX, GDB, LLDB, OPENSSL, QEMU, READELF, ZSTD};
 use crate::{Result, corpus, house, shell};
@@ -102,7 +102,7 @@ pub(crate) fn run(args: &[String]) -> Result {
         Some((name, Outcome::Failed(_, message))) => {
             let again = match STEPS.iter().find(|(step, _)| *step == name) {
                 Some((_, Some(line))) => shell::text(&cargo(line)),
-                _ => format!("cargo xtask test {name}"),
+                _ => format!("./x test {name}"),
             };
             Err(format!("{name}: {message}\nto run it again:\n  {again}"))
         }

@@ -1,7 +1,7 @@
 //! The page of the report in a real browser: it folds, it obeys nothing that a dump says, and it asks
 //! nobody for anything.
 //!
-//! Needs Chromium; without it the tests say so and are skipped (`cargo xtask test` installs it where
+//! Needs Chromium; without it the tests say so and are skipped (`./x test` installs it where
 //! it can).
 #![allow(
     clippy::unwrap_used,

@@ -1,7 +1,7 @@
 //! Where the time of a report goes: stage by stage, on a machine of 8 GiB with a kernel that has
 //! hardly any debug information, and with one that has 40 MiB of it.
 //!
-//! `cargo xtask bench [--json] [--only report]`. Each stage is measured on a target of its own, so that what is
+//! `./x bench [--json] [--only report]`. Each stage is measured on a target of its own, so that what is
 //! read when it is first asked for counts; the page cache is hot. Needs gcc, which makes the kernels.
 #![expect(
     clippy::expect_used,

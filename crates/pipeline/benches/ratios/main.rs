@@ -1,6 +1,6 @@
 //! Every operation of the reader, and of the writer, beside the least that it must cost, in one run.
 //!
-//! `cargo xtask bench [--json] [--only 4g|8g|64g|1t|packed|layers] [--pages FILE]`. The dumps are
+//! `./x bench [--json] [--only 4g|8g|64g|1t|packed|layers] [--pages FILE]`. The dumps are
 //! generated once into `target/bench`: machines of 8 GiB, 64 GiB and 1 TiB, and the full dump of one of
 //! 4 GiB. `packed` and `layers` compress the start of one of these, which is noise and zeros, or of FILE. Times are medians, the page cache is hot.
 #![expect(

@@ -1,4 +1,4 @@
-//! The dump map's atomics in every interleaving: `cargo xtask test loom` passes the flag `--cfg loom`,
+//! The dump map's atomics in every interleaving: `./x test loom` passes the flag `--cfg loom`,
 //! with which the map is built on a model checker's atomics.
 #![cfg(all(loom, test))]
 
