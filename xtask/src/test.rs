@@ -1,6 +1,8 @@
 //! `./x test`: everything that CI checks, in order, up to the first failure.
 
-use crate::tools::{self, CC, CHROMIUM, CXX, GDB, LLDB, OPENSSL, QEMU, READELF, ZSTD};
+use crate::tools::{
+    self, CC, CHROMIUM, CXX, GDB, GDB_MULTIARCH, LLDB, OPENSSL, QEMU, READELF, ZSTD,
+};
 use crate::{Result, corpus, house, shell};
 use std::process::Command;
 use std::time::Duration;
@@ -82,7 +84,18 @@ pub(crate) fn run(args: &[String]) -> Result {
             names.join(" ")
         ));
     }
-    tools::need(&[CC, CXX, READELF, GDB, LLDB, ZSTD, QEMU, OPENSSL, CHROMIUM])?;
+    tools::need(&[
+        CC,
+        CXX,
+        READELF,
+        GDB,
+        GDB_MULTIARCH,
+        LLDB,
+        ZSTD,
+        QEMU,
+        OPENSSL,
+        CHROMIUM,
+    ])?;
     tools::need_components()?;
     corpus::announce()?;
     let wanted = STEPS

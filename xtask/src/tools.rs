@@ -37,6 +37,12 @@ pub(crate) const GDB: Tool = Tool {
     package: "gdb",
     why: "opens the ELF files that we write",
 };
+/// The debugger for machines of other processors.
+pub(crate) const GDB_MULTIARCH: Tool = Tool {
+    program: "gdb-multiarch",
+    package: "gdb-multiarch",
+    why: "opens dumps of other architectures",
+};
 /// The other debugger.
 pub(crate) const LLDB: Tool = Tool {
     program: "lldb",

@@ -23,6 +23,7 @@
 //! ```
 
 pub mod frames;
+mod frames_elf;
 pub mod lldb;
 mod monitor;
 pub mod packet;
@@ -31,8 +32,15 @@ pub mod stub;
 
 pub use stub::{After, Stub};
 
+use crate::target::Target;
 use packet::{Event, Parser};
 use std::io::{self, Read, Write};
+
+/// How far a kernel runs from where its file has it.
+fn displacement(target: &Target<'_>) -> u64 {
+    let kernel = target.session().kernel();
+    kernel.map_or(0, vmcore::kernel::KernelFile::displacement)
+}
 
 /// Serves one connection to its end.
 ///

@@ -268,6 +268,14 @@ impl<'a> Unwinder<'a> {
         }
     }
 
+    /// Where an address of the kernel file is in the copy of the exception entries; `None` outside of
+    /// it.
+    pub(crate) fn copy_of(&self, address: VirtAddr) -> Option<VirtAddr> {
+        let copy = self.machine.entry_copy.as_ref()?;
+        let at = self.machine.cut(address.0.wrapping_add(self.displacement?));
+        (at >= copy.from).then_some(VirtAddr(at))
+    }
+
     fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
         self.code.symbol(self.linked(address))
     }

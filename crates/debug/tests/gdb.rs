@@ -86,6 +86,67 @@ fn packets_are_answered_as_the_protocol_says() {
     });
 }
 
+/// No name and no message of a dump reaches the terminal of a debugger as more than text.
+#[test]
+fn control_characters_of_a_dump_reach_no_debugger() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let replacements: [(&[u8], &[u8]); 2] = [
+        (b"worker\0", b"w\x1b]0;x\x07\n\x9b"),
+        (b"page fault\0", b"\x1b[2J\xc2\x9b1m\r\0"),
+    ];
+    for (old, new) in replacements {
+        let mut count = 0;
+        for page in kernel.pages.values_mut() {
+            let at = page.windows(old.len()).position(|part| part == old);
+            if let Some(at) = at {
+                page[at..at + new.len()].copy_from_slice(new);
+                count += 1;
+            }
+        }
+        assert!(count > 0);
+    }
+    with_stub(&kernel, |stub, _| {
+        let monitored = |stub: &mut Stub<'_, '_>, command: &str| {
+            let hexed = String::from_utf8(gdb::packet::hex(command.as_bytes())).unwrap();
+            let (replies, _) = stub.answer(format!("qRcmd,{hexed}").as_bytes());
+            let text = |reply: &Vec<u8>| gdb::packet::unhex(reply.get(1..)?);
+            replies
+                .iter()
+                .filter_map(text)
+                .flatten()
+                .collect::<Vec<u8>>()
+        };
+        let unhexed = |text: &str| {
+            let parts = text.split([':', ';', '#']);
+            parts
+                .filter_map(|part| gdb::packet::unhex(part.as_bytes()))
+                .flatten()
+                .collect::<Vec<u8>>()
+        };
+        let stop = ask(stub, "?");
+        let extra = ask(stub, "qThreadExtraInfo,186ed");
+        let said = [
+            unhexed(&stop),
+            unhexed(&ask(stub, "qThreadStopInfo186ed")),
+            unhexed(&extra),
+            ask(stub, "qXfer:threads:read::0,4000").into_bytes(),
+            monitored(stub, "ps"),
+            monitored(stub, "report"),
+            monitored(stub, "locks"),
+        ]
+        .concat();
+        let text = String::from_utf8(said).unwrap();
+        let is_harmful = |c: char| c.is_control() && c != '\n' && c != '\t';
+        assert!(!text.contains(is_harmful), "{text:?}");
+        let name = "sh/w\\x1b]0;x\\x07\\x0a\\x9b";
+        assert_eq!(text.matches(name).count(), 5, "{text}");
+        assert!(
+            text.contains("kernel panic: \\x1b[2J\\u{9b}1m\\x0d"),
+            "{text}"
+        );
+    });
+}
+
 #[test]
 fn lldb_gets_errors_for_unknown_registers_and_the_program_counter_first() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);

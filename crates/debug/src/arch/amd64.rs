@@ -1,6 +1,6 @@
 //! amd64.
 
-use super::{Chain, Entries, Gdb, Machine, x86};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd, x86};
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -52,7 +52,7 @@ const GDB: Gdb = Gdb {
     more: x86::MORE,
     cpu: Some("x86_64"),
     native: &["x86_64"],
-    entries: Some(|_| &ENTRIES),
+    entries: |_| &[ENTRIES],
     ..Gdb::new(
         "i386:x86-64",
         "org.gnu.gdb.i386.core",
@@ -66,7 +66,7 @@ const GDB: Gdb = Gdb {
 const ENTRIES: Entries = Entries {
     is_entry: |name| is_entry(name) && !matches!(name, "doreti_ast" | "fred_checkast"),
     len_bytes: LEN,
-    end: (MACHINE.sp, LEN),
+    end: TrapFrameEnd::Above(MACHINE.sp, LEN),
     fields: &FIELDS,
 };
 

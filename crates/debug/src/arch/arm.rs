@@ -1,6 +1,7 @@
 //! arm: kernels of 32-bit code. r7 is the frame pointer of Thumb code, which they are not.
 
-use super::{Chain, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use crate::gdb::registers::Register;
 use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -26,7 +27,38 @@ pub(super) const MACHINE: Machine = Machine {
     trap_frame: Some(trap_frame),
     returns_behind_entry: true,
     handlers: &["data_abort", "align_abort"],
-    ..Machine::unknown(Arch::Arm, Gdb::new("arm", "org.gnu.gdb.arm.core", NAMES))
+    ..Machine::unknown(Arch::Arm, GDB)
+};
+
+const GDB: Gdb = Gdb {
+    more: &[Register {
+        fixed: Some(MODE_SUPERVISOR),
+        ..Register::flags("cpsr")
+    }],
+    native: &["arm"],
+    entries: |_| {
+        &[Entries {
+            is_entry,
+            len_bytes: 4 * WORDS,
+            end: TrapFrameEnd::Above(MACHINE.sp, 4 * WORDS),
+            fields: &FIELDS,
+        }]
+    },
+    ..Gdb::new("arm", "org.gnu.gdb.arm.core", NAMES)
+};
+
+/// Where each register of interrupted kernel code is in a trap frame.
+const FIELDS: [(usize, usize); 16] = {
+    let mut fields = [(0, 0); 16];
+    let mut number = 0;
+    while number < 13 {
+        fields[number] = (number, 4 + 4 * number);
+        number += 1;
+    }
+    fields[13] = (MACHINE.sp, 4 * SVC_SP);
+    fields[14] = (LR, 4 * (SVC_SP + 1));
+    fields[15] = (MACHINE.pc, 4 * PC);
+    fields
 };
 
 /// The words of `struct trapframe` (`sys/arm/include/frame.h`): spsr, r0 to r12, usr_sp, usr_lr, svc_sp,
@@ -38,15 +70,12 @@ const PC: usize = 18;
 /// The mode in a status register, and that of user code.
 const MODE: u64 = 0x1f;
 const MODE_USER: u64 = 0x10;
+/// That of the kernel's threads.
+const MODE_SUPERVISOR: u64 = 0x13;
 
 /// The entries are those of `sys/arm/arm/exception.S`.
-fn trap_frame(
-    unwinder: &Unwinder<'_>,
-    symbol: &str,
-    registers: &Registers,
-    _: bool,
-) -> Option<Result<TrapFrame, Fault>> {
-    let is_entry = matches!(
+fn is_entry(symbol: &str) -> bool {
+    matches!(
         symbol,
         "data_abort_entry"
             | "prefetch_abort_entry"
@@ -55,8 +84,16 @@ fn trap_frame(
             | "swi_entry"
             | "exception_exit"
             | "swi_exit"
-    );
-    match is_entry {
+    )
+}
+
+fn trap_frame(
+    unwinder: &Unwinder<'_>,
+    symbol: &str,
+    registers: &Registers,
+    _: bool,
+) -> Option<Result<TrapFrame, Fault>> {
+    match is_entry(symbol) {
         true => Some(read(unwinder, registers.get(MACHINE.sp)?)),
         false => None,
     }

@@ -1,6 +1,6 @@
 //! arm64.
 
-use super::{Chain, Entries, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::gdb::registers::Register;
 use crate::target::Target;
 use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field, registers_from};
@@ -75,7 +75,7 @@ const GDB: Gdb = Gdb {
     ],
     native: &["aarch64"],
     address_bits: Some(48),
-    entries: Some(|old| if old { &OLD_ENTRIES } else { &ENTRIES }),
+    entries: |old| if old { &[OLD_ENTRIES] } else { &[ENTRIES] },
     ..Gdb::new("aarch64", "org.gnu.gdb.aarch64.core", NAMES)
 };
 
@@ -103,7 +103,7 @@ const ENTRIES: Entries = Entries {
     is_entry,
     len_bytes: LEN,
     // The entry code leaves the frame pointer right above the trap frame.
-    end: (MACHINE.fp, 0),
+    end: TrapFrameEnd::Above(MACHINE.fp, 0),
     fields: &FIELDS,
 };
 const OLD_ENTRIES: Entries = Entries {

@@ -1,6 +1,6 @@
 //! i386.
 
-use super::{Chain, EntryCopy, Gdb, Machine, x86};
+use super::{Chain, Entries, EntryCopy, Gdb, Machine, TrapFrameEnd, x86};
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -47,8 +47,41 @@ pub(super) const MACHINE: Machine = Machine {
 const GDB: Gdb = Gdb {
     more: x86::MORE,
     native: &["x86", "x86_64"],
+    entries: |_| &[POINTED, ENTRIES],
     ..Gdb::new("i386", "org.gnu.gdb.i386.core", NAMES)
 };
+
+/// Entries of which some kernels push a pointer to the trap frame, and others do not.
+const POINTED: Entries = Entries {
+    is_entry: may_point,
+    len_bytes: KERNEL_LEN,
+    // esp + 64, and 4 more if the word at esp is esp + 4.
+    end: TrapFrameEnd::Expression(&[
+        0x74, 0x00, 0x06, 0x74, 0x04, 0x29, 0x32, 0x24, 0x74, 0xc0, 0x00, 0x22,
+    ]),
+    fields: &FIELDS,
+};
+const ENTRIES: Entries = Entries {
+    is_entry: x86::is_entry,
+    len_bytes: KERNEL_LEN,
+    end: TrapFrameEnd::Above(MACHINE.sp, 4 + KERNEL_LEN),
+    fields: &FIELDS,
+};
+
+fn may_point(symbol: &str) -> bool {
+    matches!(
+        symbol,
+        "calltrap"
+            | "Xlcall_syscall"
+            | "Xint0x80_syscall"
+            | "Xtimerint"
+            | "doreti_ast"
+            | "Xcpustop"
+            | "Xrendezvous"
+            | "Xipi_intr_bitmap_handler"
+            | "Xlazypmap"
+    )
+}
 
 fn return_address(code: &[u8], at_start: bool) -> Option<u64> {
     // mov %esp,%ebp in either encoding.
@@ -77,15 +110,7 @@ fn place(unwinder: &Unwinder<'_>, symbol: &str, sp: u64, never_ran: bool) -> Opt
         (word == at).then_some(at)
     };
     match symbol {
-        "calltrap"
-        | "Xlcall_syscall"
-        | "Xint0x80_syscall"
-        | "Xtimerint"
-        | "doreti_ast"
-        | "Xcpustop"
-        | "Xrendezvous"
-        | "Xipi_intr_bitmap_handler"
-        | "Xlazypmap" => Some(pointed().unwrap_or(sp)),
+        name if may_point(name) => Some(pointed().unwrap_or(sp)),
         "fork_trampoline" if never_ran => Some(above(4)),
         "fork_trampoline" => Some(above(12)),
         // With or without the pointer.

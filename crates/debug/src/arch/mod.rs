@@ -124,6 +124,8 @@ pub(crate) struct Gdb {
     pub(crate) names: &'static [&'static str],
     /// Registers that have another name there: ours, gdb's.
     pub(crate) renamed: &'static [(&'static str, &'static str)],
+    /// Registers of 32 bits on every machine.
+    pub(crate) narrow: &'static [&'static str],
     /// The registers behind them.
     pub(crate) more: &'static [Register],
     /// The processor in a triple, if FreeBSD calls it something else.
@@ -132,22 +134,31 @@ pub(crate) struct Gdb {
     pub(crate) native: &'static [&'static str],
     /// How many bits of an address are one, if the processor may sign it in the others.
     pub(crate) address_bits: Option<u32>,
-    /// Entries to describe, as gdb does not see through their trap frames; the flag says that the
-    /// kernel has the shorter trap frames of earlier ones.
-    pub(crate) entries: Option<fn(bool) -> &'static Entries>,
+    /// Entries to describe, as gdb does not see through their trap frames: of several kinds the first
+    /// that a symbol is; the flag says that the kernel has the shorter trap frames of earlier ones.
+    pub(crate) entries: fn(bool) -> &'static [Entries],
 }
 
-/// Exception entries that leave a trap frame of 64-bit little-endian words on the stack.
+/// Exception entries that leave a trap frame on the stack.
 #[derive(Debug)]
 pub(crate) struct Entries {
     /// Whether a symbol is one.
     pub(crate) is_entry: fn(&str) -> bool,
     /// Bytes of the trap frame.
     pub(crate) len_bytes: usize,
-    /// Number of the register that says where the trap frame is, and how far above it that ends.
-    pub(crate) end: (usize, usize),
+    /// Where the trap frame ends.
+    pub(crate) end: TrapFrameEnd,
     /// Number of each register, and its offset in the trap frame.
     pub(crate) fields: &'static [(usize, usize)],
+}
+
+/// How gdb finds the end of a trap frame.
+#[derive(Debug)]
+pub(crate) enum TrapFrameEnd {
+    /// So many bytes above a register.
+    Above(usize, usize),
+    /// By a DWARF expression.
+    Expression(&'static [u8]),
 }
 
 macro_rules! architectures {
@@ -274,11 +285,12 @@ impl Gdb {
             feature,
             names,
             renamed: &[],
+            narrow: &[],
             more: &[],
             cpu: None,
             native: &[],
             address_bits: None,
-            entries: None,
+            entries: |_| &[],
         }
     }
 }

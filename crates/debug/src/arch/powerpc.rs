@@ -1,6 +1,6 @@
 //! powerpc, 32-bit, and what the 64-bit one has of it: stacks are chained by the stack pointer.
 
-use super::{Chain, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -36,11 +36,42 @@ pub(super) const MACHINE: Machine = Machine {
     chain: Chain::BackChain { saved_lr: 4 },
     // Behind the head of a stack frame.
     trap_frame: Some(|unwinder, symbol, registers, _| trap_frame(unwinder, symbol, registers, 8)),
-    ..Machine::unknown(
-        Arch::Powerpc,
-        Gdb::new("powerpc:common", "org.gnu.gdb.power.core", GDB_NAMES),
-    )
+    ..Machine::unknown(Arch::Powerpc, GDB)
 };
+
+pub(super) const GDB: Gdb = Gdb {
+    narrow: &["cr", "xer"],
+    entries: |_| const { &[entries::<4>(8)] },
+    ..Gdb::new("powerpc:common", "org.gnu.gdb.power.core", GDB_NAMES)
+};
+
+/// Entries whose trap frame of words of `WORD` bytes is so many bytes above the stack pointer.
+pub(super) const fn entries<const WORD: usize>(above: usize) -> Entries {
+    Entries {
+        is_entry,
+        len_bytes: WORD * WORDS,
+        end: TrapFrameEnd::Above(MACHINE.sp, above + WORD * WORDS),
+        fields: const { &fields(WORD) },
+    }
+}
+
+/// Where each register is in a trap frame.
+const fn fields(word: usize) -> [(usize, usize); 35] {
+    let mut fields = [(0, 0); 35];
+    let mut number = 0;
+    while number < 32 {
+        fields[number] = (number, word * number);
+        number += 1;
+    }
+    fields[32] = (CR, word * WORD_CR);
+    fields[33] = (LR, word * WORD_LR);
+    fields[34] = (MACHINE.pc, word * SRR0);
+    fields
+}
+
+fn is_entry(symbol: &str) -> bool {
+    matches!(symbol, "trapagain" | "trapexit" | "dbtrap" | "asttrapexit")
+}
 
 /// The words of `struct trapframe` (`sys/powerpc/include/frame.h`) that are read: the general registers,
 /// lr, cr, xer, ctr, srr0, srr1, exc.
@@ -60,12 +91,12 @@ pub(super) fn trap_frame(
     registers: &Registers,
     above: u64,
 ) -> Option<Result<TrapFrame, Fault>> {
-    match symbol {
-        "trapagain" | "trapexit" | "dbtrap" | "asttrapexit" => {
+    match is_entry(symbol) {
+        true => {
             let sp = registers.get(MACHINE.sp)?;
             Some(read(unwinder, sp.wrapping_add(above)))
         }
-        _ => None,
+        false => None,
     }
 }
 

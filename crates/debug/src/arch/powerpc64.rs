@@ -10,10 +10,10 @@ pub(super) const MACHINE: Machine = Machine {
     trap_frame: Some(|unwinder, symbol, registers, _| {
         powerpc::trap_frame(unwinder, symbol, registers, 48)
     }),
-    gdb: Gdb::new(
-        "powerpc:common64",
-        "org.gnu.gdb.power.core",
-        powerpc::GDB_NAMES,
-    ),
+    gdb: Gdb {
+        architecture: "powerpc:common64",
+        entries: |_| const { &[powerpc::entries::<8>(48)] },
+        ..powerpc::GDB
+    },
     ..powerpc::MACHINE
 };

@@ -1,6 +1,6 @@
 //! riscv64.
 
-use super::{Chain, Entries, Gdb, Machine};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{
     Access, Cause, Registers, THREAD_STARTS, TrapFrame, Unwinder, field, registers_from,
 };
@@ -72,14 +72,14 @@ pub(super) const MACHINE: Machine = Machine {
 
 const GDB: Gdb = Gdb {
     native: &["riscv64"],
-    entries: Some(|_| &ENTRIES),
+    entries: |_| &[ENTRIES],
     ..Gdb::new("riscv:rv64", "org.gnu.gdb.riscv.cpu", NAMES)
 };
 
 const ENTRIES: Entries = Entries {
     is_entry,
     len_bytes: LEN,
-    end: (MACHINE.sp, LEN),
+    end: TrapFrameEnd::Above(MACHINE.sp, LEN),
     fields: &FIELDS,
 };
 

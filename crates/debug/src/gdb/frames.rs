@@ -2,41 +2,53 @@
 //!
 //! A small ELF file with `.debug_frame`, to be loaded with `add-symbol-file`: for each exception
 //! entry a description that finds every register in the trap frame, marked as a signal frame; where
-//! threads start, the end of the stack. Code between them is described by frame pointers if the kernel
-//! file describes none.
+//! threads start, the end of the stack; for routines that save registers, their caller. Code between
+//! them is described by frame pointers if the kernel file describes none. Where entries run from a copy
+//! of what was linked, the copy is described too, and has its symbols here.
 //!
 //! It is to be loaded before the kernel file, for gdb takes the first description that it finds: on
 //! arm64 that file says of its entries what is true of functions without a frame.
 
-use crate::arch::{Chain, Entries, Machine};
+use super::frames_elf::{self, Bytes};
+use crate::arch::{Chain, Entries, Machine, TrapFrameEnd};
 use crate::target::Target;
-use crate::unwind::{Code as _, THREAD_STARTS};
+use crate::unwind::{Code as _, THREAD_STARTS, Unwinder};
 use std::collections::BTreeMap;
+use std::ops::Range;
 use vmcore_format::addr::VirtAddr;
 
 /// What the instructions behind a label are.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Code,
-    /// They stand above a trap frame.
-    Entry,
+    /// They stand above a trap frame: which of the architecture's kinds of entries.
+    Entry(usize),
+    /// They save registers, and have no frame.
+    Saving,
     /// Nothing called them.
     ThreadStart,
 }
+
+/// Routines that save registers, where the program counter that they save is their own.
+const SAVING: [&str; 2] = ["cpu_switch", "savectx"];
 
 /// The file; `None` for architectures whose gdb needs none or knows no way, and for kernels whose
 /// file has no symbols of code.
 #[must_use]
 pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
     let machine = target.machine();
-    let entries = (machine.gdb.entries?)((machine.has_old_trap_frames)(target));
+    let entries = (machine.gdb.entries)((machine.has_old_trap_frames)(target));
     let text = target
         .text()
         .iter()
         .max_by_key(|range| range.end - range.start)?;
     let kind = |name: &[u8]| match str::from_utf8(name) {
         Ok(name) if THREAD_STARTS.contains(&name) => Kind::ThreadStart,
-        Ok(name) if (entries.is_entry)(name) => Kind::Entry,
+        Ok(name) if machine.saves_in_routine && SAVING.contains(&name) => Kind::Saving,
+        Ok(name) => entries
+            .iter()
+            .position(|entries| (entries.is_entry)(name))
+            .map_or(Kind::Code, Kind::Entry),
         _ => Kind::Code,
     };
     // Where each label ends: at the next one.
@@ -49,58 +61,64 @@ pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
             }
         }
     }
-    let starts: Vec<(u64, Kind)> = labels.into_iter().collect();
-    let mut described: Vec<(u64, u64, Kind)> = Vec::new();
     let has_own = target
         .call_frames(VirtAddr(text.start))
         .is_some_and(|frames| !frames.is_empty());
-    for (position, (start, kind)) in starts.iter().enumerate() {
-        let next = starts.get(position + 1);
-        let mut end = next.map_or(text.end, |(next, _)| *next);
+    let mut described = ranges(&labels, text.end);
+    if !described.iter().any(|(_, kind)| *kind != Kind::Code) {
+        return None;
+    }
+    let unwinder = target.unwinder();
+    let copied = |(range, kind): &(Range<u64>, Kind)| {
+        let start = unwinder.copy_of(VirtAddr(range.start))?.0;
+        let end = start.checked_add(range.end - range.start)?;
+        (end <= machine.arch.va_max()).then_some((start..end, *kind))
+    };
+    let copies: Vec<_> = described.iter().filter_map(copied).collect();
+    described.retain(|(_, kind)| !(has_own && *kind == Kind::Code));
+    described.extend(copies);
+    let bytes = Bytes::new(machine.arch.word(), target.space.endian());
+    let symbols = copied_symbols(target, &unwinder);
+    let frames = debug_frame(machine, bytes, entries, &described);
+    Some(frames_elf::file(machine.arch, bytes, &frames, &symbols))
+}
+
+/// The symbols of the copy that entries run from: name and address.
+fn copied_symbols(target: &Target<'_>, unwinder: &Unwinder<'_>) -> Vec<(Vec<u8>, u64)> {
+    let is_text = |at: u64| target.text().iter().any(|range| range.contains(&at));
+    let symbols = target.symbols.iter();
+    symbols
+        .filter(|symbol| is_text(symbol.address.0))
+        .filter_map(|symbol| Some((symbol.name.to_vec(), unwinder.copy_of(symbol.address)?.0)))
+        .collect()
+}
+
+/// What is from each label to the next; code that is not interrupted by anything else is one range.
+fn ranges(labels: &BTreeMap<u64, Kind>, text_end: u64) -> Vec<(Range<u64>, Kind)> {
+    let mut described: Vec<(Range<u64>, Kind)> = Vec::new();
+    let nexts = labels.iter().skip(1).map(Some).chain([None]);
+    for ((start, kind), next) in labels.iter().zip(nexts) {
+        let mut end = next.map_or(text_end, |(next, _)| *next);
         let mut start = *start;
+        let is_entry = |kind: Kind| matches!(kind, Kind::Entry(_));
         match described.last_mut() {
-            Some((_, last_end, Kind::Code)) if *kind == Kind::Code => {
-                *last_end = end;
+            Some((last, Kind::Code)) if *kind == Kind::Code => {
+                last.end = end;
                 continue;
             }
-            Some((_, last_end, Kind::Entry)) => start = start.max(*last_end),
+            Some((last, Kind::Entry(_))) => start = start.max(last.end),
             _ => {}
         }
-        if *kind == Kind::Entry && next.is_some_and(|(_, next)| *next != Kind::Entry) {
+        if is_entry(*kind) && next.is_some_and(|(_, next)| !is_entry(*next)) {
             // Signal frames are looked up by the return address itself, which stands behind the
             // call: on the next label, if the call is the last instruction.
             end += 1;
         }
-        if *kind != Kind::Code || !has_own {
-            described.push((start, end, *kind));
+        if start < end {
+            described.push((start..end, *kind));
         }
     }
     described
-        .iter()
-        .any(|(_, _, kind)| *kind == Kind::Entry)
-        .then(|| elf(machine, &debug_frame(machine, entries, &described)))
-}
-
-fn uleb(bytes: &mut Vec<u8>, mut value: u64) {
-    loop {
-        let low = value.to_le_bytes()[0] & 0x7f;
-        value >>= 7;
-        if value == 0 {
-            bytes.push(low);
-            return;
-        }
-        bytes.push(low | 0x80);
-    }
-}
-
-/// An entry with its length in front, padded to words.
-fn entry(section: &mut Vec<u8>, mut body: Vec<u8>) {
-    while !(body.len() + 4).is_multiple_of(8) {
-        body.push(0); // DW_CFA_nop
-    }
-    let len = u32::try_from(body.len()).unwrap_or(0);
-    section.extend(len.to_le_bytes());
-    section.extend(body);
 }
 
 /// A register's number as instructions hold it.
@@ -108,110 +126,128 @@ fn number(register: usize) -> u8 {
     u8::try_from(register).unwrap_or(0)
 }
 
-/// A common part: data alignment −8, return address in the program counter.
-fn common(section: &mut Vec<u8>, pc: usize, augmentation: &[u8], instructions: &[u8]) {
-    let mut body = vec![0xff; 4];
-    body.push(1); // version
-    body.extend(augmentation);
-    body.push(0);
-    body.extend([1, 0x78, number(pc)]);
-    body.extend(instructions);
-    entry(section, body);
+const ADVANCE_NOTHING: u8 = 0x00; // DW_CFA_nop
+const OFFSET_EXTENDED: u8 = 0x05;
+const UNDEFINED: u8 = 0x07;
+const REGISTER: u8 = 0x09;
+const DEF_CFA: u8 = 0x0c;
+const DEF_CFA_EXPRESSION: u8 = 0x0f;
+const OFFSET_EXTENDED_SF: u8 = 0x11;
+/// `DW_OP_breg0`, `DW_OP_deref`.
+const BASE_REGISTER: u8 = 0x70;
+const DEREF: u8 = 0x06;
+
+/// A section that grows.
+struct Section {
+    bytes: Bytes,
+    content: Vec<u8>,
 }
 
-/// `.debug_frame` for these ranges: start, end, what is there.
-fn debug_frame(machine: &Machine, entries: &Entries, ranges: &[(u64, u64, Kind)]) -> Vec<u8> {
-    const UNDEFINED: u8 = 0x07;
-    const DEF_CFA: u8 = 0x0c;
-    const OFFSET: u8 = 0x80;
-    let mut section = Vec::new();
-    let (pc, fp) = (number(machine.pc), number(machine.fp));
-    // By frame pointer: pc at CFA − 8, fp at CFA − 16.
-    let above = match machine.chain {
-        Chain::RecordBelow => 0,
-        _ => 16,
+impl Section {
+    /// An entry with its length in front, padded to words.
+    fn entry(&mut self, mut body: Vec<u8>) {
+        while !(body.len() + 4).is_multiple_of(self.bytes.word_bytes()) {
+            body.push(ADVANCE_NOTHING);
+        }
+        self.bytes.word32(&mut self.content, body.len() as u64);
+        self.content.extend(body);
+    }
+
+    /// A common part, and where it is: offsets count words downwards.
+    fn common(&mut self, ra: usize, augmentation: &[u8], instructions: &[u8]) -> u64 {
+        let start = self.content.len() as u64;
+        let mut body = vec![0xff; 4];
+        body.push(1); // version
+        body.extend(augmentation);
+        let below = number(self.bytes.word_bytes());
+        // Alignment of code 1, of data minus a word, as a signed number of 7 bits.
+        body.extend([0, 1, below.wrapping_neg() & 0x7f, number(ra)]);
+        body.extend(instructions);
+        self.entry(body);
+        start
+    }
+}
+
+/// `.debug_frame` for these ranges.
+fn debug_frame(
+    machine: &Machine,
+    bytes: Bytes,
+    entries: &[Entries],
+    ranges: &[(Range<u64>, Kind)],
+) -> Vec<u8> {
+    let word = bytes.word_bytes();
+    let content = Vec::new();
+    let mut section = Section { bytes, content };
+    // Where the return address is: on powerpc the program counter has no number.
+    let ra = match (machine.chain, machine.lr) {
+        (Chain::BackChain { .. }, Some(lr)) => lr,
+        _ => machine.pc,
     };
-    common(
-        &mut section,
-        machine.pc,
-        b"",
-        &[DEF_CFA, fp, above, OFFSET | pc, 1, OFFSET | fp, 2],
-    );
-    let signal = u32::try_from(section.len()).unwrap_or(0);
-    // By trap frame: CFA is its end; every register below it.
-    let (register, above) = entries.end;
-    let mut instructions = vec![DEF_CFA, number(register)];
-    uleb(&mut instructions, above as u64);
-    for (register, offset) in entries.fields {
-        instructions.push(OFFSET | number(*register));
-        uleb(&mut instructions, ((entries.len_bytes - offset) / 8) as u64);
-    }
-    common(&mut section, machine.pc, b"S", &instructions);
-    let outermost = u32::try_from(section.len()).unwrap_or(0);
-    common(
-        &mut section,
-        machine.pc,
-        b"",
-        &[DEF_CFA, number(machine.sp), 0, UNDEFINED, pc],
-    );
-    for (start, end, kind) in ranges {
+    let (pc, fp, sp) = (machine.pc, number(machine.fp), number(machine.sp));
+    let offset = |register: usize, words: usize| {
+        let mut instruction = vec![OFFSET_EXTENDED];
+        frames_elf::uleb(&mut instruction, register as u64);
+        frames_elf::uleb(&mut instruction, words as u64);
+        instruction
+    };
+    let by_frame_pointer = |above: usize| {
+        let cfa = vec![DEF_CFA, fp, number(above)];
+        [cfa, offset(ra, 1), offset(machine.fp, 2)].concat()
+    };
+    let code = match machine.chain {
+        Chain::Record => Some(by_frame_pointer(2 * word)),
+        Chain::RecordBelow => Some(by_frame_pointer(0)),
+        Chain::BackChain { saved_lr } => {
+            let words = u8::try_from(saved_lr).unwrap_or(0) / number(word);
+            let expression = [BASE_REGISTER + sp, 0, DEREF];
+            let cfa = [&[DEF_CFA_EXPRESSION, 3], &expression[..]].concat();
+            let up = [OFFSET_EXTENDED_SF, number(ra), words.wrapping_neg() & 0x7f];
+            Some([cfa, up.to_vec()].concat())
+        }
+        Chain::Unknown => None,
+    };
+    let code = code.map(|instructions| section.common(ra, b"", &instructions));
+    let signals: Vec<u64> = entries
+        .iter()
+        .map(|entries| {
+            // CFA is the end of the trap frame; every register below it.
+            let mut instructions = match entries.end {
+                TrapFrameEnd::Above(register, above) => {
+                    let mut instructions = vec![DEF_CFA, number(register)];
+                    frames_elf::uleb(&mut instructions, above as u64);
+                    instructions
+                }
+                TrapFrameEnd::Expression(expression) => {
+                    let len = number(expression.len());
+                    [&[DEF_CFA_EXPRESSION, len], expression].concat()
+                }
+            };
+            for (register, at) in entries.fields {
+                instructions.extend(offset(*register, (entries.len_bytes - at) / word));
+            }
+            section.common(pc, b"S", &instructions)
+        })
+        .collect();
+    let outermost = section.common(ra, b"", &[DEF_CFA, sp, 0, UNDEFINED, number(ra)]);
+    let saving = machine.lr.map(|lr| {
+        let caller = [DEF_CFA, sp, 0, REGISTER, number(ra), number(lr)];
+        section.common(ra, b"", &caller)
+    });
+    for (range, kind) in ranges {
         let common = match kind {
-            Kind::Code => 0,
-            Kind::Entry => signal,
-            Kind::ThreadStart => outermost,
+            Kind::Code => code,
+            Kind::Entry(which) => signals.get(*which).copied(),
+            Kind::Saving => saving,
+            Kind::ThreadStart => Some(outermost),
         };
-        let mut body = common.to_le_bytes().to_vec();
-        body.extend(start.to_le_bytes());
-        body.extend((end - start).to_le_bytes());
-        entry(&mut section, body);
+        let Some(common) = common else { continue };
+        let mut body = Vec::new();
+        bytes.word32(&mut body, common);
+        bytes.word(&mut body, range.start);
+        bytes.word(&mut body, range.end - range.start);
+        section.entry(body);
     }
-    section
-}
-
-/// An ELF file with an empty `.text`, so that gdb sees no overlap with the kernel, and `.debug_frame`.
-fn elf(machine: &Machine, frames: &[u8]) -> Vec<u8> {
-    const HEADER_LEN: usize = 64;
-    const NAMES: &[u8] = b"\0.text\0.debug_frame\0.shstrtab\0";
-    let mut file = vec![0; HEADER_LEN];
-    let frames_at = file.len() as u64;
-    file.extend(frames);
-    let names_at = file.len() as u64;
-    file.extend(NAMES);
-    file.resize(file.len().next_multiple_of(8), 0);
-    let headers_at = file.len() as u64;
-    // name, type, flags, address, offset, size
-    let sections: [[u64; 6]; 4] = [
-        [0; 6],
-        [1, 8, 6, 0, 0, 0],
-        [7, 1, 0, 0, frames_at, frames.len() as u64],
-        [20, 3, 0, 0, names_at, NAMES.len() as u64],
-    ];
-    for [name, kind, flags, address, offset, size] in sections {
-        for narrow in [name, kind] {
-            file.extend(u32::try_from(narrow).unwrap_or(0).to_le_bytes());
-        }
-        for wide in [flags, address, offset, size] {
-            file.extend(wide.to_le_bytes());
-        }
-        file.extend([0; 8]); // link, info
-        file.extend(1_u64.to_le_bytes()); // alignment
-        file.extend([0; 8]); // size of an entry
-    }
-    let mut header = Vec::with_capacity(HEADER_LEN);
-    header.extend(b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0");
-    header.extend(2_u16.to_le_bytes()); // executable
-    header.extend(machine.arch.elf_machine().to_le_bytes());
-    header.extend(1_u32.to_le_bytes());
-    header.extend([0; 16]); // entry, program headers
-    header.extend(headers_at.to_le_bytes());
-    header.extend([0; 4]); // flags
-    for field in [64_u16, 56, 0, 64, 4, 3] {
-        header.extend(field.to_le_bytes());
-    }
-    if let Some(start) = file.get_mut(..HEADER_LEN) {
-        start.copy_from_slice(&header);
-    }
-    file
+    section.content
 }
 
 #[cfg(test)]
@@ -222,6 +258,7 @@ mod tests {
         UnwindSection as _,
     };
     use vmcore_format::arch::Arch;
+    use vmcore_format::endian::Endian;
 
     #[test]
     fn trap_frames_are_where_each_architecture_leaves_them() {
@@ -250,13 +287,14 @@ mod tests {
             ),
         ] {
             let machine = Machine::of(arch);
-            let entries = (machine.gdb.entries.unwrap())(old);
-            assert!((entries.is_entry)(entry), "{entry}");
+            let entries = (machine.gdb.entries)(old);
+            assert!((entries[0].is_entry)(entry), "{entry}");
             let ranges = [
-                (0x1000, 0x1100, Kind::Entry),
-                (0x1100, 0x1110, Kind::ThreadStart),
+                (0x1000..0x1100, Kind::Entry(0)),
+                (0x1100..0x1110, Kind::ThreadStart),
             ];
-            let bytes = debug_frame(machine, entries, &ranges);
+            let bytes = Bytes::new(arch.word(), Endian::Little);
+            let bytes = debug_frame(machine, bytes, entries, &ranges);
             let mut section = DebugFrame::new(&bytes, LittleEndian);
             section.set_address_size(8);
             let bases = BaseAddresses::default();

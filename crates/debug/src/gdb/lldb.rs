@@ -3,6 +3,7 @@
 //! lldb supposes nothing about a kernel: without this it knows threads and memory, but no names. Of
 //! modules it asks the stub, but takes a module for a library that lies in one piece.
 
+use super::displacement;
 use crate::target::Target;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -16,13 +17,19 @@ pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
         "settings set target.load-script-from-symbol-file false".to_owned(),
         format!("target create {kernel}"),
         format!("process connect --plugin gdb-remote {url}"),
-        // It runs where it was linked.
-        format!("target modules load --file {kernel} --slide 0"),
+        // By default lldb leaves it where it was linked, but does not know that it is there.
+        format!(
+            "target modules load --file {kernel} --slide {:#x}",
+            displacement(target)
+        ),
     ];
     for module in target.files().modules() {
         let (Some(path), (by_section, places)) = (&module.file, module.section_addresses()) else {
             continue;
         };
+        if !is_one_line(path) {
+            continue;
+        }
         let file = quoted(path);
         let mut load = format!("target modules load --file {file}");
         for (name, address) in places {
@@ -41,6 +48,11 @@ pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
 fn is_plain(name: &str) -> bool {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_');
     !name.is_empty() && name.bytes().all(is_plain)
+}
+
+/// Whether a file's name stays within its command: lldb begins another one at a new line.
+fn is_one_line(path: &Path) -> bool {
+    !path.to_string_lossy().chars().any(char::is_control)
 }
 
 /// A file's name as lldb takes it in a command. It knows a file that it has opened by its whole name

@@ -6,6 +6,7 @@ use crate::target::Target;
 use std::fmt::Write as _;
 use vmcore::log;
 use vmcore::process::ProcessList;
+use vmcore::text;
 
 /// The answer to a command; commands that are not known are explained.
 pub(super) fn answer(target: &Target<'_>, list: &ProcessList, command: &str) -> String {
@@ -19,25 +20,11 @@ pub(super) fn answer(target: &Target<'_>, list: &ProcessList, command: &str) -> 
     }
 }
 
-/// Text for a terminal: control characters of a dump do not get through.
-fn plain(text: &[u8]) -> String {
-    String::from_utf8_lossy(text)
-        .chars()
-        .map(|c| {
-            if c.is_control() && c != '\t' {
-                '\u{fffd}'
-            } else {
-                c
-            }
-        })
-        .collect()
-}
-
 fn message_buffer(target: &Target<'_>) -> String {
     match log::read(target.session()) {
         Ok(log) if log.is_empty() => "the message buffer is empty, or not in the dump\n".to_owned(),
         Ok(log) => log.lines().fold(String::new(), |mut text, line| {
-            text += &plain(line.text);
+            text += &text::escape(line.text);
             text.push('\n');
             text
         }),
@@ -60,8 +47,8 @@ fn processes(target: &Target<'_>, list: &ProcessList) -> String {
                 process.pid,
                 thread.tid,
                 known.state.unwrap_or('?'),
-                plain(wait.as_bytes()),
-                plain(&process.thread_name(thread)),
+                text::escape(wait.as_bytes()),
+                text::escape(&process.thread_name(thread)),
             );
         }
     }
@@ -82,7 +69,7 @@ fn waits(target: &Target<'_>, list: &ProcessList) -> String {
             locks::Holder::Disowned => "given away for input or output".to_owned(),
             locks::Holder::Unknown => "held by somebody".to_owned(),
         };
-        let name = plain(lock.name.as_bytes());
+        let name = text::escape(lock.name.as_bytes());
         let _ = writeln!(
             text,
             "{} waits for {} \"{name}\", {holder}",
@@ -93,7 +80,7 @@ fn waits(target: &Target<'_>, list: &ProcessList) -> String {
         let _ = writeln!(text, "deadlock: {cycle:?}");
     }
     for problem in &found.problems {
-        let _ = writeln!(text, "{problem}");
+        let _ = writeln!(text, "{}", text::escape(problem.to_string().as_bytes()));
     }
     if text.is_empty() {
         text += "no thread waits for a lock\n";
@@ -107,7 +94,7 @@ fn report(target: &Target<'_>, list: &ProcessList) -> String {
             .to_string()
             .lines()
             .fold(String::new(), |text, line| {
-                text + &plain(line.as_bytes()) + "\n"
+                text + &text::escape(line.as_bytes()) + "\n"
             }),
         Err(absence) => format!("{absence}\n"),
     }
@@ -118,8 +105,8 @@ fn about(target: &Target<'_>) -> String {
     let types = target.types().origin().unwrap_or("none");
     format!(
         "dump    {}\nmachine {}\nkernel  {}\ntypes   {types}\n",
-        dump.path().display(),
+        text::escape(dump.path().as_os_str().as_encoded_bytes()),
         dump.arch(),
-        target.files().kernel_path().display(),
+        text::escape(target.files().kernel_path().as_os_str().as_encoded_bytes()),
     )
 }

@@ -5,7 +5,7 @@
 use crate::arch::Machine;
 use crate::unwind::Registers;
 use std::fmt::Write as _;
-use vmcore_format::endian::Width;
+use vmcore_format::endian::{Endian, Width};
 
 /// A register of a target description.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +37,10 @@ pub fn of(machine: &Machine) -> Vec<Register> {
         let dwarf = machine.names.iter().position(|other| other == name);
         let mut renamed = machine.gdb.renamed.iter();
         let renamed = renamed.find(|(ours, _)| ours == name);
+        let bits = match machine.gdb.narrow.contains(name) {
+            true => 32,
+            false => bits,
+        };
         let mut register = Register::plain(renamed.map_or(name, |(_, gdb)| gdb), bits, dwarf);
         if dwarf == Some(machine.pc) {
             (register.type_, register.generic) = ("code_ptr", "pc");
@@ -74,9 +78,10 @@ impl Register {
         }
     }
 
-    /// Its value as the protocol writes it: hexadecimal, lowest byte first, `x` if it is unknown.
+    /// Its value as the protocol writes it: hexadecimal, in the byte order of the kernel, `x` if it is
+    /// unknown.
     #[must_use]
-    pub fn value(&self, registers: &Registers) -> Vec<u8> {
+    pub fn value(&self, registers: &Registers, endian: Endian) -> Vec<u8> {
         let len = usize::try_from(self.bits / 8).unwrap_or(0);
         let value = match self.dwarf {
             Some(number) => registers.get(number),
@@ -84,8 +89,12 @@ impl Register {
         };
         match value {
             Some(value) => {
-                let bytes = value.to_le_bytes();
-                super::packet::hex(bytes.get(..len).unwrap_or(&bytes))
+                let mut bytes = value.to_le_bytes();
+                let bytes = bytes.get_mut(..len).unwrap_or_default();
+                if endian == Endian::Big {
+                    bytes.reverse();
+                }
+                super::packet::hex(bytes)
             }
             None => vec![b'x'; 2 * len],
         }
@@ -167,7 +176,9 @@ mod tests {
             let name = format!("pauth_{name}");
             assert!(pauth.contains(&format!("<reg name=\"{name}\" bitsize=\"64\"")));
             let register = registers.iter().find(|register| register.name == name);
-            let value = register.unwrap().value(&Registers::default());
+            let value = register
+                .unwrap()
+                .value(&Registers::default(), Endian::Little);
             assert_eq!(value, b"0000000000007fff", "{name}");
         }
     }
@@ -177,9 +188,12 @@ mod tests {
         let registers = of(Machine::of(Arch::Amd64));
         let mut known = Registers::default();
         known.set(16, Some(0xffff_ffff_80c0_9ade));
-        assert_eq!(registers[16].value(&known), b"de9ac080ffffffff");
-        assert_eq!(registers[0].value(&known), [b'x'; 16]);
-        assert_eq!(registers[18].value(&known), b"20000000");
-        assert_eq!(registers[24].value(&known), [b'x'; 20]);
+        assert_eq!(
+            registers[16].value(&known, Endian::Little),
+            b"de9ac080ffffffff"
+        );
+        assert_eq!(registers[0].value(&known, Endian::Little), [b'x'; 16]);
+        assert_eq!(registers[18].value(&known, Endian::Little), b"20000000");
+        assert_eq!(registers[24].value(&known, Endian::Little), [b'x'; 20]);
     }
 }

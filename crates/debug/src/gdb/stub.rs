@@ -2,12 +2,14 @@
 
 use super::packet::{MAX_LEN, hex, unhex};
 use super::registers::{self, Register};
-use super::{monitor, packet};
+use super::{displacement, monitor, packet};
 use crate::arch::Machine;
 use crate::target::Target;
 use crate::unwind::{Code as _, Registers};
+use object::{Object as _, ObjectSegment as _};
 use std::fmt::Write as _;
 use vmcore::process::ProcessList;
+use vmcore::text;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Endian;
 
@@ -74,7 +76,7 @@ impl<'a, 't> Stub<'a, 't> {
                 };
                 let start = target.start_of(thread);
                 let known = start.map(|start| adjusted(target, machine, start.registers));
-                let name = String::from_utf8_lossy(&process.thread_name(thread)).into_owned();
+                let name = text::escape(&process.thread_name(thread));
                 threads.push(ThreadView {
                     tid,
                     cpu: thread.cpu,
@@ -90,9 +92,10 @@ impl<'a, 't> Stub<'a, 't> {
             description: registers::description(target.machine(), &registers),
             registers,
             libraries: libraries_xml(target),
-            reason: target
-                .panic_message()
-                .unwrap_or_else(|| "a crash dump".into()),
+            reason: target.panic_message().map_or_else(
+                || "a crash dump".to_owned(),
+                |message| text::escape(message.as_bytes()),
+            ),
             target,
             list,
             threads,
@@ -109,6 +112,10 @@ impl<'a, 't> Stub<'a, 't> {
         self.registers
             .sort_by_key(|register| register.generic != "pc");
         self.description = registers::description(self.target.machine(), &self.registers);
+    }
+
+    const fn endian(&self) -> Endian {
+        self.target.space().endian()
     }
 
     fn id(&self, tid: u32) -> String {
@@ -232,6 +239,9 @@ impl<'a, 't> Stub<'a, 't> {
             }
             _ => {}
         }
+        if text == "qOffsets" {
+            return self.offsets();
+        }
         if text.starts_with("qAttached") {
             return b"1".to_vec();
         }
@@ -314,7 +324,7 @@ impl<'a, 't> Stub<'a, 't> {
         let known = known.unwrap_or(&unknown);
         self.registers
             .iter()
-            .flat_map(|register| register.value(known))
+            .flat_map(|register| register.value(known, self.endian()))
             .collect()
     }
 
@@ -326,7 +336,7 @@ impl<'a, 't> Stub<'a, 't> {
         let thread = thread.and_then(|thread| self.threads.get(thread));
         match (register, thread) {
             (Some(register), Some(thread)) => {
-                let value = register.value(&thread.registers);
+                let value = register.value(&thread.registers, self.endian());
                 if self.lldb && value.contains(&b'x') {
                     return ERROR.to_vec();
                 }
@@ -363,9 +373,21 @@ impl<'a, 't> Stub<'a, 't> {
         reply.into_bytes()
     }
 
+    /// Where the first segment of a kernel is that runs elsewhere than it is linked; nothing for all
+    /// others.
+    fn offsets(&self) -> Vec<u8> {
+        let displacement = displacement(self.target);
+        let elf = self.target.files().kernel().elf();
+        let first = elf.and_then(|elf| Some(elf.segments().next()?.address()));
+        match first.filter(|_| displacement != 0) {
+            Some(first) => format!("TextSeg={:x}", first.wrapping_add(displacement)).into_bytes(),
+            None => Vec::new(),
+        }
+    }
+
     fn machine(&self) -> String {
         let machine = self.target.machine();
-        let endian = self.target.space().endian();
+        let endian = self.endian();
         let cpu = machine.gdb.cpu.unwrap_or(machine.arch.machine_arch(endian));
         let triple = hex(format!("{cpu}-unknown-freebsd").as_bytes());
         let triple = String::from_utf8_lossy(&triple);
@@ -502,9 +524,16 @@ fn addressing(machine: &Machine) -> String {
 }
 
 /// Registers as a debugger takes them: the saved stack pointer of machines that push return
-/// addresses still points at one, which the debugger's own rules do not expect.
+/// addresses still points at one, which the debugger's own rules do not expect; and where a return
+/// by the link register leads to the saved program counter, that is what it holds.
 fn adjusted(target: &Target<'_>, machine: &Machine, mut registers: Registers) -> Registers {
     let pc = registers.get(machine.pc).unwrap_or(0);
+    if let Some(lr) = machine.lr
+        && !machine.saves_in_routine
+        && registers.get(lr).is_none()
+    {
+        registers.set(lr, registers.get(machine.pc));
+    }
     let lookup = VirtAddr(pc.wrapping_sub(1));
     let described = target
         .call_frames(lookup)

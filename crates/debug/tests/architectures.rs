@@ -1,0 +1,191 @@
+//! Stock gdb of all architectures on the stub: threads, registers and stacks as we see them.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stdout,
+    reason = "a test that cannot go on shall stop, and says what it skips"
+)]
+
+use std::collections::BTreeMap;
+use std::net::TcpListener;
+use std::process::{Command, Output, Stdio};
+use vmcore::session::KernelChoice;
+use vmcore::{OpenOptions, Session, process};
+use vmcore_debug::gdb::{self, Stub};
+use vmcore_debug::{DebugFiles, Target};
+use vmcore_synth::machine::{Machine, Options};
+use vmcore_synth::machines;
+
+/// The machines: each architecture, in each byte order, moved or not.
+const MACHINES: [&str; 10] = [
+    "amd64-v3",
+    "arm-v2",
+    "armeb-v2",
+    "arm64-v3",
+    "i386-v2",
+    "powerpc",
+    "powerpc64-v1",
+    "powerpc64-v2-radix",
+    "powerpc64le-v2",
+    "riscv-v2",
+];
+
+fn options(name: &str) -> Options {
+    let mut all = machines::all().into_iter();
+    all.find(|(other, _)| other == name).unwrap().1
+}
+
+/// Writes a machine's files and opens them.
+fn open(machine: &Machine, dir: &std::path::Path) -> Session {
+    let (dump, kernel) = (dir.join("vmcore.0"), dir.join("kernel"));
+    std::fs::write(&dump, machine.dump.build()).unwrap();
+    std::fs::write(&kernel, machine.kernel.build()).unwrap();
+    let kernel = KernelChoice::Given(&kernel);
+    Session::open(&dump, kernel, &OpenOptions::default()).unwrap()
+}
+
+fn has_gdb() -> bool {
+    let found = Command::new("gdb-multiarch").arg("--version").output();
+    if found.is_err() {
+        println!("skipped: gdb-multiarch does not start");
+    }
+    found.is_ok()
+}
+
+/// What gdb says, connected to the stub.
+fn in_gdb(target: &Target<'_>, dir: &std::path::Path, commands: &[&str]) -> String {
+    let list = process::list(target.session()).unwrap();
+    let mut stub = Stub::new(target, &list);
+    let frames = dir.join("frames");
+    std::fs::write(&frames, gdb::frames::for_gdb(target).unwrap()).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut gdb = Command::new("gdb-multiarch");
+    gdb.args(["-nx", "-batch", "-iex", "set osabi none"]);
+    gdb.args(["-iex", "set confirm off", "-iex", "set sysroot"]);
+    let first = [
+        "set pagination off".to_owned(),
+        "set width 0".to_owned(),
+        format!("add-symbol-file {} -o 0", frames.display()),
+        format!("file {}", target.files().kernel_path().display()),
+        format!("target remote {}", listener.local_addr().unwrap()),
+    ];
+    for command in first
+        .iter()
+        .map(String::as_str)
+        .chain(commands.iter().copied())
+    {
+        gdb.args(["-ex", command]);
+    }
+    let gdb = gdb
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let started = gdb.spawn().unwrap();
+    let session = std::thread::spawn(move || started.wait_with_output().unwrap());
+    let (stream, _) = listener.accept().unwrap();
+    gdb::serve(&mut stub, &stream, &stream).unwrap();
+    drop(stream);
+    let Output { stdout, stderr, .. } = session.join().unwrap();
+    String::from_utf8_lossy(&stdout).into_owned() + &String::from_utf8_lossy(&stderr)
+}
+
+/// The program counters that gdb shows of each thread; `None` for a frame above a trap frame.
+fn stacks(said: &str) -> BTreeMap<i32, Vec<Option<u64>>> {
+    let mut stacks: BTreeMap<i32, Vec<Option<u64>>> = BTreeMap::new();
+    let mut current = None;
+    for line in said.lines() {
+        if let Some((_, rest)) = line.split_once("(Thread 1.") {
+            let tid = rest.split([' ', ')']).next().unwrap();
+            current = Some(stacks.entry(tid.parse().unwrap()).or_default());
+        } else if line.starts_with('#')
+            && let Some(stack) = &mut current
+        {
+            let mut words = line.split_whitespace().skip(1);
+            let pc = words.next().and_then(|word| word.strip_prefix("0x"));
+            stack.push(pc.map(|pc| u64::from_str_radix(pc, 16).unwrap()));
+        }
+    }
+    stacks
+}
+
+#[test]
+fn stock_gdb_sees_the_threads_and_stacks_of_every_architecture() {
+    if !has_gdb() {
+        return;
+    }
+    for name in MACHINES {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new(&options(name));
+        let session = open(&machine, dir.path());
+        let files = DebugFiles::of(&session).unwrap();
+        let target = Target::new(&session, &files).unwrap();
+        let said = in_gdb(&target, dir.path(), &["thread apply all backtrace"]);
+        for complaint in ["rejected", "not available", "Exception", "warning: Can"] {
+            assert!(!said.contains(complaint), "{name}: {complaint}\n{said}");
+        }
+        let stacks = stacks(&said);
+        let list = process::list(&session).unwrap();
+        let threads = list.processes.iter().flat_map(|process| &process.threads);
+        let mut compared = 0;
+        for thread in threads {
+            let found = &stacks[&thread.tid];
+            let ours = target.backtrace(thread);
+            for (number, frame) in ours.frames.iter().enumerate() {
+                let pc = found.get(number).copied();
+                if pc == Some(None) {
+                    // The trap frames of these machines are empty, but for those of powerpc.
+                    match machine.kernel.arch.is_powerpc() {
+                        true => continue,
+                        false => break,
+                    }
+                }
+                let expected = Some(Some(frame.pc.0));
+                assert_eq!(pc, expected, "{name}, {}, {number}\n{said}", thread.tid);
+                compared += 1;
+            }
+        }
+        assert!(compared > 60, "{name}: {compared} frames\n{said}");
+        assert!(
+            said.contains("in doadump ()") || said.contains("doadump"),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn registers_are_those_of_the_dump_in_either_byte_order() {
+    if !has_gdb() {
+        return;
+    }
+    for (name, sp) in [
+        ("arm-v2", "sp"),
+        ("armeb-v2", "sp"),
+        ("powerpc", "r1"),
+        ("powerpc64-v2-radix", "r1"),
+        ("powerpc64le-v2", "r1"),
+    ] {
+        let dir = tempfile::tempdir().unwrap();
+        let machine = Machine::new(&options(name));
+        let session = open(&machine, dir.path());
+        let files = DebugFiles::of(&session).unwrap();
+        let target = Target::new(&session, &files).unwrap();
+        let list = process::list(&session).unwrap();
+        let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+        let crashed = threads.find(|thread| thread.crashed).unwrap();
+        let registers = crashed.registers.as_ref().unwrap();
+        let printed = [
+            "printf \"pc=%lx\\n\", (unsigned long) $pc".to_owned(),
+            format!("printf \"sp=%lx\\n\", (unsigned long) ${sp}"),
+            "printf \"hz=%d\\n\", *(int *) &hz".to_owned(),
+        ];
+        let printed: Vec<&str> = printed.iter().map(String::as_str).collect();
+        let said = in_gdb(&target, dir.path(), &printed);
+        let value = |name: &str| registers.get(name).unwrap();
+        for expected in [
+            format!("pc={:x}\n", value("pc")),
+            format!("sp={:x}\n", value(sp)),
+            "hz=100\n".to_owned(),
+        ] {
+            assert!(said.contains(&expected), "{name}: {expected}\n{said}");
+        }
+    }
+}
