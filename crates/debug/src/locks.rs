@@ -1,8 +1,9 @@
 //! Who waits for whom: locks with their owners and waiters, chains, and cycles, which are
 //! deadlocks.
 //!
-//! A thread that is blocked on a mutex or a read-write lock stands at a turnstile, which names the
-//! lock; a sleep on a sx lock or a vnode's lock has the lock as its wait channel. The lock's word
+//! A thread that is blocked on a mutex or a read-write lock is on a turnstile, which names the lock; a
+//! thread that sleeps on an sx lock or a lockmgr lock has the lock as its wait channel, and the type of the
+//! sleep queue says so. A thread that spins is on no queue: its registers name the lock. The lock's word
 //! names its owner. Needs types.
 //!
 //! ```no_run
@@ -15,19 +16,22 @@
 //! # }
 //! ```
 
-use crate::details::Details;
+mod reader;
+mod sleep_queues;
+mod spinning;
+
+pub use spinning::Spinning;
+pub(crate) use spinning::is_spinning;
+
+use crate::details::{Details, ThreadDetails};
+use crate::report::crash::About;
+use crate::report::{base_name, log_around_the_trap};
 use crate::target::Target;
-use crate::unwind::Frame;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use vmcore::process::ProcessList;
+use vmcore::process::{ProcessList, Thread};
 use vmcore_format::addr::VirtAddr;
 
-/// `LO_CLASSMASK` and its shift: the class of a lock in `lo_flags`.
-const CLASS_MASK: u32 = 0x0f00_0000;
-const CLASS_SHIFT: u32 = 24;
-/// Longest name of a lock.
-const NAME_MAX: usize = 64;
 /// The longest chain that is followed.
 const MAX_CHAIN: usize = 1000;
 
@@ -43,6 +47,9 @@ pub struct Lock {
     /// Who holds it.
     #[serde(flatten)]
     pub holder: Holder,
+    /// What its one owner does, text: `sleeps on "nanslp"`, `runs on CPU 2`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub owner_does: Option<String>,
 }
 
 /// Who holds a lock.
@@ -78,8 +85,23 @@ pub struct Wait {
     pub tid: i32,
     /// Address of the lock.
     pub lock: VirtAddr,
-    /// Whether it sleeps; if not, it is blocked at a turnstile.
+    /// Whether it sleeps; if not, it is blocked on a turnstile, or spins.
     pub sleeping: bool,
+    /// Whether it spins.
+    pub spinning: bool,
+    /// How it wants the lock, if the lock has readers too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wants: Option<Mode>,
+}
+
+/// How a lock is held, or wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// By one thread: to write.
+    Exclusive,
+    /// Beside others: to read.
+    Shared,
 }
 
 /// Threads that wait for each other, up to one that does not wait.
@@ -106,27 +128,18 @@ pub struct Locks {
     pub problems: Vec<String>,
 }
 
-#[derive(Debug)]
-struct Reader<'a, 't> {
-    target: &'a Target<'t>,
-    tids: HashMap<VirtAddr, i32>,
-    lo_name: u64,
-    lo_flags: u64,
-    ts_lockobj: Option<u64>,
-    ts_owner: Option<u64>,
-    classes: Vec<String>,
-}
-
 /// Finds locks that threads wait for.
 #[must_use]
 pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
     let mut locks = Locks::default();
-    let Some(reader) = Reader::of(target, list) else {
+    let Some(spinning) = Spinning::of(target, list) else {
         locks
             .problems
             .push("the kernel file has no type of locks".to_owned());
         return locks;
     };
+    let reader = &spinning.reader;
+    let queues = ["td_tsqueue", "td_sqqueue"].map(|name| target.field("thread", name));
     let threads = || list.processes.iter().flat_map(|process| &process.threads);
     let details = Details::of(target);
     let mut known = BTreeMap::new();
@@ -135,198 +148,92 @@ pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
         let blocked = waits
             .blocked_on
             .and_then(|turnstile| reader.lock_at_turnstile(turnstile));
+        let message = waits.wait_message.as_deref();
         let sleeping = waits.wait_channel.filter(|_| blocked.is_none());
-        let lock = blocked.or_else(|| sleeping.and_then(|channel| reader.sleep_lock(channel)));
-        let Some(lock) = lock else { continue };
+        let asleep = sleeping.and_then(|channel| reader.sleep_lock(channel, message));
+        let sleeping = asleep.is_some();
+        let queued = blocked.or(asleep);
+        let spins = || spinning_on(target, &spinning, thread);
+        let (lock, spinning) = match queued {
+            Some(lock) => (lock, false),
+            None => match spins() {
+                Some(lock) => (lock, true),
+                None => continue,
+            },
+        };
+        // Which of the two lists of the turnstile, or of the sleep queue, it is in.
+        let queue = queues.get(usize::from(sleeping)).copied().flatten();
+        let queue = target
+            .value(thread.address, queue)
+            .map(|number| number & 0xff);
+        let has_readers = matches!(lock.class.as_str(), "sx" | "rw" | "lockmgr");
         locks.waits.push(Wait {
             tid: thread.tid,
             lock: lock.address,
-            sleeping: sleeping.is_some(),
+            sleeping,
+            spinning,
+            wants: match queue.filter(|_| has_readers && !spinning) {
+                Some(0) => Some(Mode::Exclusive),
+                Some(1) => Some(Mode::Shared),
+                _ => None,
+            },
         });
         known.insert(lock.address, lock);
     }
     (locks.chains, locks.cycles) = chains(&locks.waits, &known);
+    let names: HashMap<VirtAddr, String> = known
+        .iter()
+        .map(|(address, lock)| (*address, format!("{} \"{}\"", lock.class, lock.name)))
+        .collect();
+    for lock in known.values_mut() {
+        let Holder::By {
+            tid: Some(owner), ..
+        } = lock.holder
+        else {
+            continue;
+        };
+        let wait = locks.waits.iter().find(|wait| wait.tid == owner);
+        let lock_name = wait.and_then(|wait| names.get(&wait.lock));
+        let owner = threads().find(|thread| thread.tid == owner);
+        lock.owner_does = match lock_name {
+            Some(name) => Some(format!("waits for {name}")),
+            None => owner.and_then(|owner| does(owner, &details.thread(owner))),
+        };
+    }
     locks.locks = known.into_values().collect();
     locks
 }
 
-/// Names the locks that CPUs spin on.
-#[derive(Debug)]
-pub struct Spinning<'a, 't> {
-    reader: Reader<'a, 't>,
-    /// From a lock's word back to the lock.
-    words: Vec<u64>,
+/// What a thread does that waits for no lock.
+fn does(thread: &Thread, details: &ThreadDetails) -> Option<String> {
+    let message = details.wait_message.as_deref().unwrap_or_default();
+    Some(match (thread.cpu, details.wait_channel, details.state) {
+        (Some(cpu), ..) => format!("runs on CPU {cpu}"),
+        (None, Some(_), _) => format!("sleeps on \"{message}\""),
+        (None, None, Some('R')) => "is on a run queue".to_owned(),
+        (None, None, Some('T')) => "is stopped".to_owned(),
+        (None, None, Some('W')) => "waits for an interrupt".to_owned(),
+        _ => return None,
+    })
 }
 
-impl<'a, 't> Spinning<'a, 't> {
-    /// `None` without types.
-    #[must_use]
-    pub fn of(target: &'a Target<'t>, list: &ProcessList) -> Option<Self> {
-        let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
-        let words = [
-            Some(0),
-            offset("mtx", "mtx_lock"),
-            offset("rwlock", "rw_lock"),
-            offset("sx", "sx_lock"),
-        ];
-        Some(Self {
-            reader: Reader::of(target, list)?,
-            words: words.into_iter().flatten().collect(),
-        })
+/// The lock that a thread on a CPU spins on: the one that its registers lead to, or that the kernel named
+/// when it gave up.
+fn spinning_on(target: &Target<'_>, spinning: &Spinning<'_, '_>, thread: &Thread) -> Option<Lock> {
+    thread.cpu?;
+    let frames = target.backtrace(thread).frames;
+    let mut functions = frames.iter().filter_map(|frame| frame.name.as_deref());
+    if !functions.any(|name| is_spinning(base_name(name))) {
+        return None;
     }
-
-    /// The lock that `thread` spins on: the one that the registers of its frames point at and that
-    /// another thread holds. Nothing if there is none, or if there are several.
-    #[must_use]
-    pub fn lock(&self, thread: VirtAddr, frames: &[Frame]) -> Option<Lock> {
-        let machine = self.reader.target.machine();
-        let mut found: Option<Lock> = None;
-        let interrupted = frames.iter().filter_map(|frame| frame.trap.as_ref());
-        let registers = interrupted
-            .map(|trap| &trap.registers)
-            .chain(frames.iter().map(|frame| &frame.registers))
-            .flat_map(|registers| registers.named(machine));
-        for (_, value) in registers {
-            for before in &self.words {
-                let address = VirtAddr(value.wrapping_sub(*before));
-                let Some(lock) = self.reader.lock(address) else {
-                    continue;
-                };
-                let is_held = matches!(&lock.holder, Holder::By { thread: by, tid: Some(_) } if *by != thread);
-                if !is_held || lock.name.is_empty() {
-                    continue;
-                }
-                match &found {
-                    Some(known) if known.address != lock.address => return None,
-                    _ => found = Some(lock),
-                }
-            }
-        }
-        found
-    }
-}
-
-impl<'a, 't> Reader<'a, 't> {
-    /// `None` if the types do not know locks.
-    fn of(target: &'a Target<'t>, list: &ProcessList) -> Option<Self> {
-        let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
-        let threads = list.processes.iter().flat_map(|process| &process.threads);
-        let mut reader = Self {
-            target,
-            tids: threads.map(|thread| (thread.address, thread.tid)).collect(),
-            lo_name: offset("lock_object", "lo_name")?,
-            lo_flags: offset("lock_object", "lo_flags")?,
-            ts_lockobj: offset("turnstile", "ts_lockobj"),
-            ts_owner: offset("turnstile", "ts_owner"),
-            classes: Vec::new(),
-        };
-        reader.classes = reader.class_names();
-        Some(reader)
-    }
-
-    fn word(&self, at: VirtAddr, offset: u64) -> Option<u64> {
-        let at = VirtAddr(at.0.wrapping_add(offset));
-        self.target.space.read_word(at).ok()
-    }
-
-    fn string(&self, at: u64) -> Option<String> {
-        let text = self.target.space.read_string(VirtAddr(at), NAME_MAX).ok()?;
-        Some(String::from_utf8_lossy(&text).into_owned())
-    }
-
-    /// The names of the 16 classes.
-    fn class_names(&self) -> Vec<String> {
-        let lc_name = self.target.types.offset_of("lock_class", "lc_name");
-        let table = self.target.symbols.find("lock_classes");
-        let (Some(lc_name), Some(table)) = (lc_name, table) else {
-            return Vec::new();
-        };
-        let word = self.target.space.word().bytes();
-        (0..16)
-            .map(|class| {
-                let class = self.word(table.address, class * word).filter(|at| *at != 0);
-                class
-                    .and_then(|class| self.word(VirtAddr(class), lc_name))
-                    .and_then(|name| self.string(name))
-                    .unwrap_or_default()
-            })
-            .collect()
-    }
-
-    fn lock_at_turnstile(&self, turnstile: VirtAddr) -> Option<Lock> {
-        let lock = self.word(turnstile, self.ts_lockobj?)?;
-        let mut lock = self.lock(VirtAddr(lock))?;
-        // Read-mostly locks have no word that names their owner.
-        let owner = self.ts_owner.and_then(|owner| self.word(turnstile, owner));
-        if let (Holder::Unknown, Some(owner)) = (&lock.holder, owner.filter(|owner| *owner != 0)) {
-            lock.holder = self.held_by(VirtAddr(owner));
-        }
-        Some(lock)
-    }
-
-    fn held_by(&self, thread: VirtAddr) -> Holder {
-        Holder::By {
-            thread,
-            tid: self.tids.get(&thread).copied(),
-        }
-    }
-
-    /// The lock that a wait channel is, if it is one.
-    fn sleep_lock(&self, channel: VirtAddr) -> Option<Lock> {
-        let lock = self.lock(channel)?;
-        matches!(lock.class.as_str(), "sx" | "lockmgr").then_some(lock)
-    }
-
-    fn lock(&self, address: VirtAddr) -> Option<Lock> {
-        let name = self.word(address, self.lo_name)?;
-        let flags_at = VirtAddr(address.0.wrapping_add(self.lo_flags));
-        let flags = self.target.space.read_u32(flags_at).ok()?;
-        let class = usize::try_from((flags & CLASS_MASK) >> CLASS_SHIFT).ok()?;
-        let class = self.classes.get(class).filter(|name| !name.is_empty())?;
-        Some(Lock {
-            address,
-            name: self.string(name)?,
-            class: class.clone(),
-            holder: self.holder(address, class),
-        })
-    }
-
-    /// Who holds a lock, by its word. The low bits are flags; readers are counted above them.
-    fn holder(&self, address: VirtAddr, class: &str) -> Holder {
-        let (structure, member, has_readers) = match class {
-            "sx" => ("sx", "sx_lock", true),
-            "rw" => ("rwlock", "rw_lock", true),
-            "lockmgr" => ("lock", "lk_lock", true),
-            "sleep mutex" | "spin mutex" => ("mtx", "mtx_lock", false),
-            _ => return Holder::Unknown,
-        };
-        let offset = self.target.types.offset_of(structure, member);
-        let Some(word) = offset.and_then(|offset| self.word(address, offset)) else {
-            return Holder::Unknown;
-        };
-        if has_readers && word & 1 == 1 {
-            return match word >> 5 {
-                0 => Holder::Free,
-                count => Holder::Shared { count },
-            };
-        }
-        // Threads are aligned to more than the flags of any kernel take; a known thread decides.
-        let masks: [u64; 3] = if has_readers {
-            [0x1f, 0xf, 0x7]
-        } else {
-            [0x7, 0x7, 0x7]
-        };
-        let candidates = masks.map(|mask| VirtAddr(word & !mask));
-        let known = candidates.iter().find(|at| self.tids.contains_key(at));
-        let thread = *known.unwrap_or(&candidates[0]);
-        // `LK_KERNPROC`: all ones but for the flags.
-        let disowned = self.target.arch().va_max() & !0x1f;
-        match thread.0 & !0x1f {
-            0 => Holder::Free,
-            at if at == disowned && class == "lockmgr" => Holder::Disowned,
-            _ => self.held_by(thread),
-        }
-    }
+    let told = thread
+        .crashed
+        .then(|| About::of("", &log_around_the_trap(target)))
+        .and_then(|about| {
+            let lock = spinning.reader.lock(about.lock?);
+            lock.filter(|lock| about.lock_name.as_ref() == Some(&lock.name))
+        });
+    told.or_else(|| spinning.lock(thread.address, &frames))
 }
 
 /// Follows each thread that waits to whoever holds it up.

@@ -15,7 +15,13 @@
 
 pub mod crash;
 mod culprit;
+pub mod fault;
+mod functions;
+pub mod kind;
+mod log;
+mod missing;
 mod paths;
+pub mod recursion;
 mod share;
 pub mod signature;
 pub mod text;
@@ -26,22 +32,22 @@ use crate::locks::{self, Lock, Locks, Spinning};
 use crate::modules::{Identity, Status};
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
-use crate::unwind::End;
+use crate::unwind::{Cause, Frame};
 use crate::usage::{self, Usage};
-use crash::Crash;
+pub(crate) use culprit::base_name;
+pub(crate) use log::around_the_trap as log_around_the_trap;
+pub use missing::alike_once;
+
+use crash::{Crash, Evidence};
+use functions::{Role, role};
+use kind::Kind;
 use serde::Serialize;
 use signature::Signature;
 use std::collections::HashMap;
 use vmcore::info::{self, Info};
 use vmcore::memory::Absence;
-use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
-use vmcore::text::{count, counted};
+use vmcore::process::{Process, ProcessList, Thread};
 
-/// Lines of the log before the trap, and after it.
-const LINES_BEFORE: usize = 12;
-const LINES_AFTER: usize = 4;
-/// Lines between the words of a trap and those of its panic.
-const TRAP_BEFORE_PANIC: usize = 60;
 /// Groups of threads whose stack is in the report.
 const GROUPS: usize = 100;
 /// Zones and types of memory that are in the report.
@@ -116,7 +122,7 @@ pub struct CpuReport {
     pub tid: i32,
     /// Its name.
     pub name: String,
-    /// What it did: `idle`, `spinning`, `running`, `unknown`.
+    /// What it did: `idle`, `spinning`, `running`, `user` (user code), `unknown`.
     pub state: &'static str,
     /// The function that was interrupted, `name+0x10`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -162,17 +168,6 @@ pub struct ModuleReport {
     pub proven: bool,
 }
 
-/// Functions that only spin on a lock.
-const SPINNING: [&str; 8] = [
-    "_mtx_lock_spin_cookie",
-    "__mtx_lock_spin_flags",
-    "thread_lock_flags_",
-    "_thread_lock",
-    "__mtx_lock_sleep",
-    "lock_delay",
-    "__rw_wlock_hard",
-    "_sx_xlock_hard",
-];
 /// Functions in which a CPU has nothing to do.
 const IDLE: [&str; 9] = [
     "sched_idletd",
@@ -202,27 +197,42 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
     let crashed = all()
         .find(|(_, thread)| thread.crashed)
         .or_else(|| all().find(|(_, thread)| thread.cpu.is_some()));
-    let panicked =
-        crashed.map(|(process, thread)| thread_report(target, &details, process, thread));
+    let panicked = crashed.map(|found| thread_report(target, &details, found));
     let message = info.panic.as_ref().map(|panic| panic.value.clone());
     let host = info.host.as_ref().map(|host| host.value.as_str());
     let stack_of = crashed.and_then(|(_, thread)| details.thread(thread).stack);
     let frames = panicked
         .as_ref()
         .map_or(&[][..], |thread| &thread.stack.frames);
-    let crash = crash::decode(target, message.as_deref(), host, frames, stack_of);
-    // A watchdog's panic is about another thread than the one that noticed.
-    let blocked = crash
-        .about_thread
-        .and_then(|address| all().find(|(_, thread)| thread.address == address))
-        .or_else(|| {
-            let tid = crash.about_tid?;
-            all().find(|(_, thread)| thread.tid == tid)
-        })
-        .map(|(process, thread)| thread_report(target, &details, process, thread));
-    let signature = match &blocked {
-        Some(blocked) => signature::of(target, &crash, &blocked.stack.frames),
-        None => signature::of(target, &crash, frames),
+    let culprit = culprit::culprit(frames);
+    let log = log_around_the_trap(target);
+    let mut crash = crash::decode(
+        target,
+        &Evidence {
+            message: message.as_deref(),
+            host,
+            frames,
+            culprit,
+            stack: stack_of,
+            log: &log,
+        },
+    );
+    let locks = if target.types().is_empty() {
+        Locks::default()
+    } else {
+        locks::find(target, list)
+    };
+    let own_tid = crashed.map(|(_, thread)| thread.tid);
+    let about = about_tid(&crash, &locks, list, own_tid).filter(|tid| Some(*tid) != own_tid);
+    let about = about.and_then(|tid| all().find(|(_, thread)| thread.tid == tid));
+    let about = about.map(|found| thread_report(target, &details, found));
+    let signature = match &about {
+        Some(about) => {
+            let culprit = culprit::culprit(&about.stack.frames);
+            crash.is_about(about, culprit, own_tid);
+            signature::of(target, &crash, &about.stack.frames, culprit)
+        }
+        None => signature::of(target, &crash, frames, culprit),
     };
     let mut names = HashMap::new();
     let mut backtraces = HashMap::new();
@@ -250,33 +260,28 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
         .filter_map(|(process, thread)| {
             let functions = functions(thread.tid);
             let backtrace = backtraces.get(&thread.tid)?;
-            let interrupted = backtrace
-                .frames
-                .iter()
-                .position(|frame| frame.trap.is_some());
-            let at = interrupted.map_or(0, |position| position + 1);
+            let (at, is_user) = interrupted(&backtrace.frames);
+            let state = match is_user {
+                true => "user",
+                false => state(process, &functions),
+            };
             Some(CpuReport {
                 cpu: thread.cpu?,
                 tid: thread.tid,
                 name: name_of(process, thread),
-                lock: match state(process, &functions) {
+                lock: match state {
                     "spinning" => spinning
                         .as_ref()
                         .and_then(|known| known.lock(thread.address, &backtrace.frames)),
                     _ => None,
                 },
-                state: state(process, &functions),
-                function: functions.get(at).cloned(),
+                state,
+                function: functions.get(at).filter(|_| !is_user).cloned(),
             })
         })
         .collect();
     cpus.sort_by_key(|cpu| cpu.cpu);
     let grouped = groups::group(members);
-    let locks = if target.types().is_empty() {
-        Locks::default()
-    } else {
-        locks::find(target, list)
-    };
     let cpu_count = session.symbol("mp_ncpus").ok();
     let threads = Threads {
         threads: names.len(),
@@ -299,9 +304,9 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
         cpu_count: cpu_count.and_then(|symbol| target.space().read_i32(symbol.address).ok()),
         crash,
         signature,
-        thread: blocked.or(panicked),
+        thread: about.or(panicked),
         cpus,
-        log: log_around_the_trap(target),
+        log,
         threads,
         locks,
         memory: memory(target),
@@ -314,7 +319,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
     };
     report.source_root =
         paths::common(report.thread.iter().flat_map(|thread| &thread.stack.frames));
-    report.missing = missing(target, list, &report);
+    report.missing = missing::of(target, list, &report);
     report.next = next(&report);
     Ok(report)
 }
@@ -329,32 +334,81 @@ fn waits_for(details: ThreadDetails) -> Option<String> {
     lock.or(details.wait_message)
 }
 
+/// The thread that a panic is about, if the panicking one only noticed: the one that a watchdog or the
+/// lock names, or that holds up all others on the way to the lock.
+fn about_tid(
+    crash: &Crash,
+    locks: &Locks,
+    list: &ProcessList,
+    own_tid: Option<i32>,
+) -> Option<i32> {
+    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let by_address = crash.about.thread.and_then(|address| {
+        let found = threads.find(|thread| thread.address == address);
+        Some(found?.tid)
+    });
+    let chain = || {
+        let own_tid = own_tid.filter(|_| crash.kind == Kind::Lock)?;
+        let mut chains = locks.chains.iter();
+        let chain = chains.find(|chain| chain.tids.contains(&own_tid) && !chain.is_cycle)?;
+        chain.tids.last().copied()
+    };
+    by_address.or(crash.about.tid).or_else(chain)
+}
+
 fn thread_report(
     target: &Target<'_>,
     details: &Details<'_, '_>,
-    process: &Process,
-    thread: &Thread,
+    (process, thread): (&Process, &Thread),
 ) -> ThreadReport {
     let stack = target.stack(thread);
-    let culprit = culprit::culprit(target.machine(), &stack.frames);
+    let culprit = culprit::culprit(&stack.frames);
     ThreadReport {
         pid: process.pid,
         tid: thread.tid,
         name: name_of(process, thread),
         cpu: thread.cpu,
         wait: waits_for(details.thread(thread)),
-        hidden_frames: culprit.unwrap_or(0),
+        hidden_frames: culprit.map_or(0, |found| found.hidden),
         stack,
+    }
+}
+
+/// The frame of a CPU's thread that the order to stop interrupted, and whether that was user code. A
+/// thread that came into the kernel by itself was in its first frame.
+fn interrupted(frames: &[Frame]) -> (usize, bool) {
+    let by_itself = ["syscall", "swi", "ast", "fork_trampoline"];
+    let found = frames.iter().enumerate().find_map(|(at, frame)| {
+        let name = frame.name.as_deref().unwrap_or_default();
+        Some((at, name, frame.trap.as_ref()?))
+    });
+    match found {
+        Some((at, _, trap)) if !trap.user => (at + 1, false),
+        Some((at, name, trap)) => {
+            let before = frames.get(..at).unwrap_or_default().iter();
+            let mut before = before.filter_map(|frame| frame.name.as_deref());
+            let is_order = trap.exception.is_none()
+                || trap.cause == Cause::Nmi
+                || before.any(|name| role(base_name(name)) == Some(Role::Stop));
+            match is_order && !by_itself.iter().any(|word| name.contains(word)) {
+                true => (at + 1, true),
+                false => (0, false),
+            }
+        }
+        None => (0, false),
     }
 }
 
 /// What a CPU did, by the functions of its thread's stack.
 fn state(process: &Process, functions: &[String]) -> &'static str {
     let any = |names: &[&str]| {
-        let mut bases = functions.iter().map(|name| culprit::base_name(name));
+        let mut bases = functions.iter().map(|name| base_name(name));
         bases.any(|base| names.contains(&base))
     };
-    if any(&SPINNING) {
+    if functions
+        .iter()
+        .any(|name| locks::is_spinning(base_name(name)))
+    {
         "spinning"
     } else if any(&IDLE) || process.comm == b"idle" {
         "idle"
@@ -363,27 +417,6 @@ fn state(process: &Process, functions: &[String]) -> &'static str {
     } else {
         "running"
     }
-}
-
-fn log_around_the_trap(target: &Target<'_>) -> Vec<String> {
-    let Ok(log) = vmcore::log::read(target.session()) else {
-        return Vec::new();
-    };
-    let lines: Vec<String> = log
-        .lines()
-        .map(|line| String::from_utf8_lossy(line.text).into_owned())
-        .collect();
-    let panic = lines.iter().rposition(|line| line.starts_with("panic: "));
-    let near = panic.map_or(0, |at| at.saturating_sub(TRAP_BEFORE_PANIC));
-    let trap = lines
-        .iter()
-        .enumerate()
-        .skip(near)
-        .find(|(_, line)| line.starts_with("Fatal ") || line.starts_with("panic: "));
-    let at = trap.map_or(lines.len(), |(at, _)| at);
-    let from = at.saturating_sub(LINES_BEFORE);
-    let to = at.saturating_add(LINES_AFTER).min(lines.len());
-    lines.get(from..to).unwrap_or_default().to_vec()
 }
 
 /// The largest zones and types.
@@ -417,86 +450,6 @@ fn module_reports(target: &Target<'_>) -> Vec<ModuleReport> {
         .collect()
 }
 
-/// What is not there, and what it costs.
-fn missing(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<String> {
-    use vmcore::dump::Completeness;
-    let mut missing = Vec::new();
-    match report.info.state {
-        Completeness::Complete { .. } => {}
-        Completeness::Truncated {
-            missing_bytes,
-            missing_pages,
-        } => missing.push(format!(
-            "the file is truncated: {} bytes ({}) are missing",
-            count(missing_bytes),
-            counted(missing_pages, "page", "pages")
-        )),
-        Completeness::TruncatedSection { section } => {
-            missing.push(format!("the file is truncated inside its {section}"));
-        }
-    }
-    if let Some(pages) = report
-        .info
-        .pages
-        .mapped_but_absent
-        .filter(|pages| *pages > 0)
-    {
-        missing.push(format!(
-            "{} mapped kernel pages are not in the dump (device memory or no-dump)",
-            count(pages)
-        ));
-    }
-    if target.types().is_empty() {
-        missing.push(
-            "the kernel file has no types: no wait messages, locks, lines (-k kernel.debug)"
-                .to_owned(),
-        );
-    }
-    let without = report
-        .modules
-        .iter()
-        .filter(|module| module.file == "no file");
-    let names: Vec<&str> = without.map(|module| module.name.as_str()).collect();
-    if !names.is_empty() {
-        missing.push(format!(
-            "no file for {} (--sysroot, --modules)",
-            names.join(", ")
-        ));
-    }
-    missing.extend(
-        list.problems
-            .iter()
-            .map(|problem| format!("a list breaks off: {problem}")),
-    );
-    missing.extend(report.locks.problems.iter().cloned());
-    missing.extend(
-        report
-            .memory
-            .problems
-            .iter()
-            .map(|problem| format!("a list of memory breaks off: {problem}")),
-    );
-    match list.offsets {
-        OffsetSource::Constants => {}
-        OffsetSource::Types => missing.push(
-            "the kernel exports no offsets: threads were found by its types".to_owned(),
-        ),
-        OffsetSource::Release => missing.push(
-            "the kernel tells no offsets: threads were found by those of its release, a guess (-k kernel.debug)"
-                .to_owned(),
-        ),
-    }
-    if let Some(thread) = &report.thread
-        && let Some(End::Unreadable { reason, .. }) = &thread.stack.end
-    {
-        missing.push(format!("the stack is cut: {reason}"));
-    }
-    if list.crashed_tid.is_none() {
-        missing.push(list.why_none_crashed().to_owned());
-    }
-    missing
-}
-
 fn next(report: &Report) -> Vec<String> {
     let mut next = vec!["bt --unique".to_owned()];
     if !report.locks.waits.is_empty() {
@@ -513,5 +466,67 @@ impl Report {
         let thread = self.thread.as_ref();
         let frames = thread.and_then(|thread| thread.stack.frames.get(thread.hidden_frames..));
         frames.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::unwind::{How, TrapFrame};
+    use vmcore_format::addr::VirtAddr;
+
+    fn frame(name: &str, user: Option<bool>, exception: Option<&str>) -> Frame {
+        Frame {
+            pc: VirtAddr(1),
+            sp: None,
+            fp: None,
+            how: How::Cfi,
+            exact: false,
+            name: Some(name.to_owned()),
+            doubt: None,
+            trap: user.map(|user| TrapFrame {
+                address: VirtAddr(1),
+                pc: VirtAddr(2),
+                user,
+                number: None,
+                error: None,
+                exception: exception.map(str::to_owned),
+                cause: match exception {
+                    Some("nmi") => Cause::Nmi,
+                    _ => Cause::Other,
+                },
+                fault_address: None,
+                other: Vec::new(),
+                registers: Default::default(),
+            }),
+            registers: Default::default(),
+        }
+    }
+
+    #[test]
+    fn a_cpu_in_user_mode_is_not_in_a_function() {
+        let first = || frame("some_handler", None, None);
+        for (entry, expected) in [
+            (frame("Xcpustop", Some(true), None), (2, true)),
+            (frame("nmi_calltrap", Some(true), Some("nmi")), (2, true)),
+            (frame("Xcpustop", Some(false), None), (2, false)),
+            (frame("fast_syscall_common", Some(true), None), (0, false)),
+            (
+                frame("calltrap", Some(true), Some("page fault")),
+                (0, false),
+            ),
+            (
+                frame("handle_el0_sync", Some(true), Some("SVC instruction")),
+                (0, false),
+            ),
+            (frame("swi_exit", Some(true), None), (0, false)),
+        ] {
+            let name = entry.name.clone();
+            assert_eq!(interrupted(&[first(), entry]), expected, "{name:?}");
+        }
+        assert_eq!(interrupted(&[first()]), (0, false));
+        let stop = frame("ipi_stop", None, None);
+        let entry = frame("cpu_exception_handler_user", Some(true), Some("?"));
+        assert_eq!(interrupted(&[stop, entry]), (2, true));
     }
 }

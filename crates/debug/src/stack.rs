@@ -15,7 +15,7 @@
 use crate::lines::{Lines, Place, demangled};
 use crate::target::Target;
 use crate::unwind::{
-    Backtrace, CallFrames, Code, End, Frame, NearSymbol, Start, THREAD_STARTS, Unwinder,
+    Backtrace, CallFrames, Code, End, Frame, How, NearSymbol, Start, THREAD_STARTS, Unwinder,
 };
 use serde::Serialize;
 use std::ops::Range;
@@ -43,6 +43,13 @@ impl NamedFrame {
     pub fn function(&self) -> Option<&str> {
         let name = self.frame.name.as_deref()?;
         Some(name.rsplit_once("+0x").map_or(name, |(name, _)| name))
+    }
+
+    /// Whether it is user code: the walk gives that neither a name nor a doubt.
+    #[must_use]
+    pub fn is_user(&self) -> bool {
+        let frame = &self.frame;
+        frame.how == How::TrapFrame && frame.name.is_none() && frame.doubt.is_none()
     }
 }
 

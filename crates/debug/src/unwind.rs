@@ -191,7 +191,7 @@ pub trait Code {
 #[derive(Clone, Copy)]
 pub struct Unwinder<'a> {
     pub(crate) space: AddressSpace<'a>,
-    machine: &'static Machine,
+    pub(crate) machine: &'static Machine,
     code: &'a dyn Code,
     /// How far the copy of the exception entries is from where they were linked.
     displacement: Option<u64>,
@@ -353,9 +353,22 @@ impl<'a> Unwinder<'a> {
                 Ok(caller) => next = self.frame(caller.registers, caller.how, caller.exact),
                 Err(stop) => end = stop,
             }
+            self.name_exception(frames.last(), &mut frame);
             frames.push(frame);
         }
         Backtrace { frames, end }
+    }
+
+    /// Where all entries leave the same label, the handler says what was handled.
+    fn name_exception(&self, handler: Option<&Frame>, entry: &mut Frame) {
+        let handler = handler.and_then(|handler| self.symbol(handler.lookup()));
+        let mut known = self.machine.exception_of_handler.iter();
+        if let Some(handler) = handler
+            && let Some((_, (name, cause))) = known.find(|(name, _)| *name == handler.name)
+            && let Some(trap) = &mut entry.trap
+        {
+            (trap.exception, trap.cause) = (Some((*name).to_owned()), *cause);
+        }
     }
 
     /// Whether a frame can be the caller of `callee`: on one stack callers lie above.

@@ -282,6 +282,8 @@ fn arm64_stacks_go_through_trap_frames_and_signed_addresses() {
         assert_eq!(trapped.fault_address, (!old).then_some(VirtAddr(0xdead)));
         assert_eq!(backtrace.frames[2].registers.get(19), Some(0x1919));
         assert_eq!(backtrace.frames[2].sp, Some(VirtAddr(stack + 0x7f0)));
+        // An interrupt leaves the esr of the exception before it.
+        assert_eq!(trapped.exception, None);
     }
 }
 
@@ -441,6 +443,38 @@ fn an_entry_whose_trap_frame_is_a_page_without_contents_is_walked_by_its_frame_p
 }
 
 #[test]
+fn arm64_exceptions_are_decoded_from_esr() {
+    for (esr, fault_address, expected) in [
+        (
+            0x8600_0005_u64,
+            0xdead_c0de_u64,
+            "esr 0x86000005 (instruction abort: translation fault, level 1): jump to 0xdeadc0de",
+        ),
+        (
+            0x9600_0046,
+            0x18,
+            "esr 0x96000046 (data abort: translation fault, level 2): write to 0x18",
+        ),
+        (0xf200_0000, 0x18, "esr 0xf2000000 (BRK instruction)"),
+    ] {
+        let mut kernel = Kernel::new(Arch::Arm64);
+        let handler = kernel.function("do_el1h_sync");
+        let entry = kernel.function("handle_el1h_sync");
+        let culprit = kernel.function("culprit");
+        let stack = kernel.base + 0x1000;
+        kernel.words(stack, &[stack + 0x400, entry]);
+        kernel.words(
+            stack + 0x400 - 288,
+            &[stack + 0x500, 0, culprit, 5, esr, fault_address],
+        );
+        let backtrace = kernel.walk(false, &start(Arch::Arm64, handler, stack, stack, false));
+        let trap = backtrace.frames[1].trap.as_ref().unwrap();
+        let words = trap.fault_in_words(Machine::of(Arch::Arm64));
+        assert_eq!(words.as_deref(), Some(expected));
+    }
+}
+
+#[test]
 fn arm64_user_code_is_shown_and_ends_the_stack() {
     let mut kernel = Kernel::new(Arch::Arm64);
     let handler = kernel.function("do_el0_sync");
@@ -488,6 +522,15 @@ fn riscv64_stacks_go_through_trap_frames() {
     let trapped = backtrace.frames[1].trap.as_ref().unwrap();
     assert_eq!((trapped.number, trapped.user), (Some(13), false));
     assert_eq!(trapped.fault_address, Some(VirtAddr(0x18)));
+    let machine = Machine::of(Arch::Riscv64);
+    let words = trapped.fault_in_words(machine);
+    let expected = "scause 13 (load page fault): read of 0x18";
+    assert_eq!(words.as_deref(), Some(expected));
+    // An interrupt is no exception.
+    kernel.words(trap + 272, &[1 << 63 | 5]);
+    let interrupted = kernel.walk(false, &start(Arch::Riscv64, stop, stack, trap, false));
+    let trapped = interrupted.frames[1].trap.as_ref().unwrap();
+    assert_eq!((&trapped.exception, trapped.fault_address), (&None, None));
     assert_eq!(backtrace.frames[2].registers.get(9), Some(0x99));
 }
 

@@ -195,6 +195,10 @@ fn an_arm_stack_is_walked_through_its_trap_frames() {
         let trap = backtrace.frames[3].trap.as_ref().unwrap();
         assert_eq!((trap.address, trap.user), (VirtAddr(base + 0x180), false));
         assert_eq!(trap.other, [("spsr", spsr)]);
+        // The handler says what it was; a system call is none.
+        assert_eq!(trap.exception.as_deref(), Some("data or prefetch abort"));
+        let call = backtrace.frames[6].trap.as_ref().unwrap();
+        assert_eq!(call.exception, None);
         let victim = &backtrace.frames[4];
         assert!(victim.exact);
         let value = |number| victim.registers.get(number);
@@ -236,6 +240,8 @@ fn a_powerpc64_stack_is_walked_by_its_back_chain_and_through_trap_frames() {
         let mut trap: Vec<u64> = (0..32).map(|number| 0x3000 + number).collect();
         trap[1] = base + 0x500;
         trap.extend([code + 0x4010, 0x2222, 0, 0, code + 0x4044, 0x9000, 0x300]);
+        // dar and dsisr: a store.
+        trap.extend([0xdead_0018, 0x4200_0000]);
         stack.put(0x200 + 48, &trap);
         stack.put(0x500, &[base + 0x580, 0, 0]);
         stack.put(0x580, &[base + 0x600, 0, code + 0x5020]);
@@ -258,6 +264,9 @@ fn a_powerpc64_stack_is_walked_by_its_back_chain_and_through_trap_frames() {
         assert_eq!(backtrace.end, End::ThreadStart);
         let trap = backtrace.frames[2].trap.as_ref().unwrap();
         assert_eq!((trap.number, trap.user), (Some(0x300), false));
+        let words = trap.fault_in_words(Machine::of(vmcore_format::arch::Arch::Powerpc64));
+        let expected = "vector 0x300 (data storage interrupt): write to 0xdead0018";
+        assert_eq!(words.as_deref(), Some(expected));
         assert_eq!(trap.address, VirtAddr(base + 0x230));
         let victim = &backtrace.frames[3];
         assert!(victim.exact);

@@ -193,6 +193,50 @@ fn locks_without_one_owner_say_who_has_them() {
 }
 
 #[test]
+fn a_sleep_queue_is_a_locks_only_if_its_type_says_so() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5", "-DSLEEP_QUEUES"]);
+    let found = find(&kernel);
+    assert_eq!(found.cycles, [[100_002, 100_077]]);
+    let wait = found.waits.iter().find(|wait| wait.tid == 100_002).unwrap();
+    assert_eq!(
+        (wait.sleeping, wait.wants),
+        (true, Some(locks::Mode::Exclusive))
+    );
+    // A reader; its owner waits for the other lock.
+    set(&mut kernel, "init_thread", "td_sqqueue", 1);
+    let found = find(&kernel);
+    let wait = found.waits.iter().find(|wait| wait.tid == 100_002).unwrap();
+    assert_eq!(wait.wants, Some(locks::Mode::Shared));
+    let tree = found.locks.iter().find(|lock| lock.name == "tree").unwrap();
+    assert_eq!(
+        tree.owner_does.as_deref(),
+        Some("waits for sleep mutex \"flow\"")
+    );
+    // A lockmgr lock has any wait message, an sx lock its name.
+    set(&mut kernel, "init_thread", "td_blocked", 0);
+    wait_for(&mut kernel, "vnode_lock");
+    assert_eq!(find(&kernel).waits.len(), 2);
+    wait_for(&mut kernel, "tree_sx");
+    let message = kernel.address("linker_path");
+    set(&mut kernel, "init_thread", "td_wmesg", message);
+    assert_eq!(find(&kernel).waits.len(), 1);
+    // Memory that has the class bits of a lock, on a queue of another type, and on none.
+    wait_for(&mut kernel, "random_bytes");
+    assert_eq!(find(&kernel).waits.len(), 1);
+    wait_for(&mut kernel, "flow_mtx");
+    assert_eq!(find(&kernel).waits.len(), 1);
+    // A circle of queues ends the search, and with it what is known of types.
+    let queue = kernel.address("random_sq");
+    kernel.write_words(queue + 40, &[queue]);
+    wait_for(&mut kernel, "random_bytes");
+    assert_eq!(find(&kernel).waits.len(), 1);
+}
+
+fn wait_for(kernel: &mut TestKernel, what: &str) {
+    wait(kernel, &[("init_thread", "td_wchan", what)]);
+}
+
+#[test]
 fn an_address_is_explained() {
     let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
     let session = kernel.session();

@@ -118,7 +118,7 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     }
     let mut out = context.out();
     if let Some(groups) = &groups {
-        print_unique(&mut out, &threads, groups)?;
+        print_unique(&mut out, &threads, groups, target.machine())?;
     } else {
         for (position, thread) in threads.iter().enumerate() {
             if position > 0 {
@@ -232,7 +232,7 @@ fn print_thread(
         }
     }
     let machine = target.machine();
-    print_frames(out, &thread.stack, args.full.then_some(machine))?;
+    print_frames(out, &thread.stack, machine, args.full)?;
     let trap = thread
         .stack
         .frames
@@ -280,7 +280,7 @@ fn print_full(out: &mut Out, frame: &NamedFrame, machine: &Machine) -> io::Resul
     }
 }
 
-fn print_frames(out: &mut Out, stack: &Stack, full: Option<&Machine>) -> io::Result<()> {
+fn print_frames(out: &mut Out, stack: &Stack, machine: &Machine, full: bool) -> io::Result<()> {
     // A user's addresses are shorter than the kernel's.
     let addresses = stack.frames.iter().map(|frame| frame.frame.pc.to_string());
     let width = addresses.map(|address| address.len()).max().unwrap_or(0);
@@ -291,7 +291,11 @@ fn print_frames(out: &mut Out, stack: &Stack, full: Option<&Machine>) -> io::Res
             writeln!(out, "  #{number:<2} {name:<34} {} inlined", source(place))?;
         }
         writeln!(out, "  #{number:<2} {}", line_of(frame, width))?;
-        if let Some(machine) = full {
+        let trap = frame.frame.trap.as_ref();
+        if let Some(fault) = trap.and_then(|trap| trap.fault_in_words(machine)) {
+            writeln!(out, "      {}", out.paint(Style::Warning, &fault))?;
+        }
+        if full {
             print_full(out, frame, machine)?;
         }
     }
@@ -355,7 +359,12 @@ fn member(thread: &Walked<'_>) -> Member {
 }
 
 /// Every stack once, the most frequent first.
-fn print_unique(out: &mut Out, threads: &[Walked<'_>], groups: &[Group]) -> io::Result<()> {
+fn print_unique(
+    out: &mut Out,
+    threads: &[Walked<'_>],
+    groups: &[Group],
+    machine: &Machine,
+) -> io::Result<()> {
     for group in groups {
         let tids: Vec<String> = group.tids.iter().take(8).map(i32::to_string).collect();
         let more = if group.tids.len() > 8 { " …" } else { "" };
@@ -378,7 +387,7 @@ fn print_unique(out: &mut Out, threads: &[Walked<'_>], groups: &[Group]) -> io::
             .iter()
             .find(|thread| group.tids.first() == Some(&thread.tid));
         if let Some(first) = first {
-            print_frames(out, &first.stack, None)?;
+            print_frames(out, &first.stack, machine, false)?;
         }
         writeln!(out)?;
     }

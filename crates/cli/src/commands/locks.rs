@@ -14,7 +14,8 @@ use std::io::{self, Write as _};
 use vmcore::OpenOptions;
 use vmcore::process::{Process, ProcessList, Thread};
 use vmcore_debug::Target;
-use vmcore_debug::locks::{self, Holder, Lock, Locks};
+use vmcore_debug::locks::{self, Holder, Lock, Locks, Mode, Wait};
+use vmcore_debug::report;
 
 /// Who waits for whom: lock owners, chains, deadlocks
 #[derive(Debug, Args)]
@@ -22,7 +23,8 @@ use vmcore_debug::locks::{self, Holder, Lock, Locks};
     override_usage = "vmcore locks [FILE] [OPTIONS]",
     after_help = help::with_files("\
 Needs the kernel file with its debug information, or with CTF. It sees mutexes, rwlocks, sx locks and
-lockmgr locks that threads wait for; of a lock held by readers the kernel keeps no names.")
+lockmgr locks that threads wait for, and spin locks that CPUs spin on; of a lock held by readers the
+kernel keeps no names.")
 )]
 pub(crate) struct LocksArgs {
     /// The dump, and its kernel file, in either order
@@ -54,7 +56,8 @@ pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status>
     let mut out = context.out();
     print(&mut out, &found, &names(&list))?;
     out.finish()?;
-    for problem in list.problems.iter().chain(&found.problems) {
+    let problems = list.problems.iter().chain(&found.problems).cloned();
+    for problem in report::alike_once(problems.collect()) {
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: not all is known: {problem}"));
     }
@@ -89,14 +92,21 @@ fn print(out: &mut Out, found: &Locks, names: &HashMap<i32, String>) -> io::Resu
     }
     for chain in found.chains.iter().filter(|chain| !chain.is_cycle) {
         let words: Vec<String> = chain.tids.iter().map(name).collect();
-        writeln!(out, "{}", out.paint(Style::Warning, &words.join(" -> ")))?;
+        let last = chain.tids.last().copied();
+        let held = found.locks.iter().find(|lock| match lock.holder {
+            Holder::By { tid, .. } => tid == last,
+            _ => false,
+        });
+        let does = held.map_or_else(String::new, words_of_owner);
+        let line = format!("{}{does}", words.join(" -> "));
+        writeln!(out, "{}", out.paint(Style::Warning, &line))?;
     }
     for lock in &found.locks {
         let waiting: Vec<String> = found
             .waits
             .iter()
             .filter(|wait| wait.lock == lock.address)
-            .map(|wait| name(&wait.tid))
+            .map(|wait| format!("{}{}", name(&wait.tid), words_of_wait(wait)))
             .collect();
         let heading = format!(
             "{} \"{}\" at {}: {}",
@@ -121,13 +131,42 @@ fn print(out: &mut Out, found: &Locks, names: &HashMap<i32, String>) -> io::Resu
     writeln!(out, "{}", out.paint(Style::Faint, &total))
 }
 
+/// How a thread waits, and what for: ` (asleep, exclusive)`.
+fn words_of_wait(wait: &Wait) -> String {
+    let how = match (wait.sleeping, wait.spinning) {
+        (_, true) => "spins",
+        (true, false) => "asleep",
+        (false, false) => "blocked",
+    };
+    let wants = match wait.wants {
+        Some(Mode::Exclusive) => ", exclusive",
+        Some(Mode::Shared) => ", shared",
+        None => "",
+    };
+    format!(" ({how}{wants})")
+}
+
+/// What the one owner of a lock does.
+fn words_of_owner(lock: &Lock) -> String {
+    let does = lock.owner_does.as_ref();
+    does.map_or_else(String::new, |does| {
+        format!(", which {}", text::escape(does.as_bytes()))
+    })
+}
+
 fn holder(lock: &Lock, name: &impl Fn(&i32) -> String) -> String {
+    let has_readers = matches!(lock.class.as_str(), "sx" | "rw" | "lockmgr");
+    let mode = if has_readers { "exclusively " } else { "" };
     match &lock.holder {
         Holder::Free => "held by nobody".to_owned(),
-        Holder::By { tid: Some(tid), .. } => format!("held by {}", name(tid)),
-        Holder::By { thread, .. } => format!("held by {thread}, which is in no list of threads"),
+        Holder::By { tid: Some(tid), .. } => {
+            format!("held {mode}by {}{}", name(tid), words_of_owner(lock))
+        }
+        Holder::By { thread, .. } => {
+            format!("held {mode}by {thread}, which is in no list of threads")
+        }
         Holder::Shared { count } => {
-            format!("held by {}", counted(*count, "reader", "readers"))
+            format!("held shared by {}", counted(*count, "reader", "readers"))
         }
         Holder::Disowned => "given away to the kernel, for input or output".to_owned(),
         Holder::Unknown => "held by somebody".to_owned(),

@@ -3,7 +3,9 @@
 //! All text of the dump goes through [`escape`]; what is not escaped is ours.
 
 use vmcore::session::KernelMatch;
+use vmcore_debug::arch::Machine;
 use vmcore_debug::locks::Locks;
+use vmcore_debug::report::recursion;
 use vmcore_debug::report::text::{end_of, how_of, words_of_holder, words_of_lock, words_of_match};
 use vmcore_debug::report::{CpuReport, Report};
 use vmcore_debug::stack::NamedFrame;
@@ -138,7 +140,10 @@ fn facts(report: &Report) -> String {
     let version = version.map_or("FreeBSD, version unknown", |version| &version.value);
     let cpus = report
         .cpu_count
-        .map_or_else(String::new, |count| format!(", {count} CPUs"));
+        .and_then(|count| u64::try_from(count).ok())
+        .map_or_else(String::new, |count| {
+            format!(", {}", crate::text::counted(count, "CPU", "CPUs"))
+        });
     let kernel = info.kernel.as_ref().map(|kernel| {
         let words = kernel.comparison.as_ref().map_or("", words_of_match);
         let class = match &kernel.comparison {
@@ -179,7 +184,8 @@ fn fault(report: &Report) -> String {
     let Some(fault) = &report.crash.fault else {
         return String::new();
     };
-    let mut body = format!("<p>{}</p>\n", escape(&fault.what));
+    let words = fault.trap.in_words(Machine::of(report.info.arch));
+    let mut body = format!("<p>{}: {}</p>\n", escape(&fault.what), escape(&words));
     body += &format!(
         "<p>at <code>{}</code>, whose code begins with <code>{}</code></p>\n",
         escape(&fault.at),
@@ -237,7 +243,20 @@ fn stack(report: &Report) -> String {
 
 fn frame_table(report: &Report, frames: &[NamedFrame], from: usize) -> String {
     let mut rows = String::new();
-    for (number, frame) in (from..).zip(frames) {
+    let parts = recursion::fold(frames);
+    let shown = parts.iter().flat_map(|part| {
+        let numbers = part.start..part.start + part.shown;
+        numbers.map(move |at| {
+            (
+                at,
+                part.in_words(from)
+                    .filter(|_| at + 1 == part.start + part.shown),
+            )
+        })
+    });
+    for (at, repeats) in shown {
+        let Some(frame) = frames.get(at) else { break };
+        let number = from + at;
         let row = |class: &str, number: &str, name: &str, place: Option<_>, how: &str| {
             let source = place.map_or_else(String::new, |place| report.short_source(place));
             format!(
@@ -261,6 +280,9 @@ fn frame_table(report: &Report, frames: &[NamedFrame], from: usize) -> String {
             && frame.frame.name.is_some();
         let class = if is_culprit { "culprit" } else { "frame" };
         rows += &row(class, &label, &name, place, how_of(frame.frame.how));
+        if let Some(words) = repeats {
+            rows += &row("inlined", "", &words, None, "");
+        }
     }
     format!("<div class=\"scroll\"><table class=\"stack\">\n{rows}</table></div>\n")
 }

@@ -40,9 +40,14 @@ pub(super) const MACHINE: Machine = Machine {
     chain: Chain::Record,
     kernel_bit: Some(63),
     return_address,
+    base_register: |code| {
+        // DWARF numbers the first eight in its own order.
+        const NUMBERS: [usize; 8] = [0, 2, 1, 3, 7, 6, 4, 5];
+        let base = x86::base_register(code, true)?;
+        Some(NUMBERS.get(base).copied().unwrap_or(base))
+    },
     trap_frame: Some(trap_frame),
     keeps_frame_pointer: is_entry,
-    handlers: x86::HANDLERS,
     // A pointer since FreeBSD 13, an array before.
     counter_base: Some("__pcpu"),
     ..Machine::unknown(Arch::Amd64, GDB)
@@ -105,29 +110,30 @@ fn trap_frame(
     if !is_entry(symbol) {
         return None;
     }
-    let found = read(unwinder, registers.get(MACHINE.sp)?);
+    let found = read(unwinder, symbol, registers.get(MACHINE.sp)?);
     let is_plausible = |found: &TrapFrame| x86::is_plausible(symbol, found);
     Some(found).filter(|found| found.as_ref().map_or(true, is_plausible))
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
     const PAGE_FAULT: u64 = 12;
-    const GENERAL_PROTECTION: u64 = 9;
     let raw: [u8; LEN] = unwinder.read(at)?;
     let registers = registers_from(&raw, &FIELDS, 8);
     let (number, error) = (field(&raw, 120, 4), field(&raw, 144, 8));
     let (cs, ss) = (field(&raw, 160, 2), field(&raw, 184, 2));
     let address = field(&raw, 128, 8);
     let user = cs & 3 == 3;
+    let pc = field(&raw, 152, 8);
     Ok(TrapFrame {
         address: VirtAddr(at),
-        pc: VirtAddr(field(&raw, 152, 8)),
+        pc: VirtAddr(pc),
         user,
         number: Some(number),
         error: Some(error),
-        cause: x86::cause(number, error),
-        fault_address: (matches!(number, PAGE_FAULT | GENERAL_PROTECTION) && !user)
-            .then_some(VirtAddr(address)),
+        exception: x86::exception(symbol, number),
+        cause: x86::cause(number, error, pc == address),
+        // Only page faults have an address: the entries of all others store 0.
+        fault_address: (number == PAGE_FAULT && !user).then_some(VirtAddr(address)),
         other: vec![
             ("addr", address),
             ("flags", field(&raw, 136, 4)),

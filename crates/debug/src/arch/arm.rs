@@ -2,7 +2,7 @@
 
 use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::gdb::registers::Register;
-use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
+use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -12,6 +12,9 @@ const NAMES: &[&str] = &[
     "pc",
 ];
 const LR: usize = 14;
+
+/// The fault status says whether it was a read, but is not in the trap frame.
+const PAGE_FAULT: Cause = Cause::PageFault(Access::Read);
 
 pub(super) const MACHINE: Machine = Machine {
     names: NAMES,
@@ -26,7 +29,18 @@ pub(super) const MACHINE: Machine = Machine {
     saves_in_routine: true,
     trap_frame: Some(trap_frame),
     returns_behind_entry: true,
-    handlers: &["data_abort", "align_abort"],
+    exception_of_handler: &[
+        ("abort_handler", ("data or prefetch abort", PAGE_FAULT)),
+        ("data_abort_handler", ("data abort", PAGE_FAULT)),
+        (
+            "prefetch_abort_handler",
+            ("prefetch abort", Cause::PageFault(Access::Execute)),
+        ),
+        (
+            "undefinedinstruction",
+            ("undefined instruction", Cause::Other),
+        ),
+    ],
     ..Machine::unknown(Arch::Arm, GDB)
 };
 
@@ -119,6 +133,7 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
         user,
         number: None,
         error: None,
+        exception: None,
         cause: Cause::Other,
         fault_address: None,
         other: vec![("spsr", spsr)],

@@ -1,9 +1,9 @@
 //! arm64.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd, esr};
 use crate::gdb::registers::Register;
 use crate::target::Target;
-use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder, field, registers_from};
+use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use gimli::Vendor;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -39,16 +39,8 @@ pub(super) const MACHINE: Machine = Machine {
     vendor: Vendor::AArch64,
     trap_frame: Some(trap_frame),
     has_old_trap_frames,
-    handlers: &[
-        "do_el1h_sync",
-        "handle_el1h_sync",
-        "data_abort",
-        "align_abort",
-        "external_abort",
-        "do_serror",
-        "handle_serror",
-        "handle_el1h_serror",
-    ],
+    trap_number: "esr",
+    base_register,
     ..Machine::unknown(Arch::Arm64, GDB)
 };
 
@@ -120,6 +112,18 @@ const fn strip(pc: u64) -> u64 {
     }
 }
 
+/// Of loads and stores but those of literals and those with an index.
+fn base_register(code: &[u8]) -> Option<usize> {
+    let instruction = u32::from_le_bytes(*code.first_chunk()?);
+    let is_access = instruction >> 25 & 0b101 == 0b100;
+    let is_literal = instruction >> 27 & 0b111 == 0b011 && instruction >> 24 & 1 == 0;
+    let has_index = instruction >> 27 & 0b111 == 0b111
+        && instruction >> 24 & 1 == 0
+        && instruction >> 21 & 1 == 1
+        && instruction >> 10 & 0b11 == 0b10;
+    (is_access && !is_literal && !has_index).then_some((instruction >> 5 & 31) as usize)
+}
+
 fn has_old_trap_frames(target: &Target<'_>) -> bool {
     if let Some(size) = target.types.offset_of("trapframe", "tf_x") {
         return size == 32;
@@ -173,10 +177,10 @@ fn trap_frame(
         let fp = registers.get(MACHINE.fp).filter(|fp| *fp != 0)?;
         fp.wrapping_sub(len as u64)
     };
-    Some(read(unwinder, at))
+    Some(read(unwinder, symbol, at))
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
     let old = unwinder.old_trap_frames;
     let mut raw = [0; LEN];
     let len = if old { OLD_LEN } else { LEN };
@@ -195,24 +199,18 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
     if let Some(far) = far {
         other.push(("far", far));
     }
-    // Exception classes of aborts: instruction and data, from a lower level and the same one.
-    let class = esr >> 26 & 0x3f;
-    let is_abort = matches!(class, 0x20 | 0x21 | 0x24 | 0x25);
-    let fault_address = far.filter(|_| is_abort && !user).map(VirtAddr);
-    // Bit 6 of a data abort: a write.
-    let access = match class {
-        0x21 => Access::Execute,
-        _ if esr >> 6 & 1 == 1 => Access::Write,
-        _ => Access::Read,
-    };
+    let is_exception = !symbol.ends_with("_irq") && !symbol.ends_with("_fiq");
+    let is_exception = is_exception && symbol != "fork_trampoline";
+    let fault_address = far.filter(|_| esr::has_address(esr) && !user);
     Ok(TrapFrame {
         address: VirtAddr(at),
         pc: VirtAddr(pc),
         user,
         number: Some(esr),
         error: None,
-        cause: Cause::of_access(fault_address, access),
-        fault_address,
+        exception: is_exception.then(|| esr::in_words(esr)),
+        cause: esr::cause(esr),
+        fault_address: fault_address.map(VirtAddr),
         other,
         registers,
     })
@@ -221,6 +219,27 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_base_of_loads_and_stores_is_found() {
+        for (instruction, expected) in [
+            // ldr x0, [x19, #8]; str w1, [x2]; ldp x29, x30, [sp], #16; ldur x3, [x20, #-8]; ldxr x8, [x9]
+            (0xf940_0660_u32, Some(19)),
+            (0xb900_0041, Some(2)),
+            (0xa8c1_7bfd, Some(31)),
+            (0xf85f_8283, Some(20)),
+            (0xc85f_7d28, Some(9)),
+            // ldr x0, literal; ldr x0, [x1, x2]; add x0, x1, #8; ret
+            (0x5800_0040, None),
+            (0xf862_6820, None),
+            (0x9100_2020, None),
+            (0xd65f_03c0, None),
+        ] {
+            let found = base_register(&instruction.to_le_bytes());
+            assert_eq!(found, expected, "{instruction:#x}");
+        }
+        assert_eq!(base_register(&[0; 3]), None);
+    }
 
     #[test]
     fn signatures_are_stripped_from_return_addresses() {

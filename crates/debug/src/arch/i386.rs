@@ -34,13 +34,13 @@ pub(super) const MACHINE: Machine = Machine {
     callee_saved: &[3, 5, 6, 7],
     chain: Chain::Record,
     return_address,
+    base_register: |code| x86::base_register(code, false),
     trap_frame: Some(trap_frame),
     keeps_frame_pointer: |symbol| symbol == "calltrap" || x86::is_entry(symbol),
     entry_copy: Some(EntryCopy {
         from: 0xffc0_0000,
         displacement: "setidt_disp",
     }),
-    handlers: x86::HANDLERS,
     ..Machine::unknown(Arch::I386, GDB)
 };
 
@@ -97,7 +97,7 @@ fn trap_frame(
 ) -> Option<Result<TrapFrame, Fault>> {
     let at = place(unwinder, symbol, registers.get(MACHINE.sp)?, never_ran)?;
     let is_plausible = |found: &TrapFrame| x86::is_plausible(symbol, found);
-    Some(read(unwinder, at)).filter(|found| found.as_ref().map_or(true, is_plausible))
+    Some(read(unwinder, symbol, at)).filter(|found| found.as_ref().map_or(true, is_plausible))
 }
 
 /// Where an entry keeps its trap frame. Handlers of kernels with an address space of their own get a
@@ -118,7 +118,7 @@ fn place(unwinder: &Unwinder<'_>, symbol: &str, sp: u64, never_ran: bool) -> Opt
     }
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
     let mut raw = [0; LEN];
     let (kernel, user_part) = raw.split_at_mut(KERNEL_LEN);
     unwinder.space.read_exact(VirtAddr(at), kernel)?;
@@ -141,7 +141,8 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
         user,
         number: Some(number),
         error: Some(error),
-        cause: x86::cause(number, error),
+        exception: x86::exception(symbol, number),
+        cause: x86::cause(number, error, false),
         fault_address: None,
         other: vec![
             ("cs", field(&raw, 56, 2)),

@@ -12,11 +12,12 @@
 //! assert_eq!(amd64.names[amd64.sp], "rsp");
 //! ```
 
+mod esr;
 mod x86;
 
 use crate::gdb::registers::Register;
 use crate::target::Target;
-use crate::unwind::{Registers, TrapFrame, Unwinder};
+use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
 use gimli::Vendor;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
@@ -95,14 +96,22 @@ pub struct Machine {
     pub(crate) returns_behind_entry: bool,
     /// The copy that entries run from.
     pub(crate) entry_copy: Option<EntryCopy>,
-    /// Functions between a fault and the panic about it: none of them is to blame.
-    pub(crate) handlers: &'static [&'static str],
+    /// The register that the memory operand of an instruction is relative to, by its number; `None` if
+    /// it is relative to none or to several, or if that is not known.
+    pub(crate) base_register: fn(&[u8]) -> Option<usize>,
+    /// What the number in a trap frame is.
+    pub(crate) trap_number: &'static str,
+    /// The handlers of exceptions, and the exception, where all entries leave the same label.
+    pub(crate) exception_of_handler: &'static [(&'static str, Exception)],
 
     /// Pointers to counters of each CPU count from the value of this variable, if it is a pointer.
     pub(crate) counter_base: Option<&'static str>,
     /// What gdb and lldb are told.
     pub(crate) gdb: Gdb,
 }
+
+/// An exception in words, and what the processor refused.
+pub(crate) type Exception = (&'static str, Cause);
 
 /// A copy of the exception entries, which runs instead of what was linked.
 #[derive(Debug)]
@@ -216,7 +225,9 @@ impl Machine {
             keeps_frame_pointer: |_| false,
             returns_behind_entry: false,
             entry_copy: None,
-            handlers: &["trap", "trap_pfault"],
+            base_register: |_| None,
+            trap_number: "trap",
+            exception_of_handler: &[],
             counter_base: None,
             gdb,
         }

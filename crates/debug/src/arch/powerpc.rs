@@ -1,7 +1,7 @@
 //! powerpc, 32-bit, and what the 64-bit one has of it: stacks are chained by the stack pointer.
 
 use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
-use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
+use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -34,6 +34,7 @@ pub(super) const MACHINE: Machine = Machine {
         1, 2, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31,
     ],
     chain: Chain::BackChain { saved_lr: 4 },
+    trap_number: "vector",
     // Behind the head of a stack frame.
     trap_frame: Some(|unwinder, symbol, registers, _| trap_frame(unwinder, symbol, registers, 8)),
     ..Machine::unknown(Arch::Powerpc, GDB)
@@ -81,6 +82,30 @@ const WORD_CR: usize = 33;
 const SRR0: usize = 36;
 const SRR1: usize = 37;
 const EXC: usize = 38;
+/// `dar` and `dsisr` follow, on processors that are not embedded ones; they are set by data faults alone.
+const DATA_FAULTS: [u64; 3] = [0x300, 0x380, 0x600];
+const INSTRUCTION_FAULTS: [u64; 2] = [0x400, 0x480];
+/// The bit of `dsisr` for a store.
+const DSISR_STORE: u64 = 0x0200_0000;
+/// Vectors of exceptions (`sys/powerpc/include/trap.h`).
+const EXCEPTIONS: [(u64, &str); 16] = [
+    (0x100, "system reset"),
+    (0x200, "machine check"),
+    (0x300, "data storage interrupt"),
+    (0x380, "data segment interrupt"),
+    (0x400, "instruction storage interrupt"),
+    (0x480, "instruction segment interrupt"),
+    (0x600, "alignment interrupt"),
+    (0x700, "program interrupt"),
+    (0x800, "floating-point unavailable"),
+    (0xc00, "system call"),
+    (0xd00, "trace interrupt"),
+    (0xe40, "hypervisor emulation assistance"),
+    (0xf20, "vector unit unavailable"),
+    (0xf40, "VSX unavailable"),
+    (0xf60, "facility unavailable"),
+    (0xf80, "hypervisor facility unavailable"),
+];
 /// The machine state's bit of user code.
 const PROBLEM_STATE: u64 = 1 << 14;
 
@@ -109,15 +134,36 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
     registers.set(CR, Some(words[WORD_CR]));
     registers.set(LR, Some(words[WORD_LR]));
     registers.set(MACHINE.pc, Some(words[SRR0]));
-    let status = words[SRR1];
+    let (status, exc, pc) = (words[SRR1], words[EXC], words[SRR0]);
+    let user = status & PROBLEM_STATE != 0;
+    let after = VirtAddr(at)
+        .0
+        .wrapping_add(WORDS as u64 * unwinder.machine.word_bytes());
+    let data = unwinder.words::<2>(after).ok();
+    let data = data.filter(|_| DATA_FAULTS.contains(&exc));
+    let (fault_address, cause) = match data {
+        Some([dar, dsisr]) => {
+            let is_store = dsisr & DSISR_STORE != 0;
+            let access = if is_store {
+                Access::Write
+            } else {
+                Access::Read
+            };
+            (Some(dar), Cause::PageFault(access))
+        }
+        None if INSTRUCTION_FAULTS.contains(&exc) => (Some(pc), Cause::PageFault(Access::Execute)),
+        None => (None, Cause::Other),
+    };
+    let known = EXCEPTIONS.iter().find(|(known, _)| *known == exc);
     Ok(TrapFrame {
         address: VirtAddr(at),
-        pc: VirtAddr(words[SRR0]),
-        user: status & PROBLEM_STATE != 0,
-        number: Some(words[EXC]),
+        pc: VirtAddr(pc),
+        user,
+        number: Some(exc),
         error: None,
-        cause: Cause::Other,
-        fault_address: None,
+        exception: known.map(|(_, name)| (*name).to_owned()),
+        cause,
+        fault_address: fault_address.filter(|_| !user).map(VirtAddr),
         other: vec![("srr1", status)],
         registers,
     })

@@ -62,11 +62,8 @@ pub(super) const MACHINE: Machine = Machine {
     kernel_bit: Some(63),
     trap_frame: Some(trap_frame),
     keeps_frame_pointer: |name| is_entry(name) || THREAD_STARTS.contains(&name),
-    handlers: &[
-        "do_trap_supervisor",
-        "page_fault_handler",
-        "cpu_exception_handler_supervisor",
-    ],
+    trap_number: "scause",
+    base_register,
     ..Machine::unknown(Arch::Riscv64, GDB)
 };
 
@@ -83,6 +80,20 @@ const ENTRIES: Entries = Entries {
     fields: &FIELDS,
 };
 
+/// Of loads, stores and atomic operations, compressed ones too.
+fn base_register(code: &[u8]) -> Option<usize> {
+    let half = u16::from_le_bytes(*code.first_chunk()?);
+    match half & 3 {
+        0 if half >> 13 & 3 != 0 => Some(usize::from(half >> 7 & 7) + 8),
+        3 => {
+            let instruction = u32::from_le_bytes(*code.first_chunk()?);
+            let is_access = matches!(instruction & 0x7f, 0x03 | 0x07 | 0x23 | 0x27 | 0x2f);
+            is_access.then_some((instruction >> 15 & 31) as usize)
+        }
+        _ => None,
+    }
+}
+
 fn is_entry(name: &str) -> bool {
     matches!(
         name,
@@ -97,12 +108,32 @@ fn trap_frame(
     _: bool,
 ) -> Option<Result<TrapFrame, Fault>> {
     match is_entry(symbol) {
-        true => Some(read(unwinder, registers.get(MACHINE.sp)?)),
+        true => Some(read(unwinder, symbol, registers.get(MACHINE.sp)?)),
         false => None,
     }
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+/// The exceptions of `scause`, what was accessed and what for. An interrupt has the highest bit.
+const EXCEPTIONS: [(u64, &str, Option<Access>); 16] = [
+    (0, "misaligned instruction address", Some(Access::Execute)),
+    (1, "instruction access fault", Some(Access::Execute)),
+    (2, "illegal instruction", None),
+    (3, "breakpoint", None),
+    (4, "misaligned load address", Some(Access::Read)),
+    (5, "load access fault", Some(Access::Read)),
+    (6, "misaligned store address", Some(Access::Write)),
+    (7, "store access fault", Some(Access::Write)),
+    (8, "environment call from user mode", None),
+    (9, "environment call from supervisor mode", None),
+    (12, "instruction page fault", Some(Access::Execute)),
+    (13, "load page fault", Some(Access::Read)),
+    (15, "store page fault", Some(Access::Write)),
+    (16, "double trap", None),
+    (18, "software check", None),
+    (19, "hardware error", None),
+];
+
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
     let raw: [u8; LEN] = unwinder.read(at)?;
     let (status, value, cause) = (
         field(&raw, 256, 8),
@@ -110,23 +141,45 @@ fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
         field(&raw, 272, 8),
     );
     let user = status >> 8 & 1 == 0;
-    // Page faults: of an instruction, a load, a store.
-    let is_fault = matches!(cause, 12 | 13 | 15);
-    let fault_address = (is_fault && !user).then_some(VirtAddr(value));
-    let access = match cause {
-        12 => Access::Execute,
-        15 => Access::Write,
-        _ => Access::Read,
-    };
+    let known = EXCEPTIONS.iter().find(|(known, ..)| *known == cause);
+    let access = known.and_then(|(.., access)| *access);
+    let is_exception = cause >> 63 == 0 && symbol != "fork_trampoline";
+    let exception = known.map_or("unknown exception", |(_, name, _)| *name);
     Ok(TrapFrame {
         address: VirtAddr(at),
         pc: VirtAddr(field(&raw, 248, 8)),
         user,
         number: Some(cause),
         error: None,
-        cause: Cause::of_access(fault_address, access),
-        fault_address,
+        exception: is_exception.then(|| exception.to_owned()),
+        cause: access.map_or(Cause::Other, Cause::PageFault),
+        fault_address: access.filter(|_| !user).map(|_| VirtAddr(value)),
         other: vec![("sstatus", status), ("stval", value), ("scause", cause)],
         registers: registers_from(&raw, &FIELDS, 8),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_base_of_loads_and_stores_is_found() {
+        for (instruction, expected) in [
+            // ld a0, 8(s1); sw a1, 0(a2); amoadd.w a0, a1, (a5); c.ld a0, 8(a0); c.sw a1, 0(s0)
+            (0x0084_b503_u32, Some(9)),
+            (0x00b6_2023, Some(12)),
+            (0x00b7_a52f, Some(15)),
+            (0x6508, Some(10)),
+            (0xc00c, Some(8)),
+            // addi a0, a1, 8; c.addi4spn; ret
+            (0x0085_8513, None),
+            (0x0028, None),
+            (0x0000_8067, None),
+        ] {
+            let found = base_register(&instruction.to_le_bytes());
+            assert_eq!(found, expected, "{instruction:#x}");
+        }
+        assert_eq!(base_register(&[3]), None);
+    }
 }

@@ -1,56 +1,16 @@
 //! What crashed: decoded from the panic message and the trap frame.
 
-use super::culprit::{base_name, culprit};
+use super::ThreadReport;
+use super::culprit::{Culprit, base_name, enters_debugger};
+use super::fault::{self, Fault};
+use super::functions::Role;
+use super::kind::{Kind, is_asked_for, is_request};
 use super::share::{GONE, redacted};
-use crate::arch::Machine;
 use crate::stack::NamedFrame;
 use crate::target::Target;
-use crate::unwind::{Access, Cause, TrapFrame};
+use crate::unwind::{Cause, Doubt, TrapFrame};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::arch::Arch;
-use vmcore_format::endian::Width;
-
-/// Bytes of instructions in the report.
-const CODE_BYTES: usize = 8;
-/// A pointer to a member of a structure at NULL is at most so large.
-const NULL_REACH: u64 = 0x1_0000;
-/// What memory is filled with when it is freed, on kernels with checks.
-const FREED: u64 = 0xdead_c0de;
-
-/// What kind of crash it is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
-    /// An access to memory that is not there, or not allowed.
-    PageFault,
-    /// The processor refused an instruction or an address.
-    ProtectionFault,
-    /// A fault while a fault was handled: usually a stack overflow.
-    DoubleFault,
-    /// Broken hardware.
-    MachineCheck,
-    /// A non-maskable interrupt.
-    Nmi,
-    /// Another exception.
-    Trap,
-    /// A check that failed.
-    Assertion,
-    /// A lock that was misused.
-    Lock,
-    /// Something waited for too long.
-    Hung,
-    /// Memory that was freed and then used, or freed twice.
-    UseAfterFree,
-    /// No memory.
-    OutOfMemory,
-    /// Somebody asked for it.
-    Forced,
-    /// Another panic.
-    Panic,
-    /// No panic is known of.
-    Unknown,
-}
 
 /// What crashed.
 #[derive(Clone, Debug, Serialize)]
@@ -71,77 +31,235 @@ pub struct Crash {
     /// The trap.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fault: Option<Fault>,
-    /// The thread that the panic is about, if it is another.
+    /// The thread that noticed, if the panic is about another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub noticed_by: Option<i32>,
+    /// What the panic is about, if it is another thread.
     #[serde(skip)]
-    pub about_thread: Option<VirtAddr>,
-    /// The same by its id.
-    #[serde(skip)]
-    pub about_tid: Option<i32>,
+    pub about: About,
 }
 
-/// The trap that led to a panic.
-#[derive(Clone, Debug, Serialize)]
-pub struct Fault {
-    /// What was tried, text: `kernel read of 0x18 (NULL + 0x18)`.
-    pub what: String,
-    /// Where: `flow_lookup+0x64`.
-    pub at: String,
-    /// The first bytes of the instruction there, in hexadecimal.
-    pub code: String,
-    /// The registers, as `0x…`, in the order of the architecture.
-    pub registers: Vec<(String, String)>,
-    /// The trap frame.
-    pub trap: TrapFrame,
+/// The thread and the lock that a panic is about, as far as its words tell.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct About {
+    /// Address of its `struct thread`.
+    pub thread: Option<VirtAddr>,
+    /// Its id.
+    pub tid: Option<i32>,
+    /// The address of the lock.
+    pub lock: Option<VirtAddr>,
+    /// The lock's name.
+    pub lock_name: Option<String>,
 }
 
-/// Decodes what crashed. `host` is the name of the machine, `stack` the kernel stack of the thread,
-/// as far as they are known.
-#[must_use]
-pub fn decode(
-    target: &Target<'_>,
-    message: Option<&str>,
-    host: Option<&str>,
-    frames: &[NamedFrame],
-    stack: Option<(VirtAddr, u64)>,
-) -> Crash {
-    let culprit = culprit(target.machine(), frames);
-    let before = culprit.and_then(|at| frames.get(at.checked_sub(1)?));
-    let trap = before.and_then(|frame| frame.frame.trap.as_ref());
-    let trap = trap.filter(|trap| !trap.user);
-    let at_fault = culprit.and_then(|at| frames.get(at));
-    let place = at_fault.map(place_of);
-    let by_message = message.map_or(Kind::Unknown, kind_of_message);
-    let fault = trap.map(|trap| fault(target, trap, at_fault, stack));
-    let kind = match (trap, by_message) {
-        (Some(trap), Kind::Panic | Kind::Unknown | Kind::PageFault) => kind_of_trap(trap),
-        (_, by_message) => by_message,
+/// What is known of a crash before it is decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Evidence<'a> {
+    /// The panic message.
+    pub message: Option<&'a str>,
+    /// The name of the machine.
+    pub host: Option<&'a str>,
+    /// The stack that ended in the dump.
+    pub frames: &'a [NamedFrame],
+    /// The frame of it that is at fault.
+    pub culprit: Option<Culprit>,
+    /// The thread's kernel stack: first byte and length in bytes.
+    pub stack: Option<(VirtAddr, u64)>,
+    /// The lines of the log around the trap.
+    pub log: &'a [String],
+}
+
+impl<'a> Evidence<'a> {
+    /// The log's words of a trap that stopped the kernel without a panic.
+    fn lost_trap(&self) -> Option<&'a str> {
+        let ended_by = self.culprit.and_then(|found| found.ended_by);
+        let is_trap = ended_by == Some(Role::Fatal) && self.message.is_none();
+        let mut lines = self.log.iter().rev().map(String::as_str);
+        lines.find(|line| is_trap && line.starts_with("Fatal "))
+    }
+}
+
+/// The template of every jump to what is not code: where it went differs.
+const WILD_JUMP: &str = "jump to what is not code";
+
+/// Decodes what crashed: from trap frame and stack first, from words second.
+pub(super) fn decode(target: &Target<'_>, known: &Evidence<'_>) -> Crash {
+    let frame = |at: usize| known.frames.get(at);
+    let at_fault = known.culprit.and_then(|found| frame(found.at));
+    let is_asked = function_of(at_fault).is_some_and(is_asked_for);
+    let trapped = known.culprit.filter(|_| !is_asked).and_then(|found| {
+        let trap = frame(found.trap?)?.frame.trap.as_ref()?;
+        Some((trap, frame(found.hidden)?))
+    });
+    let is_wild =
+        trapped.is_some_and(|(_, interrupted)| interrupted.frame.doubt == Some(Doubt::NotCode));
+    let fault = trapped.map(|(trap, interrupted)| {
+        let at = interrupted.frame.name.clone();
+        fault::decode(target, trap, at, known.stack, known.log)
+    });
+    let kind = match trapped {
+        Some(_) if is_wild => Kind::PageFault,
+        Some((trap, _)) => kind_of_trap(trap, known.message),
+        None => kind_of_stack(known, at_fault),
     };
-    let first_line = message.and_then(|message| message.lines().next());
+    // A panic that was asked for after a trap says nothing of the trap. The debugger may have been entered
+    // before a panic, by a trap whose frame is lost: then the log has the words.
+    let message = known.message;
+    let own = message.filter(|message| trapped.is_none() || !is_request(message));
+    let own = own.or_else(|| known.lost_trap().filter(|_| trapped.is_none()));
+    let exception = trapped.and_then(|(trap, _)| trap.exception.clone());
+    let template = match own {
+        _ if is_wild => Some(WILD_JUMP.to_owned()),
+        Some(message) => Some(template(&redacted(message, known.host))),
+        None => exception.clone(),
+    };
+    let first_line = own.and_then(|message| message.lines().next());
     let summary = match (&fault, first_line) {
-        (Some(fault), Some(message)) if kind != Kind::Forced => {
-            format!("{message}: {}", fault.what)
-        }
-        (Some(fault), None) => fault.what.clone(),
-        (_, Some(message)) => message.to_owned(),
-        (None, None) => "no panic: the dump was asked for, or the message is lost".to_owned(),
+        (Some(fault), Some(message)) => joined(message, &fault.what),
+        (Some(fault), None) => joined(exception.as_deref().unwrap_or("trap"), &fault.what),
+        (None, Some(message)) => message.to_owned(),
+        (None, None) => why_no_panic(known).to_owned(),
     };
-    let about = message.filter(|_| kind == Kind::Hung);
+    let is_about_another = matches!(kind, Kind::Hung | Kind::Lock);
     Crash {
         kind,
         summary,
         message: message.map(str::to_owned),
-        template: message.map(|message| template(&redacted(message, host))),
-        place,
+        template,
+        place: at_fault.map(|frame| place_of(frame, known.culprit)),
         fault,
-        about_thread: about.and_then(pointer_in).map(VirtAddr),
-        about_tid: about.and_then(|message| number_after(message, "tid ")),
+        noticed_by: None,
+        about: match is_about_another {
+            true => About::of(message.unwrap_or_default(), known.log),
+            false => About::default(),
+        },
     }
 }
 
+/// What happened before what was tried; once, where both say the same.
+fn joined(message: &str, what: &str) -> String {
+    if message.contains(what) {
+        message.to_owned()
+    } else if what.starts_with(message) {
+        what.to_owned()
+    } else {
+        format!("{message}: {what}")
+    }
+}
+
+fn kind_of_trap(trap: &TrapFrame, message: Option<&str>) -> Kind {
+    match (trap.cause, message.map(Kind::of_message)) {
+        (Cause::PageFault(_), _) => Kind::PageFault,
+        (Cause::ProtectionFault, _) => Kind::ProtectionFault,
+        (Cause::DoubleFault, _) => Kind::DoubleFault,
+        (Cause::MachineCheck, _) => Kind::MachineCheck,
+        (Cause::Nmi, _) => Kind::Nmi,
+        // The trap frames of some architectures do not say what happened; their kernels' messages do.
+        (Cause::Other, Some(kind @ (Kind::PageFault | Kind::DoubleFault | Kind::MachineCheck))) => {
+            kind
+        }
+        (Cause::Other, _) => Kind::Trap,
+    }
+}
+
+/// By the functions that ended the kernel; by the message where they only say that it panicked.
+fn kind_of_stack(known: &Evidence<'_>, at_fault: Option<&NamedFrame>) -> Kind {
+    let ended_by = known.culprit.and_then(|found| found.ended_by);
+    let is_asked = function_of(at_fault).is_some_and(is_asked_for);
+    match (ended_by, known.message.or_else(|| known.lost_trap())) {
+        (Some(Role::Watchdog), _) => Kind::Hung,
+        (Some(_), _) if is_asked => Kind::Forced,
+        (_, Some(message)) => Kind::of_message(message),
+        (Some(Role::Panic), None) => Kind::Panic,
+        (Some(_), None) => Kind::Forced,
+        (None, None) => Kind::Unknown,
+    }
+}
+
+/// What the stack says, where there is neither a trap nor a message.
+fn why_no_panic(known: &Evidence<'_>) -> &'static str {
+    match known.culprit.and_then(|found| found.ended_by) {
+        Some(Role::Watchdog) => "watchdog timeout",
+        Some(Role::Panic) => "panic, whose message is lost",
+        Some(Role::Debugger | Role::Fatal) => "no panic: the dump was requested in the debugger",
+        Some(Role::Dump) => "no panic: the dump was requested",
+        _ => "no panic: the dump was asked for, or the message is lost",
+    }
+}
+
+impl Crash {
+    /// The thread that noticed is not the one at fault: this one is.
+    pub(super) fn is_about(
+        &mut self,
+        thread: &ThreadReport,
+        culprit: Option<Culprit>,
+        noticed_by: Option<i32>,
+    ) {
+        let doing = match (&thread.wait, thread.cpu) {
+            (Some(wait), _) if wait.starts_with('*') => format!("blocked on {wait}"),
+            (Some(wait), _) if !wait.is_empty() => format!("asleep on {wait}"),
+            (_, Some(cpu)) => format!("on CPU {cpu}"),
+            _ => "not running".to_owned(),
+        };
+        let lock = self.about.lock_name.as_deref();
+        let holds = lock.map_or_else(String::new, |lock| format!("{lock} held by "));
+        let (tid, name) = (thread.tid, &thread.name);
+        self.summary += &format!(": {holds}thread {tid} ({name}), {doing}");
+        let frame = culprit.and_then(|found| thread.stack.frames.get(found.at));
+        self.place = frame.map(|frame| place_of(frame, culprit));
+        self.noticed_by = noticed_by;
+    }
+}
+
+impl About {
+    /// From the message, or from the line that the kernel printed before it.
+    pub(crate) fn of(message: &str, log: &[String]) -> Self {
+        let lines = log.iter().rev().map(String::as_str);
+        let tells = ["Sleeping thread", " held by ", "possible deadlock"];
+        let lines = lines.filter(|line| tells.iter().any(|words| line.contains(words)));
+        let told = std::iter::once(message).chain(lines).find_map(|line| {
+            let tid = number_after(line, "(tid ");
+            let is_one = tid.is_some() || line.contains("possible deadlock");
+            is_one.then_some((line, tid))
+        });
+        let Some((line, tid)) = told else {
+            return Self::default();
+        };
+        // `spin lock 0x… (name) held by 0x… (tid N) too long`: the lock comes first.
+        let (lock, owner) = line
+            .split_once(" held by ")
+            .map_or((None, line), |(lock, owner)| (Some(lock), owner));
+        let in_parentheses = |words: &str| {
+            let (_, rest) = words.split_once('(')?;
+            Some(rest.rsplit_once(')')?.0.to_owned())
+        };
+        Self {
+            thread: pointer_in(owner).map(VirtAddr),
+            tid,
+            lock: lock.and_then(pointer_in).map(VirtAddr),
+            lock_name: lock.and_then(in_parentheses),
+        }
+    }
+}
+
+fn function_of(frame: Option<&NamedFrame>) -> Option<&str> {
+    frame?.frame.name.as_deref().map(base_name)
+}
+
 /// The function of a frame, with its file and line.
-fn place_of(frame: &NamedFrame) -> String {
-    let function = frame.frame.name.as_deref().map_or("?", base_name);
-    let line = frame.places.first().and_then(|place| {
+pub(super) fn place_of(frame: &NamedFrame, culprit: Option<Culprit>) -> String {
+    let is_user = culprit.is_some_and(|found| found.trap.is_none()) && frame.is_user();
+    // The line is that of the innermost function, which may be an inlined one.
+    let mut inner = frame.places.iter().filter(|place| !enters_debugger(place));
+    let inner = inner.next();
+    let inlined = inner.filter(|place| place.inlined);
+    let name = inlined.map(|place| place.function.as_str());
+    let function = match name.or(frame.frame.name.as_deref()) {
+        Some(name) => base_name(name).to_owned(),
+        None if is_user => "user mode".to_owned(),
+        None => frame.frame.pc.to_string(),
+    };
+    let line = inner.and_then(|place| {
         let file = place.file.as_deref()?;
         Some(match place.line {
             Some(line) => format!(", {file}:{line}"),
@@ -151,152 +269,11 @@ fn place_of(frame: &NamedFrame) -> String {
     format!("{function}{}", line.unwrap_or_default())
 }
 
-fn kind_of_message(message: &str) -> Kind {
-    let has = |words: &[&str]| words.iter().any(|word| message.contains(word));
-    if has(&[
-        "possible deadlock",
-        "held too long",
-        "watchdog",
-        "blocked for",
-        "spin lock",
-    ]) {
-        Kind::Hung
-    } else if has(&[
-        "odified after free",
-        "uplicate free",
-        "use after free",
-        "double free",
-    ]) {
-        Kind::UseAfterFree
-    } else if has(&["page fault"]) {
-        Kind::PageFault
-    } else if has(&["double fault"]) {
-        Kind::DoubleFault
-    } else if has(&["general protection"]) {
-        Kind::ProtectionFault
-    } else if has(&["machine check", "MCA", "unrecoverable memory"]) {
-        Kind::MachineCheck
-    } else if has(&["NMI"]) {
-        Kind::Nmi
-    } else if has(&["kdb_sysctl_panic", "from debugger", "by request"]) {
-        Kind::Forced
-    } else if has(&["Assertion ", "not owned at", "KASSERT"]) {
-        Kind::Assertion
-    } else if has(&[
-        "_lock",
-        "recurse",
-        "mutex",
-        "lock order",
-        "Lock ",
-        "lockmgr",
-    ]) {
-        Kind::Lock
-    } else if has(&["out of memory", "kmem_", "out of swap", "no memory"]) {
-        Kind::OutOfMemory
-    } else {
-        Kind::Panic
-    }
-}
-
-const fn kind_of_trap(trap: &TrapFrame) -> Kind {
-    match trap.cause {
-        Cause::PageFault(_) => Kind::PageFault,
-        Cause::ProtectionFault => Kind::ProtectionFault,
-        Cause::DoubleFault => Kind::DoubleFault,
-        Cause::MachineCheck => Kind::MachineCheck,
-        Cause::Nmi => Kind::Nmi,
-        Cause::Other => Kind::Trap,
-    }
-}
-
-fn fault(
-    target: &Target<'_>,
-    trap: &TrapFrame,
-    frame: Option<&NamedFrame>,
-    stack: Option<(VirtAddr, u64)>,
-) -> Fault {
-    let machine = target.machine();
-    let mut code = [0; CODE_BYTES];
-    let read = target.space().read(trap.pc, &mut code).len;
-    let code: Vec<String> = code
-        .iter()
-        .take(read)
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
-    let width = usize::try_from(machine.word_bytes() * 2 + 2).unwrap_or(18);
-    let registers = trap
-        .named(machine)
-        .into_iter()
-        .map(|(name, value)| (name.to_owned(), format!("{value:#0width$x}")))
-        .collect();
-    let name = frame.and_then(|frame| frame.frame.name.clone());
-    Fault {
-        what: what(machine, trap, stack),
-        at: name.unwrap_or_else(|| trap.pc.to_string()),
-        code: code.join(" "),
-        registers,
-        trap: trap.clone(),
-    }
-}
-
-/// What was tried and refused.
-fn what(machine: &Machine, trap: &TrapFrame, stack: Option<(VirtAddr, u64)>) -> String {
-    if let (Cause::PageFault(access), Some(address)) = (trap.cause, trap.fault_address) {
-        let access = match access {
-            Access::Read => "read of",
-            Access::Write => "write to",
-            Access::Execute => "jump to",
-        };
-        let sort = sort_of_address(address.0, machine.arch, stack);
-        return format!("kernel {access} {:#x}{sort}", address.0);
-    }
-    let name = match trap.cause {
-        Cause::PageFault(_) => "page fault".to_owned(),
-        Cause::ProtectionFault => "general protection fault".to_owned(),
-        Cause::DoubleFault => "double fault: the kernel stack overflowed".to_owned(),
-        Cause::MachineCheck => "machine check".to_owned(),
-        Cause::Nmi => "non-maskable interrupt".to_owned(),
-        Cause::Other => format!("trap {:#x}", trap.number.unwrap_or(0)),
-    };
-    let freed = trap
-        .named(machine)
-        .into_iter()
-        .find(|(_, value)| is_freed(*value));
-    match freed {
-        Some((register, _)) => format!("{name} ({register} holds 0xdeadc0de: use after free)"),
-        None => name,
-    }
-}
-
-/// Whether a word was read from freed memory, or from a member of a structure there.
-const fn is_freed(value: u64) -> bool {
-    let (low, high) = (value & 0xffff_ffff, value >> 32);
-    let is_near = low & !0xfff == FREED & !0xfff;
-    high == FREED || is_near && high == 0
-}
-
-fn sort_of_address(address: u64, arch: Arch, stack: Option<(VirtAddr, u64)>) -> String {
-    let words = if address < NULL_REACH {
-        format!("NULL + {address:#x}")
-    } else if is_freed(address) {
-        "freed memory is filled with 0xdeadc0de".to_owned()
-    } else if stack
-        .is_some_and(|(start, _)| address < start.0 && address >= start.0.saturating_sub(2 * 4096))
-    {
-        "just below the kernel stack: it overflowed".to_owned()
-    } else if arch.word() == Width::W64 && address >> 63 == 0 {
-        "not a kernel address".to_owned()
-    } else {
-        return String::new();
-    };
-    format!(" ({words})")
-}
-
 /// A message without what differs between equal crashes.
 ///
 /// What [`Report::share`](super::Report::share) leaves out counts as a number: a signature is the
 /// same in a report that is shared, and the template that is its input needs no cleaning.
-fn template(message: &str) -> String {
+pub(super) fn template(message: &str) -> String {
     let mut text = String::new();
     let message = message.replace(GONE, "0");
     let mut rest = message.as_str();
@@ -305,10 +282,14 @@ fn template(message: &str) -> String {
             .chars()
             .last()
             .is_some_and(|c| c.is_alphanumeric() || c == '_');
-        if c.is_ascii_digit() && !after_word {
-            let end = rest
-                .find(|c: char| !c.is_ascii_alphanumeric())
-                .unwrap_or(rest.len());
+        let end = rest
+            .find(|c: char| !c.is_ascii_alphanumeric())
+            .unwrap_or(rest.len());
+        // Some messages have addresses without a prefix.
+        let is_hex = rest
+            .get(..end)
+            .is_some_and(|word| word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit()));
+        if (c.is_ascii_digit() || is_hex) && !after_word {
             text.push('N');
             rest = rest.get(end..).unwrap_or_default();
         } else if c == '"' || c == '\u{60}' {
@@ -364,48 +345,64 @@ mod tests {
             "vm_fault at N in if_em0"
         );
         assert_eq!(template("open \"quote é"), "open \"quote é");
-    }
-
-    #[test]
-    fn messages_tell_their_kind() {
         assert_eq!(
-            kind_of_message("spin lock 0xff (sched) held by 0xfe (tid 100123) too long"),
-            Kind::Hung
-        );
-        assert_eq!(
-            kind_of_message("Memory modified after free 0xff"),
-            Kind::UseAfterFree
-        );
-        assert_eq!(
-            kind_of_message("Assertion a == b failed at c.c:3"),
-            Kind::Assertion
-        );
-        assert_eq!(kind_of_message("kdb_sysctl_panic"), Kind::Forced);
-        assert_eq!(kind_of_message("ffs_valloc: dup alloc"), Kind::Panic);
-        assert_eq!(
-            number_after("held by 0xfe (tid 100123) too long", "tid "),
-            Some(100_123)
-        );
-        assert_eq!(
-            pointer_in("deadlock detected for 0xfffff8, blocked"),
-            Some(0xff_fff8)
+            template("vm_fault failed: ffff0000004b6e78 error 1 deadlock"),
+            "vm_fault failed: N error N deadlock"
         );
     }
 
     #[test]
-    fn addresses_are_sorted() {
-        let stack = Some((VirtAddr(0xffff_fe00_0010_0000), 16384));
-        let sort = |address| sort_of_address(address, Arch::Amd64, stack);
-        assert_eq!(sort(0x18), " (NULL + 0x18)");
+    fn words_tell_which_thread_and_lock_a_panic_is_about() {
+        let line = "spin lock 0xffff80 (sched (0)) held by 0xfffffe (tid 100123) too long";
+        let expected = About {
+            thread: Some(VirtAddr(0xff_fffe)),
+            tid: Some(100_123),
+            lock: Some(VirtAddr(0xff_ff80)),
+            lock_name: Some("sched (0)".to_owned()),
+        };
+        assert_eq!(About::of(line, &[]), expected);
+        let log = [
+            "older".to_owned(),
+            line.to_owned(),
+            "panic: spin lock".to_owned(),
+        ];
+        assert_eq!(About::of("spin lock held too long", &log), expected);
+        let log = ["Sleeping thread (tid 100077, pid 77) owns a non-sleepable lock".to_owned()];
         assert_eq!(
-            sort(0xdead_c0de_dead_c0ee),
-            " (freed memory is filled with 0xdeadc0de)"
+            About::of("sleeping thread holds x", &log).tid,
+            Some(100_077)
         );
-        assert_eq!(
-            sort(0xffff_fe00_000f_fff8),
-            " (just below the kernel stack: it overflowed)"
-        );
-        assert_eq!(sort(0x7fff_ffff_0000), " (not a kernel address)");
-        assert_eq!(sort(0xffff_fe00_0010_0008), "");
+        let message =
+            "deadlres_td_on_lock: possible deadlock detected for 0xfffff8 (x), blocked for 9 ticks";
+        assert_eq!(About::of(message, &[]).thread, Some(VirtAddr(0xff_fff8)));
+        assert_eq!(About::of("mutex a not owned", &[]), About::default());
+    }
+
+    #[test]
+    fn a_headline_says_a_thing_once() {
+        for (message, what, expected) in [
+            (
+                "page fault",
+                "kernel read of 0x18",
+                "page fault: kernel read of 0x18",
+            ),
+            (
+                "general protection fault",
+                "general protection fault",
+                "general protection fault",
+            ),
+            (
+                "double fault",
+                "double fault: overflow",
+                "double fault: overflow",
+            ),
+            (
+                "Unrecoverable machine check exception",
+                "machine check",
+                "Unrecoverable machine check exception",
+            ),
+        ] {
+            assert_eq!(joined(message, what), expected);
+        }
     }
 }

@@ -1,12 +1,16 @@
 //! The signature of a crash: equal for crashes with the same cause, and comparable for ever.
 //!
 //! Version 1 is the hash of lines: the kind, the template of the panic message, and module and
-//! function of the first five frames behind the panic, without offsets and inlined functions.
+//! function of the first five frames after the panic, without offsets and inlined functions. Frames that
+//! are not code do not count; the functions of a recursion count once, from the alphabetically first.
 
-use super::crash::{Crash, Kind};
-use super::culprit;
+use super::crash::Crash;
+use super::culprit::{self, Culprit};
+use super::kind::Kind;
+use super::recursion;
 use crate::stack::NamedFrame;
 use crate::target::Target;
+use crate::unwind::Doubt;
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
 
@@ -45,12 +49,15 @@ pub struct Place {
 }
 
 /// The signature of a crash on this stack.
-#[must_use]
-pub fn of(target: &Target<'_>, crash: &Crash, frames: &[NamedFrame]) -> Signature {
-    let from = culprit::culprit(target.machine(), frames).unwrap_or(0);
-    let frames = frames.iter().skip(from).take(FRAMES);
+pub(super) fn of(
+    target: &Target<'_>,
+    crash: &Crash,
+    frames: &[NamedFrame],
+    culprit: Option<Culprit>,
+) -> Signature {
+    let from = culprit.map_or(0, |found| found.at);
     let (mut functions, mut addresses) = (Vec::new(), Vec::new());
-    for frame in frames {
+    for frame in counting(frames.get(from..).unwrap_or_default()) {
         let place = place(target, frame.frame.pc);
         let name = frame.frame.name.as_deref().map(culprit::base_name);
         functions.push(match name {
@@ -71,6 +78,24 @@ pub fn of(target: &Target<'_>, crash: &Crash, frames: &[NamedFrame]) -> Signatur
     };
     signature.text = signature.hash();
     signature
+}
+
+/// The frames that count.
+fn counting(frames: &[NamedFrame]) -> Vec<&NamedFrame> {
+    let mut counting = Vec::new();
+    for part in recursion::fold(frames) {
+        let round = frames.get(part.start..part.start + part.shown);
+        let mut round: Vec<&NamedFrame> = round.unwrap_or_default().iter().collect();
+        if part.len > part.shown {
+            // Where in the round the stack ended is chance.
+            let first = (0..round.len()).min_by_key(|at| round.get(*at).and_then(|f| f.function()));
+            round.rotate_left(first.unwrap_or(0));
+        }
+        counting.extend(round);
+    }
+    counting.retain(|frame| frame.frame.doubt != Some(Doubt::NotCode));
+    counting.truncate(FRAMES);
+    counting
 }
 
 fn place(target: &Target<'_>, pc: VirtAddr) -> Place {

@@ -1,14 +1,16 @@
 //! The report as text: what is the fact stands left, what is behind it below.
 
-use super::crash::Fault;
+use super::fault::Fault;
+use super::recursion;
 use super::{Report, ThreadReport, paths};
+use crate::arch::Machine;
 use crate::locks::{Holder, Lock};
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, End, How};
 use crate::usage::Usage;
 use std::fmt::{self, Formatter, Write as _};
 use vmcore::session::KernelMatch;
-use vmcore::text::{count, escape};
+use vmcore::text::{count, counted, escape};
 
 /// Columns of a line with many things.
 const WIDTH: usize = 76;
@@ -39,7 +41,7 @@ impl fmt::Display for Report {
         self.head(f)?;
         if let Some(fault) = &self.crash.fault {
             writeln!(f)?;
-            write_fault(f, fault)?;
+            write_fault(f, Machine::of(self.info.arch), fault)?;
         }
         if let Some(thread) = &self.thread {
             writeln!(f)?;
@@ -52,6 +54,7 @@ impl fmt::Display for Report {
                 let doing = match (cpu.state, &cpu.lock) {
                     ("idle", _) => "idle".to_owned(),
                     ("unknown", _) => "no registers".to_owned(),
+                    ("user", _) => "in user mode".to_owned(),
                     (state, None) => format!("{state} in {function}"),
                     (state, Some(lock)) => format!("{state} on {}", words_of_lock(lock)),
                 };
@@ -82,13 +85,20 @@ impl Report {
                 .cpu
                 .map_or_else(String::new, |cpu| format!(", CPU {cpu}"));
             let (tid, pid, name) = (thread.tid, thread.pid, &thread.name);
-            writeln!(f, "thread  {tid}, process {pid} ({name}){cpu}")?;
+            let noticed = self
+                .crash
+                .noticed_by
+                .map_or_else(String::new, |tid| format!("; thread {tid} panicked"));
+            writeln!(f, "thread  {tid}, process {pid} ({name}){cpu}{noticed}")?;
         }
         let version = info.kernel_version.as_ref();
         let version = version.map_or("FreeBSD, version unknown", |version| &version.value);
         let cpus = self
             .cpu_count
-            .map_or_else(String::new, |count| format!(", {count} CPUs"));
+            .and_then(|count| u64::try_from(count).ok())
+            .map_or_else(String::new, |count| {
+                format!(", {}", counted(count, "CPU", "CPUs"))
+            });
         writeln!(f, "system  {version}, {}{cpus}", info.arch)?;
         if let Some(host) = &info.host {
             writeln!(f, "host    {}", host.value)?;
@@ -135,8 +145,10 @@ impl Report {
         writeln!(f)?;
         writeln!(
             f,
-            "THREADS {} in {} processes, {} different stacks",
-            threads.threads, threads.processes, threads.stacks
+            "THREADS {} in {}, {}",
+            threads.threads,
+            counted(threads.processes as u64, "process", "processes"),
+            counted(threads.stacks as u64, "different stack", "different stacks")
         )?;
         for group in threads.groups.iter().take(GROUPS) {
             let waits = group.group.waits.iter().take(4);
@@ -173,7 +185,9 @@ impl Report {
                 let Some(lock) = lock else { continue };
                 let (class, name) = (&lock.class, &lock.name);
                 let holder = words_of_holder(&lock.holder);
-                writeln!(f, "  {} -> {class} \"{name}\" -> {holder}", wait.tid)?;
+                let does = lock.owner_does.as_ref();
+                let does = does.map_or_else(String::new, |does| format!(", which {does}"));
+                writeln!(f, "  {} -> {class} \"{name}\" -> {holder}{does}", wait.tid)?;
             }
         }
         write_memory(f, &self.memory)?;
@@ -279,15 +293,9 @@ fn write_joined(
     write_list(f, label, lines.into_iter())
 }
 
-fn write_fault(f: &mut Lines<'_, '_>, fault: &Fault) -> fmt::Result {
+fn write_fault(f: &mut Lines<'_, '_>, machine: &Machine, fault: &Fault) -> fmt::Result {
     let trap = &fault.trap;
-    let number = trap
-        .number
-        .map_or_else(String::new, |number| format!("{number}"));
-    let error = trap
-        .error
-        .map_or_else(String::new, |error| format!(", error {error:#x}"));
-    writeln!(f, "FAULT   trap {number}{error}")?;
+    writeln!(f, "FAULT   {}", trap.in_words(machine))?;
     writeln!(f, "  {}   {}", fault.at, fault.code)?;
     let fault_address = trap.fault_address.map(|address| address.0);
     for row in fault.registers.chunks(3) {
@@ -348,13 +356,20 @@ fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>)
         writeln!(f, "  stale: its CPU did not stop")?;
     }
     let frames = thread.stack.frames.get(thread.hidden_frames..);
-    for (number, frame) in frames.unwrap_or_default().iter().enumerate() {
-        for place in frame.places.iter().filter(|place| place.inlined) {
-            let name = &place.function;
-            let source = source(place, root);
-            writeln!(f, "  #{number:<2} {name:<34} {source} inlined")?;
+    let frames = frames.unwrap_or_default();
+    for part in recursion::fold(frames) {
+        let numbered = frames.iter().enumerate();
+        for (number, frame) in numbered.skip(part.start).take(part.shown) {
+            for place in frame.places.iter().filter(|place| place.inlined) {
+                let name = &place.function;
+                let source = source(place, root);
+                writeln!(f, "  #{number:<2} {name:<34} {source} inlined")?;
+            }
+            writeln!(f, "  #{number:<2} {}", line_of(frame, root))?;
         }
-        writeln!(f, "  #{number:<2} {}", line_of(frame, root))?;
+        if let Some(words) = part.in_words(0) {
+            writeln!(f, "  ... {words}")?;
+        }
     }
     if let Some(end) = end_of(&thread.stack.end) {
         writeln!(f, "  -- {end}")?;

@@ -27,13 +27,6 @@ pub enum Cause {
     Other,
 }
 
-impl Cause {
-    /// A refused access, if the address of one is known.
-    pub(crate) fn of_access(fault_address: Option<VirtAddr>, access: Access) -> Self {
-        fault_address.map_or(Self::Other, |_| Self::PageFault(access))
-    }
-}
-
 /// What the memory was accessed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -45,6 +38,18 @@ pub enum Access {
     Execute,
 }
 
+impl Access {
+    /// In words, before an address.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
+        match self {
+            Self::Read => "read of",
+            Self::Write => "write to",
+            Self::Execute => "jump to",
+        }
+    }
+}
+
 /// What an exception entry saved.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct TrapFrame {
@@ -54,12 +59,16 @@ pub struct TrapFrame {
     pub pc: VirtAddr,
     /// Whether user code was interrupted.
     pub user: bool,
-    /// The number of the trap (x86), or `scause` (riscv64), or `esr` (arm64).
+    /// The number of the trap (x86), or `scause` (riscv64), `esr` (arm64), or the vector (powerpc).
     #[serde(serialize_with = "hex_option", skip_serializing_if = "Option::is_none")]
     pub number: Option<u64>,
     /// The error code (x86).
     #[serde(serialize_with = "hex_option", skip_serializing_if = "Option::is_none")]
     pub error: Option<u64>,
+    /// The exception in words, as the processor's manual or the kernel calls it: `page fault`. `None` for
+    /// interrupts and system calls.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exception: Option<String>,
     /// What the processor refused.
     #[serde(skip)]
     pub cause: Cause,
@@ -131,5 +140,37 @@ impl TrapFrame {
     /// The interrupted code's registers with their names.
     pub fn named(&self, machine: &Machine) -> Vec<(&'static str, u64)> {
         self.registers.named(machine).collect()
+    }
+
+    /// The exception with the registers that say so: `trap 12 (page fault), error 0x2`.
+    #[must_use]
+    pub fn in_words(&self, machine: &Machine) -> String {
+        let exception = self.exception.as_deref().unwrap_or("interrupt");
+        let number = self.number.map(|number| match number {
+            0..100 => format!("{} {number}", machine.trap_number),
+            _ => format!("{} {number:#x}", machine.trap_number),
+        });
+        let error = self.error.filter(|_| self.exception.is_some());
+        let error = error.map_or_else(String::new, |error| format!(", error {error:#x}"));
+        match number {
+            Some(number) => format!("{number} ({exception}){error}"),
+            None => format!("{exception}{error}"),
+        }
+    }
+
+    /// The same with the address whose access faulted, for one line; `None` for interrupts, system calls
+    /// and user code, which are no faults of the kernel.
+    #[must_use]
+    pub fn fault_in_words(&self, machine: &Machine) -> Option<String> {
+        let is_fault = !self.user && self.cause != Cause::Nmi;
+        self.exception.as_ref().filter(|_| is_fault)?;
+        let words = self.in_words(machine);
+        Some(match (self.fault_address, self.cause) {
+            (Some(address), Cause::PageFault(access)) => {
+                format!("{words}: {} {:#x}", access.in_words(), address.0)
+            }
+            (Some(address), _) => format!("{words}: address {:#x}", address.0),
+            (None, _) => words,
+        })
     }
 }

@@ -34,6 +34,10 @@ struct thread {
 	const char *td_wmesg;
 	const void *td_wchan;
 	const char *td_lockname;
+#ifdef SLEEP_QUEUES
+	u_char td_tsqueue;
+	int td_sqqueue;
+#endif
 	struct turnstile *td_blocked;
 	char td_name[20];
 	int td_oncpu, td_lastcpu;
@@ -87,6 +91,25 @@ struct rwlock table_rw = { { "table", 5 << 24 } };
 struct lock vnode_lock = { { "ufs", 6 << 24 } };
 struct rmlock hook_rm = { { "hooks", 4 << 24 }, -1ul };
 struct turnstile table_ts = { &table_rw.lock_object, 0 }, hook_ts = { &hook_rm.lock_object, &init_thread };
+#ifdef SLEEP_QUEUES
+struct sleepqueue {
+	struct { struct thread *tqh_first; struct thread **tqh_last; } sq_blocked[2];
+	unsigned sq_blockedcnt[2];
+	struct { struct sleepqueue *le_next; struct sleepqueue **le_prev; } sq_hash;
+	struct { struct sleepqueue *lh_first; } sq_free;
+	const void *sq_wchan;
+	int sq_type;
+};
+struct sleepqueue_chain {
+	struct { struct sleepqueue *lh_first; } sc_queues;
+	struct mtx sc_lock;
+};
+/* A buffer of random bytes that looks like a lock, and a sleeper on it. */
+struct lock random_bytes = { { " P\xef" "J", 6 << 24 } };
+struct sleepqueue tree_sq = { .sq_wchan = &tree_sx, .sq_type = 3 }, vnode_sq = { .sq_wchan = &vnode_lock, .sq_type = 4 },
+	random_sq = { .sq_hash = { &tree_sq }, .sq_wchan = &random_bytes };
+struct sleepqueue_chain sleepq_chains[4] = { [1] = { { &random_sq } }, [3] = { { &vnode_sq } } };
+#endif
 unsigned user_groups[2] = { 20, 5 };
 struct ucred root_cred = { 1, 0 }, user_cred = { 1, 1001, 1002, 1003, 2, 30, 31, user_groups };
 struct session user_session = { 70 };

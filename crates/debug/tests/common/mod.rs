@@ -8,6 +8,7 @@
 )]
 
 pub mod modules;
+pub mod stacks;
 
 use object::{Object as _, ObjectSegment as _, ObjectSymbol as _};
 use std::collections::BTreeMap;
@@ -29,7 +30,16 @@ pub struct TestKernel {
     pub dir: TempDir,
     pub file: PathBuf,
     pub pages: BTreeMap<u64, Vec<u8>>,
+    /// What the message buffer holds.
+    pub log: String,
     symbols: BTreeMap<String, u64>,
+}
+
+fn folder() -> PathBuf {
+    // The tests of the command and of the C library use these kernels too.
+    let roots = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
+    let mut folders = roots.map(|root| root.join("crates/debug/tests/c"));
+    folders.find(|folder| folder.is_dir()).unwrap()
 }
 
 impl TestKernel {
@@ -40,10 +50,20 @@ impl TestKernel {
 
     /// The same with more objects, which come first in the file.
     pub fn compile_with(name: &str, flags: &[&str], objects: &[PathBuf]) -> Self {
-        // The tests of the command and of the C library use these kernels too.
-        let roots = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors();
-        let mut folders = roots.map(|root| root.join("crates/debug/tests/c"));
-        let folder = folders.find(|folder| folder.is_dir()).unwrap();
+        let mut sources = objects.to_vec();
+        sources.push(folder().join(name));
+        sources.push(folder().join("stack.S"));
+        Self::link(flags, &sources)
+    }
+
+    /// The same without the code for stacks.
+    pub fn compile_alone(name: &str, flags: &[&str], objects: &[PathBuf]) -> Self {
+        let mut sources = objects.to_vec();
+        sources.push(folder().join(name));
+        Self::link(flags, &sources)
+    }
+
+    fn link(flags: &[&str], sources: &[PathBuf]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("kernel");
         let output = Command::new("gcc")
@@ -64,9 +84,7 @@ impl TestKernel {
             .args(["-Wl,-Ttext-segment=0xffffffff80200000,-e,kernel_main,--build-id"])
             .arg("-o")
             .arg(&file)
-            .args(objects)
-            .arg(folder.join(name))
-            .arg(folder.join("stack.S"))
+            .args(sources)
             .output()
             .expect("gcc");
         let said = String::from_utf8_lossy(&output.stderr);
@@ -77,6 +95,7 @@ impl TestKernel {
             dir,
             file,
             pages: BTreeMap::new(),
+            log: String::new(),
             symbols: elf
                 .symbols()
                 .map(|symbol| (symbol.name().unwrap().to_owned(), symbol.address()))
@@ -122,7 +141,9 @@ impl TestKernel {
     /// Writes the dump of a machine whose RAM ends there, and opens it.
     pub fn session_of(&self, ram_end: u64) -> Session {
         let core = self.dir.path().join("vmcore.0");
-        std::fs::write(&core, dump_of(&self.pages, ram_end)).unwrap();
+        let mut dump = minidump(&self.pages, ram_end);
+        dump.msgbuf = self.log.clone().into_bytes();
+        std::fs::write(&core, dump.build()).unwrap();
         let kernel = KernelChoice::Given(&self.file);
         Session::open(&core, kernel, &OpenOptions::default()).unwrap()
     }
@@ -137,6 +158,10 @@ pub fn with_target<T>(kernel: &TestKernel, ask: impl FnOnce(&Target<'_>) -> T) -
 
 /// An amd64 minidump with these pages, of a machine whose RAM ends there.
 pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Vec<u8> {
+    minidump(pages, ram_end).build()
+}
+
+fn minidump(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Minidump {
     let mut dump = Minidump::new(Arch::Amd64, 3);
     dump.kernbase = KERNBASE;
     dump.dump_avail = vec![(0x10_0000, ram_end)];
@@ -150,7 +175,7 @@ pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Vec<u8> {
     for (pa, table) in &tree.tables {
         dump.pages.insert(*pa, table.bytes.clone());
     }
-    dump.build()
+    dump
 }
 
 /// Words of a PCB up to `rip`.
