@@ -135,6 +135,14 @@ impl Command {
             Self::Serve(_) => "serve",
         }
     }
+
+    /// Whether it may make a file that is unfinished for a while.
+    pub(crate) const fn writes_a_file(&self) -> bool {
+        matches!(
+            self,
+            Self::Report(_) | Self::Map(_) | Self::Convert(_) | Self::Decrypt(_) | Self::Redact(_)
+        )
+    }
 }
 
 #[cfg(test)]

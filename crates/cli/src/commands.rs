@@ -31,6 +31,7 @@ pub(crate) mod savecore;
 pub(crate) mod search;
 pub(crate) mod serve;
 pub(crate) mod sym;
+mod textdump;
 mod tool;
 pub(crate) mod translate;
 pub(crate) mod verify;

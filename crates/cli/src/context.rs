@@ -4,18 +4,22 @@ use crate::arguments::{ColorChoice, Common};
 use crate::explain::Failure;
 use crate::files::{self, Chosen};
 use crate::output::{Out, Style};
-use crate::text;
+use crate::{spool, text};
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use tempfile::NamedTempFile;
 use vmcore::dump::DumpKind;
 use vmcore::session::{KernelChoice, KernelMatch};
-use vmcore::{OpenOptions, Session};
+use vmcore::textdump::Textdump;
+use vmcore::{OpenError, OpenOptions, Session, SessionError};
 
 /// The folders and files that are searched first for the kernel.
 const KERNEL_PATH: &str = "VMCORE_KERNEL_PATH";
+/// The variable with the directory for expanded kernels; empty for none.
+const CACHE: &str = "VMCORE_CACHE";
 
 /// What the kernel file is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,6 +28,31 @@ pub(crate) enum KernelUse {
     Symbols,
     /// Addresses only: look for it where they need it, in a full dump.
     Addresses,
+}
+
+/// Where expanded kernels are kept: in the user's cache directory, unless the user says otherwise or
+/// it is somebody else's, as with `sudo -E`.
+#[cfg(unix)]
+pub(crate) fn kernel_cache() -> Option<PathBuf> {
+    use std::os::unix::fs::MetadataExt as _;
+    let below = |variable: &str, path: &str| {
+        let base = PathBuf::from(std::env::var_os(variable)?);
+        // System services have the root directory as their home.
+        (base.is_absolute() && base.parent().is_some()).then(|| base.join(path))
+    };
+    let directory = match std::env::var_os(CACHE) {
+        Some(directory) => Some(PathBuf::from(directory)).filter(|path| path.is_absolute()),
+        None => below("XDG_CACHE_HOME", "vmcore").or_else(|| below("HOME", ".cache/vmcore")),
+    }?;
+    let owner = std::fs::symlink_metadata(&directory).map(|found| found.uid());
+    let is_own = owner.map_or(true, |uid| uid == rustix::process::geteuid().as_raw());
+    is_own.then_some(directory)
+}
+
+/// Where expanded kernels are kept: nowhere.
+#[cfg(not(unix))]
+pub(crate) fn kernel_cache() -> Option<PathBuf> {
+    None
 }
 
 /// A run of the command.
@@ -36,6 +65,15 @@ pub(crate) struct Context {
     arguments: OnceCell<Vec<OsString>>,
     /// Whether there were places to look for the kernel.
     searched: Cell<bool>,
+    /// What came through a pipe, as long as it is needed.
+    kept: OnceCell<NamedTempFile>,
+}
+
+/// What a file holds.
+#[derive(Debug)]
+pub(crate) enum Opened {
+    Memory(Box<Session>),
+    Text(Textdump),
 }
 
 impl Context {
@@ -46,6 +84,7 @@ impl Context {
             chosen: OnceCell::new(),
             arguments: OnceCell::new(),
             searched: Cell::new(false),
+            kept: OnceCell::new(),
         }
     }
 
@@ -58,7 +97,13 @@ impl Context {
         self.command
     }
 
-    /// The dump, once it is known which.
+    /// The dump as it was named, once it is known which.
+    fn named(&self) -> Option<&Path> {
+        let chosen = self.chosen.get()?;
+        Some(chosen.stream.as_deref().unwrap_or(&chosen.dump))
+    }
+
+    /// Where the dump can be read.
     pub(crate) fn dump(&self) -> Option<&Path> {
         self.chosen.get().map(|chosen| chosen.dump.as_path())
     }
@@ -71,7 +116,7 @@ impl Context {
     /// A command line of ours about this dump, to be proposed: `vmcore verify vmcore.0`.
     pub(crate) fn proposal(&self, command: &str) -> String {
         let dump = self
-            .dump()
+            .named()
             .map_or_else(|| "vmcore.N".to_owned(), text::shell_word);
         let mut words = command.splitn(2, ' ');
         let name = words.next().unwrap_or_default();
@@ -154,7 +199,20 @@ impl Context {
         names: &str,
     ) -> anyhow::Result<Vec<OsString>> {
         let (files, arguments) = files::split(words, arguments, self.command, names)?;
-        let chosen = files::choose(&self.common, self.command, files, words)?;
+        let mut chosen = files::choose(&self.common, self.command, files, words)?;
+        if spool::is_stream(&chosen.dump) {
+            let (dump, kept) = spool::settle(&chosen.dump)?;
+            if let Some(kept) = kept {
+                let file = text::path(kept.path());
+                let words = "is a pipe, which cannot be read twice: kept meanwhile in";
+                self.note(&format!(
+                    "vmcore: note: {} {words} {file}",
+                    text::path(&chosen.dump)
+                ));
+                self.kept.get_or_init(|| kept);
+            }
+            chosen.stream = Some(std::mem::replace(&mut chosen.dump, dump));
+        }
         self.chosen.get_or_init(|| chosen);
         Ok(self.arguments.get_or_init(|| arguments.to_vec()).clone())
     }
@@ -174,6 +232,24 @@ impl Context {
         let session = session.with_force(self.common.force);
         self.tell(&session, kernel_use);
         Ok(session)
+    }
+
+    /// As [`Context::open`], for the commands that answer about a textdump, too.
+    pub(crate) fn open_or_text(
+        &self,
+        kernel_use: KernelUse,
+        options: &OpenOptions,
+    ) -> anyhow::Result<Opened> {
+        let error = match self.open(kernel_use, options) {
+            Ok(session) => return Ok(Opened::Memory(Box::new(session))),
+            Err(error) => error,
+        };
+        match error.downcast_ref() {
+            Some(SessionError::Open(OpenError::Textdump { path })) => {
+                Ok(Opened::Text(Textdump::open(path, &self.options(options))?))
+            }
+            _ => Err(error),
+        }
     }
 
     /// How to open the dump, with what the options of every command say.

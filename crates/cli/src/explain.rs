@@ -1,10 +1,12 @@
 //! Errors as a person needs them: one sentence, the facts behind it, what to type next.
 
 use crate::context::Context;
+use crate::output::NotWritten;
 use crate::text;
 use std::fmt;
 use std::path::Path;
 use vmcore::OpenError;
+use vmcore::crypt::KeyError;
 use vmcore::dump::{DeviceHeader, DumpKind};
 use vmcore::format::layout::Section;
 use vmcore::kernel::KernelError;
@@ -122,13 +124,17 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
             return output(error);
         }
         if let Some(error) = cause.downcast_ref::<std::io::Error>() {
-            return Failure::new(format!(
-                "writing the answer failed: {}",
-                text::os_error(error)
-            ));
+            return Failure::new(
+                match error.get_ref().and_then(|inner| inner.downcast_ref()) {
+                    Some(NotWritten(error)) => {
+                        format!("writing the answer failed: {}", text::os_error(error))
+                    }
+                    None => text::os_error(error),
+                },
+            );
         }
     }
-    Failure::new(format!("{error:#}")).next(context.proposal("verify"))
+    Failure::new(format!("{error:#}"))
 }
 
 /// The kernel file has no types, which are needed.
@@ -175,6 +181,9 @@ fn session(error: &SessionError, context: &Context) -> Failure {
             };
             failure.line(why).next(context.again("-k DIR/kernel.debug"))
         }
+        SessionError::ImpossibleValue { .. } => Failure::new(error.to_string())
+            .line("the kernel file is another kernel's, or the memory there is damaged")
+            .next(context.again("-k DIR/kernel.debug")),
         SessionError::Root(error) => root(error, context),
         error => Failure::new(error.to_string()).next(context.proposal("info")),
     }
@@ -197,13 +206,18 @@ pub(crate) fn difference(how: &KernelMatch) -> String {
         KernelMatch::OtherBuildId { dump, file } => {
             format!("build id: dump {}, file {}", dump.short(), file.short())
         }
-        KernelMatch::OtherVersion { dump, file } => {
+        KernelMatch::OtherVersion { dump, file, source } => {
             let line = |version: &str| version.lines().next().unwrap_or_default().to_owned();
-            format!("version: dump {:?}, file {:?}", line(dump), line(file))
+            let (dump, file) = (line(dump), line(file));
+            format!("version: dump {dump:?} ({source}), file {file:?}")
         }
+        KernelMatch::OtherContents { fact } => fact.clone(),
         KernelMatch::OtherArch { dump, file } => format!("architecture: dump {dump}, file {file}"),
         KernelMatch::BuildId => "the build ids are equal".to_owned(),
         KernelMatch::Version => "the version strings are equal".to_owned(),
+        KernelMatch::Contents { equal, compared } => {
+            format!("{equal} of {compared} constants and functions are in the dump's memory")
+        }
         _ => "nothing to compare".to_owned(),
     }
 }
@@ -240,8 +254,14 @@ fn open(error: &OpenError, context: &Context) -> Failure {
                 return failure
                     .line("dumps hold secrets and belong to root: read it as root, or copy it");
             }
+            if source.to_string().contains("is a pipe") {
+                let pipe = text::shell_word(path);
+                return failure.next(format!("vmcore {} - < {pipe}", context.command()));
+            }
             failure.next(format!("vmcore list -d {}", directory(path)))
         }
+        OpenError::OtherKind { path, kind } => Failure::new(error.to_string())
+            .next(kind.command.replace("FILE", &text::shell_word(path))),
         OpenError::KernelFile { path, arch } => Failure::new(format!(
             "{} is a kernel or program ({arch}), not a dump",
             path.display()
@@ -254,15 +274,35 @@ fn open(error: &OpenError, context: &Context) -> Failure {
         OpenError::Encrypted { path } => Failure::new(format!("{} is encrypted", path.display()))
             .line("to read it takes the RSA private key that belongs to dumpon's public one")
             .next(context.again("--key PRIVATE.pem")),
-        OpenError::Key { path, source } => Failure::new(format!("{}: {source}", path.display()))
-            .line("a key with a passphrase becomes one without: openssl rsa -in KEY -out PLAIN")
-            .next(context.again("--key PRIVATE.pem")),
+        OpenError::NoKeyBlock { path, key_file } => Failure::new(format!(
+            "{} is encrypted, or not a dump: its encrypted key {} is not there",
+            path.display(),
+            key_file.display()
+        ))
+        .line("savecore wrote it beside the dump; copy it from there, or name it")
+        .next(context.again("--key-block KEY.N")),
+        OpenError::Key { path, source } => {
+            let failure = Failure::new(format!("{}: {source}", path.display()));
+            let key = text::shell_word(path);
+            let failure = match source {
+                KeyError::OtherKind { command: "", .. } => failure,
+                KeyError::OtherKind { command, .. } => {
+                    let command = command.replace("KEY", &key);
+                    failure.line(format!("it becomes one: {command}"))
+                }
+                KeyError::Der => failure.line(format!(
+                    "it becomes PEM: openssl rsa -inform DER -in {key} -out KEY.pem"
+                )),
+                _ => failure,
+            };
+            failure.next(context.again("--key PRIVATE.pem"))
+        }
         OpenError::Textdump { path } => Failure::new(format!(
             "{} is a textdump: a tar archive of text, not memory",
             path.display()
         ))
-        .next(format!("vmcore save {} DIR --keep", text::shell_word(path)))
-        .line("(tar -xf takes DIR/textdump.tar.N apart)"),
+        .line("info, log and report answer from its files, and no other command does")
+        .next(context.proposal("report")),
         OpenError::SeveralDumps { path, partitions } => {
             let first = partitions.first().map_or("p1", |(name, _)| name.as_str());
             let sentence = format!("{} is a disk with several dumps", path.display());
@@ -274,6 +314,15 @@ fn open(error: &OpenError, context: &Context) -> Failure {
                 });
             failure.next(context.again(&format!("--partition {first}")))
         }
+        OpenError::NoSuchPartition {
+            path,
+            wanted,
+            partitions,
+        } => no_partition(path, wanted, partitions),
+        OpenError::UnsoundHeader { path, .. } => Failure::new(error.to_string()).next(format!(
+            "vmcore save {} DIR --force",
+            text::shell_word(path)
+        )),
         OpenError::NoDumpOnDisk { path, partitions } => {
             let failure = Failure::new(format!(
                 "{} is a disk, and no partition of it ends in a dump header",
@@ -304,6 +353,15 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             Some(dump) => format!("vmcore list -d {}", directory(dump)),
             None => "vmcore list".to_owned(),
         }),
+    }
+}
+
+/// A disk has no partition that is called so.
+fn no_partition(disk: &Path, wanted: &str, partitions: &[String]) -> Failure {
+    let sentence = format!("{} has no partition {wanted}", disk.display());
+    match partitions {
+        [] => Failure::new(sentence).line("it has no partition table, or none that can be read"),
+        _ => Failure::new(sentence).line(format!("it has {}", partitions.join(", "))),
     }
 }
 
@@ -356,7 +414,7 @@ fn output(error: &OutputError) -> Failure {
                 _ => failure.next(format!("df -h {}", directory(path))),
             }
         }
-        error => Failure::new(error.to_string()),
+        error => Failure::new(error.to_string()).next("another OUT, which is a file"),
     }
 }
 
@@ -384,6 +442,15 @@ fn not_saved(error: &SaveError) -> Failure {
             .line(text::os_error(source))
             .next("copy what can be read with ddrescue, then vmcore save COPY DIR")
             .line(format!("{} is as it was", device.display())),
+        SaveError::SeveralDumps { device, partitions } => {
+            let first = partitions.first().map_or("p1", String::as_str);
+            Failure::new(error.to_string()).next(save(device, &format!("DIR --partition {first}")))
+        }
+        SaveError::NoSuchPartition {
+            device,
+            wanted,
+            partitions,
+        } => no_partition(device, wanted, partitions),
         SaveError::Unpack { device, .. } => Failure::new(error.to_string())
             .line(format!("{} is as it was", device.display()))
             .next(format!("{} (without -u: as it is)", save(device, "DIR"))),

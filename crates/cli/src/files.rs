@@ -6,10 +6,9 @@
 
 use crate::arguments::Common;
 use crate::explain::Failure;
-use crate::text;
+use crate::{spool, text};
 use std::ffi::OsString;
-use std::fs::File;
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use vmcore::container;
@@ -18,6 +17,8 @@ use vmcore::format::header::MINIDUMP_PREFIX;
 use vmcore::format::kerneldump::DumpHeader;
 use vmcore::format::sparc64;
 use vmcore::list::CRASH_DIRECTORY;
+use vmcore::source::read_small;
+use vmcore::textdump;
 
 /// The most files that a command takes: a dump and a kernel.
 const MAX_FILES: usize = 2;
@@ -27,6 +28,8 @@ const MAX_FILES: usize = 2;
 pub(crate) struct Chosen {
     pub(crate) dump: PathBuf,
     pub(crate) kernel: Option<PathBuf>,
+    /// What was typed for a dump that came through a pipe.
+    pub(crate) stream: Option<PathBuf>,
 }
 
 /// What a file is by its first bytes.
@@ -43,18 +46,9 @@ pub(crate) fn is_dump(path: &Path) -> bool {
 }
 
 fn content(path: &Path) -> Content {
-    let mut first = Vec::new();
-    // Named pipes and the like block, or lose what is read from them.
-    let is_seekable = path
-        .metadata()
-        .is_ok_and(|metadata| !metadata.is_dir() && !is_pipe(&metadata));
-    if !is_seekable
-        || File::open(path)
-            .and_then(|file| file.take(512).read_to_end(&mut first))
-            .is_err()
-    {
+    let Ok(first) = read_small(path, 4096) else {
         return Content::Other;
-    }
+    };
     if first.starts_with(ELF_MAGIC) {
         return elf(&first);
     }
@@ -67,6 +61,7 @@ fn content(path: &Path) -> Content {
     if first.starts_with(MINIDUMP_PREFIX)
         || DumpHeader::parse(&first).is_ok()
         || sparc64::is_header(&first)
+        || textdump::is_archive(&first)
         || container::is_wrapped(path)
     {
         Content::Dump
@@ -92,17 +87,6 @@ fn expanded(path: &Path) -> io::Result<Vec<u8>> {
     Ok(first)
 }
 
-#[cfg(unix)]
-fn is_pipe(metadata: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::FileTypeExt as _;
-    metadata.file_type().is_fifo() || metadata.file_type().is_socket()
-}
-
-#[cfg(not(unix))]
-const fn is_pipe(_: &std::fs::Metadata) -> bool {
-    false
-}
-
 /// Splits words into files and arguments. `arguments` says how many of the latter there are, and
 /// `names` how the help calls them.
 pub(crate) fn split<'a>(
@@ -121,7 +105,10 @@ pub(crate) fn split<'a>(
     }
     let is_file = |word: &&OsString| {
         let path = Path::new(word);
-        path.components().count() > 1 || path.is_absolute() || content(path) != Content::Other
+        spool::is_stream(path)
+            || path.components().count() > 1
+            || path.is_absolute()
+            || content(path) != Content::Other
     };
     let seem = words
         .iter()
@@ -184,7 +171,11 @@ pub(crate) fn choose(
             (dump.to_path_buf(), Some(kernel.to_path_buf()))
         }
     };
-    Ok(Chosen { dump, kernel })
+    Ok(Chosen {
+        dump,
+        kernel,
+        stream: None,
+    })
 }
 
 fn both(first: &Path, second: &Path, what: &str) -> Failure {

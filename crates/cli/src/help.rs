@@ -58,6 +58,6 @@ incomplete for this answer.
 pub(crate) fn with_files(more: &str) -> String {
     format!(
         "FILE is the dump, and its kernel file too if you like, in either order.\n\
-         Without it: the newest dump in /var/crash.\n\n{more}"
+         Without it: the newest dump in /var/crash. - is standard input.\n\n{more}"
     )
 }

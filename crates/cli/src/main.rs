@@ -15,6 +15,8 @@ mod hex;
 mod output;
 mod place;
 mod progress;
+mod signals;
+mod spool;
 mod text;
 
 use arguments::{Cli, Command};
@@ -35,6 +37,7 @@ pub(crate) enum Status {
 }
 
 fn main() -> ExitCode {
+    signals::survive_file_limits();
     if let Some(main) = commands::by_name(std::env::args_os().next()) {
         return main();
     }
@@ -42,6 +45,9 @@ fn main() -> ExitCode {
         Ok(cli) => cli,
         Err(error) => return refuse(&error),
     };
+    if let Some(directory) = context::kernel_cache() {
+        vmcore::kernel::keep_expanded_in(directory);
+    }
     let context = Context::new(cli.common, cli.command.name());
     match run(&context, &cli.command) {
         Ok(Status::Done) => ExitCode::SUCCESS,
@@ -76,6 +82,9 @@ fn refuse(error: &clap::Error) -> ExitCode {
 }
 
 fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
+    if command.writes_a_file() {
+        signals::clean_up_when_ended();
+    }
     match command {
         Command::List(args) => commands::list::run(context, args),
         Command::Info(args) => commands::info::run(context, args),

@@ -5,6 +5,7 @@ use crate::text;
 use serde::Serialize;
 use serde_json::Value;
 use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
+use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use vmcore::Dump;
 
@@ -47,6 +48,23 @@ impl Style {
     }
 }
 
+/// Why an answer did not reach standard output: other errors of the system have other words.
+#[derive(Debug)]
+pub(crate) struct NotWritten(pub(crate) io::Error);
+
+impl fmt::Display for NotWritten {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl std::error::Error for NotWritten {}
+
+/// An error of standard output.
+pub(crate) fn not_written(error: io::Error) -> io::Error {
+    io::Error::new(error.kind(), NotWritten(error))
+}
+
 /// Standard output, buffered. Whoever writes an answer ends it with [`Out::finish`].
 #[derive(Debug)]
 pub(crate) struct Out {
@@ -69,17 +87,17 @@ impl Out {
 
     /// Writes what is left.
     pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.flush()
     }
 }
 
 impl Write for Out {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.writer.write(bytes)
+        self.writer.write(bytes).map_err(not_written)
     }
 
     fn flush(&mut self) -> io::Result<()> {
-        self.writer.flush()
+        self.writer.flush().map_err(not_written)
     }
 }
 

@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use std::ffi::OsStr;
 use vmcore::Session;
 use vmcore::format::addr::VirtAddr;
+use vmcore_debug::DebugFiles;
 
 /// A place in memory, before symbols are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -81,6 +82,27 @@ impl Place {
                 })
             }
         }
+    }
+}
+
+impl Place {
+    /// Looks a symbol up, in the loaded modules too.
+    pub(crate) fn find_in(&self, session: &Session, files: &DebugFiles) -> anyhow::Result<Found> {
+        if let Self::Symbol { name, offset } = self
+            && session.matching_kernel()?.symbols().find(name).is_none()
+            && let Some((start, size)) = files
+                .modules()
+                .iter()
+                .find_map(|module| module.symbol_named(name))
+        {
+            return Ok(Found {
+                address: start
+                    .checked_add(*offset)
+                    .context("the offset is too large")?,
+                symbol_bytes: Some(size.saturating_sub(*offset)),
+            });
+        }
+        self.find(session)
     }
 }
 

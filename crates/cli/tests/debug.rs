@@ -281,6 +281,68 @@ fn mods_says_which_files_are_here() {
     assert!(run.stderr.contains("the list breaks off"), "{run:?}");
 }
 
+#[test]
+fn symbols_of_modules_are_known_by_name_and_address() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let file = kernel.dir.path().join("flow.ko");
+    let text = common::modules::load(&mut kernel, &file);
+    kernel.session();
+    let check = |options: &str| {
+        let ask = |words: String| ask(&kernel, &format!("{words} {options}")).expect(0).text();
+        let by_address = ask(format!("sym vmcore.0 kernel {:#x}", text + 5));
+        assert!(by_address.contains(" = flow_lookup+0x5 ("), "{by_address}");
+        assert!(by_address.ends_with(", in flow.ko\n"), "{by_address}");
+        let by_name = ask("sym vmcore.0 kernel flow_lookup".to_owned());
+        assert!(
+            by_name.contains(&format!("flow_lookup = {text:#x} (")),
+            "{by_name}"
+        );
+        let what = ask("whatis vmcore.0 kernel flow_lookup+5".to_owned());
+        assert!(what.contains("symbol flow_lookup+0x5"), "{what}");
+    };
+    check("");
+    // As a small system has it.
+    let packed = Command::new("gzip").arg(&file).status();
+    assert!(packed.unwrap().success());
+    check("");
+    let mods = ask(&kernel, "mods vmcore.0 kernel --json").expect(0).json();
+    assert!(
+        mods["modules"][0]["file"]
+            .as_str()
+            .unwrap()
+            .ends_with("/flow.ko.gz")
+    );
+    let folder = kernel.dir.path().join("modules");
+    std::fs::create_dir(&folder).unwrap();
+    std::fs::rename(file.with_extension("ko.gz"), folder.join("flow.ko.gz")).unwrap();
+    check("--modules modules");
+    let run = ask(&kernel, &format!("sym vmcore.0 kernel {:#x}", text + 5)).expect(0);
+    assert!(run.text().contains(" = flow.ko+0x"), "{run:?}");
+}
+
+#[test]
+fn the_debug_file_beside_a_compressed_kernel_is_its_own() {
+    let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    kernel.session();
+    let file = kernel.dir.path().join("kernel");
+    let debug = kernel.dir.path().join("kernel.debug");
+    for (tool, arguments) in [
+        (
+            "objcopy",
+            vec!["--only-keep-debug".as_ref(), &*file, &*debug],
+        ),
+        ("objcopy", vec!["--strip-debug".as_ref(), &*file]),
+        ("gzip", vec![&*file]),
+    ] {
+        let status = Command::new(tool).args(arguments).status();
+        assert!(status.unwrap().success());
+    }
+    let text = ask(&kernel, "print vmcore.0 shell.p_pid -k kernel.gz")
+        .expect(0)
+        .text();
+    assert!(text.contains("77"), "{text}");
+}
+
 fn has_gdb() -> bool {
     let found = Command::new("gdb").arg("--version").output();
     if found.is_err() {

@@ -39,6 +39,10 @@ const MAX_MODULES: usize = 4096;
 const NAME_MAX: usize = 255;
 /// Endings of a file with debug information, in the order they are tried.
 const ENDINGS: [&str; 3] = [".debug", ".symbols", ""];
+/// How a file is named that holds a compressed module.
+const PACKED: [&str; 2] = [".gz", ".zst"];
+/// How many symbols before an address are looked at.
+const MAX_BACK: usize = 256;
 /// The most bytes of instructions that are compared.
 const MAX_TEXT: usize = 16 << 20;
 
@@ -126,6 +130,9 @@ pub struct ModuleFile {
 #[derive(Clone, Debug)]
 struct ModuleSymbol {
     address: u64,
+    size: u64,
+    /// Where its section ends: it names nothing past that.
+    reach: u64,
     name: String,
 }
 
@@ -228,7 +235,8 @@ pub fn find(
     };
     for (root, place) in places(session, module, search) {
         // The file itself says where sections lie; its debug file says what is in them.
-        let loaded = open_below(&root, &place, &mut found.tried);
+        let file = stored(place.clone());
+        let loaded = open_below(&root, &file, &mut found.tried);
         let layout = loaded
             .as_ref()
             .map(|file| Layout::of(file, module, true))
@@ -236,11 +244,11 @@ pub fn find(
         for ending in ENDINGS {
             let mut path = place.clone().into_os_string();
             path.push(ending);
-            let path = PathBuf::from(path);
+            let path = stored(PathBuf::from(path));
             let opened = match ending {
                 "" => loaded
                     .as_ref()
-                    .and_then(|_| open_below(&root, &place, &mut Vec::new())),
+                    .and_then(|_| open_below(&root, &file, &mut Vec::new())),
                 _ => open_below(&root, &path, &mut found.tried),
             };
             let Some(opened) = opened else { continue };
@@ -267,7 +275,7 @@ pub fn find(
                         }
                     };
                     if !ending.is_empty()
-                        && let Some(own) = open_below(&root, &place, &mut Vec::new())
+                        && let Some(own) = open_below(&root, &file, &mut Vec::new())
                     {
                         object = object.with_loaded(layout.apply(own));
                     }
@@ -336,6 +344,22 @@ fn safe(path: &str) -> Option<PathBuf> {
     (!relative.as_os_str().is_empty() && !path.contains('\0')).then_some(relative)
 }
 
+/// The file of this name, or the compressed one in its place.
+pub(crate) fn stored(path: PathBuf) -> PathBuf {
+    if path.exists() {
+        return path;
+    }
+    let packed = PACKED.iter().map(|ending| {
+        let mut name = path.clone().into_os_string();
+        name.push(ending);
+        PathBuf::from(name)
+    });
+    packed
+        .into_iter()
+        .find(|path| path.is_file())
+        .unwrap_or(path)
+}
+
 /// Opens a regular file if it really lies below `root`: links may lead elsewhere.
 fn open_below(root: &Path, path: &Path, tried: &mut Vec<PathBuf>) -> Option<ObjectFile> {
     if !tried.iter().any(|known| known == path) {
@@ -353,26 +377,35 @@ fn symbols_of(file: &ObjectFile) -> Vec<ModuleSymbol> {
     let Some(elf) = file.elf() else {
         return Vec::new();
     };
-    let bases: HashMap<usize, u64> = elf
+    let places: HashMap<usize, (u64, u64)> = elf
         .sections()
         .map(|section| {
-            let shift = file.loaded_at(&section).wrapping_sub(section.address());
-            (section.index().0, shift)
+            let start = file.loaded_at(&section);
+            let shift = start.wrapping_sub(section.address());
+            (
+                section.index().0,
+                (shift, start.saturating_add(section.size())),
+            )
         })
         .collect();
     let mut symbols: Vec<_> = elf
         .symbols()
         .filter(|symbol| symbol.is_definition() || symbol.kind() == object::SymbolKind::Label)
         .filter_map(|symbol| {
-            let base = bases.get(&symbol.section_index()?.0)?;
+            let (shift, reach) = places.get(&symbol.section_index()?.0)?;
             let name = symbol.name().ok()?;
             if name.is_empty() || is_marker(name.as_bytes()) {
                 return None;
             }
-            let address = symbol.address().wrapping_add(*base);
-            let name = name.to_owned();
+            let address = symbol.address().wrapping_add(*shift);
             let rank = (address, symbol.size() > 0, symbol.is_global());
-            Some((rank, ModuleSymbol { address, name }))
+            let found = ModuleSymbol {
+                address,
+                size: symbol.size(),
+                reach: *reach,
+                name: name.to_owned(),
+            };
+            Some((rank, found))
         })
         .collect();
     // The preferred one last, as among the kernel's symbols.
@@ -388,6 +421,13 @@ impl ModuleFile {
         self.object.as_ref()
     }
 
+    /// The file as other programs read it: none if it is compressed.
+    #[must_use]
+    pub fn plain_file(&self) -> Option<&Path> {
+        let object = self.object.as_ref()?;
+        self.file.as_deref().filter(|_| !object.is_packed())
+    }
+
     /// Its memory.
     #[must_use]
     pub const fn range(&self) -> Range<u64> {
@@ -395,24 +435,38 @@ impl ModuleFile {
         start..start.saturating_add(self.module.len_bytes)
     }
 
-    /// The nearest symbol at or before an address inside.
+    /// The nearest symbol at or before an address inside, in the same section.
     #[must_use]
     pub fn symbol(&self, address: VirtAddr) -> Option<NearSymbol> {
-        let after = self
-            .symbols
-            .partition_point(|symbol| symbol.address <= address.0);
-        let symbol = self.symbols.get(after.checked_sub(1)?)?;
+        let symbol = self.nearest(address)?;
         Some(NearSymbol {
             name: crate::lines::demangled(&symbol.name),
             start: VirtAddr(symbol.address),
         })
     }
 
-    /// The address of a symbol by its name.
+    /// That symbol's address, name and size in bytes, which is 0 if it is not known.
     #[must_use]
-    pub fn symbol_named(&self, name: &str) -> Option<VirtAddr> {
+    pub fn symbol_at(&self, address: VirtAddr) -> Option<(VirtAddr, &str, u64)> {
+        let symbol = self.nearest(address)?;
+        Some((VirtAddr(symbol.address), &symbol.name, symbol.size))
+    }
+
+    fn nearest(&self, address: VirtAddr) -> Option<&ModuleSymbol> {
+        let after = self
+            .symbols
+            .partition_point(|symbol| symbol.address <= address.0);
+        let before = self.symbols.get(..after)?.iter().rev();
+        before
+            .take(MAX_BACK)
+            .find(|symbol| address.0 < symbol.reach || address.0 == symbol.address)
+    }
+
+    /// The address and size of a symbol by its name.
+    #[must_use]
+    pub fn symbol_named(&self, name: &str) -> Option<(VirtAddr, u64)> {
         let symbol = self.symbols.iter().find(|symbol| symbol.name == name)?;
-        Some(VirtAddr(symbol.address))
+        Some((VirtAddr(symbol.address), symbol.size))
     }
 
     /// Names and addresses of the sections that take memory, in the order of the file, and true; one

@@ -65,7 +65,7 @@ pub struct ObjectFile {
 
 #[derive(Debug)]
 enum Bytes {
-    File(KernelFile),
+    File(Box<KernelFile>),
     Memory(Vec<u8>),
 }
 
@@ -82,7 +82,7 @@ impl ObjectFile {
     #[must_use]
     pub fn of(file: KernelFile) -> Self {
         let arch = file.arch();
-        Self::new(Bytes::File(file), arch)
+        Self::new(Bytes::File(Box::new(file)), arch)
     }
 
     /// A file that is in memory already.

@@ -148,10 +148,16 @@ fn beside(kernel: &Path) -> Vec<PathBuf> {
         return paths;
     };
     let root = Path::new("/");
-    for ending in [".debug", ".symbols"] {
+    // A compressed kernel's debug file may have the plain kernel's name.
+    let is_packed = kernel
+        .extension()
+        .is_some_and(|ending| ending == "gz" || ending == "zst");
+    let plain = kernel.file_stem().filter(|_| is_packed);
+    let names = std::iter::once(name).chain(plain);
+    for (name, ending) in names.flat_map(|name| [(name, ".debug"), (name, ".symbols")]) {
         let mut name = name.to_owned();
         name.push(ending);
-        paths.push(folder.join(&name));
+        paths.push(modules::stored(folder.join(&name)));
         for above in folder.ancestors() {
             let below = folder.strip_prefix(above).unwrap_or(folder);
             paths.push(above.join("usr/lib/debug").join(below).join(&name));
@@ -159,6 +165,20 @@ fn beside(kernel: &Path) -> Vec<PathBuf> {
         paths.push(root.join("usr/lib/debug/boot/kernel").join(&name));
     }
     paths
+}
+
+/// Where an address of the running kernel is in its file: i386 runs its exception entries from a copy.
+#[must_use]
+pub fn linked_address(session: &Session, address: VirtAddr) -> VirtAddr {
+    let machine = Machine::of(session.dump().arch());
+    let copy = machine.entry_copy.as_ref();
+    let displacement = copy
+        .filter(|copy| address.0 >= copy.from)
+        .and_then(|copy| session.symbol(copy.displacement).ok())
+        .and_then(|symbol| session.space().ok()?.read_word(symbol.address).ok());
+    displacement.map_or(address, |bytes| {
+        VirtAddr(address.0.wrapping_sub(bytes) & machine.arch.va_max())
+    })
 }
 
 /// A dump, its memory, its symbols and its types.
@@ -200,7 +220,7 @@ impl SymbolSource for Target<'_> {
             return Some(symbol.address);
         }
         let mut modules = self.files.modules.iter();
-        modules.find_map(|module| module.symbol_named(name))
+        modules.find_map(|module| Some(module.symbol_named(name)?.0))
     }
 }
 
@@ -339,6 +359,7 @@ impl<'a> Target<'a> {
     /// outside of all symbols.
     #[must_use]
     pub fn name_at(&self, address: VirtAddr) -> Option<String> {
+        let address = linked_address(self.session, address);
         let in_module = self.loaded(address).and_then(|loaded| loaded.module);
         let (name, offset) = match in_module {
             Some(module) => {

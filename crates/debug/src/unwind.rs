@@ -280,6 +280,15 @@ impl<'a> Unwinder<'a> {
         self.code.symbol(self.linked(address))
     }
 
+    /// Whether a return address is a label that nothing before it called.
+    fn is_return_label(&self, pc: VirtAddr) -> bool {
+        let labels = self.machine.return_labels;
+        !labels.is_empty()
+            && self.symbol(pc).is_some_and(|symbol| {
+                symbol.start == self.linked(pc) && labels.contains(&symbol.name.as_str())
+            })
+    }
+
     fn is_code(&self, address: VirtAddr) -> bool {
         let address = self.linked(address);
         let text = self.code.text();
@@ -288,6 +297,7 @@ impl<'a> Unwinder<'a> {
 
     fn frame(&self, registers: Registers, how: How, exact: bool) -> Option<Frame> {
         let pc = VirtAddr(registers.get(self.machine.pc)?);
+        let exact = exact || self.is_return_label(pc);
         let mut frame = Frame {
             pc,
             sp: registers.get(self.machine.sp).map(VirtAddr),
@@ -504,7 +514,7 @@ impl<'a> Unwinder<'a> {
         never_ran: bool,
     ) -> Option<Result<Caller, End>> {
         let trap_frame = self.machine.trap_frame?;
-        let name = self.entry_name(frame)?;
+        let name = self.symbol(frame.lookup())?.name;
         let found = match trap_frame(self, &name, registers, never_ran)? {
             Ok(found) => found,
             // Without its trap frame an entry is walked like any function.
@@ -529,17 +539,6 @@ impl<'a> Unwinder<'a> {
         } else {
             Ok(caller)
         })
-    }
-
-    /// The function by which a frame may be known as an exception entry.
-    fn entry_name(&self, frame: &Frame) -> Option<String> {
-        if self.machine.returns_behind_entry
-            && let Some(symbol) = self.symbol(frame.pc)
-            && symbol.start == self.linked(frame.pc)
-        {
-            return Some(symbol.name);
-        }
-        Some(self.symbol(frame.lookup())?.name)
     }
 
     fn by_cfi(&self, frame: &Frame, registers: &Registers) -> Option<Caller> {

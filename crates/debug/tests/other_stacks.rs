@@ -184,10 +184,10 @@ fn an_arm_stack_is_walked_through_its_trap_frames() {
                 ("savectx+0x14", How::Pcb),
                 ("doadump+0x20", How::Pcb),
                 ("abort_handler+0x40", How::FramePointer),
-                ("data_abort_entry+0x1000", How::FramePointer),
+                ("exception_exit", How::FramePointer),
                 ("victim+0x44", How::TrapFrame),
                 ("syscall+0x20", How::FramePointer),
-                ("between+0x1000", How::FramePointer),
+                ("swi_exit", How::FramePointer),
                 ("", How::TrapFrame),
             ]
         );
@@ -214,6 +214,32 @@ fn an_arm_stack_is_walked_through_its_trap_frames() {
             (Some(0xbfff_0000), Some(0x0001_2345))
         );
     }
+}
+
+#[test]
+fn an_arm_thread_that_never_ran_ends_where_threads_start() {
+    let mut stack = Stack::new(Arch::Armv7);
+    let base = stack.base;
+    stack.put(0x100, &[base + 0x180, 0xc010_1020]);
+    const CODE: &[(u64, &str)] = &[
+        (0xc010_0000, "cpu_switch"),
+        (0xc010_1000, "before"),
+        (0xc010_2000, "fork_trampoline"),
+    ];
+    let backtrace = stack.walk(
+        &Names::new(CODE),
+        &[
+            ("pc", 0xc010_0014),
+            ("lr", 0xc010_2000),
+            ("sp", base + 0xf0),
+            ("r11", base + 0x100),
+        ],
+    );
+    assert_eq!(
+        found(&backtrace),
+        [("cpu_switch+0x14", How::Pcb), ("fork_trampoline", How::Pcb)]
+    );
+    assert_eq!(backtrace.end, End::ThreadStart);
 }
 
 const POWERPC64_CODE: &[(u64, &str)] = &[

@@ -183,6 +183,16 @@ fn one_call_site_has_one_signature_wherever_the_wild_call_went() {
         assert!(text.contains(" trap, not code\n"), "{text}");
         signatures.insert(report.signature.text);
     }
+    // An address that no processor takes is refused in another way.
+    let refused = report_of(
+        &format!("{TRAPPED} calltrap[9,0,0] 0xdeadc0dedeadc0de flow_hook worker fork_exit"),
+        Some("general protection fault"),
+    );
+    assert_eq!(
+        (refused.crash.kind, place(&refused)),
+        (Kind::ProtectionFault, "flow_hook")
+    );
+    signatures.insert(refused.signature.text);
     assert_eq!(signatures.len(), 1);
 }
 

@@ -21,6 +21,8 @@ pub const HEADER_LEN: usize = 512;
 const MAGIC_LEN: usize = 20;
 /// The newest version, which FreeBSD has written since 12.0.
 pub const NEWEST_VERSION: u32 = 4;
+/// Bytes of the blocks that a textdump is written in, the last one first.
+pub const TEXT_BLOCK: usize = 512;
 /// Magic of a kernel dump, full or mini, compressed or encrypted.
 pub const MAGIC: &[u8] = b"FreeBSD Kernel Dump";
 /// Magic of a textdump.

@@ -52,4 +52,5 @@ pub mod partition;
 pub mod prstatus;
 pub mod registers;
 pub mod sparc64;
+pub mod tar;
 pub mod zstd;

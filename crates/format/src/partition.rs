@@ -32,6 +32,10 @@ pub const GPT_ENTRIES_MAX: u32 = 4096;
 /// The most bytes of a GPT entry.
 pub const GPT_ENTRY_MAX: u32 = 4096;
 
+/// How the metadata starts that most GEOM classes keep in the last sector of a provider: `GEOM::MIRROR`,
+/// `GEOM::LABEL`, `GEOM::CONCAT`, … Source: `sys/geom/mirror/g_mirror.h` and its kin.
+pub const GEOM_MAGIC: &[u8] = b"GEOM::";
+
 /// A part of a disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Partition {
@@ -43,7 +47,12 @@ pub struct Partition {
     pub sectors: u64,
     /// Its type in an MBR or a label; 0 in a GPT.
     pub kind: u8,
+    /// Its label in a GPT, in UTF-16; else zeros.
+    pub label: [u16; 36],
 }
+
+/// Characters of a label in a GPT.
+pub const LABEL_LEN: usize = 36;
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
@@ -91,7 +100,7 @@ struct GptEntry {
     first: U64,
     last: U64,
     attributes: U64,
-    name: [U16; 36],
+    name: [U16; LABEL_LEN],
 }
 
 #[derive(FromBytes, KnownLayout, Immutable, Unaligned)]
@@ -127,6 +136,7 @@ pub fn mbr_slices(sector: &[u8; SECTOR_LEN]) -> Option<impl Iterator<Item = Part
         first_sector: slice.first.get().into(),
         sectors: slice.sectors.get().into(),
         kind: slice.kind,
+        label: [0; LABEL_LEN],
     }))
 }
 
@@ -179,6 +189,7 @@ impl Gpt {
                 first_sector: first,
                 sectors,
                 kind: 0,
+                label: entry.name.map(U16::get),
             })
         })
     }
@@ -216,6 +227,7 @@ pub fn bsd_partitions(label: &[u8]) -> Option<impl Iterator<Item = Partition> + 
             first_sector: entry.first.get().checked_sub(base)?.into(),
             sectors: entry.sectors.get().into(),
             kind: entry.kind,
+            label: [0; LABEL_LEN],
         })
         .filter(|_| is_used)
     }))

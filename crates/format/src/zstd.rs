@@ -167,11 +167,17 @@ impl BlockHeader {
     }
 }
 
+/// Whether a frame that decoders skip starts here: there are sixteen magics of them.
+#[must_use]
+pub fn is_skippable(bytes: &[u8]) -> bool {
+    U32::ref_from_prefix(bytes).is_ok_and(|(magic, _)| magic.get() & !0xf == SKIPPABLE_MAGIC)
+}
+
 /// Bytes of a skippable frame's contents, if one starts here.
 #[must_use]
 pub fn skippable_len(bytes: &[u8]) -> Option<u64> {
     let header = SkippableHeader::ref_from_prefix(bytes).ok()?.0;
-    (header.magic.get() & !0xf == SKIPPABLE_MAGIC).then(|| u64::from(header.len_bytes.get()))
+    is_skippable(bytes).then(|| u64::from(header.len_bytes.get()))
 }
 
 /// The header of a skippable frame.

@@ -21,12 +21,15 @@ use crate::save::{self, Device};
 use serde::Serialize;
 use std::path::Path;
 use vmcore::crypt;
+use vmcore::source::read_small;
 use vmcore_format::kerneldumpkey::KeyBlock;
 
 /// Bytes at the start of a device that dumps never touch.
 const UNTOUCHED: u64 = 64 << 10;
 /// The most bytes of a block, for each of the two headers.
 const BLOCK: u32 = 4096;
+/// The most bytes of a key file that are read.
+const KEY_FILE_MAX: usize = 1 << 20;
 /// Shorter keys can be factored.
 const KEY_BITS_MIN: usize = 2048;
 /// The longest that the kernel takes.
@@ -118,10 +121,11 @@ pub fn check(question: &Question<'_>) -> Vec<Finding> {
 
 /// The key, and the bytes that it takes on the device.
 fn key(path: &Path) -> (Verdict, String, u64) {
-    let bits = std::fs::read_to_string(path)
+    let bits = read_small(path, KEY_FILE_MAX)
         .map_err(|error| error.to_string())
         .and_then(|pem| {
-            crypt::public_key_bits(&pem).ok_or("it is no RSA public key in PEM form".to_owned())
+            crypt::public_key_bits(&String::from_utf8_lossy(&pem))
+                .ok_or("it is no RSA public key in PEM form".to_owned())
         });
     match bits {
         Err(reason) => (Verdict::Bad, format!("{}: {reason}", path.display()), 0),

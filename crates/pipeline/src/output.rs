@@ -22,6 +22,7 @@ use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use thiserror::Error;
 
 /// Why an output file cannot be made.
@@ -57,6 +58,8 @@ pub struct OutputFile {
     path: PathBuf,
     /// Where it is until it is whole; empty afterwards.
     temporary: PathBuf,
+    /// The same, as it is noted in [`UNFINISHED`].
+    unfinished: PathBuf,
     overwrite: bool,
 }
 
@@ -69,12 +72,11 @@ impl OutputFile {
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
         if let Ok(there) = path.symlink_metadata() {
             let path = path.to_owned();
+            if !is_replaceable(&path, &there) {
+                return Err(OutputError::NotAFile { path });
+            }
             if !overwrite {
                 return Err(OutputError::Exists { path });
-            }
-            // A link is replaced, not what it leads to.
-            if !there.is_file() && !there.is_symlink() {
-                return Err(OutputError::NotAFile { path });
             }
         }
         let io_error = |source| OutputError::Io {
@@ -98,7 +100,9 @@ impl OutputFile {
         #[cfg(unix)]
         std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
         let file = options.open(&temporary).map_err(io_error)?;
+        unfinished().push(temporary.clone());
         Ok(Self {
+            unfinished: temporary.clone(),
             file,
             path: path.to_owned(),
             temporary,
@@ -163,8 +167,50 @@ impl OutputFile {
     }
 }
 
+/// Whether what is at `path` may give way to a file. A link is replaced, not what it points to; but
+/// not one to a device or pipe, and none of the system's own: `/dev/stdout` may well point to a
+/// regular file.
+fn is_replaceable(path: &Path, there: &fs::Metadata) -> bool {
+    if there.is_file() {
+        return true;
+    }
+    // One that points nowhere is harmless.
+    let is_harmless = |target: fs::Metadata| target.is_file();
+    let is_systems = |directory: PathBuf| {
+        SYSTEM_DIRECTORIES
+            .iter()
+            .any(|system| directory.starts_with(system))
+    };
+    let directory = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    there.is_symlink()
+        && path.metadata().map_or(true, is_harmless)
+        && !directory.canonicalize().is_ok_and(is_systems)
+}
+
+/// Where the links are the system's.
+const SYSTEM_DIRECTORIES: [&str; 2] = ["/dev", "/proc"];
+
+/// Files in the making, for [`remove_unfinished`].
+static UNFINISHED: Mutex<Vec<PathBuf>> = Mutex::new(Vec::new());
+
+fn unfinished() -> MutexGuard<'static, Vec<PathBuf>> {
+    UNFINISHED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Removes all files in the making: for a process that is about to be ended by a signal.
+pub fn remove_unfinished() {
+    for path in unfinished().drain(..) {
+        // Nothing better can be done about a failure here.
+        let _ = fs::remove_file(path);
+    }
+}
+
 impl Drop for OutputFile {
     fn drop(&mut self) {
+        unfinished().retain(|path| *path != self.unfinished);
         if !self.temporary.as_os_str().is_empty() {
             // Nothing better can be done about a failure here.
             let _ = fs::remove_file(&self.temporary);
@@ -205,6 +251,41 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let error = OutputFile::create(dir.path(), true).unwrap_err();
         assert!(matches!(error, OutputError::NotAFile { .. }), "{error}");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_replaced_only_if_it_points_to_a_file() {
+        use std::os::unix::fs::symlink;
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), b"kept").unwrap();
+        for (target, is_replaced) in [
+            ("file", true),
+            ("absent", true),
+            ("/dev/null", false),
+            ("/proc/self/fd/1", false),
+            (".", false),
+        ] {
+            let link = dir.path().join("link");
+            symlink(target, &link).unwrap();
+            let made = OutputFile::create(&link, true).map(OutputFile::commit);
+            // What the test's own output is decides.
+            if target != "/proc/self/fd/1" || !link.metadata().unwrap().is_file() {
+                assert_eq!(made.is_ok(), is_replaced, "{target}");
+                assert_eq!(link.is_symlink(), !is_replaced, "{target}");
+            }
+            fs::remove_file(&link).unwrap();
+        }
+        assert_eq!(fs::read(dir.path().join("file")).unwrap(), b"kept");
+        for path in ["/dev/stdout", "/dev/fd/1", "/dev/null", "/proc/self/exe"] {
+            for overwrite in [false, true] {
+                let error = OutputFile::create(path.as_ref(), overwrite).unwrap_err();
+                assert!(
+                    matches!(error, OutputError::NotAFile { .. }),
+                    "{path}: {error}"
+                );
+            }
+        }
     }
 
     #[cfg(unix)]

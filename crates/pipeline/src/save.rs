@@ -56,8 +56,8 @@ use find::Parts;
 use names::{CoreName, info_name, key_name};
 use serde::Serialize;
 use space::{Fit, Free};
-use std::fs;
 use std::path::{Path, PathBuf};
+use vmcore::source::read_small;
 
 /// How to save.
 #[derive(Clone, Copy, Debug, Default)]
@@ -288,7 +288,8 @@ impl<'w> Work<'w, '_> {
         let info = self.directory.file(&info_name(number));
         let header = self.info(number, None).header_text();
         let mut files = vec![info.clone()];
-        let mut is_same = fs::read_to_string(info).is_ok_and(|text| text.starts_with(&header));
+        let mut is_same =
+            read_small(&info, header.len()).is_ok_and(|text| text == header.as_bytes());
         for (name, part, form) in self.contents_of(number) {
             let path = self.directory.file(&name);
             is_same = is_same && part.equals(self.device, &path, form).unwrap_or(false);

@@ -19,10 +19,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::crypt::{KeyError, PayloadKey};
+use crate::crypt::PayloadKey;
 use crate::disk;
 use crate::dump::{DeviceHeader, OpenError, OpenOptions};
-use crate::source::{Access, ChunkSource, Input, Source};
+use crate::locate::{self, Found, Search};
+use crate::source::{Access, ChunkSource, Input, Source, read_small};
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -33,12 +34,10 @@ use vmcore_format::gzip;
 use vmcore_format::header::MINIDUMP_PREFIX;
 use vmcore_format::kerneldump::{self, DumpHeader, HEADER_LEN, Kind};
 use vmcore_format::kerneldumpkey::{Cipher, ENCRYPTED_KEY_MAX, KeyBlock, PREFIX_LEN};
-use vmcore_format::zstd::FRAME_MAGIC;
+use vmcore_format::zstd::{FRAME_MAGIC, is_skippable};
 
-/// Sector sizes that kernels dump to: a header must fit, and a page is the most they write at once.
-const SECTORS: [u64; 4] = [512, 1024, 2048, 4096];
 /// The most bytes of a key file that are read.
-const KEY_FILE_MAX: u64 = 1 << 20;
+const KEY_FILE_MAX: usize = 1 << 20;
 
 /// Something around a dump.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -123,56 +122,72 @@ pub(crate) struct Stored {
 /// Returns an error if it cannot be read, holds no dump or several, or is encrypted and the key is
 /// missing or wrong. What is inside may still be no dump.
 pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
-    unpack(path, find(path, options)?, options)
+    let (opened, is_text) = unpack(path, find(path, options)?, options)?;
+    match is_text {
+        true => Err(OpenError::Textdump {
+            path: path.to_owned(),
+        }),
+        false => Ok(opened),
+    }
 }
 
-/// Takes off what is around the dump, the cipher first.
-fn unpack(path: &Path, mut stored: Stored, options: &OpenOptions) -> Result<Opened, OpenError> {
-    if stored.is_text {
-        return Err(OpenError::Textdump {
-            path: path.to_owned(),
-        });
-    }
+/// As [`open`], whether memory is inside or text.
+pub(crate) fn open_any(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
+    Ok(unpack(path, find(path, options)?, options)?.0)
+}
+
+/// Takes off what is around the dump, the cipher first. With whether its header says that it is a
+/// textdump.
+fn unpack(
+    path: &Path,
+    mut stored: Stored,
+    options: &OpenOptions,
+) -> Result<(Opened, bool), OpenError> {
     decrypt(&mut stored, path, options)?;
     let Stored {
         payload,
         mut layers,
         device_header,
+        is_text,
         ..
     } = stored;
     // Once only: nobody packs a packed image.
     let may_be_image = layers.is_empty();
     let io_error = |source| io_error(path, source);
-    let first = payload.read_vec(0, 4).map_err(io_error)?;
-    let chunks = if first.starts_with(&FRAME_MAGIC) {
-        layers.push(Layer::Zstd);
-        ChunkSource::zstd(payload).map_err(io_error)?
-    } else if first.starts_with(&gzip::MAGIC) {
-        layers.push(Layer::Gzip);
-        ChunkSource::gzip(payload)
-    } else {
-        return Ok(Opened {
-            source: payload.into_source(),
-            layers,
-            device_header,
-        });
+    let (layer, chunks) = match chunks(payload).map_err(io_error)? {
+        Ok(chunks) => chunks,
+        Err(payload) => {
+            let opened = Opened {
+                source: payload.into_source(),
+                layers,
+                device_header,
+            };
+            return Ok((opened, is_text));
+        }
     };
+    layers.push(layer);
     let chunks = Arc::new(chunks);
     if may_be_image && let Some(mut inner) = find_expanded(path, &chunks, options)? {
         inner.layers.splice(0..0, layers);
         return unpack(path, inner, options);
     }
-    Ok(Opened {
+    let opened = Opened {
         source: Source::of_chunks(chunks),
         layers,
         device_header,
-    })
+    };
+    Ok((opened, is_text))
 }
 
 /// Whether what starts so is zstd or gzip.
 #[must_use]
 pub fn is_compressed(first: &[u8]) -> bool {
-    first.starts_with(&FRAME_MAGIC) || first.starts_with(&gzip::MAGIC)
+    is_zstd(first) || first.starts_with(&gzip::MAGIC)
+}
+
+/// Whether what starts so is zstd: a frame, or one of those that decoders skip.
+fn is_zstd(first: &[u8]) -> bool {
+    first.starts_with(&FRAME_MAGIC) || is_skippable(first)
 }
 
 /// What a part of a file or device expands to, which must be zstd or gzip.
@@ -180,17 +195,28 @@ pub fn is_compressed(first: &[u8]) -> bool {
 /// # Errors
 /// Returns an error if it cannot be read, or is neither.
 pub fn expand_part(path: &Path, range: std::ops::Range<u64>) -> io::Result<Source> {
-    let part = Input::open(path, Access::Positional)?.part(range);
-    let first = part.read_vec(0, 4)?;
-    let chunks = if first.starts_with(&FRAME_MAGIC) {
-        ChunkSource::zstd(part)?
-    } else if first.starts_with(&gzip::MAGIC) {
-        ChunkSource::gzip(part)
-    } else {
+    expand(Input::open(path, Access::Positional)?.part(range))
+}
+
+/// What an input expands to, which must be zstd or gzip.
+pub(crate) fn expand(input: Input) -> io::Result<Source> {
+    let chunks = chunks(input)?.map_err(|_| {
         let words = "the dump is neither zstd nor gzip, whatever its header says";
-        return Err(io::Error::new(io::ErrorKind::InvalidData, words));
-    };
-    Ok(Source::of_chunks(Arc::new(chunks)))
+        io::Error::new(io::ErrorKind::InvalidData, words)
+    })?;
+    Ok(Source::of_chunks(Arc::new(chunks.1)))
+}
+
+/// What an input expands to, and how it is compressed; the input itself if it is not.
+fn chunks(input: Input) -> io::Result<Result<(Layer, ChunkSource), Input>> {
+    let first = input.read_vec(0, 4)?;
+    Ok(if is_zstd(&first) {
+        Ok((Layer::Zstd, ChunkSource::zstd(input)?))
+    } else if first.starts_with(&gzip::MAGIC) {
+        Ok((Layer::Gzip, ChunkSource::gzip(input)))
+    } else {
+        Err(input)
+    })
 }
 
 /// What is around the dump in a file that was compressed with it; `None` if nothing is.
@@ -241,7 +267,9 @@ pub fn is_wrapped(path: &Path) -> bool {
         Ok(stored) => !stored.layers.is_empty() || stored.key.is_some(),
         Err(error) => matches!(
             error,
-            OpenError::SeveralDumps { .. } | OpenError::NoDumpOnDisk { .. }
+            OpenError::SeveralDumps { .. }
+                | OpenError::NoDumpOnDisk { .. }
+                | OpenError::UnsoundHeader { .. }
         ),
     }
 }
@@ -277,12 +305,27 @@ pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenErr
         device_header: None,
         is_text: false,
     };
-    if is_compressed(&first) || (options.partition.is_none() && is_dump(&first)) {
+    if options.partition.is_none() && is_dump(&first) {
+        return Ok(alone(input, None));
+    }
+    let key_file = key_file_of(path);
+    let key = key_block_file(path, options)?;
+    // Encrypted bytes may look like anything, so the name comes first.
+    if key.is_some() && key_file.is_some() {
+        return Ok(alone(input, key));
+    }
+    if is_compressed(&first) {
         return Ok(alone(input, None));
     }
     match find_in(path, &input, &first, options)? {
         Some(stored) => Ok(stored),
-        None => Ok(alone(input, key_block_file(path, options)?)),
+        None if key.is_some() || (key_file.is_none() && options.key.is_none()) => {
+            Ok(alone(input, key))
+        }
+        None => Err(OpenError::NoKeyBlock {
+            path: path.to_owned(),
+            key_file: key_file.unwrap_or_else(|| PathBuf::from("key.N")),
+        }),
     }
 }
 
@@ -300,72 +343,65 @@ fn find_in(
     options: &OpenOptions,
 ) -> Result<Option<Stored>, OpenError> {
     let io_error = |source| io_error(path, source);
-    if let Some(partition) = &options.partition {
-        return in_partition(path, input, Some(partition)).map(Some);
-    }
-    if let Ok(header) = DumpHeader::parse(first) {
+    if let Ok(header) = DumpHeader::parse(first)
+        && options.partition.is_none()
+    {
         return behind_header(input, &header).map(Some).map_err(io_error);
     }
-    // The last partition may end where the disk does, so the table comes first.
-    let on_disk = match disk::has_table(input).map_err(io_error)? {
-        true => Some(in_partition(path, input, None)),
-        false => None,
-    };
-    let no_dump = match on_disk {
-        Some(Err(error @ OpenError::NoDumpOnDisk { .. })) => Some(error),
-        Some(found) => return found.map(Some),
-        None => None,
-    };
-    match (at_the_end(input).map_err(io_error)?, no_dump) {
-        (None, Some(error)) => Err(error),
-        (stored, _) => Ok(stored),
-    }
-}
-
-/// The dump in one of a disk's partitions.
-fn in_partition(path: &Path, input: &Input, wanted: Option<&str>) -> Result<Stored, OpenError> {
-    let io_error = |source| io_error(path, source);
-    let partitions = disk::partitions(input).map_err(io_error)?;
-    let mut found = Vec::new();
-    for partition in &partitions {
-        if wanted.is_some_and(|wanted| !partition.is_called(wanted)) {
-            continue;
+    match locate::search(input, options.partition.as_deref()).map_err(io_error)? {
+        Search::One(partition, medium, found) => {
+            let Some(mut stored) = stored(&medium, &found).map_err(io_error)? else {
+                return Err(OpenError::UnsoundHeader {
+                    path: path.to_owned(),
+                    problems: found.problems().to_vec(),
+                });
+            };
+            let disk = partition.map(|partition| Layer::Disk { partition });
+            stored.layers.splice(0..0, disk);
+            Ok(Some(stored))
         }
-        let part = input.part(partition.range.clone());
-        if let Some(stored) = at_the_end(&part).map_err(io_error)? {
-            found.push((partition.name.clone(), stored));
-        }
-    }
-    // A dump that waits to be saved is likelier to be meant than one that has been.
-    let is_new = |stored: &Stored| {
-        !matches!(
-            stored.layers.first(),
-            Some(Layer::Device {
-                is_cleared: true,
-                ..
-            })
-        )
-    };
-    if found.iter().any(|(_, stored)| is_new(stored)) {
-        found.retain(|(_, stored)| is_new(stored));
-    }
-    if found.len() > 1 {
-        return Err(OpenError::SeveralDumps {
+        Search::Several(found) => Err(OpenError::SeveralDumps {
             path: path.to_owned(),
             partitions: found
                 .into_iter()
-                .filter_map(|(name, stored)| Some((name, stored.device_header?)))
+                .filter_map(|(name, found)| {
+                    let header = DumpHeader::parse_damaged(found.revived()).ok()?;
+                    Some((name, DeviceHeader::of(&header)))
+                })
                 .collect(),
-        });
-    }
-    let Some((partition, mut stored)) = found.pop() else {
-        return Err(OpenError::NoDumpOnDisk {
+        }),
+        Search::Nowhere(looked_at)
+            if looked_at.is_empty() && !disk::has_table(input).map_err(io_error)? =>
+        {
+            Ok(None)
+        }
+        Search::Nowhere(looked_at) => Err(OpenError::NoDumpOnDisk {
             path: path.to_owned(),
-            partitions: partitions.into_iter().map(|part| part.name).collect(),
-        });
+            partitions: looked_at.into_iter().map(|(name, _)| name).collect(),
+        }),
+        Search::NoSuchPartition(partitions) => Err(OpenError::NoSuchPartition {
+            path: path.to_owned(),
+            wanted: options.partition.clone().unwrap_or_default(),
+            partitions,
+        }),
+    }
+}
+
+/// The dump at the end of a dump device; `None` if its header is not sound.
+fn stored(medium: &Input, found: &Found) -> io::Result<Option<Stored>> {
+    let Some((header, parts)) = found.sound() else {
+        return Ok(None);
     };
-    stored.layers.insert(0, Layer::Disk { partition });
-    Ok(stored)
+    Ok(Some(Stored {
+        payload: medium.part(parts.payload.clone()),
+        key: key_block(medium, parts.key.start, &header)?,
+        layers: vec![Layer::Device {
+            is_cleared: found.is_cleared(),
+            headers_differ: found.headers_differ(),
+        }],
+        device_header: Some(DeviceHeader::of(&header)),
+        is_text: header.kind == Kind::Text,
+    }))
 }
 
 /// The dump behind a header at the start of a file.
@@ -385,40 +421,6 @@ fn behind_header(input: &Input, header: &DumpHeader<'_>) -> io::Result<Stored> {
     })
 }
 
-/// The dump at the end of a dump device; `None` if there is no sound header.
-fn at_the_end(input: &Input) -> io::Result<Option<Stored>> {
-    for sector in SECTORS {
-        let Some(trailer) = input.len().checked_sub(sector) else {
-            continue;
-        };
-        let stored = input.read_vec(trailer, HEADER_LEN)?;
-        let Ok(mut revived) = <[u8; HEADER_LEN]>::try_from(stored.as_slice()) else {
-            continue;
-        };
-        kerneldump::revive(&mut revived);
-        let Ok(header) = DumpHeader::parse(&revived) else {
-            continue;
-        };
-        let places = header.on_medium(trailer, sector);
-        // A sound header of another sector size is a page of the dump that happens to hold one.
-        let Some(places) = places.filter(|_| u64::from(header.blocksize) == sector) else {
-            continue;
-        };
-        let leader = input.read_vec(places.leader, HEADER_LEN)?;
-        return Ok(Some(Stored {
-            payload: input.part(places.payload),
-            key: key_block(input, places.key.start, &header)?,
-            layers: vec![Layer::Device {
-                is_cleared: stored != revived,
-                headers_differ: leader != revived,
-            }],
-            device_header: Some(DeviceHeader::of(&header)),
-            is_text: header.kind == Kind::Text,
-        }));
-    }
-    Ok(None)
-}
-
 /// The key block at `at`, if the header says that there is one.
 fn key_block(input: &Input, at: u64, header: &DumpHeader<'_>) -> io::Result<Option<Vec<u8>>> {
     if header.dumpkeysize == 0 || header.kind == Kind::Text {
@@ -434,27 +436,20 @@ fn key_block(input: &Input, at: u64, header: &DumpHeader<'_>) -> io::Result<Opti
 fn key_block_file(path: &Path, options: &OpenOptions) -> Result<Option<Vec<u8>>, OpenError> {
     let file = match &options.key_block {
         Some(file) => file.clone(),
-        None => match key_file_beside(path) {
+        None => match key_file_of(path).filter(|file| file.exists()) {
             Some(file) => file,
             None => return Ok(None),
         },
     };
-    read_small(&file).map(Some)
+    let block = read_small(&file, KEY_FILE_MAX).map_err(|source| io_error(&file, source))?;
+    Ok(Some(block))
 }
 
-/// `key.N`, if it is there.
-fn key_file_beside(path: &Path) -> Option<PathBuf> {
+/// `key.N`, which belongs beside `vmcore_encrypted.N`.
+fn key_file_of(path: &Path) -> Option<PathBuf> {
     let name = path.file_name()?.to_str()?;
     let number = name.strip_prefix("vmcore_encrypted.")?;
-    let key = path.with_file_name(format!("key.{number}"));
-    key.is_file().then_some(key)
-}
-
-fn read_small(path: &Path) -> Result<Vec<u8>, OpenError> {
-    let io_error = |source| io_error(path, source);
-    let input = Input::open(path, Access::Positional).map_err(io_error)?;
-    let len = usize::try_from(input.len().min(KEY_FILE_MAX)).unwrap_or(0);
-    input.read_vec(0, len).map_err(io_error)
+    Some(path.with_file_name(format!("key.{number}")))
 }
 
 /// Decrypts the payload, if it is encrypted.
@@ -475,14 +470,11 @@ pub(crate) fn decrypt(
             path: path.to_owned(),
         });
     };
-    let pem = String::from_utf8(read_small(private)?);
-    let key = pem
-        .map_err(|_| KeyError::NotAKey)
-        .and_then(|pem| PayloadKey::open(&block, &pem))
-        .map_err(|source| OpenError::Key {
-            path: private.clone(),
-            source,
-        })?;
+    let pem = read_small(private, KEY_FILE_MAX).map_err(|source| io_error(private, source))?;
+    let key = PayloadKey::open(&block, &pem).map_err(|source| OpenError::Key {
+        path: private.clone(),
+        source,
+    })?;
     stored.payload = stored.payload.clone().decrypted(key);
     stored.layers.push(Layer::Encrypted {
         cipher: block.cipher,

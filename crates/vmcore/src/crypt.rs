@@ -9,7 +9,7 @@
 //! use vmcore::crypt::PayloadKey;
 //! use vmcore::format::kerneldumpkey::KeyBlock;
 //! let block = std::fs::read("key.0")?;
-//! let pem = std::fs::read_to_string("private.pem")?;
+//! let pem = std::fs::read("private.pem")?;
 //! let key = PayloadKey::open(&KeyBlock::parse(&block)?, &pem)?;
 //! let mut payload = std::fs::read("vmcore_encrypted.0")?;
 //! let plain = key.decrypt(0, &mut payload, false);
@@ -31,13 +31,70 @@ use vmcore_format::kerneldumpkey::{CLEAR_KEY_LEN, Cipher, KeyBlock, cipher_key};
 /// Bytes of a block of AES.
 const BLOCK: usize = 16;
 
+/// The most sections of a PEM file that are looked at: each key that is decoded takes time.
+const SECTIONS_MAX: usize = 32;
+
+/// What stands in PEM files where an RSA private key should, by its label, and what to do then.
+const OTHER_KINDS: [(&str, &str, &str); 8] = [
+    (
+        "ENCRYPTED PRIVATE KEY",
+        "a private key with a passphrase",
+        "openssl rsa -in KEY -out PLAIN",
+    ),
+    (
+        "OPENSSH PRIVATE KEY",
+        "a private key in OpenSSH's own form",
+        "ssh-keygen -p -m PEM -f KEY (on a copy of it)",
+    ),
+    (
+        "EC PRIVATE KEY",
+        "a key of elliptic curves, and dumpon takes RSA only",
+        "",
+    ),
+    (
+        "DSA PRIVATE KEY",
+        "a DSA key, and dumpon takes RSA only",
+        "",
+    ),
+    ("PUBLIC KEY", PUBLIC, ""),
+    ("RSA PUBLIC KEY", PUBLIC, ""),
+    (
+        "CERTIFICATE",
+        "a certificate, which has the public key only",
+        "",
+    ),
+    (
+        "CERTIFICATE REQUEST",
+        "a certificate request, which has the public key only",
+        "",
+    ),
+];
+const PUBLIC: &str = "a public key, and reading takes the private one";
+
 /// Why a payload cannot be decrypted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
 pub enum KeyError {
-    /// The private key cannot be read.
-    #[error("it is no RSA private key in PEM form without a passphrase")]
+    /// There is no private key in it.
+    #[error("not an RSA private key in PEM form")]
     NotAKey,
+    /// A key in DER form.
+    #[error("a key in DER form, not PEM")]
+    Der,
+    /// A private key that is damaged, or not RSA's.
+    #[error("its {label} is damaged, or not an RSA key")]
+    Damaged {
+        /// What its PEM section says that it is.
+        label: String,
+    },
+    /// Another kind of key.
+    #[error("{what}")]
+    OtherKind {
+        /// What it is.
+        what: &'static str,
+        /// The command that makes an RSA private key in PEM form of it; empty if none does.
+        command: &'static str,
+    },
     /// A key of another length.
     #[error(
         "it is a key of {key_bits} bits, and the dump was encrypted for one of {dump_bits} bits"
@@ -51,6 +108,62 @@ pub enum KeyError {
     /// A key of the right length that does not open the envelope.
     #[error("it is not the key that the dump was encrypted for")]
     WrongKey,
+    /// The envelope opens, and what is inside is not a kernel's key.
+    #[error("it decrypts the dump's key to {bytes} bytes, and a kernel's has {CLEAR_KEY_LEN}")]
+    ClearLength {
+        /// Bytes of what was decrypted.
+        bytes: usize,
+    },
+}
+
+/// The sections of a PEM file: the label of each, and the whole of it. Text may be anywhere between.
+fn sections(pem: &str) -> impl Iterator<Item = (&str, &str)> {
+    let starts = pem.match_indices("-----BEGIN ").take(SECTIONS_MAX);
+    starts.filter_map(|(at, begin)| {
+        let section = pem.get(at..)?;
+        let (label, _) = section.get(begin.len()..)?.split_once("-----")?;
+        let end = format!("-----END {label}-----");
+        let len = section.find(&end)? + end.len();
+        Some((label, section.get(..len)?))
+    })
+}
+
+/// The RSA private keys in a PEM file.
+fn private_keys(pem: &str) -> Result<Vec<RsaPrivateKey>, KeyError> {
+    let mut keys = Vec::new();
+    let mut error = KeyError::NotAKey;
+    for (label, section) in sections(pem) {
+        let key = match label {
+            // How OpenSSL marked a passphrase before PKCS#8.
+            "RSA PRIVATE KEY" if section.contains("ENCRYPTED") => Err("ENCRYPTED PRIVATE KEY"),
+            "RSA PRIVATE KEY" => RsaPrivateKey::from_pkcs1_pem(section).map_err(|_| label),
+            "PRIVATE KEY" => RsaPrivateKey::from_pkcs8_pem(section).map_err(|_| label),
+            other => Err(other),
+        };
+        let other = match key {
+            Ok(key) => {
+                keys.push(key);
+                continue;
+            }
+            Err(label) => label,
+        };
+        // What is nearest to a private key explains best.
+        let is_private = other.ends_with("PRIVATE KEY");
+        if matches!(error, KeyError::NotAKey) || is_private {
+            let kind = OTHER_KINDS.iter().find(|(label, ..)| *label == other);
+            error = match kind {
+                Some((_, what, command)) => KeyError::OtherKind { what, command },
+                None if is_private => KeyError::Damaged {
+                    label: other.to_owned(),
+                },
+                None => error,
+            };
+        }
+    }
+    match keys.is_empty() {
+        true => Err(error),
+        false => Ok(keys),
+    }
 }
 
 /// What decrypts the payload of one dump.
@@ -71,38 +184,54 @@ impl std::fmt::Debug for PayloadKey {
     }
 }
 
-/// Bits of the modulus of an RSA public key in PEM form; `None` if it is none.
+/// Bits of the modulus of an RSA public key in PEM form; `None` if there is none.
 #[must_use]
 pub fn public_key_bits(pem: &str) -> Option<usize> {
-    let key = RsaPublicKey::from_public_key_pem(pem)
-        .ok()
-        .or_else(|| RsaPublicKey::from_pkcs1_pem(pem).ok())?;
-    Some(key.size() * 8)
+    sections(pem).find_map(|(label, section)| {
+        let key = match label {
+            "PUBLIC KEY" => RsaPublicKey::from_public_key_pem(section).ok(),
+            "RSA PUBLIC KEY" => RsaPublicKey::from_pkcs1_pem(section).ok(),
+            _ => None,
+        };
+        Some(key?.size() * 8)
+    })
 }
 
 impl PayloadKey {
-    /// Opens the envelope in `block` with an RSA private key, in PEM form of PKCS#1 or PKCS#8.
+    /// Opens the envelope in `block` with an RSA private key, in PEM form of PKCS#1 or PKCS#8. Other
+    /// text and other keys around it do no harm: of several, the one is taken that fits.
     ///
     /// # Errors
-    /// Returns an error if the key cannot be read, or is another dump's.
-    pub fn open(block: &KeyBlock<'_>, private_pem: &str) -> Result<Self, KeyError> {
-        let private = RsaPrivateKey::from_pkcs8_pem(private_pem)
-            .ok()
-            .or_else(|| RsaPrivateKey::from_pkcs1_pem(private_pem).ok())
-            .ok_or(KeyError::NotAKey)?;
-        if private.size() != block.encrypted_key.len() {
-            return Err(KeyError::OtherLength {
-                key_bits: private.size() * 8,
+    /// Returns an error if there is no private key, or it is another dump's.
+    pub fn open(block: &KeyBlock<'_>, pem: &[u8]) -> Result<Self, KeyError> {
+        // A SEQUENCE whose length follows in two bytes.
+        if pem.starts_with(&[0x30, 0x82]) {
+            return Err(KeyError::Der);
+        }
+        let keys = private_keys(&String::from_utf8_lossy(pem))?;
+        let (fitting, others): (Vec<_>, Vec<_>) = keys
+            .into_iter()
+            .partition(|key| key.size() == block.encrypted_key.len());
+        let mut error = others
+            .first()
+            .map_or(KeyError::WrongKey, |other| KeyError::OtherLength {
+                key_bits: other.size() * 8,
                 dump_bits: block.encrypted_key.len() * 8,
             });
+        for private in fitting {
+            // Older releases used the padding of PKCS#1 v1.5.
+            let clear = private
+                .decrypt(Oaep::new::<sha1::Sha1>(), block.encrypted_key)
+                .or_else(|_| private.decrypt(Pkcs1v15Encrypt, block.encrypted_key));
+            error = match clear {
+                Err(_) => KeyError::WrongKey,
+                Ok(clear) => match <[u8; CLEAR_KEY_LEN]>::try_from(clear) {
+                    Ok(clear) => return Ok(Self::of_clear_key(block, &clear)),
+                    Err(clear) => KeyError::ClearLength { bytes: clear.len() },
+                },
+            };
         }
-        // Older releases used the padding of PKCS#1 v1.5.
-        let clear = private
-            .decrypt(Oaep::new::<sha1::Sha1>(), block.encrypted_key)
-            .or_else(|_| private.decrypt(Pkcs1v15Encrypt, block.encrypted_key))
-            .map_err(|_| KeyError::WrongKey)?;
-        let clear = <[u8; CLEAR_KEY_LEN]>::try_from(clear).map_err(|_| KeyError::WrongKey)?;
-        Ok(Self::of_clear_key(block, &clear))
+        Err(error)
     }
 
     /// As [`PayloadKey::open`], with the random key itself.

@@ -22,21 +22,35 @@ pub(crate) struct Place {
     /// How the name of its device ends: `p3`, `s1`, `s1b`.
     pub(crate) name: String,
     pub(crate) range: Range<u64>,
+    /// Its label in a GPT.
+    label: String,
 }
 
 impl Place {
-    /// Whether `word` means it: `p3`, or just `3`.
+    /// Whether `word` means it: `p3`, just `3`, `ada0p3`, or its label.
     pub(crate) fn is_called(&self, word: &str) -> bool {
-        self.name == word || self.name.strip_prefix(['p', 's']) == Some(word)
+        let disk = word.strip_suffix(self.name.as_str());
+        self.name.strip_prefix(['p', 's']) == Some(word)
+            || (!word.is_empty() && self.label == word)
+            || disk.is_some_and(|disk| {
+                disk.is_empty() || disk.ends_with(|last: char| last.is_ascii_digit())
+            })
+    }
+
+    /// Whether it is a partition inside a slice.
+    fn is_inside(&self) -> bool {
+        self.name.ends_with(|last: char| last.is_alphabetic())
     }
 
     fn new(name: String, partition: &Partition, sector: u64, base: u64) -> Option<Self> {
         let start = partition.first_sector.checked_mul(sector)?;
         let start = start.checked_add(base)?;
         let end = start.checked_add(partition.sectors.checked_mul(sector)?)?;
+        let label = partition.label.split(|unit| *unit == 0).next();
         Some(Self {
             name,
             range: start..end,
+            label: String::from_utf16_lossy(label.unwrap_or_default()),
         })
     }
 }
@@ -46,14 +60,33 @@ pub(crate) fn has_table(input: &Input) -> io::Result<bool> {
     Ok(gpt(input)?.is_some() || mbr_slices(&first_sector(input)?).is_some())
 }
 
-/// All partitions that lie within the disk.
-pub(crate) fn partitions(input: &Input) -> io::Result<Vec<Place>> {
-    let mut places = match gpt(input)? {
-        Some(places) => places,
-        None => slices(input)?,
+/// All partitions that lie within the disk, in each way that its table can be read: an MBR counts in
+/// sectors, and does not say how large they are.
+pub(crate) fn readings(input: &Input) -> io::Result<Vec<Vec<Place>>> {
+    let mut readings = match gpt(input)? {
+        Some(places) => vec![places],
+        None => {
+            let readings = SECTORS.map(|sector| slices(input, sector));
+            readings.into_iter().collect::<io::Result<_>>()?
+        }
     };
-    places.retain(|place| input.reaches(place.range.end));
-    Ok(places)
+    for places in &mut readings {
+        places.retain(|place| input.reaches(place.range.end));
+    }
+    Ok(readings)
+}
+
+/// Those that do not end where a partition inside them does: a dump at that end is the inner one's.
+pub(crate) fn innermost(places: &[Place]) -> Vec<&Place> {
+    let inner: Vec<u64> = places
+        .iter()
+        .filter(|place| place.is_inside())
+        .map(|place| place.range.end)
+        .collect();
+    places
+        .iter()
+        .filter(|place| place.is_inside() || !inner.contains(&place.range.end))
+        .collect()
 }
 
 fn first_sector(input: &Input) -> io::Result<[u8; SECTOR_LEN]> {
@@ -61,16 +94,16 @@ fn first_sector(input: &Input) -> io::Result<[u8; SECTOR_LEN]> {
     Ok(<[u8; SECTOR_LEN]>::try_from(bytes).unwrap_or([0; SECTOR_LEN]))
 }
 
-/// Those of a GPT: of the first one, or of its copy at the end of the disk.
+/// Those of a GPT: of the first one, or of its copy at the end of the disk, which GEOM metadata may
+/// follow.
 fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
     for sector in SECTORS {
-        for is_copy in [false, true] {
-            let last = || input.len().saturating_sub(sector);
-            let at = match is_copy {
+        for sectors_from_end in [None, Some(1), Some(2)] {
+            let at = match sectors_from_end {
                 // Of a compressed image the end is reached only by expanding all of it.
-                true if !has_gpt_slice(input)? => break,
-                true => last() - last() % sector,
-                false => sector,
+                Some(_) if !has_gpt_slice(input)? => break,
+                Some(back) => (input.len() / sector).saturating_sub(back) * sector,
+                None => sector,
             };
             let header = input.read_vec(at, SECTOR_LEN)?;
             let Some(gpt) = Gpt::parse(&header) else {
@@ -100,14 +133,14 @@ fn has_gpt_slice(input: &Input) -> io::Result<bool> {
 
 /// The logical partitions in an extended slice that starts at sector `extended`: a chain of tables,
 /// each with a partition and the place of the next table.
-fn logical(input: &Input, extended: u64) -> io::Result<Vec<Partition>> {
+fn logical(input: &Input, extended: u64, sector_len: u64) -> io::Result<Vec<Partition>> {
     let mut found = Vec::new();
     let mut next = Some(extended);
     for number in (5..).take(LOGICAL_MAX as usize) {
         let Some(sector) = next.take() else {
             break;
         };
-        let Some(at) = sector.checked_mul(512) else {
+        let Some(at) = sector.checked_mul(sector_len) else {
             break;
         };
         let table = input.read_vec(at, SECTOR_LEN)?;
@@ -122,13 +155,13 @@ fn logical(input: &Input, extended: u64) -> io::Result<Vec<Partition>> {
                         .checked_add(entry.first_sector)
                         .filter(|next| *next > sector)
                 }
-                false => found.extend(sector.checked_add(entry.first_sector).map(|first_sector| {
-                    Partition {
-                        number,
-                        first_sector,
-                        ..entry
+                false => {
+                    if let Some(first_sector) = sector.checked_add(entry.first_sector) {
+                        let mut partition = entry;
+                        (partition.number, partition.first_sector) = (number, first_sector);
+                        found.push(partition);
                     }
-                })),
+                }
             }
         }
     }
@@ -136,41 +169,30 @@ fn logical(input: &Input, extended: u64) -> io::Result<Vec<Partition>> {
 }
 
 /// Those of an MBR, the logical ones in its extended slices, and those of the labels in all of them.
-fn slices(input: &Input) -> io::Result<Vec<Place>> {
+fn slices(input: &Input, sector: u64) -> io::Result<Vec<Place>> {
     let first = first_sector(input)?;
     let mut places = Vec::new();
     let mut slices: Vec<Partition> = mbr_slices(&first).into_iter().flatten().collect();
     let extended = slices.iter().find(|slice| is_extended(slice.kind)).copied();
     if let Some(extended) = extended {
-        slices.extend(logical(input, extended.first_sector)?);
+        slices.extend(logical(input, extended.first_sector, sector)?);
     }
     slices.retain(|slice| slice.kind != MBR_GPT && !is_extended(slice.kind));
-    // An MBR counts in sectors of 512 bytes but on disks that have only larger ones.
     for slice in slices {
         let name = format!("s{}", slice.number);
-        let Some(place) = Place::new(name, &slice, 512, 0) else {
+        let Some(place) = Place::new(name, &slice, sector, 0) else {
             continue;
         };
         if slice.kind == MBR_FREEBSD {
-            let label = input.read_vec(place.range.start.saturating_add(512), SECTOR_LEN)?;
+            let label = input.read_vec(place.range.start.saturating_add(sector), SECTOR_LEN)?;
             let inside = bsd_partitions(&label).into_iter().flatten();
             places.extend(inside.filter_map(|partition| {
                 let letter = char::from_u32(u32::from(b'a') + partition.number - 1)?;
                 let name = format!("{}{letter}", place.name);
-                Place::new(name, &partition, 512, place.range.start)
+                Place::new(name, &partition, sector, place.range.start)
             }));
         }
         places.push(place);
     }
-    // A slice ends where the last partition inside it may end: the dump is the inner one's.
-    let inner: Vec<Range<u64>> = places
-        .iter()
-        .filter(|place| place.name.ends_with(|last: char| last.is_alphabetic()))
-        .map(|place| place.range.clone())
-        .collect();
-    places.retain(|place| {
-        let is_slice = !place.name.ends_with(|last: char| last.is_alphabetic());
-        !(is_slice && inner.iter().any(|inner| inner.end == place.range.end))
-    });
     Ok(places)
 }

@@ -128,7 +128,10 @@ impl Dump {
         }
         let (kind, memory, header_warnings) = match detect::detect(path, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
-            detect::Format::Elf => full::open(path, source, first)?,
+            detect::Format::Elf => {
+                detect::refuse_foreign_core(path, &source, first)?;
+                full::open(path, source, first)?
+            }
             detect::Format::Sparc64 => sparc64::open(path, source, first)?,
         };
         let (mut memory, mut header_warnings) = (memory, header_warnings);

@@ -17,6 +17,7 @@ pub(crate) mod facts;
 mod identity;
 
 pub(crate) use facts::Facts;
+pub(crate) use facts::versions_around;
 pub use facts::{Known, utc};
 pub use identity::{ExtensionInfo, IdentityInfo};
 
@@ -60,6 +61,9 @@ pub struct Info {
     pub crashed: Option<Known>,
     /// How long the machine had been up.
     pub uptime: Option<Known>,
+    /// `info.N` beside the dump, if it was read.
+    #[serde(skip)]
+    pub info_file: Option<String>,
     /// What only the identity block knows, if there is one.
     pub identity: Option<IdentityInfo>,
     /// The build ids in the dump.
@@ -160,6 +164,7 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
         host: facts.host,
         crashed: facts.crashed,
         uptime: facts.uptime,
+        info_file: facts.info_file,
         identity: dump.identity().as_ref().map(IdentityInfo::of),
         build_ids: session.build_ids().cloned(),
         kernel: session.kernel().map(|kernel| KernelInfo {

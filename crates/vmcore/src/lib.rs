@@ -34,7 +34,9 @@ mod disk;
 pub mod dump;
 pub mod info;
 pub mod kernel;
+pub mod kinds;
 pub mod list;
+pub mod locate;
 pub mod log;
 pub mod map;
 pub mod memory;
@@ -46,6 +48,7 @@ pub mod session;
 pub mod source;
 pub mod space;
 pub mod text;
+pub mod textdump;
 pub mod translation;
 pub mod verify;
 

@@ -13,6 +13,7 @@ use crate::dump::{Completeness, Dump, OpenError, OpenOptions};
 use crate::info::{Facts, Known, facts};
 use crate::log;
 use crate::session::{KernelChoice, Session};
+use crate::textdump::Textdump;
 use serde::Serialize;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub enum State {
     },
     /// Encrypted.
     Encrypted,
+    /// Text, not memory; what there is of it is read.
+    Textdump,
     /// No dump that can be read.
     Unreadable {
         /// Why.
@@ -65,7 +68,7 @@ pub struct Entry {
     /// What there is of it.
     #[serde(flatten)]
     pub state: State,
-    /// `minidump`, `full dump` or `ELF core`.
+    /// `minidump`, `full dump`, `ELF core` or `textdump`.
     pub kind: Option<&'static str>,
     /// Architecture.
     pub arch: Option<Arch>,
@@ -154,7 +157,8 @@ pub(crate) fn tail(path: &Path) -> Option<&str> {
     let name = path.file_name()?.to_str()?;
     let rest = name
         .strip_prefix("vmcore.")
-        .or_else(|| name.strip_prefix("vmcore_encrypted."))?;
+        .or_else(|| name.strip_prefix("vmcore_encrypted."))
+        .or_else(|| name.strip_prefix("textdump.tar."))?;
     let tail = rest
         .strip_suffix(".zst")
         .or_else(|| rest.strip_suffix(".gz"))
@@ -216,6 +220,20 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
                 missing_bytes: need.checked_sub(have),
             };
             return with_facts(entry, facts::beside);
+        }
+        Err(crate::SessionError::Open(OpenError::Textdump { .. })) => {
+            match Textdump::open(&entry.path, &OpenOptions::default()) {
+                Ok(textdump) => {
+                    entry.state = State::Textdump;
+                    entry.kind = Some("textdump");
+                    return with_facts(entry, |_| textdump.facts());
+                }
+                Err(error) => {
+                    let reason = error.to_string();
+                    entry.state = State::Unreadable { reason };
+                    return with_facts(entry, facts::beside);
+                }
+            }
         }
         Err(error) => {
             entry.state = State::Unreadable {

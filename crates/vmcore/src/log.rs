@@ -11,6 +11,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::dump::Dump;
 use crate::memory::Absence;
 use crate::session::{Session, SessionError};
 use serde::Serialize;
@@ -29,6 +30,8 @@ pub enum LogSource {
     Section,
     /// The kernel's memory, by the symbol `msgbufp`.
     Symbol,
+    /// A textdump's `msgbuf.txt`.
+    Textdump,
 }
 
 /// How it is known where the oldest line starts.
@@ -110,6 +113,18 @@ impl Log {
         }
     }
 
+    /// The log of a textdump, which is in order.
+    #[must_use]
+    pub fn of_text(text: &[u8]) -> Self {
+        Self {
+            source: LogSource::Textdump,
+            order: LogOrder::Msgbuf,
+            capacity_bytes: text.len() as u64,
+            wrapped: false,
+            text: text.iter().copied().filter(|byte| *byte != 0).collect(),
+        }
+    }
+
     /// Bytes from oldest to newest.
     #[must_use]
     pub fn text(&self) -> &[u8] {
@@ -155,12 +170,19 @@ impl<'a> Line<'a> {
 /// # Errors
 /// Returns an error if a full dump has no matching kernel file, or the buffer is not in the dump.
 pub fn read(session: &Session) -> Result<Log, LogError> {
-    let dump = session.dump();
+    match of_section(session.dump())? {
+        Some(log) => Ok(log),
+        None => through_pointer(session),
+    }
+}
+
+/// The message buffer in a dump's own section; `None` if there is no such section.
+pub(crate) fn of_section(dump: &Dump) -> Result<Option<Log>, LogError> {
     let section = dump
         .section(Section::MessageBuffer)
         .map_err(|absence| absent(&absence))?;
     let Some(section) = section else {
-        return through_pointer(session);
+        return Ok(None);
     };
     let size = dump.minidump().map_or(0, |header| header.msgbufsize);
     let len = usize::try_from(size).unwrap_or(0).min(section.len());
@@ -168,7 +190,7 @@ pub fn read(session: &Session) -> Result<Log, LogError> {
     let state = Msgbuf::parse(slack, dump.memory().endian(), dump.arch().word())
         .ok()
         .filter(|state| state.msg_size == size);
-    Ok(Log::new(LogSource::Section, ring, state.as_ref()))
+    Ok(Some(Log::new(LogSource::Section, ring, state.as_ref())))
 }
 
 /// By the symbol `msgbufp`, as a full dump needs.

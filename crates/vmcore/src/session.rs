@@ -13,20 +13,21 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod kernel_match;
+
+pub use kernel_match::KernelMatch;
+
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::kernel::{self, BuildId, DumpBuildIds, KernelError, KernelFile, Symbol, Tried};
 use crate::memory::Absence;
 use crate::space::AddressSpace;
 use crate::translation::{RootError, RootSymbols, Translation};
-use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::header::Header;
 
-/// Longest version string that is compared.
-const VERSION_MAX: usize = 1024;
 /// A dump up to this size is searched for notes without being asked.
 const NOTE_SEARCH_UP_TO: u64 = 256 << 20;
 
@@ -39,50 +40,6 @@ pub enum KernelChoice<'a> {
     Find(&'a [PathBuf]),
     /// None.
     None,
-}
-
-/// Whether the kernel file is the one that crashed.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case", tag = "match")]
-pub enum KernelMatch {
-    /// The build ids are equal.
-    BuildId,
-    /// The version strings are equal; different builds of one source have the same.
-    Version,
-    /// Nothing to compare.
-    Unproven,
-    /// The build ids differ.
-    OtherBuildId {
-        /// In the dump.
-        dump: BuildId,
-        /// In the file.
-        file: BuildId,
-    },
-    /// The version strings differ.
-    OtherVersion {
-        /// In the dump.
-        dump: String,
-        /// In the file.
-        file: String,
-    },
-    /// Another architecture, or the same in the other byte order: by the names that tell them apart.
-    OtherArch {
-        /// Of the dump.
-        dump: &'static str,
-        /// Of the file.
-        file: &'static str,
-    },
-}
-
-impl KernelMatch {
-    /// Whether the file is certainly another kernel's.
-    #[must_use]
-    pub const fn is_mismatch(&self) -> bool {
-        matches!(
-            self,
-            Self::OtherBuildId { .. } | Self::OtherVersion { .. } | Self::OtherArch { .. }
-        )
-    }
 }
 
 /// Why a question that needs the kernel file or virtual addresses cannot be answered.
@@ -118,6 +75,20 @@ pub enum SessionError {
     NoSymbol {
         /// The symbol.
         name: String,
+        /// The file.
+        kernel: PathBuf,
+    },
+    /// A constant of the kernel has a value that it cannot have.
+    #[error(
+        "{name} of {} is {}: not a value that this kernel can have",
+        kernel.display(),
+        value.map_or("unreadable".to_owned(), |value| value.to_string())
+    )]
+    ImpossibleValue {
+        /// The constant.
+        name: String,
+        /// What is there, in the dump's memory or in the file.
+        value: Option<i32>,
         /// The file.
         kernel: PathBuf,
     },
@@ -161,7 +132,11 @@ impl Session {
         };
         match kernel {
             KernelChoice::None => {}
-            KernelChoice::Given(path) => session.kernel = Some(KernelFile::open(path)?),
+            KernelChoice::Given(path) => {
+                let kernel = KernelFile::open(path)?;
+                kernel.require_kernel()?;
+                session.kernel = Some(kernel);
+            }
             KernelChoice::Find(places) => {
                 let ids = session
                     .build_ids()
@@ -278,45 +253,8 @@ impl Session {
     /// Whether the kernel file is the dump's; `None` without a kernel file.
     pub fn kernel_match(&self) -> Option<&KernelMatch> {
         let kernel = self.kernel.as_ref()?;
-        Some(self.kernel_match.get_or_init(|| self.compare(kernel)))
-    }
-
-    fn compare(&self, kernel: &KernelFile) -> KernelMatch {
-        let (arch, endian) = (self.dump.arch(), self.dump.memory().endian());
-        if kernel.arch() != arch {
-            return KernelMatch::OtherArch {
-                dump: arch.name(),
-                file: kernel.arch().name(),
-            };
-        }
-        if kernel.endian() != endian {
-            return KernelMatch::OtherArch {
-                dump: arch.machine_arch(endian),
-                file: arch.machine_arch(kernel.endian()),
-            };
-        }
-        if let (Some(ids), Some(file)) = (self.build_ids(), kernel.build_id()) {
-            if ids.ids.contains(&file) {
-                return KernelMatch::BuildId;
-            }
-            if let Some(dump) = ids.certain() {
-                return KernelMatch::OtherBuildId { dump, file };
-            }
-        }
-        match (self.version_in_dump(kernel), version_in_file(kernel)) {
-            (Some(dump), Some(file)) if dump == file => KernelMatch::Version,
-            (Some(dump), Some(file)) => KernelMatch::OtherVersion { dump, file },
-            _ => KernelMatch::Unproven,
-        }
-    }
-
-    /// The string at the kernel file's `version` symbol in the dump's memory.
-    fn version_in_dump(&self, kernel: &KernelFile) -> Option<String> {
-        let symbol = kernel.symbols().find("version")?;
-        let translation = self.translation.as_ref().ok()?;
-        let space = AddressSpace::new(self.dump.memory(), self.dump.arch(), translation);
-        let text = space.read_string(symbol.address, VERSION_MAX).ok()?;
-        (!text.is_empty()).then(|| String::from_utf8_lossy(&text).into_owned())
+        let compared = || kernel_match::compare(self, kernel);
+        Some(self.kernel_match.get_or_init(compared))
     }
 
     fn no_kernel(&self) -> SessionError {
@@ -325,15 +263,6 @@ impl Session {
             build_id: self.build_ids().and_then(DumpBuildIds::certain),
         }
     }
-}
-
-/// The string at `version` in the file itself.
-fn version_in_file(kernel: &KernelFile) -> Option<String> {
-    let symbol = kernel.symbols().find("version")?;
-    let len = symbol.size.clamp(1, VERSION_MAX as u64);
-    let bytes = kernel.contents(symbol.address, len)?;
-    let text = bytes.split(|byte| *byte == 0).next()?;
-    (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
 }
 
 /// The symbols that lead to the root of a full dump's page tables.

@@ -263,14 +263,24 @@ fn kernel_file(session: &Session) -> Check {
         Some(KernelMatch::OtherVersion {
             dump,
             file: version,
+            source,
         }) => check(
             Verdict::Bad,
             format!(
-                "{file} is another kernel: the dump says {:?}, the file {:?}",
+                "{file} is another kernel: {source} has version {:?}, the file {:?}",
                 dump.trim_end(),
                 version.trim_end()
             ),
         ),
+        Some(KernelMatch::Contents { equal, compared }) => check(
+            Verdict::Sound,
+            format!(
+                "{file}: {equal} of {compared} constants and functions are in the dump's memory"
+            ),
+        ),
+        Some(KernelMatch::OtherContents { fact }) => {
+            check(Verdict::Bad, format!("{file} is another kernel: {fact}"))
+        }
         Some(KernelMatch::OtherArch { dump, file: arch }) => check(
             Verdict::Bad,
             format!("{file} is for {arch}, the dump is of {dump}"),

@@ -26,10 +26,9 @@ use vmcore_debug::unwind::{Doubt, End, TrapFrame};
 #[command(
     override_usage = "vmcore bt [FILE] [TID] [OPTIONS]",
     after_help = help::with_files("\
-Needs the kernel file. Without TID: the thread that crashed. The last column says how a frame was
-found: pcb (saved registers), cpu
-(registers that the dump's writer kept), cfi (call frame information), fp (frame pointer), chain (the
-stack pointer's chain of powerpc), trap (trap frame).")
+Needs the kernel file. Without TID: the thread that crashed. The last column is how a frame was
+found: pcb (saved registers), cpu (registers that the dump's writer kept), cfi (call frame
+information), fp (frame pointer), chain (the stack pointer's chain of powerpc), trap (trap frame).")
 )]
 pub(crate) struct Bt {
     /// The dump, and its kernel file; then a thread id
@@ -86,7 +85,7 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     let target = Target::new(&session, &files)?;
     let list = target.processes()?;
     let details = Details::of(&target);
-    let chosen = choose(args, &list, tid)?;
+    let chosen = choose(context, args, &list, tid)?;
     let threads: Vec<Walked<'_>> = chosen
         .into_iter()
         .map(|(process, thread)| Walked {
@@ -141,6 +140,7 @@ fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
 
 /// The threads that were asked for.
 fn choose<'a>(
+    context: &Context,
     args: &Bt,
     list: &'a ProcessList,
     tid: Option<i32>,
@@ -166,13 +166,18 @@ fn choose<'a>(
         )
     });
     if chosen.is_empty() {
-        anyhow::bail!(match tid {
-            Some(tid) => format!("there is no thread {tid}"),
-            None if list.processes.is_empty() => {
-                format!("no thread is known: {}", list.why_none_crashed())
+        let failure = match tid {
+            Some(tid) => {
+                Failure::new(format!("there is no thread {tid}")).next(context.proposal("ps"))
             }
-            None => "no thread ran the dump code: name one, or use --all".to_owned(),
-        });
+            None if list.processes.is_empty() => {
+                Failure::new(format!("no thread is known: {}", list.why_none_crashed()))
+                    .next(context.proposal("verify"))
+            }
+            None => Failure::new("no thread ran the dump code: name one, or use --all")
+                .next(context.again("--all")),
+        };
+        return Err(failure.into());
     }
     Ok(chosen)
 }

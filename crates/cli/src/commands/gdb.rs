@@ -68,7 +68,7 @@ pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
     }
     match &args.listen {
         Some(address) => listen(context, &mut stub, address, &files),
-        None => debug(args, &mut stub, &target),
+        None => debug(context, args, &mut stub, &target),
     }
 }
 
@@ -119,8 +119,20 @@ fn serve(stub: &mut Stub<'_, '_>, stream: &TcpStream) -> io::Result<()> {
 }
 
 /// Starts a debugger, and serves it until it ends.
-fn debug(args: &Gdb, stub: &mut Stub<'_, '_>, target: &Target<'_>) -> anyhow::Result<Status> {
-    let directory = tempfile::Builder::new().prefix("vmcore").tempdir()?;
+fn debug(
+    context: &Context,
+    args: &Gdb,
+    stub: &mut Stub<'_, '_>,
+    target: &Target<'_>,
+) -> anyhow::Result<Status> {
+    let directory = tempfile::Builder::new().prefix("vmcore").tempdir();
+    let directory = directory.map_err(|error| {
+        Failure::new(format!(
+            "no directory for temporary files: {}",
+            text::os_error(&error)
+        ))
+        .next(format!("TMPDIR=DIR {}", context.proposal("gdb")))
+    })?;
     let frames = directory.path().join("frames");
     let has_frames = match frames::for_gdb(target) {
         Some(bytes) if !args.lldb => {

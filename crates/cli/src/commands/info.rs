@@ -1,7 +1,8 @@
 //! `vmcore info`: what the dump is and what is missing from it, each value with its source.
 
 use crate::Status;
-use crate::context::{Context, KernelUse};
+use crate::commands::textdump;
+use crate::context::{Context, KernelUse, Opened};
 use crate::explain;
 use crate::help;
 use crate::output::{self, Out, Style};
@@ -56,7 +57,10 @@ pub(crate) fn run(context: &Context, args: &Info) -> anyhow::Result<Status> {
         up_to: Section::Header,
         ..OpenOptions::default()
     };
-    let session = context.open(KernelUse::Symbols, &options)?;
+    let session = match context.open_or_text(KernelUse::Symbols, &options)? {
+        Opened::Memory(session) => *session,
+        Opened::Text(textdump) => return textdump::info(context, &textdump),
+    };
     let info = info::info(&session)?;
     if context.common().json {
         output::json(context, Some(session.dump()), answer(&info)?)?;
@@ -151,16 +155,22 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         None => ": needs the kernel file",
         Some(_) => ": neither the log nor kernel memory has it",
     };
-    sheet.known(
-        "panic",
-        info.panic.as_ref(),
-        ": not in the log, and no info.N beside the dump",
-    );
+    let (panic_hint, host_hint) = match &info.info_file {
+        None => (
+            ": not in the log, and no info.N beside the dump".to_owned(),
+            ": no info.N beside the dump".to_owned(),
+        ),
+        Some(name) => (
+            format!(": neither the log nor {name} has one"),
+            format!(": {name} has none"),
+        ),
+    };
+    sheet.known("panic", info.panic.as_ref(), &panic_hint);
     if let Some(identity) = &info.identity {
         some(&mut sheet, "trap", identity.trap.as_ref());
     }
     sheet.known("version", info.kernel_version.as_ref(), hint);
-    sheet.known("host", info.host.as_ref(), ": no info.N beside the dump");
+    sheet.known("host", info.host.as_ref(), &host_hint);
     sheet.known("crashed", info.crashed.as_ref(), hint);
     if let Some(identity) = &info.identity {
         some(&mut sheet, "clock", identity.clock.as_ref());
@@ -363,6 +373,9 @@ fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
     let (verdict, style) = match &kernel.comparison {
         Some(KernelMatch::BuildId) => ("matches".to_owned(), Style::Good),
         Some(KernelMatch::Version) => ("has the dump's version".to_owned(), Style::Good),
+        Some(how @ KernelMatch::Contents { .. }) => {
+            (format!("fits ({})", explain::difference(how)), Style::Good)
+        }
         Some(how) if how.is_mismatch() => (
             format!("is another kernel's ({})", explain::difference(how)),
             Style::Bad,
@@ -477,6 +490,7 @@ fn log(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
     let source = match log.source {
         LogSource::Section => "message buffer",
         LogSource::Symbol => "msgbufp",
+        LogSource::Textdump => "msgbuf.txt",
     };
     if log.used_bytes == 0 {
         let value = format!(

@@ -103,6 +103,7 @@ fn row(dump: &Entry, verbose: bool) -> [Cell; 7] {
         } => ("truncated".to_owned(), Style::Bad),
         State::Compressed { how } => (format!("compressed ({how})"), Style::Warning),
         State::Encrypted => ("encrypted".to_owned(), Style::Warning),
+        State::Textdump => ("textdump".to_owned(), Style::Good),
         State::Unreadable { .. } => ("unreadable".to_owned(), Style::Bad),
     };
     let is_open = matches!(dump.state, State::Complete | State::Truncated { .. });

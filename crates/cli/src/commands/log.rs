@@ -1,7 +1,8 @@
 //! `vmcore log`: the message buffer, the kernel's last words.
 
 use crate::Status;
-use crate::context::{Context, KernelUse};
+use crate::commands::textdump;
+use crate::context::{Context, KernelUse, Opened};
 use crate::explain;
 use crate::help;
 use crate::output::{self, Style};
@@ -10,9 +11,9 @@ use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
-use vmcore::OpenOptions;
 use vmcore::format::layout::Section;
 use vmcore::log::{self, LogOrder, LogSource};
+use vmcore::{Dump, OpenOptions};
 
 /// The kernel's last words: its message buffer
 #[derive(Debug, Args)]
@@ -56,7 +57,10 @@ pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
         realign: false,
         ..OpenOptions::default()
     };
-    let session = context.open(KernelUse::Addresses, &options)?;
+    let session = match context.open_or_text(KernelUse::Addresses, &options)? {
+        Opened::Memory(session) => *session,
+        Opened::Text(text) => return textdump::log(context, &text, args.raw),
+    };
     let log = log::read(&session)?;
     let cut = session.dump().missing_of(Section::MessageBuffer);
     let status = if log.is_empty() || cut > 0 {
@@ -64,37 +68,10 @@ pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
     } else {
         Status::Done
     };
+    print(context, Some(session.dump()), &log, args.raw)?;
     if context.common().json {
-        let line = |line: log::Line<'_>| Line {
-            priority: line.priority,
-            text: String::from_utf8_lossy(line.text).into_owned(),
-        };
-        let answer = Answer {
-            source: log.source,
-            order: log.order,
-            used_bytes: log.text().len() as u64,
-            capacity_bytes: log.capacity_bytes,
-            wrapped: log.wrapped,
-            lines: log.lines().map(line).collect(),
-        };
-        output::json(context, Some(session.dump()), answer)?;
         return Ok(status);
     }
-    let mut out = context.out();
-    if args.raw {
-        out.write_all(log.text())?;
-    } else {
-        for line in log.lines() {
-            let words = text::escape(line.text);
-            let style = line.text.starts_with(b"panic: ").then_some(Style::Bad);
-            writeln!(
-                out,
-                "{}",
-                style.map_or(words.clone(), |style| out.paint(style, &words))
-            )?;
-        }
-    }
-    out.finish()?;
     let dump = text::path(session.dump().path());
     if log.is_empty() {
         let why = explain::truncation(&session)
@@ -116,4 +93,43 @@ pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
         context.note("vmcore: note: the buffer has wrapped: older lines are lost");
     }
     Ok(status)
+}
+
+/// Prints a log in the form that was asked for.
+pub(super) fn print(
+    context: &Context,
+    dump: Option<&Dump>,
+    log: &log::Log,
+    is_raw: bool,
+) -> anyhow::Result<()> {
+    if context.common().json {
+        let line = |line: log::Line<'_>| Line {
+            priority: line.priority,
+            text: String::from_utf8_lossy(line.text).into_owned(),
+        };
+        let answer = Answer {
+            source: log.source,
+            order: log.order,
+            used_bytes: log.text().len() as u64,
+            capacity_bytes: log.capacity_bytes,
+            wrapped: log.wrapped,
+            lines: log.lines().map(line).collect(),
+        };
+        return output::json(context, dump, answer);
+    }
+    let mut out = context.out();
+    if is_raw {
+        out.write_all(log.text())?;
+    } else {
+        for line in log.lines() {
+            let words = text::escape(line.text);
+            let style = line.text.starts_with(b"panic: ").then_some(Style::Bad);
+            writeln!(
+                out,
+                "{}",
+                style.map_or(words.clone(), |style| out.paint(style, &words))
+            )?;
+        }
+    }
+    Ok(out.finish()?)
 }

@@ -5,7 +5,7 @@ use crate::context::{Context, KernelUse};
 use crate::explain::{self, Failure};
 use crate::help;
 use crate::hex::HexDump;
-use crate::output::{self, Style};
+use crate::output::{self, Out, Style};
 use crate::place::{self, Found, Place};
 use clap::Args;
 use serde::Serialize;
@@ -288,7 +288,7 @@ fn integer(bytes: &[u8], len: u64, endian: Endian) -> Option<u64> {
 }
 
 fn raw(memory: &Memory<'_>, start: u64, len: u64, fill: Option<u8>) -> anyhow::Result<Status> {
-    let mut out = io::stdout().lock();
+    let mut out = Out::new(false);
     let mut tally = Tally::default();
     let result = memory.pieces(start, len, |_, piece| {
         match (piece, fill) {

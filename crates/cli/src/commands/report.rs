@@ -2,8 +2,8 @@
 
 use crate::Status;
 use crate::commands::debug_files::ModulePlaces;
-use crate::commands::{map_svg, report_html};
-use crate::context::{Context, KernelUse};
+use crate::commands::{map_svg, report_html, textdump};
+use crate::context::{Context, KernelUse, Opened};
 use crate::help;
 use crate::output::{self, Style};
 use crate::text;
@@ -44,7 +44,12 @@ pub(crate) struct ReportArgs {
 
 pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status> {
     context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+    let session = match context.open_or_text(KernelUse::Symbols, &OpenOptions::default())? {
+        Opened::Memory(session) => *session,
+        Opened::Text(text) => {
+            return textdump::report(context, &text, args.share, args.html.is_some());
+        }
+    };
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
     let list = target.processes()?;

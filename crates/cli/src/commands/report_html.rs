@@ -147,7 +147,9 @@ fn facts(report: &Report) -> String {
     let kernel = info.kernel.as_ref().map(|kernel| {
         let words = kernel.comparison.as_ref().map_or("", words_of_match);
         let class = match &kernel.comparison {
-            Some(KernelMatch::BuildId | KernelMatch::Version) => "good",
+            Some(KernelMatch::BuildId | KernelMatch::Version | KernelMatch::Contents { .. }) => {
+                "good"
+            }
             Some(how) if how.is_mismatch() => "bad",
             _ => "warn",
         };
@@ -243,6 +245,11 @@ fn stack(report: &Report) -> String {
 
 fn frame_table(report: &Report, frames: &[NamedFrame], from: usize) -> String {
     let mut rows = String::new();
+    // After a jump to what is not code it is the first that is code.
+    let culprit = report.thread.as_ref().and_then(|thread| {
+        let mut frames = thread.stack.frames.iter().skip(thread.hidden_frames);
+        Some(thread.hidden_frames + frames.position(|frame| frame.frame.name.is_some())?)
+    });
     let parts = recursion::fold(frames);
     let shown = parts.iter().flat_map(|part| {
         let numbers = part.start..part.start + part.shown;
@@ -273,11 +280,7 @@ fn frame_table(report: &Report, frames: &[NamedFrame], from: usize) -> String {
         let name = frame.frame.name.clone();
         let name = name.unwrap_or_else(|| frame.frame.pc.to_string());
         let place = frame.places.iter().find(|place| !place.inlined);
-        let is_culprit = report
-            .thread
-            .as_ref()
-            .is_some_and(|thread| number == thread.hidden_frames)
-            && frame.frame.name.is_some();
+        let is_culprit = Some(number) == culprit;
         let class = if is_culprit { "culprit" } else { "frame" };
         rows += &row(class, &label, &name, place, how_of(frame.frame.how));
         if let Some(words) = repeats {

@@ -22,7 +22,8 @@ use vmcore_pipeline::save::{
 #[command(
     override_usage = "vmcore save DEVICE [DIR] [OPTIONS]",
     after_help = "\
-DEVICE is the partition that the kernel dumped to, or a file that is an image of it. The dump is
+DEVICE is the partition that the kernel dumped to, or a file that is an image of it. Of a whole disk it
+is the partition that ends in a dump, or the one that --partition names: p3, 3, s1b. The dump is
 copied, with holes for zeros, and made durable; then it is marked on the device as saved. A file
 is evidence: it is marked only with --clear. DIR/bounds holds the next number, DIR/minfree the KiB
 that must stay free.
@@ -109,7 +110,8 @@ impl<'a> Entry<'a> {
 }
 
 pub(crate) fn run(context: &Context, args: &Save) -> anyhow::Result<Status> {
-    let device = Device::open(&args.device)?;
+    let partition = context.common().partition.as_deref();
+    let device = Device::open(&args.device)?.with_dump(partition)?;
     let Some(found) = save::find(&device)? else {
         return nothing(context, args, &device);
     };
@@ -198,7 +200,7 @@ fn answer(
     print: impl FnOnce() -> anyhow::Result<()>,
 ) -> anyhow::Result<Status> {
     if context.common().json {
-        let device = device.path().display().to_string();
+        let device = device.name();
         let dumps = entry.into_iter().collect();
         output::json(context, None, Answer { device, dumps })?;
     } else {
@@ -209,8 +211,8 @@ fn answer(
 
 /// There is no header of a dump.
 fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<Status> {
-    let mut failure = Failure::new(format!("no dump on {}", args.device.display()));
-    if device.has_partition_table() {
+    let mut failure = Failure::new(format!("no dump on {}", device.name()));
+    if device.partition().is_none() && device.has_partition_table() {
         failure = failure.line("it is a whole disk: the dump is at the end of its swap partition");
     } else if files::is_dump(&args.device) {
         failure = failure
@@ -227,11 +229,8 @@ fn saved_before(
     device: &Device,
     found: &Found,
 ) -> anyhow::Result<Status> {
-    let failure = Failure::new(format!(
-        "the dump on {} was saved before",
-        args.device.display()
-    ))
-    .next(again(args, "--force"));
+    let failure = Failure::new(format!("the dump on {} was saved before", device.name()))
+        .next(again(args, "--force"));
     absent(
         context,
         args,
@@ -274,7 +273,7 @@ fn again(args: &Save, option: &str) -> String {
 /// What the header says of a dump that is not saved now.
 fn print(context: &Context, device: &Device, found: &Found, state: &str) -> anyhow::Result<()> {
     let mut out = context.out();
-    let path = out.paint(Style::Strong, &text::path(device.path()));
+    let path = out.paint(Style::Strong, &text::escape(device.name().as_bytes()));
     writeln!(
         out,
         "{path}: a dump of {}, {state}",
@@ -308,7 +307,7 @@ fn print_saved(context: &Context, device: &Device, saved: &Saved) -> anyhow::Res
     if info.dump_status == save::Status::Bad {
         print_line(&mut out, "status", "bad: its headers are damaged")?;
     }
-    let device = text::path(device.path());
+    let device = text::escape(device.name().as_bytes());
     let state = match &saved.clearing {
         Clearing::Cleared => format!("{device}, marked as saved"),
         Clearing::Kept => format!("{device}, not marked as saved"),

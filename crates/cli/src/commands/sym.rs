@@ -1,12 +1,14 @@
 //! `vmcore sym`: symbol to address, address to symbol.
 
 use crate::Status;
+use crate::commands::debug_files::ModulePlaces;
 use crate::context::{Context, KernelUse};
 use crate::explain::Failure;
 use crate::help;
 use crate::output::{self, Style};
 use crate::place::Place;
 use crate::text;
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -14,17 +16,21 @@ use std::io::Write as _;
 use vmcore::format::addr::VirtAddr;
 use vmcore::kernel::KernelFile;
 use vmcore::{OpenOptions, Session};
+use vmcore_debug::target::linked_address;
 
 /// Symbol to address, address to symbol
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore sym [FILE] NAME[+OFF]|ADDR [OPTIONS]",
-    after_help = help::with_files("Needs the kernel file.")
+    after_help = help::with_files("\
+Needs the kernel file. Symbols of the loaded modules are known where their files are found.")
 )]
 pub(crate) struct Sym {
     /// The dump, and its kernel file; then a name or an address
     #[arg(hide = true)]
     words: Vec<OsString>,
+    #[command(flatten)]
+    places: ModulePlaces,
 }
 
 /// Names that are proposed for one that does not exist.
@@ -51,6 +57,8 @@ impl Answer {
 struct Found {
     address: VirtAddr,
     name: String,
+    /// The module that has it; none for the kernel's.
+    module: Option<String>,
     offset_bytes: u64,
     size_bytes: Option<u64>,
     inside: bool,
@@ -64,7 +72,7 @@ pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
     let place = Place::parse(word)?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let kernel = session.matching_kernel()?;
-    let found = match find(&session, kernel, &place, context) {
+    let found = match find(&session, kernel, &place, args, context) {
         Ok(found) => found,
         Err(error) => {
             // Nothing found is an empty list, and still a failure.
@@ -96,7 +104,7 @@ pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
         (Some(size), true) => format!(" ({})", text::counted(size, "byte", "bytes")),
         (Some(size), false) => {
             format!(
-                " (behind its end: it has {}; the nearest symbol before)",
+                " (past its end: it has {}; the nearest symbol before)",
                 text::counted(size, "byte", "bytes")
             )
         }
@@ -105,6 +113,11 @@ pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
         }
         (None, _) => String::new(),
     };
+    let module = found.module.as_ref().map(|name| {
+        let name = text::escape(name.as_bytes());
+        format!(", in {name}")
+    });
+    let size = format!("{size}{}", module.unwrap_or_default());
     match place {
         Place::Address(_) => writeln!(out, "{} = {name}{offset}{size}", found.address)?,
         Place::Symbol { .. } => writeln!(out, "{name}{offset} = {}{size}", found.address)?,
@@ -113,44 +126,95 @@ pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
     Ok(Status::Done)
 }
 
+/// A size, if the file gives one.
+fn known(size: u64) -> Option<u64> {
+    (size > 0).then_some(size)
+}
+
 fn find(
     session: &Session,
     kernel: &KernelFile,
     place: &Place,
+    args: &Sym,
     context: &Context,
 ) -> anyhow::Result<Found> {
-    let size = |size: u64| (size > 0).then_some(size);
     match place {
         Place::Symbol { name, offset } => {
-            let Some(symbol) = kernel.symbols().find(name) else {
-                return Err(unknown(kernel, name, context).into());
+            let (start, size, module) = match kernel.symbols().find(name) {
+                Some(symbol) => (symbol.address, symbol.size, None),
+                None => {
+                    let files = args.places.open(session)?;
+                    let found = files.modules().iter().find_map(|module| {
+                        let (start, size) = module.symbol_named(name)?;
+                        Some((start, size, Some(module.module.name.clone())))
+                    });
+                    found.ok_or_else(|| unknown(kernel, name, context))?
+                }
             };
             Ok(Found {
-                address: place.find(session)?.address,
+                address: start
+                    .checked_add(*offset)
+                    .context("the offset is too large")?,
                 name: name.clone(),
+                module,
                 offset_bytes: *offset,
-                size_bytes: size(symbol.size),
-                inside: *offset == 0 || *offset < symbol.size,
+                size_bytes: known(size),
+                inside: *offset == 0 || *offset < size,
             })
         }
         Place::Address(address) => {
             let address = VirtAddr(*address);
-            let nearest = kernel.symbols().nearest(address).ok_or_else(|| {
+            let linked = linked_address(session, address);
+            let nearest = kernel.symbols().nearest(linked);
+            if nearest.is_none_or(|nearest| !nearest.inside && nearest.offset > 0)
+                && let Some(found) = in_module(session, address, args)?
+            {
+                return Ok(found);
+            }
+            let nearest = nearest.ok_or_else(|| {
                 Failure::new(format!(
-                    "no symbol of {} lies at or before {address}",
+                    "no symbol of {} is before {address} in its section, and no module is there",
                     kernel.path().display()
                 ))
-                .next(context.proposal(&format!("translate {address}")))
+                .next(context.proposal(&format!("whatis {address}")))
             })?;
             Ok(Found {
                 address,
                 name: String::from_utf8_lossy(nearest.symbol.name).into_owned(),
+                module: None,
                 offset_bytes: nearest.offset,
-                size_bytes: size(nearest.symbol.size),
+                size_bytes: known(nearest.symbol.size),
                 inside: nearest.inside || nearest.offset == 0,
             })
         }
     }
+}
+
+/// The symbol of a loaded module; of one without a file, its start.
+fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> anyhow::Result<Option<Found>> {
+    let files = args.places.open(session)?;
+    let mut modules = files.modules().iter();
+    let module = modules.find(|module| module.range().contains(&address.0));
+    Ok(module.map(|module| {
+        let name = &module.module.name;
+        let (start, symbol, size) = match module.symbol_at(address) {
+            Some((start, symbol, size)) => (start, symbol, size),
+            None => (
+                module.module.address,
+                name.as_str(),
+                module.module.len_bytes,
+            ),
+        };
+        let offset = address.0 - start.0;
+        Found {
+            address,
+            name: symbol.to_owned(),
+            module: Some(name.clone()),
+            offset_bytes: offset,
+            size_bytes: known(size),
+            inside: offset == 0 || offset < size,
+        }
+    }))
 }
 
 /// A name that does not exist, with some that do.

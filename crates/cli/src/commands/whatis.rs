@@ -48,8 +48,8 @@ pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
         .ok_or_else(|| Failure::usage("ADDR is missing"))?;
     let place = Place::parse(word)?;
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let address = place.find(&session)?.address;
     let files = args.places.open(&session)?;
+    let address = place.find_in(&session, &files)?.address;
     let target = Target::new(&session, &files)?;
     let list = target.processes()?;
     let facts = whatis::at(&target, &list, address);

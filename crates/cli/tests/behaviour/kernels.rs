@@ -4,8 +4,9 @@ use crate::support::{Folder, command, finish};
 use crate::{amd64, assert_fails, minidump};
 use std::fs;
 use vmcore_synth::Arch;
+use vmcore_synth::elf::Kind;
 use vmcore_synth::header::DumpHeader;
-use vmcore_synth::machine::{CRASH_TIME, HOST, Options, PANIC};
+use vmcore_synth::machine::{CRASH_TIME, HOST, Machine, Options, PANIC};
 use vmcore_synth::minidump::Minidump;
 
 #[test]
@@ -366,4 +367,126 @@ fn a_device_header_in_front_tells_more() {
     };
     folder.write("disk", &[wrapped.build().to_vec(), vec![0; 8192]].concat());
     assert_fails(folder.vmcore("info disk"), "encryption 0");
+}
+
+#[test]
+fn the_kernel_of_another_release_is_refused_with_both_versions() {
+    let folder = amd64();
+    let mut other = Machine::new(&Options::new(Arch::Amd64, 2)).kernel;
+    other.build_id = None;
+    folder.write("other", &other.build());
+    for words in [
+        "ps vmcore.0",
+        "bt vmcore.0",
+        "report vmcore.0",
+        "sym vmcore.0 hz",
+    ] {
+        let run = folder.vmcore(&format!("{words} -k other")).expect(1);
+        assert!(
+            run.stderr.contains("other is not the kernel of vmcore.0"),
+            "{run:?}"
+        );
+        assert!(
+            run.stderr.contains("version: dump \"FreeBSD 14.0-RELEASE "),
+            "{run:?}"
+        );
+        assert!(
+            run.stderr.contains(", file \"FreeBSD 12.2-RELEASE "),
+            "{run:?}"
+        );
+    }
+    folder.vmcore("info vmcore.0 -k other").expect(0);
+    let run = folder.vmcore("sym vmcore.0 hz -k other --force").expect(0);
+    assert!(run.stderr.contains("answers may be nonsense"), "{run:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_program_is_not_a_kernel() {
+    let folder = amd64();
+    let program = fs::read(env!("CARGO_BIN_EXE_vmcore")).unwrap();
+    folder.write("program", &program);
+    let run = folder.vmcore("ps vmcore.0 -k program").expect(1);
+    assert!(
+        run.stderr
+            .contains("program is not a kernel, but a program"),
+        "{run:?}"
+    );
+}
+
+#[test]
+fn advice_fits_the_failure() {
+    let folder = amd64();
+    let run = folder.vmcore("bt vmcore.0 99999").expect(1);
+    assert!(run.stderr.contains("there is no thread 99999"), "{run:?}");
+    assert!(run.stderr.contains("try: vmcore ps vmcore.0"), "{run:?}");
+    let output = command(folder.path())
+        .args(["gdb", "vmcore.0"])
+        .env("TMPDIR", "/nonexistent")
+        .output()
+        .unwrap();
+    let run = finish(output).expect(1);
+    assert!(
+        run.stderr.contains("no directory for temporary files: "),
+        "{run:?}"
+    );
+    assert!(
+        run.stderr.contains("try: TMPDIR=DIR vmcore gdb vmcore.0"),
+        "{run:?}"
+    );
+}
+
+#[cfg(unix)]
+#[test]
+fn a_compressed_kernel_is_expanded_once() {
+    let folder = amd64();
+    let mut kernel = folder.machine.kernel.clone();
+    let zeros = vec![0; 5 << 20];
+    kernel.add_section(".debug_str", Kind::Debug, 0, &zeros);
+    folder.write("kernel", &kernel.build());
+    let file = folder.path().join("kernel");
+    let packed = std::process::Command::new("gzip").arg(&file).status();
+    assert!(packed.unwrap().success());
+    let cache = folder.path().join("cache");
+    let ask = |words: &str, cache: &std::path::Path| {
+        let words = words.split_whitespace();
+        finish(
+            command(folder.path())
+                .args(words)
+                .env("VMCORE_CACHE", cache)
+                .output()
+                .unwrap(),
+        )
+    };
+    ask("sym vmcore.0 kernel.gz hz", std::path::Path::new("")).expect(0);
+    assert!(!cache.exists());
+    let first = ask("sym vmcore.0 kernel.gz hz", &cache).expect(0).text();
+    assert_eq!(
+        ask("sym vmcore.0 kernel.gz hz", &cache).expect(0).text(),
+        first
+    );
+    let mut kept: Vec<_> = fs::read_dir(&cache).unwrap().flatten().collect();
+    assert_eq!(kept.len(), 1);
+    // What is kept is what is read.
+    let kept = kept.remove(0).path();
+    let mut contents = fs::read(&kept).unwrap();
+    let name = contents
+        .windows(4)
+        .position(|bytes| bytes == b"\0hz\0")
+        .unwrap();
+    contents[name + 2] = b'y';
+    fs::write(&kept, &contents).unwrap();
+    assert!(
+        ask("sym vmcore.0 kernel.gz hy", &cache)
+            .expect(0)
+            .text()
+            .starts_with("hy = ")
+    );
+    // Damage to it is not believed.
+    contents.pop();
+    fs::write(&kept, &contents).unwrap();
+    assert_eq!(
+        ask("sym vmcore.0 kernel.gz hz", &cache).expect(0).text(),
+        first
+    );
 }

@@ -5,6 +5,7 @@ use crate::{amd64, assert_fails, assert_usage};
 use std::fs;
 use std::io::Read as _;
 use std::process::Stdio;
+use vmcore_synth::elf::Kind;
 
 #[test]
 fn wrong_arguments_are_status_2() {
@@ -256,6 +257,8 @@ fn nothing_is_said_beside_the_answer_when_asked_to_be_quiet() {
     let mut kernel = folder.machine.kernel.clone();
     kernel.build_id = None;
     kernel.symbols.retain(|symbol| symbol.name != "version");
+    // As a debug file, it has none of the contents that could be compared.
+    kernel.sections.retain(|section| section.kind == Kind::Bss);
     folder.write("k", &kernel.build());
     let run = folder.vmcore("ps vmcore.0 -k k").expect(0);
     assert!(

@@ -10,6 +10,9 @@
 )]
 
 mod disks;
+mod found;
+mod keys;
+mod others;
 #[path = "../support/mod.rs"]
 mod support;
 

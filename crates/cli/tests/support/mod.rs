@@ -46,7 +46,7 @@ pub(crate) fn command(folder: &Path) -> Command {
     for variable in ["VMCORE_KERNEL_PATH", "NO_COLOR", "CLICOLOR_FORCE"] {
         command.env_remove(variable);
     }
-    command.env("RUST_BACKTRACE", "0");
+    command.env("RUST_BACKTRACE", "0").env("VMCORE_CACHE", "");
     command
 }
 

@@ -28,7 +28,7 @@ pub(super) const MACHINE: Machine = Machine {
     kernel_bit: Some(31),
     saves_in_routine: true,
     trap_frame: Some(trap_frame),
-    returns_behind_entry: true,
+    return_labels: &["exception_exit", "swi_exit", "fork_trampoline"],
     exception_of_handler: &[
         ("abort_handler", ("data or prefetch abort", PAGE_FAULT)),
         ("data_abort_handler", ("data abort", PAGE_FAULT)),

@@ -92,8 +92,9 @@ pub struct Machine {
     pub(crate) has_old_trap_frames: fn(&Target<'_>) -> bool,
     /// Whether a symbol is an entry that leaves the frame pointer of what it interrupted alone.
     pub(crate) keeps_frame_pointer: fn(&str) -> bool,
-    /// Entries have their handlers return to a label behind them.
-    pub(crate) returns_behind_entry: bool,
+    /// Labels that are returned to although nothing before them called: entries put them where the
+    /// return address belongs, and so does what makes a thread.
+    pub(crate) return_labels: &'static [&'static str],
     /// The copy that entries run from.
     pub(crate) entry_copy: Option<EntryCopy>,
     /// The register that the memory operand of an instruction is relative to, by its number; `None` if
@@ -223,7 +224,7 @@ impl Machine {
             trap_frame: None,
             has_old_trap_frames: |_| false,
             keeps_frame_pointer: |_| false,
-            returns_behind_entry: false,
+            return_labels: &[],
             entry_copy: None,
             base_register: |_| None,
             trap_number: "trap",

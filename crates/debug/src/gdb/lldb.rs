@@ -24,7 +24,8 @@ pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
         ),
     ];
     for module in target.files().modules() {
-        let (Some(path), (by_section, places)) = (&module.file, module.section_addresses()) else {
+        let (Some(path), (by_section, places)) = (module.plain_file(), module.section_addresses())
+        else {
             continue;
         };
         if !is_one_line(path) {

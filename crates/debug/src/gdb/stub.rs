@@ -489,7 +489,8 @@ pub(crate) fn escaped(text: &str) -> String {
 fn libraries_xml(target: &Target<'_>) -> String {
     let mut xml = String::new();
     for module in target.files().modules() {
-        let (Some(path), (by_section, addresses)) = (&module.file, module.section_addresses())
+        let (Some(path), (by_section, addresses)) =
+            (module.plain_file(), module.section_addresses())
         else {
             continue;
         };

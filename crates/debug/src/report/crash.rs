@@ -34,6 +34,9 @@ pub struct Crash {
     /// The thread that noticed, if the panic is about another one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub noticed_by: Option<i32>,
+    /// The processor jumped to what is not code. How it refused depends on where.
+    #[serde(skip)]
+    pub is_wild_jump: bool,
     /// What the panic is about, if it is another thread.
     #[serde(skip)]
     pub about: About,
@@ -98,7 +101,6 @@ pub(super) fn decode(target: &Target<'_>, known: &Evidence<'_>) -> Crash {
         fault::decode(target, trap, at, known.stack, known.log)
     });
     let kind = match trapped {
-        Some(_) if is_wild => Kind::PageFault,
         Some((trap, _)) => kind_of_trap(trap, known.message),
         None => kind_of_stack(known, at_fault),
     };
@@ -129,6 +131,7 @@ pub(super) fn decode(target: &Target<'_>, known: &Evidence<'_>) -> Crash {
         place: at_fault.map(|frame| place_of(frame, known.culprit)),
         fault,
         noticed_by: None,
+        is_wild_jump: is_wild,
         about: match is_about_another {
             true => About::of(message.unwrap_or_default(), known.log),
             false => About::default(),

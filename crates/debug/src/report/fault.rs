@@ -73,6 +73,7 @@ fn complete(trap: &mut TrapFrame, log: &[String]) {
     if trap.fault_address.is_some() {
         return;
     }
+    let says = |words: &str| log.iter().any(|line| line.contains(words));
     let address = |line: &String| {
         let mut labels = ADDRESS_LABELS.iter();
         let rest = labels.find_map(|label| Some(line.split_once(label)?.1))?;
@@ -83,7 +84,12 @@ fn complete(trap: &mut TrapFrame, log: &[String]) {
     };
     // The last trap in the log is that of the panic.
     trap.fault_address = log.iter().rev().find_map(address).map(VirtAddr);
-    let says = |words: &str| log.iter().any(|line| line.contains(words));
+    // One handler has both on arm.
+    let aborts = ["prefetch abort", "data abort"];
+    let is_either = trap.exception.as_deref() == Some("data or prefetch abort");
+    if let Some(abort) = aborts.into_iter().find(|words| is_either && says(words)) {
+        trap.exception = Some(abort.to_owned());
+    }
     if trap.fault_address == Some(trap.pc) {
         trap.cause = Cause::PageFault(Access::Execute);
     } else if access == Access::Read && says("abort") && says("' on write") {

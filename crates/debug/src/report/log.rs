@@ -9,6 +9,10 @@ const LINES_AFTER: usize = 4;
 /// Lines between the words of a trap and those of its panic.
 const TRAP_BEFORE_PANIC: usize = 60;
 
+/// How kernels begin to speak of a trap; powerpc's do so in the second line.
+const TRAP: [&str; 2] = ["Fatal ", "fatal kernel trap"];
+const PANIC: &str = "panic: ";
+
 pub(crate) fn around_the_trap(target: &Target<'_>) -> Vec<String> {
     let Ok(log) = vmcore::log::read(target.session()) else {
         return Vec::new();
@@ -20,19 +24,18 @@ pub(crate) fn around_the_trap(target: &Target<'_>) -> Vec<String> {
 
 /// From before the trap to after the panic; the general registers between them are in the trap frame.
 fn excerpt(machine: &Machine, lines: &[String]) -> Vec<String> {
-    let starts = |words: &'static [&str]| {
-        move |line: &String| words.iter().any(|word| line.starts_with(word))
-    };
-    let panic = lines.iter().rposition(starts(&["panic: "]));
+    let is_panic = |line: &String| line.starts_with(PANIC);
+    let is_trap = |line: &String| TRAP.iter().any(|words| line.starts_with(words));
+    let panic = lines.iter().rposition(is_panic);
     let trap = match panic {
         Some(panic) => {
             let from = panic.saturating_sub(TRAP_BEFORE_PANIC);
             let near = lines.get(from..=panic).unwrap_or_default();
-            let first = near.iter().position(starts(&["Fatal ", "panic: "]));
+            let first = near.iter().position(|line| is_trap(line) || is_panic(line));
             first.map(|first| from + first)
         }
         // The debugger was entered before the kernel could panic.
-        None => lines.iter().rposition(starts(&["Fatal "])),
+        None => lines.iter().rposition(is_trap),
     };
     let at = trap.unwrap_or(lines.len());
     let end = panic.unwrap_or(at).saturating_add(LINES_AFTER);
@@ -106,6 +109,15 @@ mod tests {
             "e",
         ];
         assert_eq!(of(Arch::Amd64, &log)[3..], log[3..7]);
+        let log = [
+            "a",
+            "",
+            "fatal kernel trap:",
+            "",
+            "   exception       = 0x300",
+            "panic: x",
+        ];
+        assert_eq!(of(Arch::Powerpc64, &log), log);
         // A log without either ends with its last lines.
         assert_eq!(of(Arch::Amd64, &["a", "b"]), ["a", "b"]);
     }

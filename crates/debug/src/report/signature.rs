@@ -2,7 +2,8 @@
 //!
 //! Version 1 is the hash of lines: the kind, the template of the panic message, and module and
 //! function of the first five frames after the panic, without offsets and inlined functions. Frames that
-//! are not code do not count; the functions of a recursion count once, from the alphabetically first.
+//! are not code do not count, and every jump to one is a page fault; the functions of a recursion count
+//! once, from the alphabetically first.
 
 use super::crash::Crash;
 use super::culprit::{self, Culprit};
@@ -69,7 +70,10 @@ pub(super) fn of(
     let build_id = target.session().build_ids().and_then(|ids| ids.certain());
     let mut signature = Signature {
         text: String::new(),
-        kind: crash.kind,
+        kind: match crash.is_wild_jump {
+            true => Kind::PageFault,
+            false => crash.kind,
+        },
         template: crash.template.clone(),
         module: addresses.first().map(|place| place.module.clone()),
         functions,

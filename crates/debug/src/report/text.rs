@@ -227,9 +227,11 @@ pub const fn words_of_match(comparison: &KernelMatch) -> &'static str {
     match comparison {
         KernelMatch::BuildId => " (build id matches)",
         KernelMatch::Version => " (version string matches; the dump has no build id)",
+        KernelMatch::Contents { .. } => " (its constants and functions are in the dump)",
         KernelMatch::Unproven => " (nothing proves that it is this dump's)",
         KernelMatch::OtherBuildId { .. }
         | KernelMatch::OtherVersion { .. }
+        | KernelMatch::OtherContents { .. }
         | KernelMatch::OtherArch { .. } => " (ANOTHER KERNEL'S: answers may be nonsense)",
     }
 }

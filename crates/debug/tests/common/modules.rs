@@ -17,7 +17,7 @@ pub fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
 
 /// The same of another source.
 pub fn load_source(kernel: &mut TestKernel, source: &str, file: &Path) -> u64 {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/c");
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debug/tests/c");
     let source = folder.join(source);
     let status = Command::new("gcc")
         .args([

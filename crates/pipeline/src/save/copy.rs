@@ -10,12 +10,11 @@ use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
 use vmcore::source::{Access, Source};
+use vmcore::textdump::reverse_blocks;
 use vmcore::{OpenOptions, container};
 
 /// Bytes that are read at once; a multiple of what follows.
 const CHUNK: usize = 1 << 20;
-/// Blocks that a textdump is written in, last one first.
-pub(super) const TEXT_BLOCK: usize = 512;
 /// Runs of so many zeros become holes.
 const HOLE: usize = 4096;
 
@@ -100,8 +99,8 @@ impl Part {
 
     /// What it expands to.
     fn expanded(&self, device: &Device) -> Result<Source, SaveError> {
-        container::expand_part(device.path(), self.range.clone())
-            .map_err(|source| SaveError::read(device.path(), self.range.start, source))
+        let expanded = device.medium().expand(self.range.clone());
+        expanded.map_err(|source| SaveError::read(device.path(), self.range.start, source))
     }
 
     fn expand(
@@ -190,10 +189,4 @@ impl Part {
         })?;
         Ok(is_equal)
     }
-}
-
-/// Puts the last block first; within a block nothing moves.
-fn reverse_blocks(chunk: &mut [u8]) {
-    chunk.reverse();
-    chunk.chunks_mut(TEXT_BLOCK).for_each(<[u8]>::reverse);
 }

@@ -16,17 +16,15 @@
 use super::error::SaveError;
 use crate::changes::Changes;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::path::{Path, PathBuf};
-use vmcore::source::{Access, Source};
+use std::path::Path;
+use vmcore::locate::{Ambiguity, Medium};
 use vmcore_format::kerneldump::{self, HEADER_LEN};
 
 /// A dump device, open for reading.
 #[derive(Debug)]
 pub struct Device {
-    source: Source,
-    path: PathBuf,
-    is_image: bool,
-    /// Reads of a device start and end at multiples of this many bytes.
+    medium: Medium,
+    /// A device is written in whole sectors, and this many bytes are some.
     unit: u64,
 }
 
@@ -37,61 +35,86 @@ impl Device {
     /// Returns an error if it cannot be opened, or has no size.
     pub fn open(path: &Path) -> Result<Self, SaveError> {
         let error = |source| SaveError::device(path, "opening", source);
-        let no_disk = |why| error(io::Error::new(io::ErrorKind::InvalidInput, why));
-        let metadata = std::fs::metadata(path).map_err(error)?;
-        let is_image = metadata.is_file();
-        #[cfg(unix)]
-        if std::os::unix::fs::FileTypeExt::is_fifo(&metadata.file_type()) {
-            // Opening it would wait for somebody to write.
-            return Err(no_disk("it is no disk, but a pipe"));
+        let medium = Medium::open(path).map_err(error)?;
+        if medium.len_bytes() == 0 && !medium.is_file() {
+            let why = "not a disk: its size is 0";
+            return Err(error(io::Error::new(io::ErrorKind::InvalidInput, why)));
         }
-        let source = Source::open(path, Access::Positional).map_err(error)?;
-        if source.is_empty() && !is_image {
-            return Err(no_disk("it is no disk, for it has no size"));
-        }
-        let unit = match source.len() {
-            _ if is_image => 1,
+        let unit = match medium.len_bytes() {
+            _ if medium.is_file() => 1,
             len if len.is_multiple_of(4096) => 4096,
             _ => 512,
         };
-        Ok(Self {
-            source,
-            path: path.to_owned(),
-            is_image,
-            unit,
-        })
+        Ok(Self { medium, unit })
+    }
+
+    /// The partition that `wanted` names, or the only one that ends in a dump; itself if none does.
+    ///
+    /// # Errors
+    /// Returns an error if there is no partition of that name, if several have a dump, or if the
+    /// device cannot be read.
+    pub fn with_dump(self, wanted: Option<&str>) -> Result<Self, SaveError> {
+        let path = self.path().to_owned();
+        let medium = self.medium.with_dump(wanted);
+        let medium = medium.map_err(|source| SaveError::read(&path, 0, source))?;
+        match medium {
+            Ok(medium) => Ok(Self { medium, ..self }),
+            Err(Ambiguity::SeveralDumps(found)) => Err(SaveError::SeveralDumps {
+                device: path,
+                partitions: found.into_iter().map(|(name, _)| name).collect(),
+            }),
+            Err(Ambiguity::NoSuchPartition(partitions)) => Err(SaveError::NoSuchPartition {
+                device: path,
+                wanted: wanted.unwrap_or_default().to_owned(),
+                partitions,
+            }),
+        }
+    }
+
+    pub(crate) const fn medium(&self) -> &Medium {
+        &self.medium
     }
 
     /// Where it was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
-        &self.path
+        self.medium.path()
+    }
+
+    /// The partition that it is of a whole disk; `None` if it was opened itself.
+    #[must_use]
+    pub fn partition(&self) -> Option<&str> {
+        self.medium.partition()
+    }
+
+    /// Its name as the operating system has it: of a partition of a disk, the partition's.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let path = self.path().display();
+        match self.partition() {
+            None => path.to_string(),
+            Some(partition) if self.is_image() => format!("{path} ({partition})"),
+            Some(partition) => format!("{path}{partition}"),
+        }
     }
 
     /// Bytes of the medium.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
-        self.source.len()
+        self.medium.len_bytes()
     }
 
     /// Whether it is a regular file: evidence, which saving does not change unasked.
     #[must_use]
     pub const fn is_image(&self) -> bool {
-        self.is_image
+        self.medium.is_file()
     }
 
     /// Whether it starts with a partition table: then it is a whole disk, whose dump is at the end
     /// of one of its partitions.
     #[must_use]
     pub fn has_partition_table(&self) -> bool {
-        let mut start = [0; 4608];
-        let read = self.source.read_positional(0, &mut start).unwrap_or(0);
-        let at = |offset: usize, magic: &[u8]| {
-            start
-                .get(offset..read)
-                .is_some_and(|bytes| bytes.starts_with(magic))
-        };
-        at(510, &[0x55, 0xaa]) || at(512, b"EFI PART") || at(4096, b"EFI PART")
+        self.medium.has_partition_table().unwrap_or(false)
     }
 
     /// Fills `buf` from `offset`.
@@ -99,29 +122,12 @@ impl Device {
     /// # Errors
     /// Returns an error if the device cannot be read there, or ends before.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), SaveError> {
-        let error = |source| SaveError::read(&self.path, offset, source);
-        let len = buf.len() as u64;
-        let skip = offset % self.unit;
-        if skip == 0 && len.is_multiple_of(self.unit) {
-            let read = self.source.read_positional(offset, buf).map_err(error)?;
-            return if read == buf.len() {
-                Ok(())
-            } else {
-                Err(error(io::ErrorKind::UnexpectedEof.into()))
-            };
-        }
-        let wide = (skip + len).next_multiple_of(self.unit);
-        let mut sectors = vec![0; usize::try_from(wide).map_err(|_| error(too_long()))?];
-        let read = self
-            .source
-            .read_positional(offset - skip, &mut sectors)
-            .map_err(error)?;
-        let wanted = sectors
-            .get(..read)
-            .and_then(|bytes| bytes.get(usize::try_from(skip).ok()?..)?.get(..buf.len()))
-            .ok_or_else(|| error(io::ErrorKind::UnexpectedEof.into()))?;
-        buf.copy_from_slice(wanted);
-        Ok(())
+        let read = self.medium.read_at(offset, buf);
+        let read = read.and_then(|read| match read == buf.len() {
+            true => Ok(()),
+            false => Err(io::ErrorKind::UnexpectedEof.into()),
+        });
+        read.map_err(|source| SaveError::read(self.path(), self.medium.place_of(offset), source))
     }
 
     /// Marks the header at `offset` as saved, if it still is `header`, and makes that durable.
@@ -131,10 +137,11 @@ impl Device {
         header: &[u8; HEADER_LEN],
         changes: Changes<'_>,
     ) -> io::Result<()> {
-        let mut file = changes.open(&self.path)?;
+        let offset = self.medium.place_of(offset);
+        let mut file = changes.open(self.path())?;
         let unit = self.unit.max(HEADER_LEN as u64);
         // An image may be of any length, and its header stands wherever it stands.
-        let start = if self.is_image {
+        let start = if self.unit == 1 {
             offset
         } else {
             offset - offset % unit
@@ -148,7 +155,7 @@ impl Device {
             .and_then(<[u8]>::first_chunk_mut)
             .ok_or(io::ErrorKind::UnexpectedEof)?;
         if stored != header {
-            return Err(io::Error::other("another header stands there by now"));
+            return Err(io::Error::other("the header has been overwritten"));
         }
         kerneldump::clear(stored);
         file.seek(SeekFrom::Start(start))?;
@@ -169,33 +176,9 @@ mod tests {
     /// A device whose sectors are larger than a header.
     fn disk(path: &Path) -> Device {
         Device {
-            is_image: false,
             unit: 4096,
             ..Device::open(path).unwrap()
         }
-    }
-
-    #[test]
-    fn odd_requests_read_the_same_bytes_in_whole_sectors() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("disk");
-        let media: Vec<u8> = (0..32_768u32).map(|i| (i % 251) as u8).collect();
-        std::fs::write(&path, &media).unwrap();
-        let disk = disk(&path);
-        for (offset, len) in [
-            (0, 4096),
-            (0, 1),
-            (4095, 2),
-            (32_256, 512),
-            (100, 20_000),
-            (7, 0),
-        ] {
-            let mut buf = vec![0; len];
-            disk.read(offset as u64, &mut buf).unwrap();
-            assert_eq!(buf, media[offset..offset + len], "{offset}+{len}");
-        }
-        assert!(disk.read(32_256, &mut [0; 513]).is_err());
-        assert!(disk.read(1 << 40, &mut [0; 8]).is_err());
     }
 
     #[test]

@@ -10,6 +10,7 @@ use crate::changes::{Changes, NewFile};
 use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
+use vmcore::source::read_small;
 
 /// Characters of `bounds` that count: savecore reads no more.
 const BOUNDS_CHARACTERS: usize = 5;
@@ -143,12 +144,8 @@ impl<'w> Directory<'w> {
     /// The start of a small text file; `None` if there is none.
     fn number_file(&self, name: &str) -> Result<Option<String>, SaveError> {
         let path = self.file(name);
-        let mut text = Vec::new();
-        let read = fs::File::open(&path).and_then(|file| {
-            io::Read::read_to_end(&mut io::Read::take(file, NUMBER_FILE_MAX as u64), &mut text)
-        });
-        match read {
-            Ok(_) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
+        match read_small(&path, NUMBER_FILE_MAX) {
+            Ok(text) => Ok(Some(String::from_utf8_lossy(&text).into_owned())),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(SaveError::directory(&path)(error)),
         }

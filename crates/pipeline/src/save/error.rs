@@ -31,6 +31,24 @@ pub enum SaveError {
         /// What the operating system said.
         source: io::Error,
     },
+    /// A disk with more than one dump.
+    #[error("{} has dumps in several partitions: {}", device.display(), partitions.join(", "))]
+    SeveralDumps {
+        /// The disk.
+        device: PathBuf,
+        /// The partitions.
+        partitions: Vec<String>,
+    },
+    /// A disk without a partition of that name.
+    #[error("{} has no partition {wanted}", device.display())]
+    NoSuchPartition {
+        /// The disk.
+        device: PathBuf,
+        /// The partition that was asked for.
+        wanted: String,
+        /// All of its partitions.
+        partitions: Vec<String>,
+    },
     /// The kernel's compressed dump cannot be expanded.
     #[error("the dump on {} cannot be expanded: {reason}", device.display())]
     Unpack {

@@ -3,6 +3,7 @@
 use super::*;
 use crate::changes::Change;
 use crate::changes::fate::{Accident, Fate};
+use std::fs;
 use std::sync::Mutex;
 use vmcore_synth::header::DumpHeader;
 

@@ -13,8 +13,11 @@ use std::fs::{self, File, TryLockError};
 use std::io::{self, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
+use vmcore::source::{open_file, read_small};
 use vmcore_format::kerneldump::Compression;
 
+/// Bytes of a `bounds.HOST` that are read.
+const BOUNDS_MAX: usize = 64;
 /// Numbers that are tried before giving up.
 const TRIES: u32 = 10_000;
 
@@ -39,8 +42,8 @@ impl Files {
     ) -> io::Result<Self> {
         let host = host.replace([':', '%', '/'], "_");
         let bounds = directory.join(format!("bounds.{host}"));
-        let text = fs::read_to_string(&bounds).unwrap_or_default();
-        let first: u32 = text.trim().parse().unwrap_or(0);
+        let text = read_small(&bounds, BOUNDS_MAX).unwrap_or_default();
+        let first: u32 = String::from_utf8_lossy(&text).trim().parse().unwrap_or(0);
         for number in first..first.saturating_add(TRIES) {
             let core_name = format!(".vmcore.{host}.{number}.part");
             let is_taken = |stem: &str, suffix: &str| {
@@ -223,7 +226,7 @@ pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
 /// Gives a file that nobody works on any more another name. False if somebody does, or it has one.
 fn adopt(from: &Path, to: &Path) -> io::Result<bool> {
     let changes = Changes::unwatched();
-    let file = File::open(from)?;
+    let file = open_file(from)?;
     if matches!(file.try_lock(), Err(TryLockError::WouldBlock)) {
         return Ok(false);
     }
@@ -289,7 +292,7 @@ fn is_of_a_moment(name: &str) -> bool {
 
 /// Removes a file that nobody works on any more.
 fn discard(path: &Path) -> io::Result<()> {
-    match File::open(path)?.try_lock() {
+    match open_file(path)?.try_lock() {
         Err(TryLockError::WouldBlock) => Ok(()),
         _ => Changes::unwatched().remove(path),
     }

@@ -34,6 +34,7 @@ const PCB: &[(&str, usize)] = &[
 ];
 
 pub(super) const FACTS: Facts = Facts {
+    kernels_are_high: true,
     windows,
     full_dumps: FullDumps::Physical(root),
     paging,

@@ -56,6 +56,7 @@ const PCB_OLD: &[(&str, usize)] = &[
 const PCB_OLD_SIZE: u64 = 0x560;
 
 pub(super) const FACTS: Facts = Facts {
+    kernels_are_high: true,
     windows,
     paging: page_words,
     image_starts: |header| header.map(|header| header.kernbase).into_iter().collect(),

@@ -58,6 +58,8 @@ pub(crate) struct Facts {
     pub(crate) lacks: Option<fn(&Header, &Numbering<'_>) -> Vec<Warning>>,
     /// Flags of a 32-bit kernel file (`e_flags`) that say that page-table entries have 64 bits.
     pub(crate) wide_entries: u32,
+    /// Whether all kernels are in the upper half of a 64-bit address space.
+    pub(crate) kernels_are_high: bool,
     /// The layout of `struct pcb`, whose size may tell which; no fields where none is known.
     pub(crate) pcb: fn(Option<u64>) -> PcbLayout,
     /// Kernels whose structures are known without their file.
@@ -84,6 +86,7 @@ impl Facts {
         kernbase_unit: |_| 4 << 20,
         lacks: None,
         wide_entries: 0,
+        kernels_are_high: false,
         pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
         releases: &[],
     };

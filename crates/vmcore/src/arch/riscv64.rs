@@ -52,6 +52,7 @@ const PCB_SIZE: u64 = 0x298;
 const PCB_OLD_SIZE: u64 = PCB_SIZE + 15 * 8;
 
 pub(super) const FACTS: Facts = Facts {
+    kernels_are_high: true,
     windows,
     paging: page_words,
     image_starts: |header| header.map(|header| header.kernbase).into_iter().collect(),

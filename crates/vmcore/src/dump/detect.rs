@@ -1,6 +1,9 @@
 //! Which kind of dump it is, and what its device header said.
 
 use super::OpenError;
+use crate::kinds;
+use crate::source::Source;
+use crate::textdump;
 use std::path::Path;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
@@ -75,5 +78,27 @@ pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
     if sparc64::is_header(first) {
         return Ok(Format::Sparc64);
     }
-    Err(OpenError::UnknownFormat { path: path() })
+    if textdump::is_archive(first) {
+        return Err(OpenError::Textdump { path: path() });
+    }
+    Err(match kinds::of(first) {
+        Some(kind) => OpenError::OtherKind { path: path(), kind },
+        None => OpenError::UnknownFormat { path: path() },
+    })
+}
+
+/// Refuses an ELF core that is not a kernel's, or another system's kernel's.
+pub(super) fn refuse_foreign_core(
+    path: &Path,
+    source: &Source,
+    first: &[u8],
+) -> Result<(), OpenError> {
+    let elf = FileHeader::parse(first).ok();
+    match elf.and_then(|elf| kinds::of_core(source, &elf)) {
+        Some(kind) => Err(OpenError::OtherKind {
+            path: path.to_owned(),
+            kind,
+        }),
+        None => Ok(()),
+    }
 }

@@ -2,6 +2,8 @@
 
 use super::DeviceHeader;
 use crate::crypt::KeyError;
+use crate::kinds::OtherKind;
+use crate::locate::Problem;
 use crate::source::{Access, Damage, Recorder};
 use std::io;
 use std::path::PathBuf;
@@ -71,6 +73,14 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A file of another kind, which is known.
+    #[error("{path} is {}, not a FreeBSD kernel dump", kind.name)]
+    OtherKind {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        kind: OtherKind,
+    },
     /// A compressed stream of which nothing can be read.
     #[error("{path}: {source}")]
     Broken {
@@ -84,6 +94,14 @@ pub enum OpenError {
     Encrypted {
         /// The file.
         path: PathBuf,
+    },
+    /// Encrypted, as its name or the caller says, and the encrypted key is missing.
+    #[error("{path} is encrypted, and its key block {key_file} is missing: --key-block KEY.N")]
+    NoKeyBlock {
+        /// The file.
+        path: PathBuf,
+        /// Where the key block should be.
+        key_file: PathBuf,
     },
     /// The key block is damaged.
     #[error("{path}: {source}")]
@@ -107,6 +125,12 @@ pub enum OpenError {
         /// The file.
         path: PathBuf,
     },
+    /// A textdump in which no archive is found.
+    #[error("{path}: its header says that it is a textdump, and no tar archive follows")]
+    BadTextdump {
+        /// The file.
+        path: PathBuf,
+    },
     /// A disk with more than one dump.
     #[error(
         "{path} is a disk with dumps in several partitions: {}",
@@ -125,6 +149,27 @@ pub enum OpenError {
         path: PathBuf,
         /// All of its partitions.
         partitions: Vec<String>,
+    },
+    /// A disk without a partition of that name.
+    #[error("{path} has no partition {wanted}")]
+    NoSuchPartition {
+        /// The disk.
+        path: PathBuf,
+        /// The partition that was asked for.
+        wanted: String,
+        /// All of its partitions.
+        partitions: Vec<String>,
+    },
+    /// A dump header at the end of a device that cannot be relied on.
+    #[error(
+        "the dump header at the end of {path} is not sound: {}",
+        list(problems)
+    )]
+    UnsoundHeader {
+        /// The device.
+        path: PathBuf,
+        /// What is wrong with it.
+        problems: Vec<Problem>,
     },
     /// A kernel file where a dump was expected.
     #[error("{path} is a {arch} kernel or program, not a dump; use it with -k {path}")]
@@ -178,6 +223,11 @@ pub enum OpenError {
         /// What is wrong.
         reason: &'static str,
     },
+}
+
+fn list(problems: &[Problem]) -> String {
+    let problems: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    problems.join("; ")
 }
 
 fn names(partitions: &[(String, DeviceHeader)]) -> String {

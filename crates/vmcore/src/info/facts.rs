@@ -1,15 +1,17 @@
 //! What the pieces around a dump say about the crash: panic message, version, host, times.
 
 use super::identity;
+use crate::dump::DeviceHeader;
 use crate::log::Log;
 use crate::session::Session;
+use crate::source::read_small;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
 /// The longest string that is taken from the kernel's memory.
 const STRING_MAX: usize = 1024;
 /// The longest `info.N` that is read.
-const INFO_MAX: u64 = 64 << 10;
+const INFO_MAX: usize = 64 << 10;
 
 /// A value and where it comes from.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -28,6 +30,8 @@ pub(crate) struct Facts {
     pub(crate) host: Option<Known>,
     pub(crate) crashed: Option<Known>,
     pub(crate) uptime: Option<Known>,
+    /// `info.N` beside the dump, if it was read.
+    pub(crate) info_file: Option<String>,
 }
 
 /// Adds a source's word: the first one is the value, those that agree are named with it.
@@ -62,16 +66,7 @@ pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
         add(&mut facts.uptime, identity::SOURCE, uptime);
     }
     if let Some(header) = dump.device_header() {
-        let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
-        let source = "dump header";
-        add(&mut facts.panic, source, text(&header.panicstring));
-        add(
-            &mut facts.version,
-            source,
-            text(&header.versionstring).map(first_line),
-        );
-        add(&mut facts.host, source, text(&header.hostname));
-        add(&mut facts.crashed, source, Some(utc(header.dumptime)));
+        from_header(&mut facts, header);
     }
     from_info_file(&mut facts, dump.path());
     if let Some(log) = log {
@@ -81,6 +76,46 @@ pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
     facts
 }
 
+/// The version strings that need no kernel file, each with its source: of the dump header, `info.N`
+/// and the boot messages.
+pub(crate) fn versions_around(session: &Session) -> Vec<(String, String)> {
+    let dump = session.dump();
+    let mut header = Facts::default();
+    if let Some(found) = dump.device_header() {
+        from_header(&mut header, found);
+    }
+    let mut messages = None;
+    if let Ok(Some(log)) = crate::log::of_section(dump) {
+        add(&mut messages, "log", boot_banner(&log));
+    }
+    let found = [header.version, beside(dump.path()).version, messages];
+    let found = found.into_iter().flatten();
+    found
+        .filter_map(|known| Some((known.value, known.sources.into_iter().next()?)))
+        .collect()
+}
+
+/// The kernel's version as it prints it when it boots, after its copyright; the last boot's. Other
+/// lines that look so may be a jail's or a program's.
+fn boot_banner(log: &Log) -> Option<String> {
+    let mut after: Option<&[u8]> = None;
+    for line in log.lines().rev() {
+        if let Some(version) = after
+            && ["trademark", "Copyright", "reserved"]
+                .iter()
+                .any(|word| memchr::memmem::find(line.text, word.as_bytes()).is_some())
+        {
+            return Some(String::from_utf8_lossy(version).into_owned());
+        }
+        after = line.priority.is_none().then_some(line.text).filter(|text| {
+            text.strip_prefix(b"FreeBSD ")
+                .and_then(|release| release.first())
+                .is_some_and(u8::is_ascii_digit)
+        });
+    }
+    None
+}
+
 /// What `info.N` says of a dump that cannot be opened itself.
 pub(crate) fn beside(dump: &Path) -> Facts {
     let mut facts = Facts::default();
@@ -88,10 +123,51 @@ pub(crate) fn beside(dump: &Path) -> Facts {
     facts
 }
 
+impl Facts {
+    /// What a textdump says: its header, `info.N` beside it, and its files.
+    pub(crate) fn of_text(
+        path: &Path,
+        header: Option<&DeviceHeader>,
+        panic: Option<(&str, String)>,
+        version: Option<(&str, String)>,
+        log: Option<&[u8]>,
+    ) -> Self {
+        let mut facts = Self::default();
+        if let Some(header) = header {
+            from_header(&mut facts, header);
+        }
+        from_info_file(&mut facts, path);
+        if let Some((source, panic)) = panic {
+            add(&mut facts.panic, source, Some(panic));
+        }
+        if let Some((source, version)) = version {
+            add(&mut facts.version, source, Some(first_line(version)));
+        }
+        if let Some(log) = log {
+            from_log(&mut facts, &Log::of_text(log));
+        }
+        facts
+    }
+}
+
+fn from_header(facts: &mut Facts, header: &DeviceHeader) {
+    let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
+    let source = "dump header";
+    add(&mut facts.panic, source, text(&header.panicstring));
+    add(
+        &mut facts.version,
+        source,
+        text(&header.versionstring).map(first_line),
+    );
+    add(&mut facts.host, source, text(&header.hostname));
+    add(&mut facts.crashed, source, Some(utc(header.dumptime)));
+}
+
 fn from_info_file(facts: &mut Facts, dump: &Path) {
     let Some((name, info)) = info_file(dump) else {
         return;
     };
+    facts.info_file = Some(name.clone());
     // savecore writes the strings of a dump raw: one with a newline in it makes lines. A field that
     // is there twice is not believed.
     let field = |label: &str| {
@@ -193,10 +269,8 @@ fn from_memory(facts: &mut Facts, session: &Session) {
 fn info_file(dump: &Path) -> Option<(String, String)> {
     let name = format!("info.{}", crate::list::tail(dump)?);
     let path: PathBuf = dump.with_file_name(&name);
-    if std::fs::metadata(&path).ok()?.len() > INFO_MAX {
-        return None;
-    }
-    let text = std::fs::read(&path).ok()?;
+    let text = read_small(&path, INFO_MAX + 1).ok()?;
+    (text.len() <= INFO_MAX).then_some(())?;
     Some((name, String::from_utf8_lossy(&text).into_owned()))
 }
 

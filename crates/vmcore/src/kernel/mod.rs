@@ -15,18 +15,22 @@
 //! ```
 
 mod build_id;
+mod cache;
 mod find;
 mod packed;
 mod symbols;
 
 pub use build_id::{BuildId, DumpBuildIds, Evidence};
+pub use cache::keep_expanded_in;
 pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
 use crate::arch::facts;
 use crate::container::is_compressed;
 use crate::source::{Access, Source};
-use object::{FileFlags, Object as _, ObjectSection as _, SectionKind};
+use object::{
+    FileFlags, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, SectionKind,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
@@ -35,6 +39,9 @@ use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::endian::Endian;
+
+/// What kernels name as the interpreter that they do not have.
+const INTERPRETER: &[u8] = b"/red/herring";
 
 /// Why a file cannot serve as a kernel.
 #[derive(Debug, Error)]
@@ -59,6 +66,14 @@ pub enum KernelError {
     Core {
         /// The file.
         path: PathBuf,
+    },
+    /// An ELF file of another kind: a program, or a part of one.
+    #[error("{path} is not a kernel, but {what}")]
+    NotKernel {
+        /// The file.
+        path: PathBuf,
+        /// What it is.
+        what: &'static str,
     },
     /// Another architecture than any that is read here.
     #[error("{path} is for machine {machine}, which is not supported")]
@@ -86,6 +101,8 @@ pub struct KernelFile {
     /// The contents, where the file cannot be mapped or is compressed.
     copy: Option<Arc<Vec<u8>>>,
     is_packed: bool,
+    /// Bytes of the contents, where the file is mapped.
+    len: u64,
     arch: Arch,
     endian: Endian,
     /// How far the kernel ran from the addresses in the file.
@@ -104,15 +121,40 @@ impl KernelFile {
             path: path.to_owned(),
             source,
         };
-        let source = Source::open(path, Access::Mapped).map_err(io_error)?;
+        let mut source = Source::open(path, Access::Mapped).map_err(io_error)?;
+        let mut len = source.len();
         let mut first = [0; FileHeader::MAX_LEN];
-        let len = source.read_positional(0, &mut first).map_err(io_error)?;
-        let stored = first.get(..len).unwrap_or_default();
-        let expanded = match is_compressed(stored) {
-            true => Some(packed::expand(path, source.len(), packed::MAX_LEN).map_err(io_error)?),
-            false => None,
-        };
-        let first = expanded.as_deref().unwrap_or(stored);
+        let mut count = source.read_positional(0, &mut first).map_err(io_error)?;
+        let is_packed = is_compressed(first.get(..count).unwrap_or_default());
+        let mut expanded = None;
+        if is_packed {
+            let place = cache::Place::of(path);
+            let kept = place.as_ref().and_then(cache::Place::find);
+            let kept = kept.and_then(|(kept, len)| {
+                let source = Source::open(kept, Access::Mapped).ok()?;
+                source.mapped(0..len)?;
+                Some((source, len))
+            });
+            match kept {
+                Some(kept) => {
+                    (source, len) = kept;
+                    count = source.read_positional(0, &mut first).map_err(io_error)?;
+                }
+                None => {
+                    let bytes = packed::expand(path, len, packed::MAX_LEN).map_err(io_error)?;
+                    if let Some(place) = place
+                        && bytes.starts_with(ELF_MAGIC)
+                    {
+                        place.keep(&bytes);
+                    }
+                    expanded = Some(bytes);
+                }
+            }
+        }
+        let first = expanded
+            .as_deref()
+            .or(first.get(..count))
+            .unwrap_or_default();
         let first = first.get(..FileHeader::MAX_LEN).unwrap_or(first);
         if !first.starts_with(ELF_MAGIC) {
             return Err(KernelError::NotElf {
@@ -134,12 +176,11 @@ impl KernelFile {
                 path: path.to_owned(),
                 machine: header.e_machine,
             })?;
-        let is_packed = expanded.is_some();
-        let copy = match (expanded, source.mapped(0..source.len())) {
+        let copy = match (expanded, source.mapped(0..len)) {
             (Some(expanded), _) => Some(expanded),
             (None, Some(_)) => None,
             (None, None) => {
-                let len = usize::try_from(source.len()).map_err(|_| damaged("too large".into()))?;
+                let len = usize::try_from(len).map_err(|_| damaged("too large".into()))?;
                 let mut copy = vec![0; len];
                 source.read_positional(0, &mut copy).map_err(io_error)?;
                 Some(copy)
@@ -150,6 +191,7 @@ impl KernelFile {
             source,
             copy: copy.map(Arc::new),
             is_packed,
+            len,
             arch,
             endian: header.endian,
             displacement: 0,
@@ -157,6 +199,39 @@ impl KernelFile {
         };
         object::File::parse(kernel.data()).map_err(|error| damaged(error.to_string()))?;
         Ok(kernel)
+    }
+
+    /// Checks that the file is no other program: the debug files of kernels pass too.
+    ///
+    /// # Errors
+    /// Returns an error if it is certainly not a kernel.
+    pub fn require_kernel(&self) -> Result<(), KernelError> {
+        let what = object::File::parse(self.data()).ok().and_then(|file| {
+            let interpreter = file.section_by_name(".interp");
+            let interpreter = interpreter.and_then(|section| section.data().ok());
+            let mut addresses = file.segments().map(|segment| segment.address()).peekable();
+            if file.kind() == ObjectKind::Relocatable {
+                Some("an object file or a module")
+            } else if interpreter
+                .is_some_and(|path| !path.is_empty() && !path.starts_with(INTERPRETER))
+            {
+                Some("a program")
+            } else if facts(self.arch).kernels_are_high
+                && addresses.peek().is_some()
+                && addresses.all(|address| address >> 63 == 0)
+            {
+                Some("a program, library or module: it has no kernel addresses")
+            } else {
+                None
+            }
+        });
+        match what {
+            Some(what) => Err(KernelError::NotKernel {
+                path: self.path.clone(),
+                what,
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Opens the file once more, as it was linked. What a compressed one expands to is shared.
@@ -177,6 +252,7 @@ impl KernelFile {
             })?,
             copy: Some(copy),
             is_packed: true,
+            len: self.len,
             arch: self.arch,
             endian: self.endian,
             displacement: 0,
@@ -237,7 +313,7 @@ impl KernelFile {
     pub fn data(&self) -> &[u8] {
         match &self.copy {
             Some(copy) => copy,
-            None => self.source.mapped(0..self.source.len()).unwrap_or_default(),
+            None => self.source.mapped(0..self.len).unwrap_or_default(),
         }
     }
 
@@ -303,6 +379,15 @@ impl<'a> SymbolsOf<'a> {
             symbol: found.symbol.moved_by(self.displacement),
             ..found
         })
+    }
+
+    /// Up to `count` functions of at least `size` bytes, evenly spread over the kernel.
+    pub(crate) fn functions(&self, count: usize, size: u64) -> Vec<Symbol<'a>> {
+        let found = self.table.functions(self.data, count, size);
+        let moved = found.into_iter();
+        moved
+            .map(|symbol| symbol.moved_by(self.displacement))
+            .collect()
     }
 
     /// How many there are.

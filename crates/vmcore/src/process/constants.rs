@@ -88,9 +88,19 @@ impl Constants {
             Some(value).filter(|value| *value < MAX_OFFSET)
         };
         let needed = |name: &str, structure: &str, member: &str| {
-            found(name, structure, member).ok_or_else(|| SessionError::NoSymbol {
-                name: name.to_owned(),
-                kernel: kernel.path().to_owned(),
+            found(name, structure, member).ok_or_else(|| {
+                let (name, kernel_path) = (name.to_owned(), kernel.path().to_owned());
+                match kernel.symbols().find(&name) {
+                    Some(_) => SessionError::ImpossibleValue {
+                        value: integer(kernel, space, &name),
+                        name,
+                        kernel: kernel_path,
+                    },
+                    None => SessionError::NoSymbol {
+                        name,
+                        kernel: kernel_path,
+                    },
+                }
             })
         };
         let proc = |name: &str, member: &str| needed(name, "proc", member);

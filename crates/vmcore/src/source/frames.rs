@@ -191,6 +191,15 @@ fn by_seek_table(input: &Input) -> io::Result<Option<Vec<Start>>> {
         stored: 0,
         expanded: 0,
     }];
+    let entries: Vec<(u32, u32)> = entries.collect();
+    // Frames to be skipped may come first, and the table may list them or not.
+    let first = entries.iter().find(|(_, expanded)| *expanded > 0);
+    if first.is_some() && first == entries.first() {
+        let skipped = skippable_at_start(input)?;
+        if let Some(start) = starts.first_mut() {
+            start.stored = skipped;
+        }
+    }
     for (stored, expanded) in entries {
         let is_sound = u64::from(stored) <= STORED_MAX && u64::from(expanded) <= FRAME_MAX;
         let Some(last) = starts.last().filter(|_| is_sound) else {
@@ -203,6 +212,19 @@ fn by_seek_table(input: &Input) -> io::Result<Option<Vec<Start>>> {
     }
     let fits = starts.last().is_some_and(|end| end.stored <= table_at);
     Ok(fits.then_some(starts))
+}
+
+/// Where the first frame starts that is not to be skipped.
+fn skippable_at_start(input: &Input) -> io::Result<u64> {
+    let mut window = Window::default();
+    let mut at = 0u64;
+    while at < input.len() {
+        match skippable_len(window.get(input, at, SKIPPABLE_HEADER_LEN)?) {
+            Some(len) => at = at.saturating_add(len + SKIPPABLE_HEADER_LEN as u64),
+            None => break,
+        }
+    }
+    Ok(at)
 }
 
 /// The frames by their headers and those of their blocks; `None` if one does not say its length, is

@@ -16,6 +16,10 @@ use vmcore_format::gzip::{self, GzipError, HEADER_MAX, TRAILER_LEN};
 const HISTORY: usize = 32 << 10;
 /// Bytes that are expanded before the history is moved to the front.
 const ROOM: usize = 256 << 10;
+/// Starting a member takes as long as expanding some KiB: so many may be as short as they like, and
+/// the others have so many bytes on average.
+const MEMBERS_FREE: u64 = 10_000;
+const MEMBER_BYTES_MIN: u64 = 256;
 const FLAGS: u32 = TINFL_FLAG_HAS_MORE_INPUT
     | TINFL_FLAG_USING_NON_WRAPPING_OUTPUT_BUF
     | TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY;
@@ -44,6 +48,9 @@ pub(super) struct GzipCursor {
     handed: usize,
     /// Of the member so far; `None` if its start has not been seen.
     sum: Option<crc32fast::Hasher>,
+    /// Where in the output the member starts.
+    member_start: u64,
+    members: u64,
     has_member: bool,
 }
 
@@ -59,6 +66,8 @@ impl GzipCursor {
             filled: 0,
             handed: 0,
             sum: None,
+            member_start: point.out,
+            members: 0,
             has_member: point.out != 0,
         };
         if let PointState::Gzip { bits, window } = &point.state {
@@ -179,6 +188,12 @@ impl GzipCursor {
                 self.stored += len as u64;
                 self.core.init();
                 self.sum = Some(crc32fast::Hasher::new());
+                self.member_start = self.out;
+                self.members += 1;
+                if self.members > MEMBERS_FREE && self.members > self.out / MEMBER_BYTES_MIN {
+                    let members = self.members;
+                    return Err(format!("its {members} members so far are almost empty"));
+                }
                 self.has_member = true;
                 // Another member does not refer to this one.
                 (self.filled, self.handed) = (0, 0);
@@ -266,11 +281,19 @@ impl GzipCursor {
         let bytes = self.window.get(input, self.stored, TRAILER_LEN);
         let bytes = bytes.map_err(|error| error.to_string())?;
         let bytes = *bytes.first_chunk().ok_or("the file ends inside it")?;
-        if let Some(sum) = self.sum.take()
-            && sum.finalize() != gzip::trailer(bytes).0
-        {
-            self.place = Place::End;
-            return Err("the checksum at its end is another one".to_owned());
+        if let Some(sum) = self.sum.take() {
+            let (crc, len) = gzip::trailer(bytes);
+            if sum.finalize() != crc {
+                self.place = Place::End;
+                return Err("the checksum at its end is another one".to_owned());
+            }
+            let expanded = self.out - self.member_start;
+            if expanded & u64::from(u32::MAX) != u64::from(len) {
+                self.place = Place::End;
+                return Err(format!(
+                    "the length at its end is {len}, and {expanded} bytes were expanded"
+                ));
+            }
         }
         self.stored += TRAILER_LEN as u64;
         self.place = Place::Header;

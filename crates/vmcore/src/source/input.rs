@@ -56,6 +56,11 @@ impl Input {
         })
     }
 
+    /// Whether it is in a regular file.
+    pub(crate) const fn is_file(&self) -> bool {
+        matches!(self.medium, Medium::File(_))
+    }
+
     /// All that a file expands to.
     pub(crate) const fn expanded(chunks: Arc<ChunkSource>) -> Self {
         Self {
@@ -205,5 +210,40 @@ impl Input {
             to.copy_from_slice(from);
         }
         Ok(len)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn odd_requests_of_a_device_read_the_same_bytes_in_whole_sectors() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        let media: Vec<u8> = (0..32_768u32)
+            .map(|at| u8::try_from(at % 251).unwrap())
+            .collect();
+        std::fs::write(file.path(), &media).unwrap();
+        let (positional, len, _) = PositionalFile::open(file.path()).unwrap();
+        let disk = Input {
+            medium: Medium::Device(Arc::new(positional), 4096),
+            start: 0,
+            len: Some(len),
+            key: None,
+            access: Access::Positional,
+        };
+        for (offset, len) in [
+            (0, 4096),
+            (0, 1),
+            (4095, 2),
+            (32_256, 512),
+            (100, 20_000),
+            (7, 0),
+        ] {
+            let read = disk.read_vec(offset as u64, len).unwrap();
+            assert_eq!(read, media[offset..offset + len], "{offset}+{len}");
+        }
+        assert_eq!(disk.read_vec(32_256, 513).unwrap().len(), 512);
+        assert!(disk.read_vec(1 << 40, 8).unwrap().is_empty());
     }
 }

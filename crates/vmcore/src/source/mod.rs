@@ -24,6 +24,7 @@ mod frames;
 mod gzip;
 mod input;
 mod map;
+mod open;
 mod points;
 mod positional;
 mod recorder;
@@ -35,6 +36,7 @@ mod zstd_block;
 pub(crate) use chunks::ChunkSource;
 pub use frames::DamagedFrame;
 pub(crate) use input::Input;
+pub use open::{open_file, read_small};
 pub use recorder::Recorder;
 pub use stream::Damage;
 

@@ -20,14 +20,8 @@ pub(super) struct PositionalFile {
 impl PositionalFile {
     /// Opens a file or a device: with its length, and whether it is a regular file.
     pub(super) fn open(path: &Path) -> io::Result<(Self, u64, bool)> {
-        let file = File::open(path)?;
+        let file = super::open_file(path)?;
         let metadata = file.metadata()?;
-        if metadata.is_dir() {
-            return Err(io::Error::new(
-                io::ErrorKind::IsADirectory,
-                "is a directory",
-            ));
-        }
         let file = Self {
             file,
             position: Mutex::new(()),
@@ -45,7 +39,10 @@ impl PositionalFile {
 
     /// The length of a device: where its end can be sought to.
     fn seek_len(&self) -> io::Result<u64> {
-        (&self.file).seek(SeekFrom::End(0))
+        (&self.file).seek(SeekFrom::End(0)).map_err(|_| {
+            let what = "is neither a file nor a disk: it has no end to read from";
+            io::Error::new(io::ErrorKind::InvalidInput, what)
+        })
     }
 
     /// Fills `buf` from `offset`; fewer bytes only at the end.

@@ -13,6 +13,7 @@ use vmcore::process::{self, PcbSource};
 use vmcore::session::KernelMatch;
 use vmcore::translation::Fault;
 use vmcore::{Session, info, log};
+use vmcore_synth::elf::Kernel;
 use vmcore_synth::machine::{DumpFile, Machine, Options, PANIC, Pcb, Truth, UPTIME_TEXT};
 use vmcore_synth::machines;
 
@@ -237,6 +238,113 @@ fn the_facts_of_a_crash_are_found_without_its_info_file() {
             assert_eq!(info.pages.page_tables, Some(tables), "{name}");
         }
     });
+}
+
+/// A machine's dump with the kernel file of another, which has no build id.
+fn other_kernel(machine: &Machine, kernel: &Kernel) -> Session {
+    let kernel = Kernel {
+        build_id: None,
+        ..kernel.clone()
+    };
+    session(&machine.dump.build(), Some(&kernel.build()))
+}
+
+#[test]
+fn the_kernel_of_another_release_is_refused_by_its_version() {
+    let machines: Vec<_> = machines::all()
+        .into_iter()
+        .map(|(name, options)| (name, Machine::new(&options)))
+        .collect();
+    let mut pairs = 0;
+    for (name, machine) in &machines {
+        for (other_name, other) in &machines {
+            let pair = format!("{name} with the kernel of {other_name}");
+            let (dump, file) = (&machine.truth.version, &other.truth.version);
+            if machine.kernel.arch != other.kernel.arch
+                || machine.kernel.displacement != other.kernel.displacement
+                || dump == file
+            {
+                continue;
+            }
+            pairs += 1;
+            let session = other_kernel(machine, &other.kernel);
+            if session.space().is_err() {
+                // Without its page tables nothing is compared.
+                continue;
+            }
+            let how = session.kernel_match().unwrap();
+            match how {
+                KernelMatch::OtherVersion {
+                    dump: found,
+                    file: own,
+                    ..
+                } => {
+                    assert_eq!(found.lines().next(), dump.lines().next(), "{pair}");
+                    assert_eq!(own, file, "{pair}");
+                }
+                KernelMatch::OtherContents { fact } => assert!(!fact.is_empty(), "{pair}"),
+                other => panic!("{pair}: {other:?}"),
+            }
+            assert!(session.symbol("hz").is_err(), "{pair}");
+            assert!(session.with_force(true).symbol("hz").is_ok(), "{pair}");
+        }
+    }
+    assert!(pairs > 10, "{pairs}");
+}
+
+#[test]
+fn a_kernel_without_version_is_known_by_its_constants_and_instructions() {
+    let machine = Machine::new(&Options::new(vmcore_synth::Arch::Amd64, 3));
+    let without = |names: &[&str]| {
+        let mut kernel = machine.kernel.clone();
+        kernel
+            .symbols
+            .retain(|symbol| !names.iter().any(|name| symbol.name.starts_with(name)));
+        kernel
+    };
+    let is_contents = |kernel: &Kernel| {
+        let session = other_kernel(&machine, kernel);
+        matches!(session.kernel_match(), Some(KernelMatch::Contents { equal, compared }) if equal == compared)
+    };
+    assert!(is_contents(&without(&["version"])));
+    let constants = ["version", "osreldate", "proc_", "thread_", "pcb_size"];
+    assert!(is_contents(&without(&constants)));
+    let fact = |kernel: &Kernel| match other_kernel(&machine, kernel).kernel_match() {
+        Some(KernelMatch::OtherContents { fact }) => fact.clone(),
+        other => panic!("{other:?}"),
+    };
+    // Each kind of fact alone is enough.
+    let rotated = |mut kernel: Kernel, name: &str, bytes: usize| {
+        let mut sections = kernel.sections.iter_mut();
+        let section = sections.find(|section| section.name == name).unwrap();
+        section.content.rotate_left(bytes);
+        kernel
+    };
+    let found = fact(&rotated(without(&["version"]), ".rodata", 0x10));
+    assert!(found.contains(" in the dump's memory, "), "{found}");
+    assert!(found.ends_with(" in the file"), "{found}");
+    let found = fact(&rotated(without(&constants), ".text", 0x40));
+    assert!(found.starts_with("of "), "{found}");
+    let mut kernel = without(&["osreldate", "proc_", "thread_", "pcb_size"]);
+    kernel
+        .sections
+        .retain(|section| section.name != ".text" && section.name != ".rodata");
+    for symbol in &mut kernel.symbols {
+        if symbol.name == "version" {
+            symbol.address += 7;
+        }
+    }
+    assert!(
+        fact(&kernel).starts_with("its symbol version is "),
+        "{}",
+        fact(&kernel)
+    );
+    // Nothing to compare is nothing proved.
+    let mut kernel = without(&["osreldate", "proc_", "thread_", "pcb_size", "version"]);
+    kernel.sections.retain(|section| section.name != ".text");
+    let session = other_kernel(&machine, &kernel);
+    assert_eq!(session.kernel_match(), Some(&KernelMatch::Unproven));
+    assert!(session.symbol("hz").is_ok());
 }
 
 #[test]

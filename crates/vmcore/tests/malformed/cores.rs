@@ -220,7 +220,11 @@ fn m31_a_kernel_of_another_architecture_is_refused_for_symbols_only() {
             if is_family {
                 continue;
             }
-            let kernel = Kernel::new(arch, 0xc000_0000);
+            let base = match arch.is_32_bit() {
+                true => 0xc000_0000,
+                false => 0xffff_ffff_c000_0000,
+            };
+            let kernel = Kernel::new(arch, base);
             let session = session(&file, Some(&kernel.build()));
             let is_other = matches!(session.kernel_match(), Some(KernelMatch::OtherArch { .. }));
             assert!(
