@@ -28,11 +28,13 @@ pub mod lldb;
 mod monitor;
 pub mod packet;
 pub mod registers;
+mod signatures;
 pub mod stub;
 
 pub use stub::{After, Stub};
 
 use crate::target::Target;
+use object::{Object as _, ObjectSegment as _};
 use packet::{Event, Parser};
 use std::io::{self, Read, Write};
 
@@ -40,6 +42,14 @@ use std::io::{self, Read, Write};
 fn displacement(target: &Target<'_>) -> u64 {
     let kernel = target.session().kernel();
     kernel.map_or(0, vmcore::kernel::KernelFile::displacement)
+}
+
+/// Where a kernel's first segment is, and its place in the file.
+fn first_segment(target: &Target<'_>) -> Option<(u64, u64)> {
+    let elf = target.files().kernel().elf()?;
+    let first = elf.segments().next()?;
+    let start = first.address().wrapping_add(displacement(target));
+    Some((start, first.file_range().0))
 }
 
 /// Serves one connection to its end.

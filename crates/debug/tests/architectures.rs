@@ -12,7 +12,7 @@ use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session, process};
 use vmcore_debug::gdb::{self, Stub};
 use vmcore_debug::{DebugFiles, Target};
-use vmcore_synth::machine::{Machine, Options};
+use vmcore_synth::machine::{DumpFile, Machine, Options};
 use vmcore_synth::machines;
 
 /// The machines: each architecture, in each byte order, moved or not.
@@ -149,6 +149,82 @@ fn stock_gdb_sees_the_threads_and_stacks_of_every_architecture() {
             "{name}"
         );
     }
+}
+
+/// gdb before release 14 takes no signatures off a kernel's addresses.
+#[test]
+fn stock_gdb_sees_stacks_of_signed_return_addresses() {
+    const RECORD_LEN: usize = 16;
+    if !has_gdb() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut machine = Machine::new(&options("arm64-v3"));
+    let text = machine.kernel.address_of("btext").unwrap();
+    let DumpFile::Mini(dump) = &mut machine.dump else {
+        return;
+    };
+    let is_stack = |fp: u64| fp == 0 || fp >> 48 == 0xffff || fp >> 32 == 0;
+    let mut signed = 0;
+    for page in dump.pages.values_mut() {
+        for at in (0..page.len().saturating_sub(RECORD_LEN)).step_by(16) {
+            let word = |at: usize| u64::from_le_bytes(page[at..at + 8].try_into().unwrap());
+            let (fp, pc) = (word(at), word(at + 8));
+            if is_stack(fp) && (text + 1..text + 0x1000).contains(&pc) {
+                // Bit 55 stays.
+                let signature = 0x2a15_0000_0000_0000 | signed << 56;
+                page[at + 8..at + 16].copy_from_slice(&(pc ^ signature).to_le_bytes());
+                signed += 1;
+            }
+        }
+    }
+    assert!(signed > 20, "{signed} return addresses");
+    let session = open(&machine, dir.path());
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let said = in_gdb(&target, dir.path(), &["thread apply all backtrace"]);
+    let stacks = stacks(&said);
+    let list = process::list(&session).unwrap();
+    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let crashed = threads.find(|thread| thread.crashed).unwrap();
+    let ours: Vec<_> = target.backtrace(crashed).frames;
+    let ours: Vec<_> = ours.iter().map(|frame| Some(frame.pc.0)).collect();
+    assert!(ours.len() > 9, "{ours:x?}");
+    let found = &stacks[&crashed.tid];
+    assert_eq!(found[..9], ours[..9], "{said}");
+}
+
+/// i386's entries run from a copy, of which the kernel file has no symbols.
+#[test]
+fn stock_gdb_names_the_copy_that_entries_run_from() {
+    if !has_gdb() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let mut machine = Machine::new(&options("i386-v2"));
+    let address = |name: &str| machine.kernel.address_of(name).unwrap();
+    let (text, entry) = (address("btext"), address("calltrap"));
+    // A variable that nothing reads.
+    let variable = address("mp_maxcpus");
+    machine.kernel.add_object("setidt_disp", variable, 4);
+    let mut pages = machine.truth.pages.iter();
+    let page = pages.find(|page| page.kernel_map.contains(&(variable & !0xfff)));
+    let pa = page.unwrap().pa;
+    let DumpFile::Mini(dump) = &mut machine.dump else {
+        return;
+    };
+    let displacement = 0xffc0_2000 - text;
+    let at = usize::try_from(variable & 0xfff).unwrap();
+    let value = u32::try_from(displacement).unwrap().to_le_bytes();
+    let content = dump.pages.get_mut(&pa).unwrap();
+    content.resize(4096, 0);
+    content[at..at + 4].copy_from_slice(&value);
+    let session = open(&machine, dir.path());
+    let files = DebugFiles::of(&session).unwrap();
+    let target = Target::new(&session, &files).unwrap();
+    let question = format!("info symbol {:#x}", entry + displacement + 4);
+    let said = in_gdb(&target, dir.path(), &[&question]);
+    assert!(said.contains("calltrap + 4 in section .text of "), "{said}");
 }
 
 #[test]

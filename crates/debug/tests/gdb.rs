@@ -163,6 +163,22 @@ fn lldb_gets_errors_for_unknown_registers_and_the_program_counter_first() {
     });
 }
 
+/// lldb from release 19 on ends itself at a kernel whose headers it cannot read.
+#[test]
+fn lldb_gets_the_headers_of_the_kernel_file_where_the_dump_has_none() {
+    let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
+    let first = *kernel.pages.first_key_value().unwrap().0;
+    kernel.pages.remove(&first);
+    let file = std::fs::read(&kernel.file).unwrap();
+    let headers = String::from_utf8(gdb::packet::hex(&file[..0x40])).unwrap();
+    with_stub(&kernel, |stub, _| {
+        assert_eq!(ask(stub, &format!("m{first:x},40")), "E01", "gdb gets none");
+        assert_eq!(ask(stub, "QThreadSuffixSupported"), "OK");
+        assert_eq!(ask(stub, &format!("m{first:x},40")), headers);
+        assert_eq!(ask(stub, &format!("m{:x},40", first + 0x800)), "E01");
+    });
+}
+
 #[test]
 fn stock_gdb_sees_threads_memory_and_frames_beyond_a_trap() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);

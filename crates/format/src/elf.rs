@@ -29,6 +29,8 @@ pub const PT_NOTE: u32 = 4;
 pub const PT_DUMP_DELTA: u32 = 0x6fb5_d000;
 /// `e_phnum` when the real number is in `sh_info` of section 0.
 pub const PN_XNUM: u16 = 0xffff;
+/// `ELFOSABI_LINUX`.
+const ELFOSABI_LINUX: u8 = 3;
 /// Segment may be executed.
 pub const PF_X: u32 = 1;
 /// Segment may be written.
@@ -258,13 +260,14 @@ impl FileHeader {
         }
     }
 
-    /// Writes the file header of a core for debuggers to the start of `out`: OSABI 0, version 1, and
-    /// one section if `e_phnum` is [`PN_XNUM`]. Returns its length in bytes, or `None` if `out` is
+    /// Writes the file header of a core for debuggers to the start of `out`: version 1, and one section
+    /// if `e_phnum` is [`PN_XNUM`]. Its OSABI is Linux', whose notes it has, for lldb reads none without;
+    /// on big-endian machines, of which lldb knows no such notes and ends itself, 0. Returns its length in bytes, or `None` if `out` is
     /// too short or an offset does not fit the class.
     #[must_use]
     pub fn encode_core(&self, out: &mut [u8]) -> Option<usize> {
         match self.endian {
-            Endian::Little => self.encode::<LE>([1, 0], 1, out),
+            Endian::Little => self.encode::<LE>([1, ELFOSABI_LINUX], 1, out),
             Endian::Big => self.encode::<BE>([2, 0], 1, out),
         }
     }

@@ -23,6 +23,26 @@ use crate::endian::{Endian, Width};
 pub const NT_PRSTATUS: u32 = 1;
 /// Owner of the note in Linux' style, with its NUL.
 pub const OWNER: &[u8; 5] = b"CORE\0";
+/// Where a processor of arm64 signs addresses of 48 bits, of which bit 55 says the half of the address
+/// space.
+pub const ARM64_SIGNATURE: u64 = 0xff7f << 48;
+/// The notes that tell debuggers of signed addresses, in the order in which they are written: owner,
+/// type, contents. gdb believes [`NT_ARM_PAC_MASK`] only of a processor that says it signs.
+pub const ARM64_SIGNED: [(&[u8], u32, [u64; 4], usize); 2] = [
+    // `AT_HWCAP` with the bit for signed addresses, `AT_NULL`.
+    (OWNER, NT_AUXV, [16, 1 << 30, 0, 0], 4),
+    // Bits of signatures in addresses of data, and of code.
+    (
+        b"LINUX\0",
+        NT_ARM_PAC_MASK,
+        [ARM64_SIGNATURE, ARM64_SIGNATURE, 0, 0],
+        2,
+    ),
+];
+/// `NT_AUXV`.
+const NT_AUXV: u32 = 6;
+/// `NT_ARM_PAC_MASK`.
+const NT_ARM_PAC_MASK: u32 = 0x406;
 
 /// Where everything lies in the note of one architecture.
 #[derive(Clone, Copy, Debug)]

@@ -7,8 +7,9 @@
 //! dump has is a note, the one that crashed first. More segments than a 16-bit count can tell are counted in section 0,
 //! as the ABI says.
 //!
-//! The core carries the OS ABI 0 and Linux' style of notes, which stock gdb accepts; tell it `set
-//! osabi GNU/Linux` before `file kernel`, because the kernel file says FreeBSD.
+//! The core carries Linux' style of notes, which stock gdb accepts, and says so where lldb reads them;
+//! tell gdb `set osabi GNU/Linux` before `file kernel`, because the kernel file says FreeBSD. Where
+//! return addresses are signed, notes say in which bits.
 //!
 //! ```no_run
 //! use vmcore::session::KernelChoice;
@@ -34,6 +35,7 @@ use thiserror::Error;
 use vmcore::memory::Absence;
 use vmcore::session::{Session, SessionError};
 use vmcore::{pages, process};
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
 use vmcore_format::prstatus::{self, NT_PRSTATUS, Prstatus};
@@ -237,6 +239,7 @@ fn notes(
     let endian = session.dump().memory().endian();
     let layout = Prstatus::of(arch).with_endian(endian);
     let mut buf = [0; Prstatus::MAX_LEN];
+    let signs = arch == Arch::Arm64 && has_signed_addresses(session, threads);
     // Debuggers know no note of some architectures.
     let threads = threads.iter().filter(|_| layout.len_bytes() > 0);
     for thread in threads {
@@ -246,6 +249,13 @@ fn notes(
         let signal = if thread.crashed { SIGNAL } else { 0 };
         let contents = layout.encode(&mut buf, thread.tid, signal, |name| registers.get(name));
         encode::note(&mut notes, endian, prstatus::OWNER, NT_PRSTATUS, contents);
+        if signs {
+            for (owner, kind, words, count) in prstatus::ARM64_SIGNED {
+                let words = words.iter().take(count);
+                let contents: Vec<u8> = words.flat_map(|word| endian.bytes64(*word)).collect();
+                encode::note(&mut notes, endian, owner, kind, &contents);
+            }
+        }
     }
     let origin = origin(session)?;
     encode::note(
@@ -256,6 +266,33 @@ fn notes(
         origin.as_bytes(),
     );
     Ok(notes)
+}
+
+/// Whether return addresses on these threads' stacks are signed: not all processors do it, and gdb
+/// takes off what is not there.
+fn has_signed_addresses(session: &Session, threads: &[process::Thread]) -> bool {
+    const MAX_DEPTH: usize = 16;
+    let Ok(space) = session.space() else {
+        return false;
+    };
+    let is_signed = |thread: &process::Thread| {
+        let mut fp = thread.registers.as_ref().and_then(|saved| saved.get("fp"));
+        for _ in 0..MAX_DEPTH {
+            // A kernel's address, at which are the caller's frame pointer and the return address.
+            let Some(at) = fp.filter(|fp| fp >> 48 == 0xffff) else {
+                break;
+            };
+            let word = |offset| space.read_word(VirtAddr(at.wrapping_add(offset))).ok();
+            let is_kernel = |address: &u64| address >> 55 & 1 == 1;
+            let signature = word(8).filter(is_kernel);
+            if signature.is_some_and(|pc| pc | prstatus::ARM64_SIGNATURE != pc) {
+                return true;
+            }
+            fp = word(0);
+        }
+        false
+    };
+    threads.iter().any(is_signed)
 }
 
 /// Where the core comes from, as lines of `name=value`.

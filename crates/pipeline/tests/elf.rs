@@ -15,7 +15,7 @@ use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
 use vmcore_synth::elf::FullDump;
-use vmcore_synth::machine::{Machine, Options};
+use vmcore_synth::machine::{DumpFile, Machine, Options};
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::{Arch, machines};
 
@@ -243,6 +243,102 @@ fn stock_gdb_reads_hz() {
         );
         let thread = format!("LWP {}", case.machine.truth.crashed_tid);
         assert!(text.contains(&thread), "{arch:?} v{version}: {text}");
+    }
+}
+
+/// A kernel that runs elsewhere than it is linked is loaded so.
+#[test]
+fn stock_gdb_of_all_architectures_reads_the_core() {
+    for (arch, version) in [
+        (Arch::Arm64, 3),
+        (Arch::Armv7, 2),
+        (Arch::Armeb, 2),
+        (Arch::Riscv64, 2),
+        (Arch::Powerpc64, 2),
+        (Arch::Powerpc64le, 2),
+    ] {
+        let case = Case::new(&Options::new(arch, version));
+        case.convert();
+        let kernel = case.path("kernel");
+        let displacement = case.machine.kernel.displacement;
+        let file = format!("symbol-file -o {displacement} {}", kernel.display());
+        let core = format!("core-file {}", case.path("core").display());
+        let args = [
+            "-nx",
+            "-batch",
+            "-iex",
+            "set osabi GNU/Linux",
+            "-ex",
+            &file,
+            "-ex",
+            &core,
+            "-ex",
+            "print *(int *) &hz",
+            "-ex",
+            "info threads",
+            "-ex",
+            "info registers pc",
+        ];
+        let Some(text) = output_of("gdb-multiarch", &args) else {
+            return;
+        };
+        let hz = if arch == Arch::Arm64 { 1000 } else { 100 };
+        assert!(text.contains(&format!("$1 = {hz}\n")), "{arch:?}: {text}");
+        for thread in case
+            .machine
+            .truth
+            .processes
+            .iter()
+            .flat_map(|process| &process.threads)
+        {
+            let line = format!("LWP {} ", thread.tid);
+            assert!(text.contains(&line), "{arch:?}: {line}: {text}");
+        }
+        let mut threads = case
+            .machine
+            .truth
+            .processes
+            .iter()
+            .flat_map(|process| &process.threads);
+        let crashed = threads.find(|thread| thread.tid == case.machine.truth.crashed_tid);
+        let pc = format!("{:#x} ", crashed.unwrap().pc);
+        let last = text.lines().find(|line| line.starts_with("pc "));
+        assert!(last.unwrap().contains(&pc), "{arch:?}: {pc}: {text}");
+    }
+}
+
+/// Not all processors sign: gdb takes off what is not there.
+#[test]
+fn a_core_tells_of_signed_addresses_if_there_are_any() {
+    for signed in [false, true] {
+        let dir = tempfile::tempdir().unwrap();
+        let path = |name: &str| dir.path().join(name);
+        let mut machine = Machine::new(&Options::new(Arch::Arm64, 3));
+        let text = machine.kernel.address_of("btext").unwrap();
+        let DumpFile::Mini(dump) = &mut machine.dump else {
+            return;
+        };
+        for page in dump.pages.values_mut().filter(|_| signed) {
+            for word in page.as_chunks_mut::<8>().0 {
+                let value = u64::from_le_bytes(*word);
+                if (text + 1..text + 0x1000).contains(&value) {
+                    *word = (value ^ 0x2a15 << 48).to_le_bytes();
+                }
+            }
+        }
+        std::fs::write(path("vmcore.0"), machine.dump.build()).unwrap();
+        std::fs::write(path("kernel"), machine.kernel.build()).unwrap();
+        let session = open(&path("vmcore.0"), KernelChoice::Given(&path("kernel")));
+        let converted = elf::convert(&session, &path("core"), false, |_, _| {}).unwrap();
+        let core = std::fs::read(path("core")).unwrap();
+        let mut note = [6_u32, 16, 0x406].map(u32::to_le_bytes).concat();
+        note.extend(b"LINUX\0\0\0");
+        note.extend([0, 0, 0, 0, 0, 0, 0x7f, 0xff].repeat(2));
+        let count = core
+            .windows(note.len())
+            .filter(|part| *part == note)
+            .count() as u64;
+        assert_eq!(count, if signed { converted.threads } else { 0 });
     }
 }
 

@@ -32,6 +32,12 @@ gdb:
 
   gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
 
+gdb-multiarch for other processors than your own. Without the first command gdb 13 ends itself at
+kernels that say FreeBSD in their files. A relocated kernel of powerpc64 is loaded by symbol-file -o
+OFFSET, and lldb takes a kernel of amd64 or i386 for no part of the core. Stock gdb stops at the first
+trap frame, and before release 14 at the first signed return address of arm64: vmcore gdb does not, on
+the dump itself.
+
 Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
 
 To minidump, to full: a full dump of amd64, arm or i386, or the memory file of a virtual machine of

@@ -30,7 +30,8 @@ use vmcore_debug::{DebugFiles, Target};
 Needs the kernel file. ARGS go to the debugger: vmcore gdb vmcore.0 -- -batch -ex bt. It reads no
 start-up files and no scripts of the kernel's, cannot resume, and cannot write. In gdb: monitor
 report, log, ps, locks, info; in lldb: process plugin packet monitor ps. Memory that is not in the
-dump is an error, not zeros.")
+dump is an error, not zeros. On arm64 gdb gets the return addresses on stacks without their
+signatures: vmcore read shows them as they are.")
 )]
 pub(crate) struct Gdb {
     /// The dump, and its kernel file, in either order

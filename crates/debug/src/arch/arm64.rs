@@ -8,6 +8,7 @@ use gimli::Vendor;
 use vmcore::translation::Fault;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::prstatus::ARM64_SIGNATURE;
 
 const NAMES: &[&str] = &[
     "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
@@ -44,12 +45,9 @@ pub(super) const MACHINE: Machine = Machine {
     ..Machine::unknown(Arch::Arm64, GDB)
 };
 
-/// Where signatures are in addresses of 48 bits, of which bit 55 says the half.
-const SIGNATURE: u64 = 0xff7f << 48;
-
 const fn mask(name: &'static str) -> Register {
     Register {
-        fixed: Some(SIGNATURE),
+        fixed: Some(ARM64_SIGNATURE),
         feature: Some("org.gnu.gdb.aarch64.pauth_v2"),
         ..Register::plain(name, 64, None)
     }

@@ -3,7 +3,7 @@
 //! lldb supposes nothing about a kernel: without this it knows threads and memory, but no names. Of
 //! modules it asks the stub, but takes a module for a library that lies in one piece.
 
-use super::displacement;
+use super::{displacement, first_segment};
 use crate::target::Target;
 use std::fmt::Write as _;
 use std::path::Path;
@@ -43,6 +43,40 @@ pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
         commands.push(load);
     }
     commands
+}
+
+/// Puts the kernel file's headers where they were loaded, if the dump has not got them there: without,
+/// lldb from release 19 on ends itself as soon as it is connected. `bytes` are those at `address`, of which the
+/// first `len` are known; gives how many are then.
+pub(super) fn with_headers(
+    target: &Target<'_>,
+    address: u64,
+    bytes: &mut [u8],
+    len: usize,
+) -> usize {
+    const MAGIC: &[u8] = b"\x7fELF";
+    /// Room for the file header and some program headers.
+    const HEADERS_LEN: usize = 1024;
+    let Some((start, 0)) = first_segment(target) else {
+        return len;
+    };
+    let Some(skipped) = start.checked_sub(address) else {
+        return len;
+    };
+    let skipped = usize::try_from(skipped).unwrap_or(usize::MAX);
+    let (Some(place), true) = (bytes.get_mut(skipped..), len >= skipped) else {
+        return len;
+    };
+    let known = len - skipped;
+    let kernel = target.session().kernel();
+    let headers = kernel.map_or(&[][..], |kernel| kernel.data());
+    let count = HEADERS_LEN.min(headers.len()).min(place.len());
+    let is_there = known >= MAGIC.len() && place.starts_with(MAGIC);
+    match (place.get_mut(..count), headers.get(..count)) {
+        (Some(place), Some(headers)) if !is_there => place.copy_from_slice(headers),
+        _ => return len,
+    }
+    len.max(skipped + count)
 }
 
 /// Whether a section's name, which comes from a file, is one word of a command and no option.

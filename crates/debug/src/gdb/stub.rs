@@ -2,11 +2,10 @@
 
 use super::packet::{MAX_LEN, hex, unhex};
 use super::registers::{self, Register};
-use super::{displacement, monitor, packet};
+use super::{displacement, first_segment, lldb, monitor, packet, signatures};
 use crate::arch::Machine;
 use crate::target::Target;
 use crate::unwind::{Code as _, Registers};
-use object::{Object as _, ObjectSegment as _};
 use std::fmt::Write as _;
 use vmcore::process::ProcessList;
 use vmcore::text;
@@ -351,11 +350,18 @@ impl<'a, 't> Stub<'a, 't> {
             return ERROR.to_vec();
         };
         let mut bytes = vec![0; len.min(MAX_READ)];
-        let part = self.target.space().read(VirtAddr(address), &mut bytes);
-        if part.len == 0 && !bytes.is_empty() {
+        let mut part = self.target.space().read(VirtAddr(address), &mut bytes).len;
+        if self.lldb {
+            part = lldb::with_headers(self.target, address, &mut bytes, part);
+        }
+        if part == 0 && !bytes.is_empty() {
             return ERROR.to_vec();
         }
-        hex(bytes.get(..part.len).unwrap_or_default())
+        bytes.truncate(part);
+        if !self.lldb && self.target.machine().gdb.address_bits.is_some() {
+            signatures::take_off(self.target, address, &mut bytes);
+        }
+        hex(&bytes)
     }
 
     fn supported(&mut self, features: &str) -> Vec<u8> {
@@ -377,10 +383,8 @@ impl<'a, 't> Stub<'a, 't> {
     /// others.
     fn offsets(&self) -> Vec<u8> {
         let displacement = displacement(self.target);
-        let elf = self.target.files().kernel().elf();
-        let first = elf.and_then(|elf| Some(elf.segments().next()?.address()));
-        match first.filter(|_| displacement != 0) {
-            Some(first) => format!("TextSeg={:x}", first.wrapping_add(displacement)).into_bytes(),
+        match first_segment(self.target).filter(|_| displacement != 0) {
+            Some((first, _)) => format!("TextSeg={first:x}").into_bytes(),
             None => Vec::new(),
         }
     }

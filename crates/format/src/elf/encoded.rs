@@ -25,6 +25,26 @@ fn full_dump_headers_are_read_back_and_look_like_the_kernels() {
 }
 
 #[test]
+fn cores_say_whose_notes_they_have_where_lldb_reads_them() {
+    for (endian, osabi) in [(Endian::Little, 3), (Endian::Big, 0)] {
+        let header = FileHeader {
+            class: Width::W64,
+            endian,
+            e_type: ET_CORE,
+            e_machine: 183,
+            e_phoff: 64,
+            e_phentsize: 56,
+            e_phnum: 3,
+            e_shoff: 0,
+        };
+        let mut out = [0xaa; 64];
+        assert_eq!(header.encode_core(&mut out), Some(64));
+        assert_eq!(FileHeader::parse(&out), Ok(header));
+        assert_eq!(out[7], osabi);
+    }
+}
+
+#[test]
 fn program_headers_are_read_back_or_refused() {
     let segment = Segment {
         p_type: PT_LOAD,
