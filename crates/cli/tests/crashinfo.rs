@@ -41,17 +41,9 @@ fn forging() -> TestKernel {
     kernel.write_words(kernel.address("mbuf_zone") + 16, &[at]);
     kernel.write_words(kernel.address("temp_type") + 16, &[at]);
     kernel.session();
-    let print = |what: &str| {
-        let words = format!("print vmcore.0 kernel {what} --json");
-        let answer = support::line(kernel.dir.path(), &words).expect(0).json();
-        let to = answer["values"][0]["value"]["to"]
-            .as_str()
-            .unwrap()
-            .to_owned();
-        u64::from_str_radix(to.trim_start_matches("0x"), 16).unwrap()
-    };
-    let names = ["&shell_thread.td_name", "&init_thread.td_name"].map(print);
-    let pointers = ["&shell_thread.td_lockname", "&init_thread.td_wmesg"].map(print);
+    let place = |lvalue: &str| support::address_of(kernel.dir.path(), lvalue);
+    let names = ["shell_thread.td_name", "init_thread.td_name"].map(place);
+    let pointers = ["shell_thread.td_lockname", "init_thread.td_wmesg"].map(place);
     for name in names {
         kernel.write(name, &NAME[..19]);
     }

@@ -24,7 +24,9 @@ mod paths;
 pub mod recursion;
 mod share;
 pub mod signature;
+mod template;
 pub mod text;
+mod words;
 
 use crate::details::{Details, ThreadDetails};
 use crate::groups::{self, Group, Member};
@@ -42,6 +44,7 @@ use crash::{Crash, Evidence};
 use functions::{Role, role};
 use kind::Kind;
 use serde::Serialize;
+pub use share::Share;
 use signature::Signature;
 use std::collections::HashMap;
 use vmcore::info::{self, Info};

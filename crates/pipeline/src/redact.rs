@@ -197,7 +197,8 @@ impl<'s> Redaction<'s> {
         })
     }
 
-    /// The identity of the dump that it is made of, or what is known of that.
+    /// The identity of the dump that it is made of, or what is known of that; without what names the
+    /// machine and its boot.
     fn identity(&self) -> Result<Identity, RedactError> {
         let dump = self.session.dump();
         let source_id = u128::from_str_radix(&self.manifest.source_id, 16).unwrap_or(0);
@@ -216,10 +217,20 @@ impl<'s> Redaction<'s> {
             _ => known.build_id,
         };
         Ok(Identity {
+            dump_id: known.dump_id,
+            boot_id: [0; 16],
+            machine_id: [0; 16],
             build_id,
+            trap: known.trap,
+            time_seconds: known.time_seconds,
+            time_nanoseconds: known.time_nanoseconds,
+            clock: known.clock,
+            uptime_us: known.uptime_us,
+            damaged: known.damaged,
+            fallback: known.fallback,
+            live: known.live,
             origin: Origin::Redacted,
             source_id: source_id.to_be_bytes(),
-            ..known
         })
     }
 

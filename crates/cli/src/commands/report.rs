@@ -32,7 +32,7 @@ pub(crate) struct ReportArgs {
     /// The dump, and its kernel file, in either order
     #[arg(hide = true)]
     words: Vec<OsString>,
-    /// To be given away: without host name, directories, and addresses in log lines
+    /// To be given away: no names of machines, directories or addresses; of text, a kernel's words
     #[arg(long)]
     share: bool,
     /// Write one file of HTML, which needs no network
@@ -53,10 +53,8 @@ pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status
     let files = args.places.open(&session)?;
     let target = Target::new(&session, &files)?;
     let list = target.processes()?;
-    let mut report = report::of(&target, &list)?;
-    if args.share {
-        report = report.share();
-    }
+    let report = report::of(&target, &list)?;
+    let share = args.share.then(|| report::Share::new(&target, &report));
     let is_complete = matches!(report.info.state, Completeness::Complete { .. });
     let is_whole = list.problems.is_empty() && is_complete;
     let status = if is_whole {
@@ -65,12 +63,20 @@ pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status
         Status::Incomplete
     };
     if context.common().json {
-        output::json(context, Some(session.dump()), &report)?;
+        match &share {
+            Some(share) => output::json(context, Some(session.dump()), share)?,
+            None => output::json(context, Some(session.dump()), &report)?,
+        }
         return Ok(status);
     }
+    let shown = share.as_ref().map_or(&report, report::Share::report);
     if let Some(path) = &args.html {
-        let map = map::map(&session, CELLS)?;
-        let page = report_html::page(&report, &map_svg::embedded("Memory in the dump", &map));
+        // Where pages are is in the picture, but not in a share.
+        let map = match &share {
+            Some(_) => String::new(),
+            None => map_svg::embedded("Memory in the dump", &map::map(&session, CELLS)?),
+        };
+        let page = report_html::page(shown, &map);
         let mut file = OutputFile::create(path, context.common().force)?;
         let written = file.file().write_all(page.as_bytes());
         written.map_err(|error| file.error(error))?;
@@ -81,8 +87,7 @@ pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status
         return Ok(status);
     }
     let mut out = context.out();
-    for line in report.to_string().lines() {
-        let line = text::escape(line.as_bytes());
+    for line in shown.to_string().lines() {
         // Labels stand in the first columns, what belongs to them is indented.
         let line = match line.split_once(' ') {
             Some((label, rest)) if !label.is_empty() => {
@@ -92,7 +97,7 @@ pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status
                 };
                 format!("{} {rest}", out.paint(style, label))
             }
-            _ => line,
+            _ => line.to_owned(),
         };
         writeln!(out, "{line}")?;
     }

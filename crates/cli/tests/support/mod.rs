@@ -111,3 +111,11 @@ impl Folder {
         line(self.path(), words)
     }
 }
+
+/// The address of an lvalue of the kernel in this folder's dump: `shell_thread.td_name`.
+pub(crate) fn address_of(folder: &Path, lvalue: &str) -> u64 {
+    let words = format!("print vmcore.0 kernel &{lvalue} --json");
+    let answer = line(folder, &words).expect(0).json();
+    let to = answer["values"][0]["value"]["to"].as_str().unwrap();
+    u64::from_str_radix(to.trim_start_matches("0x"), 16).unwrap()
+}

@@ -5,7 +5,7 @@ use super::culprit::{Culprit, base_name, enters_debugger};
 use super::fault::{self, Fault};
 use super::functions::Role;
 use super::kind::{Kind, is_asked_for, is_request};
-use super::share::{GONE, redacted};
+use super::template::{GONE, redacted};
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::unwind::{Cause, Doubt, TrapFrame};

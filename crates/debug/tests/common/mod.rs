@@ -161,7 +161,8 @@ pub fn dump_of(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Vec<u8> {
     minidump(pages, ram_end).build()
 }
 
-fn minidump(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Minidump {
+/// The same before it is built.
+pub fn minidump(pages: &BTreeMap<u64, Vec<u8>>, ram_end: u64) -> Minidump {
     let mut dump = Minidump::new(Arch::Amd64, 3);
     dump.kernbase = KERNBASE;
     dump.dump_avail = vec![(0x10_0000, ram_end)];
