@@ -67,7 +67,7 @@ pub(super) fn open(
         return Err(bad(format!("its byte order is not that of {arch}")));
     }
     let mut segments = program_headers(path, &source, &elf)?;
-    let sort = sort_of(&elf, &segments);
+    let sort = sort_of(arch, &elf, &segments);
     let unknown = unknown_address(&elf);
     for segment in &mut segments {
         match sort {
@@ -147,7 +147,8 @@ enum Sort {
     Usual,
     /// powerpc's cores of virtual memory: every physical address is all ones.
     Virtual,
-    /// powerpc's cores of physical memory: every virtual address is all ones.
+    /// Physical ones alone: powerpc's cores of physical memory have all ones for every virtual address,
+    /// hypervisors' files (VirtualBox, older QEMU) have 0.
     Physical,
 }
 
@@ -159,12 +160,19 @@ fn unknown_address(elf: &FileHeader) -> u64 {
     }
 }
 
-fn sort_of(elf: &FileHeader, segments: &[Segment]) -> Sort {
+fn sort_of(arch: Arch, elf: &FileHeader, segments: &[Segment]) -> Sort {
     let unknown = unknown_address(elf);
-    let loads = || segments.iter().filter(|segment| segment.p_type == PT_LOAD);
+    let loads = || {
+        let holds = |segment: &&Segment| segment.p_type == PT_LOAD && segment.p_memsz > 0;
+        segments.iter().filter(holds)
+    };
+    // Two segments of virtual memory cannot start at one address, and no kernel has all of its own
+    // at 0. Only powerpc's kernels are linked so low that a single one may.
+    let is_low = matches!(full_dumps(arch), FullDumps::Virtual) && loads().count() == 1;
     match loads().next() {
         Some(first) if first.p_vaddr == unknown => Sort::Physical,
         Some(_) if loads().all(|segment| segment.p_paddr == unknown) => Sort::Virtual,
+        Some(_) if !is_low && loads().all(|segment| segment.p_vaddr == 0) => Sort::Physical,
         _ => Sort::Usual,
     }
 }

@@ -1,4 +1,4 @@
-//! Line 25: full dumps of amd64 and i386.
+//! Line 25: full dumps of amd64 and i386, and hypervisors' files, which have physical addresses alone.
 
 use super::common::{locate, session};
 use super::page_text;
@@ -11,7 +11,7 @@ use vmcore::pages::{self, Mapping as Found};
 use vmcore::translation::{Fault, RootError};
 use vmcore::{Session, SessionError};
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
+use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind, Segment};
 use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
 
 const KERNBASE: u64 = 0xffff_ffff_8000_0000;
@@ -358,4 +358,81 @@ fn line_25_i386_is_walked_with_and_without_pae_of_every_age() {
         let fault = text(&session, 0x1_0000_0000, 1).unwrap_err();
         assert!(matches!(fault, Fault::NoWindow { .. }), "{at}: {fault}");
     }
+}
+
+/// The dump as VirtualBox stores memory: a note in front, and 0 for every virtual address.
+fn of_a_hypervisor(mut dump: FullDump) -> FullDump {
+    for segment in &mut dump.segments {
+        segment.p_vaddr = 0;
+    }
+    let mut note = Vec::new();
+    for word in [7_u32, 24, 0xb00] {
+        note.extend_from_slice(&word.to_le_bytes());
+    }
+    note.extend_from_slice(b"VBCORE\0\0");
+    note.resize(44, 0);
+    let note = Segment {
+        p_type: 4,
+        p_paddr: 0,
+        content: note,
+        ..dump.segments[0].clone()
+    };
+    dump.segments.insert(0, note);
+    (dump.osabi, dump.e_version) = (0, 1);
+    dump
+}
+
+#[test]
+fn a_core_whose_virtual_addresses_are_all_0_is_physical_memory() {
+    let machine = Amd64::new(0x20_0000);
+    let amd64 = FullDump::of_memory(Arch::Amd64, &RAM, &machine.pages());
+    // One segment, with RAM that does not start at 0.
+    let high = FullDump::of_memory(Arch::Amd64, &[(0x10_0000, 0x80_0000)], &machine.pages());
+    let (i386, i386_kernel) = i386(Paging::I386Pae, 0x80_0000, "IdlePDPT", Some(1));
+    for (dump, kernel) in [
+        (amd64, &machine.kernel),
+        (high, &machine.kernel),
+        (i386, &i386_kernel),
+    ] {
+        let dump = of_a_hypervisor(dump);
+        let session = session(&dump.build(), Some(&kernel.build()));
+        assert_eq!(session.dump().kind().name(), "full dump");
+        assert_eq!(text(&session, kernel.base, 4), Ok(b"\x7fELF".to_vec()));
+        for pa in [0x10_0000, 0x12_3000] {
+            assert_eq!(locate(session.dump(), pa).ok(), dump.offset_of(pa));
+        }
+    }
+    // An architecture whose full dumps cannot be translated can be read by physical addresses.
+    let pages = BTreeMap::from([(0x4000_1000, page_text(0x4000_1000))]);
+    let arm64 = FullDump::of_memory(Arch::Arm64, &[(0x4000_0000, 0x4000_4000)], &pages);
+    let arm64 = of_a_hypervisor(arm64);
+    let session = session(&arm64.build(), None);
+    assert_eq!(session.dump().kind().name(), "full dump");
+    let found = locate(session.dump(), 0x4000_1000);
+    assert_eq!(found.ok(), arm64.offset_of(0x4000_1000));
+}
+
+#[test]
+fn one_segment_at_virtual_address_0_does_not_make_a_core_physical() {
+    let pages = BTreeMap::from([(0x5000, page_text(0x5000)), (0x9000, page_text(0x9000))]);
+    let mut dump = FullDump::of_memory(Arch::Amd64, &[(0x5000, 0x6000), (0x9000, 0xa000)], &pages);
+    (dump.segments[0].p_vaddr, dump.segments[1].p_vaddr) = (0, MAP);
+    let core = session(&dump.build(), None);
+    assert_eq!(core.dump().kind().name(), "ELF core");
+    assert_eq!(text(&core, 0, 4096), Ok(page_text(0x5000)));
+    assert_eq!(text(&core, MAP, 4096), Ok(page_text(0x9000)));
+    // A segment without memory says nothing.
+    (dump.segments[0].p_vaddr, dump.segments[1].p_vaddr) = (MAP, 0);
+    dump.segments[1].p_memsz = Some(0);
+    assert_eq!(
+        text(&session(&dump.build(), None), MAP, 4096),
+        Ok(page_text(0x5000))
+    );
+    // powerpc's kernels are linked low enough for a core of one segment.
+    let mut low = FullDump::of_memory(Arch::Powerpc, &[(0x5000, 0x6000)], &pages);
+    low.segments[0].p_vaddr = 0;
+    assert_eq!(
+        text(&session(&low.build(), None), 0, 4096),
+        Ok(page_text(0x5000))
+    );
 }
