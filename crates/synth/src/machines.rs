@@ -164,3 +164,16 @@ pub fn all() -> Vec<(String, Options)> {
     add("sparc64", Options::full(Arch::Sparc64));
     all
 }
+
+/// powerpc64 without large pages, in both byte orders, with a name for each.
+#[must_use]
+pub fn one_to_one() -> Vec<(String, Options)> {
+    let options = |arch: Arch| Options {
+        one_to_one: true,
+        ..Options::new(arch, 2)
+    };
+    let name = |arch: Arch| format!("{}-v2-one-to-one", arch.machine_arch());
+    [Arch::Powerpc64, Arch::Powerpc64le]
+        .map(|arch| (name(arch), options(arch)))
+        .into()
+}

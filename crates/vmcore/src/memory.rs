@@ -233,6 +233,14 @@ impl Memory {
         }
     }
 
+    /// Whether the dump has the page of `pa` by its bitmap or headers, in the file or behind its end.
+    pub(crate) fn is_dumped(&self, pa: PhysAddr) -> bool {
+        !matches!(
+            self.locate(pa),
+            Err(Absence::NotRam { .. } | Absence::NotDumped { .. })
+        )
+    }
+
     /// How many of `want_bytes` from `pa` lie together in the file for sure: those of its page, and
     /// a full dump's range may end inside a page.
     #[inline]

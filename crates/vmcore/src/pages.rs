@@ -127,7 +127,9 @@ pub fn visit_mappings(
                     prot,
                 })
             }),
-            WindowKind::Hashed(table) => unlevelled::visit_hashed(table, memory, &mut adapter),
+            WindowKind::Hashed(table, _) => {
+                unlevelled::visit_hashed(table, window, space.translation(), &mut adapter)
+            }
             WindowKind::Tsb(tsb) => unlevelled::visit_tsb(tsb, memory, &mut adapter),
             WindowKind::Radix { mode, radix } => {
                 let mut budget = Budget { table_loads };

@@ -123,8 +123,9 @@ pub enum WindowKind {
         /// Where the descent starts.
         radix: Radix,
     },
-    /// By powerpc64's hashed page table.
-    Hashed(Hashed),
+    /// By powerpc64's hashed page table; what it has no entry for, by the first of these linear maps
+    /// that leads to a page of the dump.
+    Hashed(Hashed, Vec<DirectMap>),
     /// By sparc64's translation storage buffer.
     Tsb(Tsb),
     /// By the program headers of an ELF core, ascending by virtual address.
@@ -357,6 +358,11 @@ impl Fault {
 }
 
 impl Translation {
+    /// By these windows alone.
+    pub(crate) const fn by(windows: Vec<Window>) -> Self {
+        Self { windows }
+    }
+
     /// The windows of a dump. Full dumps need the symbols of their kernel.
     ///
     /// # Errors
@@ -419,7 +425,7 @@ impl Translation {
                 leaf,
                 via: Via::PageTables,
             }),
-            WindowKind::Hashed(table) => hashed(table, memory, va),
+            WindowKind::Hashed(table, behind) => hashed(table, behind, memory, va),
             WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Found {
                 leaf,
                 via: Via::PageTables,
@@ -516,20 +522,29 @@ fn sparc64_windows(tsb: Option<Tsb>) -> Vec<Window> {
     windows
 }
 
-/// powerpc64's hashed page table.
-fn hashed(table: &Hashed, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-    if va > table.last {
-        return Err(Fault::Outside { va });
-    }
+/// powerpc64's hashed page table, and the linear maps behind it.
+fn hashed(
+    table: &Hashed,
+    behind: &[DirectMap],
+    memory: &Memory,
+    va: VirtAddr,
+) -> Result<Found, Fault> {
     match table.lookup(memory, va) {
         Ok(leaf) => Ok(Found {
             leaf,
             via: Via::PageTables,
         }),
-        Err(HashedError::Absent { .. }) => Err(Fault::NoEntry {
-            va,
-            what: "hashed page table",
-        }),
+        Err(HashedError::Absent { .. }) => {
+            let leads = |map: &&DirectMap| map.phys_of(va).is_some_and(|pa| memory.is_dumped(pa));
+            match behind.iter().find(leads) {
+                Some(map) => linear(map, memory, va),
+                None if va > table.last => Err(Fault::Outside { va }),
+                None => Err(Fault::NoEntry {
+                    va,
+                    what: "hashed page table",
+                }),
+            }
+        }
         Err(HashedError::Table(absence)) => Err(Fault::TableAbsent {
             va,
             entry: "PTE",

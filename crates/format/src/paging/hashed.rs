@@ -3,7 +3,9 @@
 //!
 //! The table is an array of groups of eight entries, two 64-bit words each. A segment of 256 MiB has
 //! a number (VSID) that the kernel derives from the address; group and entry name it. The kernel
-//! map uses 4 KiB pages, the direct map 16 MiB ones where the hardware maps it.
+//! map uses 4 KiB pages; the direct map, and the array of physical pages, 16 MiB ones where the
+//! hardware has them. The table is a cache: where both groups of an address are full, an entry is
+//! thrown out, and the kernel puts it back when it is next needed.
 //!
 //! ```
 //! use vmcore_format::addr::VirtAddr;
@@ -83,11 +85,7 @@ pub struct Hashed {
     pub groups: u64,
     /// Whether the words stand in the byte order that the kernel does not have.
     pub swapped: bool,
-    /// The direct map's first address, if it is mapped by large pages.
-    pub large_from: Option<VirtAddr>,
-    /// First and last address of the kernel map.
-    pub first: VirtAddr,
-    /// Last.
+    /// Last address of the kernel map. The array of physical pages may lie past it.
     pub last: VirtAddr,
 }
 
@@ -174,14 +172,6 @@ impl Hashed {
         Ok((word(index)?, word(index + 1)?))
     }
 
-    /// The page size of the segment that holds `va`.
-    const fn kind_of(&self, va: VirtAddr) -> PageKind {
-        match self.large_from {
-            Some(from) if va.0 >= from.0 && va.0 < self.first.0 => PageKind::Large,
-            _ => PageKind::Small,
-        }
-    }
-
     /// Finds the mapping of `va`; the result's address is that of `va` itself.
     ///
     /// # Errors
@@ -191,25 +181,28 @@ impl Hashed {
         tables: &T,
         va: VirtAddr,
     ) -> Result<Leaf, HashedError<T::Error>> {
-        let probe = Probe::of(va, self.kind_of(va));
-        for secondary in [false, true] {
-            let group = probe.group(self.groups, secondary);
-            for slot in 0..GROUP_ENTRIES {
-                let (hi, lo) = self
-                    .words(tables, group, slot)
-                    .map_err(HashedError::Table)?;
-                if probe.is_in(hi, secondary) {
-                    let page = leaf(lo, probe.kind);
-                    let inside = va.0 & (page.len_bytes() - 1);
-                    return Ok(Leaf {
-                        pa: PhysAddr(page.pa.0 | inside),
-                        ..page
-                    });
+        // An entry says of which kind it is.
+        for kind in [PageKind::Small, PageKind::Large] {
+            let probe = Probe::of(va, kind);
+            for secondary in [false, true] {
+                let group = probe.group(self.groups, secondary);
+                for slot in 0..GROUP_ENTRIES {
+                    let (hi, lo) = self
+                        .words(tables, group, slot)
+                        .map_err(HashedError::Table)?;
+                    if probe.is_in(hi, secondary) {
+                        let page = leaf(lo, kind);
+                        let inside = va.0 & (page.len_bytes() - 1);
+                        return Ok(Leaf {
+                            pa: PhysAddr(page.pa.0 | inside),
+                            ..page
+                        });
+                    }
                 }
             }
         }
         Err(HashedError::Absent {
-            group: probe.group(self.groups, false),
+            group: Probe::of(va, PageKind::Small).group(self.groups, false),
         })
     }
 
@@ -308,8 +301,6 @@ mod tests {
         let table = Hashed {
             groups: 1 << 16,
             swapped: false,
-            large_from: None,
-            first: VirtAddr(0xe000_0000_0000_0000),
             last: VirtAddr(0xe000_0007_ffff_ffff),
         };
         for va in [

@@ -51,9 +51,12 @@ impl Build {
         let (layout, era) = (Layout::of(options), Era::of(options));
         let version = info::version_string(options.arch, era.release);
         let kernel = image::kernel(options, &layout, &era, &version);
-        let heap_va = layout
-            .direct_va(layout.heap_pa)
-            .unwrap_or(layout.small(small::HEAP));
+        let heap_va = match options.one_to_one {
+            true => layout.heap_pa,
+            false => layout
+                .direct_va(layout.heap_pa)
+                .unwrap_or(layout.small(small::HEAP)),
+        };
         let mut build = Self {
             options: options.clone(),
             layout,
@@ -275,11 +278,12 @@ impl Build {
             self.truth.absent.push((va + hole, pa + hole));
         }
         // Two pages of the low end that only the direct map has.
+        let has_more = layout.direct_map.is_some() && !self.options.one_to_one;
         filled.extend([0, 3].map(|number| layout.low_pa + number * layout.page));
         for pa in filled {
             self.fill(pa);
         }
-        if layout.direct_map.is_some() {
+        if has_more {
             self.marked
                 .extend([0, 3].map(|number| layout.low_pa + number * layout.page));
         }
@@ -332,7 +336,10 @@ impl Build {
         let layout = self.layout;
         let end = self.heap.end().next_multiple_of(layout.page);
         for (number, pa) in (0..).zip((layout.heap_pa..end).step_by(index(layout.page))) {
-            if layout.direct_map.is_some() {
+            if self.options.one_to_one {
+                self.marked.insert(pa);
+                self.map_small(pa, pa);
+            } else if layout.direct_map.is_some() {
                 self.marked.insert(pa);
             } else {
                 self.map_small(layout.small(small::HEAP + number), pa);
@@ -363,6 +370,7 @@ impl Build {
         ];
         ram.extend(layout.giga.map(|(_, pa)| (pa, pa + GIGA_PAGES * page)));
         ram.retain(|(start, end)| start < end);
+        ram.sort_unstable();
         ram
     }
 

@@ -9,7 +9,7 @@ use crate::elf::{Delta, FullDump};
 use crate::hashed;
 use crate::minidump::Minidump;
 use crate::sparc64::{self, RegionDump};
-use crate::tables::{Paging, Tree};
+use crate::tables::{Mapping, Paging, Tree};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// powerpc64: where the kernel proper starts in its image.
@@ -70,7 +70,7 @@ impl Build {
                     _ => "mmu_phyp",
                 }
                 .to_owned();
-                dump.hw_direct_map = layout.paging == Paging::Radix;
+                dump.hw_direct_map = !self.options.one_to_one;
                 dump.kernend = layout.kernbase + 0x7_ffff_ffff;
                 dump.dmapend -= 1;
                 let start = layout.image_va + POWERPC64_HEADERS_LEN;
@@ -80,10 +80,34 @@ impl Build {
             _ => {}
         }
         dump.page_tables = match layout.paging {
-            Paging::Hashed => hashed::section(self.options.arch, HASHED_GROUPS, &self.mappings),
+            Paging::Hashed => {
+                hashed::section(self.options.arch, HASHED_GROUPS, &self.hashed_mappings())
+            }
             _ => self.as_stored(tree.section(version, layout.kernbase, layout.map_end)),
         };
         (dump, tree)
+    }
+
+    /// What the hashed table has entries for. Without large pages: the image in the direct map, but not
+    /// every third page of the allocator, whose groups were full.
+    fn hashed_mappings(&self) -> Vec<Mapping> {
+        let layout = self.layout;
+        let is_lost = |mapping: &&Mapping| {
+            mapping.va == mapping.pa && (mapping.pa / layout.page).is_multiple_of(3)
+        };
+        let mappings = self.mappings.iter().filter(|mapping| !is_lost(mapping));
+        let mut mappings: Vec<Mapping> = mappings.copied().collect();
+        if self.options.one_to_one {
+            let pages = (0..self.kernel.image().len() as u64).step_by(index(layout.page));
+            mappings.extend(pages.map(|inside| {
+                Mapping::code(
+                    layout.image_va + inside,
+                    layout.image_pa + inside,
+                    layout.page,
+                )
+            }));
+        }
+        mappings
     }
 
     /// Page-table entries in the byte order that the machine has them in.

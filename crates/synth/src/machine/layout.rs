@@ -323,9 +323,16 @@ impl Layout {
         };
         let (base, image_pa) = (0xc000_0000_0000_0000, 6 * MIB);
         let large = paging.span(1);
+        let common = Self::common(paging, 0, image_pa);
         Self {
             kernbase,
             map_end: kernbase + 3 * large,
+            // Addresses in it may look like those in the kernel file.
+            heap_pa: if options.one_to_one {
+                MIB
+            } else {
+                common.heap_pa
+            },
             image_va: base + image_pa,
             image_is_mapped: false,
             displacement: base + image_pa - MIB,
@@ -337,7 +344,7 @@ impl Layout {
                 end: 0xc008_0000_0000_0000,
                 phys: 0,
             }),
-            ..Self::common(paging, 0, image_pa)
+            ..common
         }
     }
 

@@ -76,6 +76,9 @@ pub struct Options {
     pub n32: bool,
     /// powerpc64: radix tables instead of a hashed one.
     pub radix: bool,
+    /// powerpc64 with a hashed table: without large pages, so that the allocator maps each page at its
+    /// physical address, and some of them have lost their entry.
+    pub one_to_one: bool,
     /// amd64: 5 levels of page tables.
     pub la57: bool,
     /// amd64: maps a page of 1 GiB (not in version 1).
@@ -112,6 +115,7 @@ impl Options {
             pae: false,
             n32: false,
             radix: false,
+            one_to_one: false,
             la57: false,
             has_giga: true,
             load_offset: 0,

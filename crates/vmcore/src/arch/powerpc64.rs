@@ -2,6 +2,12 @@
 //!
 //! The direct map comes first. Then the addresses in the kernel file, which lie below all others and
 //! lead to where the kernel was moved; then the tables, if the dump has them.
+//!
+//! Without pages of 16 MiB (`hw_direct_map` is 0) the direct map holds only the kernel. The allocator
+//! then maps each page at its physical address, one to one (`uma_small_alloc` in
+//! `sys/powerpc/powerpc/uma_machdep.c`, `moea64_setup_direct_map` in `sys/powerpc/aim/mmu_oea64.c`):
+//! below the direct map the table decides; what it has no entry for any more is where its address
+//! says; and what is no page of the dump may be an address in the kernel file.
 
 use super::{Facts, FullDumps, direct_map, linear};
 use crate::dump::Warning;
@@ -11,7 +17,7 @@ use crate::translation::{PagingMode, RootSymbols, Window, WindowKind};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::dump_avail::Numbering;
 use vmcore_format::endian::{Endian, Width};
-use vmcore_format::header::{Header, Mmu, Powerpc64Mmu};
+use vmcore_format::header::{DirectMap, Header, Mmu, Powerpc64Mmu};
 use vmcore_format::paging::{GROUP_LEN, Hashed, ROOT_ENTRIES, ROOT_LEVEL, Radix, TableRef, Tables};
 
 /// Entries of the hashed table that are looked at for their byte order.
@@ -93,24 +99,46 @@ fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Win
         return Vec::new();
     };
     let mut windows: Vec<Window> = direct_map(header).into_iter().collect();
-    windows.extend(linked(header, mmu));
+    let linked = linked(header, mmu);
+    let (first, behind) = match mmu.hashed && !mmu.hw_direct_map {
+        true => (VirtAddr(0), one_to_one(header).into_iter().chain(linked).collect()),
+        false => {
+            let window = |map: DirectMap| linear(map.base.0, map.end.0 - map.base.0, map.phys.0);
+            windows.extend(linked.map(window));
+            (header.kernbase, Vec::new())
+        }
+    };
     windows.push(Window {
-        first: header.kernbase,
+        first,
         last: VirtAddr(u64::MAX),
         kind: match mmu.hashed {
-            true => WindowKind::Hashed(hashed(header, mmu, memory)),
+            true => WindowKind::Hashed(hashed(header, mmu, memory), behind),
             false => radix(header),
         },
     });
     windows
 }
 
+/// The addresses below the direct map, each the physical address of its page.
+fn one_to_one(header: &Header) -> Option<DirectMap> {
+    let end = header.direct_map?.base;
+    Some(DirectMap {
+        base: VirtAddr(0),
+        end,
+        phys: PhysAddr(0),
+    })
+}
+
 /// The addresses that the kernel file has, if it runs in the direct map.
-fn linked(header: &Header, mmu: Powerpc64Mmu) -> Option<Window> {
+fn linked(header: &Header, mmu: Powerpc64Mmu) -> Option<DirectMap> {
     let PhysAddr(start) = header.direct_map?.phys_of(mmu.startkernel)?;
     let len = mmu.endkernel.0.checked_sub(mmu.startkernel.0)?;
     let is_low = Powerpc64Mmu::LINKED_AT.checked_add(len)? <= header.direct_map?.base.0;
-    (is_low && len > 0).then(|| linear(Powerpc64Mmu::LINKED_AT, len, start))
+    (is_low && len > 0).then(|| DirectMap {
+        base: VirtAddr(Powerpc64Mmu::LINKED_AT),
+        end: VirtAddr(Powerpc64Mmu::LINKED_AT + len),
+        phys: PhysAddr(start),
+    })
 }
 
 fn radix(header: &Header) -> WindowKind {
@@ -134,11 +162,6 @@ fn hashed(header: &Header, mmu: Powerpc64Mmu, memory: &Memory) -> Hashed {
     Hashed {
         groups: u64::from(header.pmapsize) / GROUP_LEN,
         swapped: is_swapped(header, memory),
-        large_from: header
-            .direct_map
-            .filter(|_| mmu.hw_direct_map)
-            .map(|map| map.base),
-        first: header.kernbase,
         last: mmu.kernend,
     }
 }

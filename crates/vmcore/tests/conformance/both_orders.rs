@@ -263,8 +263,12 @@ fn line_24_the_hashed_table_is_searched_in_both_groups() {
 
 #[test]
 fn line_24_a_large_hashed_table_tells_all_its_addresses() {
-    for arch in POWERPC64 {
+    for (arch, hw_direct_map) in POWERPC64
+        .into_iter()
+        .flat_map(|arch| [(arch, true), (arch, false)])
+    {
         let mut built = hashed(arch, 2, 2048, &[0x10_1000, 0x23_4000, 0x34_5000]);
+        built.hw_direct_map = hw_direct_map;
         let (first, second) = (0xe000_0000_0fff_3000, 0xe000_0003_1045_6000);
         put(&mut built, first, 0x23_4000, (false, 0), false);
         put(&mut built, second, 0x10_1000, (true, 1), false);
@@ -279,12 +283,78 @@ fn line_24_a_large_hashed_table_tells_all_its_addresses() {
             })
             .collect();
         found.sort();
+        // Without a direct map of large pages, a page without an entry is mapped one to one.
+        let unnamed = match hw_direct_map {
+            true => vec![],
+            false => vec![0x34_5000],
+        };
         let expected = [
             (0x10_1000, vec![second]),
             (0x23_4000, vec![first]),
-            (0x34_5000, vec![]),
+            (0x34_5000, unnamed),
         ];
         assert_eq!(found, expected);
+    }
+}
+
+/// `hw_direct_map` is 0: the allocator maps a page at its physical address, and the table has an entry
+/// for it or has lost it.
+#[test]
+fn addresses_below_the_direct_map_are_those_of_the_allocator_without_large_pages() {
+    const LINKED: u64 = 0x10_0100;
+    for arch in POWERPC64 {
+        for swap in [false, true] {
+            let pages = [0x10_3000, 0x10_4000, 0x23_4000, 0x50_0000, 0x50_5000];
+            let mut built = hashed(arch, 2, 2048, &pages);
+            built.hw_direct_map = false;
+            // One page has moved: the table is right, not the address.
+            put(&mut built, 0x10_3000, 0x10_3000, (false, 0), swap);
+            put(&mut built, 0x60_1000, 0x23_4000, (true, 3), swap);
+            let known = [
+                (0x10_3010, 0x10_3010),
+                (0x60_1010, 0x23_4010),
+                // No entry any more.
+                (0x10_4020, 0x10_4020),
+                (0x23_4008, 0x23_4008),
+                // No page of the dump is there: an address in the kernel file.
+                (LINKED, 0x50_0100),
+                (LINKED + 0x5000, 0x50_5100),
+                (0xc000_0000_0050_0100, 0x50_0100),
+            ];
+            leads_to(&built, &known);
+            let opened = open(&built.build());
+            let space = Virtual::of(&opened);
+            let (va, what) = (VirtAddr(0x7000_0000), "hashed page table");
+            assert_eq!(space.place(va.0), Err(Fault::NoEntry { va, what }));
+            // With large pages the same addresses are those of the kernel file, or of processes.
+            built.hw_direct_map = true;
+            let opened = open(&built.build());
+            let space = Virtual::of(&opened);
+            assert_eq!(space.pa(0x10_3010), Ok(0x50_3010));
+            let user = space.place(0x23_4008 + 0x1000_0000);
+            assert!(matches!(user, Err(Fault::NoWindow { .. })));
+        }
+    }
+}
+
+/// Kernels keep `vm_page_array` past the kernel map, in pages of 16 MiB where the hardware has them.
+#[test]
+fn large_pages_of_a_hashed_table_are_found_by_their_own_hash() {
+    for arch in POWERPC64 {
+        let mut built = hashed(arch, 2, 2048, &[0x23_4000]);
+        built.hw_direct_map = true;
+        built.kernbase = 0xc008_0000_0000_0000;
+        let va = 0xd000_0000_0200_0000_u64;
+        let esid = va >> 28;
+        let vsid = ((esid << 8 | esid >> 28) * 0x13bb) % (1 << 36) | 1 << 36;
+        let page = va >> 24 & 0xf;
+        let group = ((vsid & 0x7f_ffff_ffff) ^ page) % 2048;
+        let at = usize::try_from(group * 128 + 32).unwrap();
+        let words = [vsid << 12 | page << 8 | 4 | 1, 2];
+        for (number, word) in words.into_iter().enumerate() {
+            built.page_tables[at + 8 * number..][..8].copy_from_slice(&arch.u64(word));
+        }
+        leads_to(&built, &[(va + 0x23_4010, 0x23_4010)]);
     }
 }
 
