@@ -304,9 +304,9 @@ impl Context {
         }
         // These two have a line for it.
         if !matches!(self.command, "info" | "verify")
-            && let Some(lost) = session.dump().pages_lost()
+            && let Some(doubt) = session.dump().doubt()
         {
-            self.note(&format!("vmcore: warning: {lost}"));
+            self.note(&format!("vmcore: warning: {doubt}"));
         }
         let Some(kernel) = session.kernel() else {
             return;

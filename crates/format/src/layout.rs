@@ -5,6 +5,11 @@
 //! up to pages. The sizes in the header are 32-bit, their sums are not: all is `u64` here and
 //! nothing can overflow.
 //!
+//! arm alone has page tables that need not be whole pages: 1 KiB for each MiB of the kernel map. Its
+//! kernels write the pages right after them (`minidumpsys` in `sys/arm/arm/minidump_machdep.c` of
+//! every release), so that no page is on a page boundary of the file. FreeBSD's libkvm rounds up
+//! since 2015, and so did other writers: [`Layout::with_padding`].
+//!
 //! ```
 //! use vmcore_format::addr::{FileOffset, PageSize};
 //! use vmcore_format::layout::{Layout, Section};
@@ -15,6 +20,7 @@
 //! ```
 
 use crate::addr::{FileOffset, PageSize};
+use crate::arch::Arch;
 use crate::header::Header;
 use core::fmt;
 
@@ -55,7 +61,7 @@ pub struct Extent {
     pub offset: FileOffset,
     /// Bytes that mean something, as in the header.
     pub len_bytes: u64,
-    /// Bytes that it takes in the file: rounded up to pages.
+    /// Bytes that it takes in the file: rounded up to pages, but for arm's page tables.
     pub stored_bytes: u64,
 }
 
@@ -75,6 +81,8 @@ pub struct Layout {
     dumpavailsize: u32,
     bitmapsize: u32,
     pmapsize: u32,
+    /// Whether the page tables are stored rounded up to pages.
+    is_padded: bool,
 }
 
 impl Layout {
@@ -97,10 +105,11 @@ impl Layout {
             dumpavailsize,
             bitmapsize,
             pmapsize,
+            is_padded: true,
         }
     }
 
-    /// The layout of a dump with this header.
+    /// The layout that kernels give a dump with this header.
     #[must_use]
     pub const fn of(header: &Header) -> Self {
         Self::new(
@@ -110,6 +119,19 @@ impl Layout {
             header.bitmapsize,
             header.pmapsize,
         )
+        .with_padding(!matches!(header.arch, Arch::Arm))
+    }
+
+    /// The same with page tables that are stored rounded up to pages, or not.
+    #[must_use]
+    pub const fn with_padding(self, is_padded: bool) -> Self {
+        Self { is_padded, ..self }
+    }
+
+    /// Whether the page tables are whole pages, so that it does not matter whether they are padded.
+    #[must_use]
+    pub const fn is_even(&self) -> bool {
+        self.stored(self.pmapsize) == self.pmapsize as u64
     }
 
     /// Where `section` lies. [`Section::Pages`] has a length of 0 here: the bitmap decides it, see
@@ -120,7 +142,11 @@ impl Layout {
         let dump_avail = page + self.stored(self.msgbufsize);
         let bitmap = dump_avail + self.stored(self.dumpavailsize);
         let tables = bitmap + self.stored(self.bitmapsize);
-        let pages = tables + self.stored(self.pmapsize);
+        let tables_stored = match self.is_padded {
+            true => self.stored(self.pmapsize),
+            false => self.pmapsize as u64,
+        };
+        let pages = tables + tables_stored;
         let (offset, len) = match section {
             Section::Header => {
                 return Extent {
@@ -138,7 +164,10 @@ impl Layout {
         Extent {
             offset: FileOffset(offset),
             len_bytes: len as u64,
-            stored_bytes: self.stored(len),
+            stored_bytes: match section {
+                Section::PageTables => tables_stored,
+                _ => self.stored(len),
+            },
         }
     }
 
@@ -268,6 +297,25 @@ mod tests {
         let bitmap = layout.section(Section::Bitmap);
         assert_eq!((bitmap.len_bytes, bitmap.stored_bytes), (0x4001, 0x8000));
         assert_eq!(bitmap.end(), layout.section(Section::PageTables).offset);
+    }
+
+    /// A dump that an armv7 kernel wrote: 333 KiB of tables.
+    #[test]
+    fn pages_follow_tables_that_are_not_whole_pages_at_once_or_on_the_next_page() {
+        let padded = Layout::new(PageSize::SIZE_4K, 98248, Some(4096), 0x2000, 340_992);
+        let packed = padded.with_padding(false);
+        assert!(!padded.is_even());
+        assert_eq!(offsets(&padded), [0x1_9000, 0x1_a000, 0x1_c000, 0x7_0000]);
+        assert_eq!(offsets(&packed), [0x1_9000, 0x1_a000, 0x1_c000, 0x6_f400]);
+        for layout in [padded, packed] {
+            let tables = layout.section(Section::PageTables);
+            assert_eq!(tables.len_bytes, 340_992);
+            assert_eq!(tables.end(), layout.section(Section::Pages).offset);
+        }
+        assert_eq!(packed.end(3), Some(FileOffset(0x7_2400)));
+        let whole = Layout::new(PageSize::SIZE_4K, 98248, Some(4096), 0x2000, 0x5_4000);
+        assert!(whole.is_even());
+        assert_eq!(offsets(&whole), offsets(&whole.with_padding(false)));
     }
 
     #[test]

@@ -294,7 +294,12 @@ impl<'s> Redaction<'s> {
             at += bytes.len() as u64;
         }
         let (page_sums, pages_len) = self.write_pages(to, at)?;
-        let start = at + pages_len;
+        let page = self.session.dump().memory().page_size();
+        let pages_end = at + pages_len;
+        let start = page
+            .round_up(pages_end)
+            .ok_or(io::ErrorKind::FileTooLarge)?;
+        io::copy(&mut io::Read::take(io::repeat(0), start - pages_end), to)?;
         let mut records = Vec::new();
         record(&mut records, RecordKind::Identity, &identity.encode());
         record(&mut records, RecordKind::Sections, &section_sums);
@@ -307,7 +312,6 @@ impl<'s> Redaction<'s> {
             len_bytes: records.len() as u64,
             dump_id: identity.dump_id,
         };
-        let page = self.session.dump().memory().page_size();
         let end = start + records.len() as u64 + LOCATOR_LEN as u64;
         let end = page.round_up(end).ok_or(io::ErrorKind::FileTooLarge)?;
         to.write_all(&records)?;

@@ -73,6 +73,9 @@ pub struct Minidump {
     pub dump_avail_terminated: bool,
     /// The page-table section.
     pub page_tables: Vec<u8>,
+    /// Whether it is stored in whole pages: arm's kernels write the pages right behind it, at any
+    /// multiple of 1 KiB.
+    pub page_tables_padded: bool,
     /// Pages by their physical address. Pages for which there is no bit are left out.
     pub pages: BTreeMap<u64, Vec<u8>>,
     /// Bits to set although there is no such page; a page of filler is stored for each.
@@ -178,6 +181,7 @@ impl Minidump {
             dump_avail_narrow: false,
             dump_avail_terminated: true,
             page_tables: Vec::new(),
+            page_tables_padded: !matches!(arch, Arch::Armv7 | Arch::Armeb),
             pages: BTreeMap::new(),
             extra_bits: BTreeSet::new(),
             bitmap: None,
@@ -331,7 +335,11 @@ impl Minidump {
         };
         let bitmap = dump_avail + rounded(ranges);
         let page_tables = bitmap + rounded(self.bitmap_bytes().len());
-        let pages = page_tables + rounded(self.page_tables.len());
+        let pages = page_tables
+            + match self.page_tables_padded {
+                true => rounded(self.page_tables.len()),
+                false => self.page_tables.len() as u64,
+            };
         Sections {
             dump_avail,
             bitmap,
@@ -467,7 +475,7 @@ impl Minidump {
         (wide, narrow)
     }
 
-    /// Everything in front of the pages, each section padded to whole pages.
+    /// Everything in front of the pages, each section padded to whole pages as kernels do.
     pub(crate) fn front(&self) -> Vec<u8> {
         let (ranges, dumpavailsize) = self.dump_avail_bytes();
         let mut file = self.header_page(dumpavailsize);
@@ -485,7 +493,9 @@ impl Minidump {
         file.extend_from_slice(&self.bitmap_bytes());
         pad(&mut file, self.page_size);
         file.extend_from_slice(&self.page_tables);
-        pad(&mut file, self.page_size);
+        if self.page_tables_padded {
+            pad(&mut file, self.page_size);
+        }
         file
     }
 

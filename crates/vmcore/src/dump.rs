@@ -21,6 +21,7 @@ mod minidump;
 mod open;
 mod realign;
 mod sparc64;
+mod uneven;
 mod warning;
 
 pub use detect::DeviceHeader;
@@ -134,7 +135,20 @@ impl Dump {
             }
             detect::Format::Sparc64 => sparc64::open(path, source, first)?,
         };
+        let block = usize::try_from(IDENTITY_OFFSET).ok();
+        let block = block.and_then(|at| first.get(at..)).unwrap_or_default();
+        let identity_block = Identity::parse(block);
         let (mut memory, mut header_warnings) = (memory, header_warnings);
+        if let DumpKind::Mini(header) = &kind {
+            memory = uneven::settle(
+                memory,
+                header,
+                &layers,
+                device_header.as_ref(),
+                identity_block.as_ref().ok(),
+                &mut header_warnings,
+            );
+        }
         if let (true, DumpKind::Mini(header)) = (options.realign, &kind) {
             memory = realign::realign(
                 memory,
@@ -145,10 +159,10 @@ impl Dump {
             );
         }
         if let Some(recorder) = &options.recorder {
+            let pages = memory.sparse().map(|sparse| sparse.offset_of_rank(0));
+            recorder.align(pages.map_or(0, |pages| pages.0));
             memory.source = memory.source.recorded(recorder.clone());
         }
-        let block = usize::try_from(IDENTITY_OFFSET).ok();
-        let block = block.and_then(|at| first.get(at..)).unwrap_or_default();
         Ok(Self {
             path: path.to_owned(),
             kind,
@@ -156,7 +170,7 @@ impl Dump {
             header_warnings,
             layers,
             device_header,
-            identity_block: Identity::parse(block),
+            identity_block,
             extension: OnceLock::new(),
             warnings: OnceLock::new(),
         })
@@ -233,11 +247,17 @@ impl Dump {
         })
     }
 
-    /// That its writer lost pages, if it did.
+    /// Why what is read of its pages may be wrong, if it may: its writer lost some, or it is not known
+    /// where they start.
     #[must_use]
-    pub fn pages_lost(&self) -> Option<&Warning> {
-        let is_lost = |warning: &&Warning| matches!(warning, Warning::PagesLost { .. });
-        self.header_warnings.iter().find(is_lost)
+    pub fn doubt(&self) -> Option<&Warning> {
+        let is_doubt = |warning: &&Warning| {
+            matches!(
+                warning,
+                Warning::PagesLost { .. } | Warning::PagesUncertain { .. }
+            )
+        };
+        self.header_warnings.iter().find(is_doubt)
     }
 
     /// Whether the headers leave room for the identity block: a full dump's may be longer.

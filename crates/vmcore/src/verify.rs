@@ -24,7 +24,7 @@ mod told;
 
 pub use told::{DamageEntry, DamageList};
 
-use crate::dump::{Completeness, Place};
+use crate::dump::{Completeness, Place, Warning};
 use crate::memory::Absence;
 use crate::pages::{self, ScannedPage};
 use crate::session::{KernelMatch, Session};
@@ -111,6 +111,7 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
     checks.extend(told::identity(dump));
     checks.extend(dump.warnings().iter().map(|warning| {
         let (name, verdict) = match warning.place() {
+            _ if matches!(warning, Warning::PagesUncertain { .. }) => ("page tables", Verdict::Bad),
             Place::Header => ("header", Verdict::Odd),
             Place::Identity => ("identity", Verdict::Bad),
             Place::Extension => ("extension", Verdict::Bad),

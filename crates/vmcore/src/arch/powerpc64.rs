@@ -101,7 +101,10 @@ fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Win
     let mut windows: Vec<Window> = direct_map(header).into_iter().collect();
     let linked = linked(header, mmu);
     let (first, behind) = match mmu.hashed && !mmu.hw_direct_map {
-        true => (VirtAddr(0), one_to_one(header).into_iter().chain(linked).collect()),
+        true => (
+            VirtAddr(0),
+            one_to_one(header).into_iter().chain(linked).collect(),
+        ),
         false => {
             let window = |map: DirectMap| linear(map.base.0, map.end.0 - map.base.0, map.phys.0);
             windows.extend(linked.map(window));

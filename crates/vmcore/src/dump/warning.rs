@@ -126,6 +126,15 @@ pub enum Warning {
         #[serde(skip_serializing_if = "Option::is_none")]
         places: Option<(PhysAddr, PhysAddr)>,
     },
+    /// Where the pages start is a guess: see [`vmcore_format::layout`].
+    #[error(
+        "the page tables have {tables_bytes} bytes, which are not whole pages, and nothing shows whether \
+         the pages follow at once or on the next page boundary: pages may be read wrong by up to a page"
+    )]
+    PagesUncertain {
+        /// Bytes of the page tables.
+        tables_bytes: u32,
+    },
     /// The dump lies on a device, and early swapping may have reached it.
     #[error(
         "the dump header in front of the dump is not the one behind it: swapping may have overwritten the start"
@@ -195,7 +204,8 @@ impl Warning {
             | Self::SegmentsRefused { .. }
             | Self::NoPhysicalAddresses
             | Self::NoKernelImage { .. }
-            | Self::NoPageTables => Place::Header,
+            | Self::NoPageTables
+            | Self::PagesUncertain { .. } => Place::Header,
             Self::StreamBroken { .. } | Self::HeadersDiffer | Self::PagesLost { .. } => {
                 Place::Container
             }

@@ -74,6 +74,16 @@ impl SparseMemory {
         }
     }
 
+    /// The same with its sections elsewhere.
+    pub(crate) fn with_layout(self, layout: Layout) -> Self {
+        Self {
+            pages: layout.section(Section::Pages).offset,
+            tables: layout.section(Section::PageTables).offset,
+            layout,
+            ..self
+        }
+    }
+
     /// The same without `lost`: what is behind them moves to where it is in the file.
     pub(crate) fn without(self, lost: Vec<LostPage>) -> Self {
         Self {

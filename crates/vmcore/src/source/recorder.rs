@@ -13,6 +13,9 @@ const MAX_BYTES: u64 = 1 << 40;
 #[derive(Debug, Default)]
 pub struct Recorder {
     is_on: AtomicBool,
+    /// Bytes by which the first unit is longer than the file's start: pages are units, wherever they
+    /// start.
+    skew: AtomicU64,
     words: std::sync::OnceLock<Vec<AtomicU64>>,
 }
 
@@ -22,11 +25,22 @@ impl Recorder {
         self.is_on.store(is_on, Ordering::Relaxed);
     }
 
+    /// Makes the pages, which start at `pages`, units of their own.
+    pub(crate) fn align(&self, pages: u64) {
+        let skew = pages.wrapping_neg() & ((1 << UNIT_SHIFT) - 1);
+        self.skew.store(skew, Ordering::Relaxed);
+    }
+
+    /// The unit of a byte.
+    fn unit(&self, offset: u64) -> u64 {
+        offset.saturating_add(self.skew.load(Ordering::Relaxed)) >> UNIT_SHIFT
+    }
+
     /// Makes room for a dump of `len` bytes.
     pub(super) fn begin(&self, len: u64) {
         self.words.get_or_init(|| {
             let units = len.min(MAX_BYTES) >> UNIT_SHIFT;
-            let words = usize::try_from(units / WORD_BITS + 1).unwrap_or(0);
+            let words = usize::try_from((units + 1) / WORD_BITS + 1).unwrap_or(0);
             zerocopy::FromZeros::new_vec_zeroed(words).unwrap_or_default()
         });
     }
@@ -35,18 +49,19 @@ impl Recorder {
         if !self.is_on.load(Ordering::Relaxed) || len == 0 {
             return;
         }
-        let last = offset.saturating_add(len as u64 - 1) >> UNIT_SHIFT;
-        for unit in (offset >> UNIT_SHIFT)..=last {
+        let last = self.unit(offset.saturating_add(len as u64 - 1));
+        for unit in self.unit(offset)..=last {
             if let Some((word, bit)) = self.place(unit) {
                 word.fetch_or(bit, Ordering::Relaxed);
             }
         }
     }
 
-    /// Whether any of the 4 KiB at `offset`, a multiple of that, has been read.
+    /// Whether any of the 4 KiB at `offset` has been read: a multiple of that, counted from the pages'
+    /// start.
     #[must_use]
     pub fn has_read(&self, offset: u64) -> bool {
-        self.place(offset >> UNIT_SHIFT)
+        self.place(self.unit(offset))
             .is_some_and(|(word, bit)| word.load(Ordering::Relaxed) & bit != 0)
     }
 

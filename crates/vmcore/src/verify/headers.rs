@@ -6,10 +6,11 @@ use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
 use crate::text::count;
 use std::ops::Range;
+use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, IdentityError};
-use vmcore_format::layout::Section;
+use vmcore_format::layout::{Layout, Section};
 use vmcore_format::msgbuf::Msgbuf;
 
 /// Every kernel maps the direct map by large pages.
@@ -20,7 +21,7 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
     let (Some(header), Some(sparse)) = (dump.minidump(), dump.memory().sparse()) else {
         return Ok(Vec::new());
     };
-    let mut checks = vec![header_page(dump, header)?, table_section(header)];
+    let mut checks = vec![header_page(dump, header)?, table_section(header, sparse)];
     if header.dumpavailsize.is_some() {
         checks.push(bitmap_size(header, sparse));
     }
@@ -61,22 +62,31 @@ fn identity_range(page: &[u8]) -> Range<usize> {
     at..at + len.clamp(IDENTITY_LEN, IDENTITY_MAX_LEN)
 }
 
-/// The page-table section is whole pages, and starts where tables do; so does the direct map.
-fn table_section(header: &Header) -> Check {
-    let whole = u64::from(header.pmapsize).is_multiple_of(header.page_size.bytes());
+/// The page-table section is whole pages, or the kernel's pages follow it at once; and it starts where
+/// tables do; so does the direct map.
+fn table_section(header: &Header, sparse: &SparseMemory) -> Check {
+    let (layout, usual) = (sparse.layout(), Layout::of(header));
+    let (stored, whole) = match (layout.is_even(), layout == &usual) {
+        (true, _) => (true, ""),
+        // arm's kernels do not fill up the page, no other kernel leaves one to be filled up.
+        (false, true) if header.arch == Arch::Arm => (true, ", and the pages follow at once"),
+        (false, false) if header.arch == Arch::Arm => {
+            (false, ", filled up to whole pages, which kernels do not do")
+        }
+        (false, _) => (false, ", not whole pages"),
+    };
     let unit = (facts(header.arch).kernbase_unit)(header.version);
     let aligned = header.kernbase.0.is_multiple_of(unit);
     let direct_map = header.direct_map.map_or(0, |map| map.base.0);
     let direct_map_aligned = direct_map.is_multiple_of(DIRECT_MAP_UNIT);
     Check::of(
         "page tables",
-        whole && aligned && direct_map_aligned && header.pmapsize > 0,
+        stored && aligned && direct_map_aligned && header.pmapsize > 0,
         Verdict::Odd,
         format!(
-            "{} bytes from {} on{}{}{}",
+            "{} bytes from {} on{whole}{}{}",
             count(header.pmapsize.into()),
             header.kernbase,
-            if whole { "" } else { ", not whole pages" },
             if aligned { "" } else { ", an odd start" },
             if direct_map_aligned {
                 ""

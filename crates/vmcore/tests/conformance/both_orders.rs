@@ -346,7 +346,7 @@ fn large_pages_of_a_hashed_table_are_found_by_their_own_hash() {
         built.kernbase = 0xc008_0000_0000_0000;
         let va = 0xd000_0000_0200_0000_u64;
         let esid = va >> 28;
-        let vsid = ((esid << 8 | esid >> 28) * 0x13bb) % (1 << 36) | 1 << 36;
+        let vsid = (((esid << 8 | esid >> 28) * 0x13bb) % (1 << 36)) | (1 << 36);
         let page = va >> 24 & 0xf;
         let group = ((vsid & 0x7f_ffff_ffff) ^ page) % 2048;
         let at = usize::try_from(group * 128 + 32).unwrap();

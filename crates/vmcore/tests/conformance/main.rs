@@ -18,6 +18,7 @@ mod machines;
 mod other_cores;
 mod others;
 mod reads;
+mod uneven;
 
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
