@@ -15,6 +15,7 @@ use vmcore::dump::DumpKind;
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::textdump::Textdump;
 use vmcore::{OpenError, OpenOptions, Session, SessionError};
+use vmcore_debug::DebugFiles;
 
 /// The folders and files that are searched first for the kernel.
 const KERNEL_PATH: &str = "VMCORE_KERNEL_PATH";
@@ -158,6 +159,14 @@ impl Context {
             ColorChoice::Auto => {
                 is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
+        }
+    }
+
+    /// Says what is wrong with the debug information, after an answer that has used it.
+    pub(crate) fn note_debug(&self, files: &DebugFiles) {
+        for problem in files.problems() {
+            let problem = text::escape(problem.as_bytes());
+            self.note(&format!("vmcore: warning: {problem}"));
         }
     }
 

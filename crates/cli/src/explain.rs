@@ -140,11 +140,14 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
 /// The kernel file has no types, which are needed.
 pub(crate) fn no_types(files: &DebugFiles, context: &Context) -> Failure {
     let kernel = text::path(files.kernel_path());
-    Failure::new(format!(
+    let failure = Failure::new(format!(
         "{kernel} has no types: neither debug information nor CTF"
-    ))
-    .line("FreeBSD has them in kernel.debug, of the package with debug files of the same build")
-    .next(context.again("-k DIR/kernel.debug"))
+    ));
+    let problems = files.problems().into_iter();
+    problems
+        .fold(failure, Failure::line)
+        .line("FreeBSD has them in kernel.debug, of the package with debug files of the same build")
+        .next(context.again("-k DIR/kernel.debug"))
 }
 
 fn session(error: &SessionError, context: &Context) -> Failure {

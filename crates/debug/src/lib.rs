@@ -19,7 +19,10 @@
 #![forbid(unsafe_code)]
 
 pub mod arch;
+mod budget;
+mod debug_link;
 pub mod details;
+mod dwarf;
 pub mod expr;
 mod fields;
 pub mod gdb;

@@ -6,25 +6,40 @@
 //! use vmcore::format::addr::VirtAddr;
 //! let file = ObjectFile::open("kernel.debug".as_ref())?;
 //! for place in Lines::of(&file).at(VirtAddr(0xffff_ffff_80c0_9ade)) {
-//!     println!("{} {:?}", place.function, place.line);
+//!     println!("{:?} {:?}", place.function, place.line);
 //! }
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod functions;
+mod rows;
+mod units;
+
+use crate::dwarf::{Debug, Slice};
 use crate::object_file::ObjectFile;
-use crate::types::{Slice, dwarf_of};
-use addr2line::Context;
+use functions::Functions;
+use gimli::Unit;
+use rows::Rows;
 use serde::Serialize;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::fmt::Write as _;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use units::Units;
 use vmcore_format::addr::VirtAddr;
 
 /// The most inlined functions at one address.
 const MAX_INLINED: usize = 256;
+/// Units that are looked into for one address.
+const MAX_UNITS: usize = 64;
+/// Addresses whose places are kept.
+const MAX_KEPT: usize = 1 << 14;
+/// The longest demangled name: short ones can stand for gigabytes.
+const MAX_DEMANGLED: usize = 4096;
 
 /// A function at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// Its name, demangled.
+    /// Its name, demangled; `?` for code of which only the line is known.
     pub function: String,
     /// The source file, as the compiler was told.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -36,60 +51,119 @@ pub struct Place {
     pub inlined: bool,
 }
 
+/// The name of a function that no debug information names.
+pub(crate) const NAMELESS: &str = "?";
+
 /// The line tables of a file.
+#[derive(Debug)]
 pub struct Lines<'a> {
     bias: u64,
-    context: Option<Mutex<Context<Slice<'a>>>>,
+    debug: Debug<'a>,
+    units: OnceLock<Units>,
+    open: Mutex<HashMap<usize, Option<Arc<OpenUnit<'a>>>>>,
+    kept: Mutex<HashMap<u64, Vec<Place>>>,
 }
 
-impl std::fmt::Debug for Lines<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Lines").finish_non_exhaustive()
-    }
+/// What is read of a unit when one of its addresses is asked for.
+#[derive(Debug)]
+struct OpenUnit<'a> {
+    unit: Arc<Unit<Slice<'a>>>,
+    functions: Functions,
+    rows: Rows<'a>,
 }
 
 impl<'a> Lines<'a> {
     /// Those of a file; without debug information it knows nothing.
     #[must_use]
     pub fn of(file: &'a ObjectFile) -> Self {
-        let has_any = !file.section(".debug_info").is_empty();
-        let context = has_any.then(|| Context::from_dwarf(dwarf_of(file)).ok());
         Self {
             bias: file.bias(),
-            context: context.flatten().map(Mutex::new),
+            debug: Debug::of(file),
+            units: OnceLock::new(),
+            open: Mutex::default(),
+            kept: Mutex::default(),
         }
     }
 
     /// The functions at an address, the innermost inlined one first. For a return address ask for
-    /// the byte before it.
+    /// the byte before it. Where a line is known but no function, as in assembly, its name is `?`.
     #[must_use]
     pub fn at(&self, address: VirtAddr) -> Vec<Place> {
-        let Some(context) = &self.context else {
-            return Vec::new();
-        };
-        let context = context.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = context.find_frames(address.0.wrapping_sub(self.bias));
-        let Ok(mut frames) = found.skip_all_loads() else {
-            return Vec::new();
+        let address = address.0.wrapping_sub(self.bias);
+        if let Some(known) = lock(&self.kept).get(&address) {
+            return known.clone();
+        }
+        let places = self.find(address);
+        let mut kept = lock(&self.kept);
+        if kept.len() >= MAX_KEPT {
+            kept.clear();
+        }
+        kept.insert(address, places.clone());
+        places
+    }
+
+    fn find(&self, address: u64) -> Vec<Place> {
+        let units = self.units.get_or_init(|| Units::of(&self.debug));
+        let mut line_only = Vec::new();
+        for position in units.at(address).take(MAX_UNITS) {
+            let Some(open) = self.open(position) else {
+                continue;
+            };
+            let places = self.places(&open, address);
+            if places.iter().any(|place| place.function != NAMELESS) {
+                return places;
+            }
+            if line_only.is_empty() {
+                line_only = places;
+            }
+        }
+        line_only
+    }
+
+    fn open(&self, position: usize) -> Option<Arc<OpenUnit<'a>>> {
+        let mut open = lock(&self.open);
+        open.entry(position)
+            .or_insert_with(|| {
+                let (_, root) = self.debug.root(position).ok()?;
+                let unit = self.debug.unit(position).ok()?;
+                // Either is worth something without the other.
+                let functions = Functions::of(&self.debug, &unit).unwrap_or_default();
+                let rows = Rows::of(&self.debug, &unit, &root).unwrap_or_default();
+                Some(Arc::new(OpenUnit {
+                    unit,
+                    functions,
+                    rows,
+                }))
+            })
+            .clone()
+    }
+
+    fn places(&self, open: &OpenUnit<'a>, address: u64) -> Vec<Place> {
+        let (debug, unit) = (&self.debug, &*open.unit);
+        let file = |number: u64| open.rows.file(debug, unit, number);
+        let found = open.functions.at(debug, unit, address).unwrap_or_default();
+        let row = open.rows.at(address);
+        let mut at = (
+            row.and_then(|(number, _)| file(number)),
+            row.map(|(_, line)| line).filter(|line| *line > 0),
+        );
+        let place = |function: Option<String>, (file, line)| Place {
+            function: function.unwrap_or_else(|| NAMELESS.to_owned()),
+            file,
+            line,
+            inlined: true,
         };
         let mut places = Vec::new();
-        while let Ok(Some(frame)) = frames.next() {
-            let name = frame.function.as_ref().and_then(|function| {
-                let raw = function.raw_name().ok()?;
-                Some(demangled(&raw))
-            });
-            let Some(function) = name else { continue };
-            let location = frame.location;
-            places.push(Place {
-                function,
-                file: location
-                    .as_ref()
-                    .and_then(|location| location.file.map(str::to_owned)),
-                line: location.and_then(|location| location.line),
-                inlined: true,
-            });
-            if places.len() >= MAX_INLINED {
-                break;
+        if found.is_empty() && row.is_some() {
+            places.push(place(None, at));
+        } else {
+            for function in found {
+                let (number, line) = function.call;
+                let call = (number.and_then(file), line);
+                let here = std::mem::replace(&mut at, call);
+                if function.name.is_some() {
+                    places.push(place(function.name, here));
+                }
             }
         }
         if let Some(outermost) = places.last_mut() {
@@ -99,19 +173,42 @@ impl<'a> Lines<'a> {
     }
 }
 
-/// The name of a Rust or C++ function as its source has it; any other name as it is.
+fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The name of a Rust or C++ function as its source has it; any other name as it is, and one that is
+/// too long in its source.
 #[must_use]
 pub fn demangled(name: &str) -> String {
+    let mut text = Bounded(String::new());
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
-        return format!("{rust:#}");
-    }
-    if name.starts_with("_Z")
+        if write!(text, "{rust:#}").is_ok() {
+            return text.0;
+        }
+    } else if name.starts_with("_Z")
+        && name.len() <= MAX_DEMANGLED
         && let Ok(symbol) = cpp_demangle::Symbol::new(name)
-        && let Ok(text) = symbol.demangle()
+        && symbol
+            .structured_demangle(&mut text, &cpp_demangle::DemangleOptions::new())
+            .is_ok()
     {
-        return text;
+        return text.0;
     }
     name.to_owned()
+}
+
+/// Text that takes no more than a name needs.
+struct Bounded(String);
+
+impl std::fmt::Write for Bounded {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        if self.0.len() + text.len() > MAX_DEMANGLED {
+            return Err(std::fmt::Error);
+        }
+        self.0.push_str(text);
+        Ok(())
+    }
 }
 
 #[cfg(test)]

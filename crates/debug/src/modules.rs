@@ -19,6 +19,7 @@
 
 mod layout;
 
+use crate::debug_link;
 use crate::object_file::ObjectFile;
 use crate::unwind::NearSymbol;
 use layout::Layout;
@@ -37,12 +38,12 @@ use vmcore_format::endian::Width;
 const MAX_MODULES: usize = 4096;
 /// Longest file name of a module.
 const NAME_MAX: usize = 255;
-/// Endings of a file with debug information, in the order they are tried.
-const ENDINGS: [&str; 3] = [".debug", ".symbols", ""];
 /// How a file is named that holds a compressed module.
 const PACKED: [&str; 2] = [".gz", ".zst"];
 /// How many symbols before an address are looked at.
 const MAX_BACK: usize = 256;
+/// Bytes of a symbol in memory, without its name.
+const SYMBOL_BYTES: u64 = 96;
 /// The most bytes of instructions that are compared.
 const MAX_TEXT: usize = 16 << 20;
 
@@ -120,6 +121,9 @@ pub struct ModuleFile {
     pub file: Option<PathBuf>,
     /// Every path that was tried.
     pub tried: Vec<PathBuf>,
+    /// Debug files that are not used, and why.
+    #[serde(skip)]
+    pub refused: Vec<String>,
     #[serde(skip)]
     object: Option<ObjectFile>,
     #[serde(skip)]
@@ -230,32 +234,38 @@ pub fn find(
         status: Status::Missing,
         file: None,
         tried: Vec::new(),
+        refused: Vec::new(),
         object: None,
         symbols: Vec::new(),
     };
     for (root, place) in places(session, module, search) {
-        // The file itself says where sections lie; its debug file says what is in them.
+        // The file itself says where sections are; its debug file says what is in them.
         let file = stored(place.clone());
         let loaded = open_below(&root, &file, &mut found.tried);
         let layout = loaded
             .as_ref()
             .map(|file| Layout::of(file, module, true))
             .transpose();
-        for ending in ENDINGS {
-            let mut path = place.clone().into_os_string();
-            path.push(ending);
-            let path = stored(PathBuf::from(path));
-            let opened = match ending {
-                "" => loaded
-                    .as_ref()
-                    .and_then(|_| open_below(&root, &file, &mut Vec::new())),
-                _ => open_below(&root, &path, &mut found.tried),
+        let mut paths = debug_link::candidates(loaded.as_ref(), &place, Some(&root));
+        paths.extend(loaded.is_some().then(|| file.clone()));
+        for path in paths.into_iter().map(stored) {
+            let is_own = path == file;
+            let opened = match is_own {
+                true => open_below(&root, &path, &mut Vec::new()),
+                false => open_below(&root, &path, &mut found.tried),
             };
             let Some(opened) = opened else { continue };
             if opened.arch() != session.dump().arch() {
-                found.status = Status::Mismatched {
-                    reason: format!("it is for {}", opened.arch()),
-                };
+                let reason = format!("it is for {}", opened.arch());
+                found.status = Status::Mismatched { reason };
+                continue;
+            }
+            if let (Some(own), false) = (&loaded, is_own)
+                && let Err(reason) = debug_link::belongs(&opened, &path, own)
+            {
+                found
+                    .refused
+                    .push(format!("{} is not used: {reason}", path.display()));
                 continue;
             }
             let own = match &layout {
@@ -274,7 +284,8 @@ pub fn find(
                             continue;
                         }
                     };
-                    if !ending.is_empty()
+                    if !is_own
+                        && loaded.is_some()
                         && let Some(own) = open_below(&root, &file, &mut Vec::new())
                     {
                         object = object.with_loaded(layout.apply(own));
@@ -313,8 +324,8 @@ fn places(session: &Session, module: &Module, search: &Search) -> Vec<(PathBuf, 
         below.extend(safe(directory).map(|directory| directory.join(&name)));
     }
     for path in below {
-        places.push((root.clone(), root.join("usr/lib/debug").join(&path)));
         places.push((root.clone(), root.join(&path)));
+        places.push((root.clone(), root.join("usr/lib/debug").join(&path)));
     }
     places
 }
@@ -394,6 +405,9 @@ fn symbols_of(file: &ObjectFile) -> Vec<ModuleSymbol> {
         .filter_map(|symbol| {
             let (shift, reach) = places.get(&symbol.section_index()?.0)?;
             let name = symbol.name().ok()?;
+            file.budget()
+                .memory(SYMBOL_BYTES + name.len() as u64)
+                .ok()?;
             if name.is_empty() || is_marker(name.as_bytes()) {
                 return None;
             }
@@ -486,8 +500,10 @@ impl ModuleFile {
             elf.sections()
                 .filter(|section| layout::takes_memory(section))
                 .map(|section| {
-                    let name = section.name().unwrap_or_default();
-                    (name.to_owned(), object.loaded_at(&section))
+                    (
+                        object.name_of(&section).to_owned(),
+                        object.loaded_at(&section),
+                    )
                 })
                 .collect()
         });

@@ -11,6 +11,8 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::budget::Budget;
+use crate::dwarf::Debug;
 use object::{
     Object as _, ObjectSection as _, ObjectSymbol as _, RelocationKind, RelocationTarget,
     SectionFlags, SectionIndex, elf,
@@ -43,10 +45,8 @@ const NAMES: [&str; 16] = [
     ".eh_frame",
     ".SUNW_ctf",
 ];
-/// Deflate makes at most 1,032 bytes of one: what claims more is no compressed section.
-const MAX_RATIO: u64 = 1100;
-/// The most bytes of a section after decompression.
-const MAX_SECTION: u64 = 4 << 30;
+/// Bytes of a section's name that are searched in one step.
+const NAME_STEP: usize = 64;
 
 /// An open file with debug information.
 #[derive(Debug)]
@@ -59,8 +59,11 @@ pub struct ObjectFile {
     bias: u64,
     /// Sections that had to be copied, in the order of [`NAMES`].
     copies: [OnceLock<Option<Vec<u8>>>; NAMES.len()],
+    /// Where each debug section begins among those of its name.
+    places: OnceLock<HashMap<usize, u64>>,
     /// The file that was loaded, if this one has only its debug information.
     loaded: Option<Box<Self>>,
+    budget: Budget,
 }
 
 #[derive(Debug)]
@@ -92,12 +95,18 @@ impl ObjectFile {
     }
 
     fn new(bytes: Bytes, arch: Arch) -> Self {
+        let len = match &bytes {
+            Bytes::File(file) => file.data().len(),
+            Bytes::Memory(bytes) => bytes.len(),
+        };
         Self {
+            budget: Budget::of(len),
             bytes,
             arch,
             addresses: HashMap::new(),
             bias: 0,
             copies: [const { OnceLock::new() }; NAMES.len()],
+            places: OnceLock::new(),
             loaded: None,
         }
     }
@@ -136,6 +145,28 @@ impl ObjectFile {
             Bytes::File(file) => file.is_packed(),
             Bytes::Memory(_) => false,
         }
+    }
+
+    /// What reading its debug information may still cost.
+    pub(crate) const fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
+    /// Whether some of its debug information was left out, because it costs too much to read.
+    #[must_use]
+    pub fn is_too_costly(&self) -> bool {
+        self.budget.is_spent()
+    }
+
+    /// The name of a file that has the types instead of this one (`-gsplit-dwarf`), if there is one.
+    #[must_use]
+    pub fn split_types(&self) -> Option<String> {
+        let debug = Debug::of(self);
+        let (unit, root) = debug.root(0).ok()?;
+        let name = root.value(gimli::DW_AT_dwo_name);
+        let name = name.or_else(|| root.value(gimli::DW_AT_GNU_dwo_name))?;
+        let name = debug.string(&unit, name)?;
+        Some(String::from_utf8_lossy(name).into_owned())
     }
 
     /// Byte order of its integers.
@@ -185,39 +216,100 @@ impl ObjectFile {
         }
     }
 
-    /// The section as it lies in the file.
+    /// The sections of this name: a module may have one for each of its groups.
+    pub(crate) fn sections_named<'data, 'file>(
+        &self,
+        elf: &'file object::File<'data>,
+        name: &str,
+    ) -> impl Iterator<Item = object::Section<'data, 'file>> {
+        elf.sections()
+            .filter(move |section| self.name_of(section) == name)
+    }
+
+    /// The name of a section; none, where names cost too much.
+    pub(crate) fn name_of<'data>(&self, section: &object::Section<'data, '_>) -> &'data str {
+        if self.budget.work(1).is_err() {
+            return "";
+        }
+        let name = section.name().unwrap_or_default();
+        // The next one will notice.
+        let _ = self.budget.work((name.len() / NAME_STEP) as u64);
+        name
+    }
+
+    /// The section raw in the file.
     fn stored(&self, name: &str) -> Option<&[u8]> {
         let elf = self.elf()?;
-        let (offset, len) = elf.section_by_name(name)?.file_range()?;
+        let (offset, len) = self.sections_named(&elf, name).next()?.file_range()?;
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(len).ok()?)?;
         self.data().get(start..end)
     }
 
-    /// The section decompressed and relocated, if it needs either.
+    /// The section decompressed and relocated, if it needs either; several of one name as one.
     fn copy_of(&self, name: &str) -> Option<Vec<u8>> {
         let elf = self.elf()?;
-        let section = elf.section_by_name(name)?;
+        let open = self.addresses_are_open(&elf);
         // A debug file has relocations for sections whose contents it has not.
-        section.file_range()?;
-        let compressed = section.compressed_data().ok()?;
-        let packed = compressed.format != object::CompressionFormat::None;
-        let relocated = self.addresses_are_open(&elf) && section.relocations().next().is_some();
-        if !packed && !relocated {
+        let stored = |section: &object::Section<'_, '_>| section.file_range().is_some();
+        let sections: Vec<_> = self
+            .sections_named(&elf, name)
+            .filter(stored)
+            .take(if open { usize::MAX } else { 1 })
+            .collect();
+        let needs_copy = |section: &object::Section<'_, '_>| {
+            let packed = section.compressed_data();
+            let packed = packed.is_ok_and(|data| data.format != object::CompressionFormat::None);
+            packed || open && section.relocations().next().is_some()
+        };
+        if sections.len() < 2 && !sections.iter().any(needs_copy) {
             return None;
         }
-        let limit = (compressed.data.len() as u64).saturating_mul(MAX_RATIO);
-        if compressed.uncompressed_size > limit.min(MAX_SECTION) {
-            return Some(Vec::new());
+        let mut whole = Vec::new();
+        for section in &sections {
+            // Where it is damaged or too large, the others keep their places only if nothing moves.
+            let Some(mut bytes) = self.expanded(section) else {
+                return Some(Vec::new());
+            };
+            if open {
+                self.relocate(&elf, section, &mut bytes);
+            }
+            match whole.is_empty() {
+                true => whole = bytes,
+                false => whole.append(&mut bytes),
+            }
         }
-        let mut bytes = match compressed.decompress() {
-            Ok(bytes) => bytes.into_owned(),
-            Err(_) => return Some(Vec::new()),
-        };
-        if relocated {
-            self.relocate(&elf, &section, &mut bytes);
-        }
-        Some(bytes)
+        Some(whole)
+    }
+
+    /// The contents of a section, decompressed.
+    fn expanded(&self, section: &object::Section<'_, '_>) -> Option<Vec<u8>> {
+        let packed = section.compressed_data().ok()?;
+        self.budget.memory(packed.uncompressed_size).ok()?;
+        Some(packed.decompress().ok()?.into_owned())
+    }
+
+    /// Where each section that is not in memory begins among those of its name, which are read as
+    /// one.
+    fn places(&self) -> &HashMap<usize, u64> {
+        self.places.get_or_init(|| {
+            let mut places = HashMap::new();
+            let Some(elf) = self.elf() else {
+                return places;
+            };
+            let mut ends: HashMap<&str, u64> = HashMap::new();
+            for section in elf.sections() {
+                let name = self.name_of(&section);
+                if NAMES.contains(&name) && section.file_range().is_some() {
+                    let size = section.compressed_data();
+                    let size = size.map_or(0, |data| data.uncompressed_size);
+                    let end = ends.entry(name).or_default();
+                    places.insert(section.index().0, *end);
+                    *end = end.saturating_add(size);
+                }
+            }
+            places
+        })
     }
 
     fn addresses_are_open(&self, elf: &object::File<'_>) -> bool {
@@ -272,7 +364,9 @@ impl ObjectFile {
     }
 
     fn address(&self, section: SectionIndex) -> u64 {
-        self.addresses.get(&section.0).copied().unwrap_or(0)
+        let loaded = self.addresses.get(&section.0);
+        let place = || self.places().get(&section.0);
+        loaded.or_else(place).copied().unwrap_or(0)
     }
 
     /// Where a section lies in memory.

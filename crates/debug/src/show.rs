@@ -11,11 +11,17 @@
 //! ```
 
 use crate::expr::{EvalError, Evaluator, Location, Value};
-use crate::types::{Kind, Member, Type, TypeRef};
+use crate::types::{Kind, Member, Type, TypeRef, Variants};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::endian::Width;
+
+/// Levels of values in values, whatever is asked for: arrays of arrays count too.
+const MAX_LEVELS: usize = 100;
+/// Characters that count as much as a value.
+const TEXT_STEP: usize = 64;
 
 /// How much is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -62,6 +68,8 @@ pub enum Content {
     /// An integer; as text in JSON, where large numbers lose digits.
     #[serde(serialize_with = "as_text")]
     Number(i128),
+    /// An integer that is an address: of such a type, or in the kernel.
+    Address(VirtAddr),
     /// A truth value.
     Bool(bool),
     /// A floating-point number.
@@ -97,6 +105,13 @@ pub enum Content {
     },
     /// A structure or union: its members by name, in their order.
     Struct(Vec<(String, Shown)>),
+    /// One of the variants of a Rust `enum`: `State::Busy { since: 99 }`.
+    Variant {
+        /// Its name.
+        name: String,
+        /// What it holds, by name.
+        members: Vec<(String, Shown)>,
+    },
     /// Deeper than asked for.
     Elided,
     /// It cannot be read; and why.
@@ -140,6 +155,26 @@ pub struct Walked {
     pub end: ListEnd,
 }
 
+/// Typedefs of integers that are addresses, or registers, which mostly hold some.
+const ADDRESSES: [&str; 14] = [
+    "register_t",
+    "__register_t",
+    "u_register_t",
+    "__u_register_t",
+    "vm_offset_t",
+    "__vm_offset_t",
+    "vm_paddr_t",
+    "__vm_paddr_t",
+    "uintptr_t",
+    "__uintptr_t",
+    "intptr_t",
+    "__intptr_t",
+    "caddr_t",
+    "db_addr_t",
+];
+
+/// The members of a link, by which a list goes on: of LIST, TAILQ, SLIST and STAILQ.
+const NEXTS: [&str; 4] = ["le_next", "tqe_next", "sle_next", "stqe_next"];
 /// Members that head a list of FreeBSD's `queue.h`.
 const HEADS: [&str; 4] = ["lh_first", "tqh_first", "slh_first", "stqh_first"];
 
@@ -156,12 +191,13 @@ pub fn show(
         options,
         name_at,
         left: options.values,
+        level: 0,
     };
     reader.shown(value, options.depth)
 }
 
 /// Follows a list from `start`, a structure, a pointer to one, or the head of a list, by the
-/// member path `link` such as `p_list.le_next`.
+/// member path `link` such as `p_list` or `p_list.le_next`.
 ///
 /// # Errors
 /// Returns an error if the start is nothing that a list can start with, or has no such link.
@@ -245,7 +281,36 @@ fn follow(
     for name in link.split('.') {
         at = evaluator.member(&at, name)?;
     }
+    // The name of the link itself, such as `p_list`, is enough.
+    let (_, type_) = evaluator.types.resolve(&at.type_)?;
+    if let Kind::Struct(members) = &type_.kind {
+        let mut names = members.iter().filter_map(|member| member.name.as_deref());
+        if let Some(next) = names.find(|name| NEXTS.contains(name)) {
+            at = evaluator.member(&at, next)?;
+        }
+    }
     pointed(evaluator, &at)
+}
+
+/// A member of the structure at `base`.
+fn member_value(base: VirtAddr, member: &Member) -> Value {
+    let location = match member.bits {
+        Some(bits) => Location::Bits {
+            base,
+            bit_offset: member.bit_offset,
+            bits: bits.min(64),
+        },
+        None => Location::Memory(VirtAddr(base.0.wrapping_add(member.bit_offset / 8))),
+    };
+    Value {
+        type_: member.type_.clone(),
+        location,
+    }
+}
+
+/// Whether a typedef names integers that are addresses or registers.
+fn is_address_name(name: Option<&str>) -> bool {
+    name.is_some_and(|name| ADDRESSES.contains(&name))
 }
 
 struct Reader<'a, 't> {
@@ -254,6 +319,8 @@ struct Reader<'a, 't> {
     name_at: NameAt<'a>,
     /// Values that may still be read.
     left: usize,
+    /// Values that this one is in.
+    level: usize,
 }
 
 impl Reader<'_, '_> {
@@ -262,17 +329,18 @@ impl Reader<'_, '_> {
             Location::Memory(address) => Some(address),
             Location::Bits { .. } | Location::Number(_) => None,
         };
-        let content = if self.left == 0 {
+        let type_ = self.evaluator.types.name_of(&value.type_);
+        let content = if self.left == 0 || self.level >= MAX_LEVELS {
             Content::Elided
         } else {
-            self.left -= 1;
-            match self.content(value, depth) {
-                Ok(content) => content,
-                Err(error) => Content::Unreadable(error.to_string()),
-            }
+            self.left = self.left.saturating_sub(1 + type_.len() / TEXT_STEP);
+            self.level += 1;
+            let content = self.content(value, depth);
+            self.level -= 1;
+            content.unwrap_or_else(|error| Content::Unreadable(error.to_string()))
         };
         Shown {
-            type_: self.evaluator.types.name_of(&value.type_),
+            type_,
             address,
             content,
         }
@@ -286,6 +354,12 @@ impl Reader<'_, '_> {
                     return Ok(Content::Elided);
                 }
                 self.members(value, members, depth)
+            }
+            Kind::Variants(variants) => {
+                if depth == 0 {
+                    return Ok(Content::Elided);
+                }
+                return self.variant(value, &type_, variants, depth);
             }
             Kind::Array(element, len) => return self.array(value, element, *len, depth),
             Kind::Enum(values) => {
@@ -308,8 +382,94 @@ impl Reader<'_, '_> {
                 self.pointer(number, &to_type)
             }
             Kind::Void | Kind::Function => Content::Elided,
-            _ => Content::Number(self.evaluator.load(value)?),
+            _ => self.number(value, self.evaluator.load(value)?),
         })
+    }
+
+    /// An integer: as an address, if its type or its value says that it is one.
+    fn number(&self, value: &Value, number: i128) -> Content {
+        let word = self.evaluator.space.word();
+        let bits = u32::try_from(8 * word.bytes()).unwrap_or(64);
+        let unsigned = number & ((1_i128 << bits) - 1);
+        let (Ok(address), Ok(size)) = (
+            u64::try_from(unsigned).map(VirtAddr),
+            self.evaluator.types.size_of(&value.type_),
+        ) else {
+            return Content::Number(number);
+        };
+        let in_memory = !matches!(value.location, Location::Number(_));
+        let in_kernel = || match word {
+            // The upper part of what a register holds; and not a small number below 0.
+            Width::W64 => address.0 >> 47 == 0x1_ffff && address.0 >> 20 != u64::MAX >> 20,
+            Width::W32 => (self.name_at)(address).is_some() && address.0 >> 16 != 0,
+        };
+        let whole = size == word.bytes() && in_memory;
+        match whole && (self.is_address(&value.type_) || in_kernel()) {
+            true => Content::Address(address),
+            false => Content::Number(number),
+        }
+    }
+
+    /// Whether a type is one that holds addresses.
+    fn is_address(&self, type_: &TypeRef) -> bool {
+        let mut at = type_.clone();
+        for _ in 0..MAX_LEVELS {
+            let Ok(read) = self.evaluator.types.get(&at) else {
+                return false;
+            };
+            at = match &read.kind {
+                Kind::Typedef(_) if is_address_name(read.name.as_deref()) => return true,
+                Kind::Typedef(to) | Kind::Qualified(_, to) => to.clone(),
+                _ => return false,
+            };
+        }
+        false
+    }
+
+    /// The variant of a structure that its discriminant says.
+    fn variant(
+        &mut self,
+        value: &Value,
+        type_: &Type,
+        variants: &Variants,
+        depth: usize,
+    ) -> Result<Content, EvalError> {
+        let Location::Memory(base) = value.location else {
+            return Ok(Content::Elided);
+        };
+        let chosen = match &variants.discriminant {
+            None => variants.of(0, 64),
+            Some(discriminant) => {
+                let size = self.evaluator.types.size_of(&discriminant.type_)?;
+                let bits = u32::try_from(size.min(8) * 8).unwrap_or(64);
+                let place = member_value(base, discriminant);
+                variants.of(self.evaluator.load(&place)?, bits)
+            }
+        };
+        let mut members = match self.members(value, &variants.members, depth) {
+            Content::Struct(members) => members,
+            _ => Vec::new(),
+        };
+        let Some(chosen) = chosen else {
+            return Ok(Content::Struct(members));
+        };
+        let inner = member_value(base, &chosen.member);
+        let shown = self.shown(&inner, depth);
+        match shown.content {
+            Content::Struct(own) => members.extend(own),
+            _ => members.push((String::new(), shown)),
+        }
+        let variant = chosen.member.name.as_deref().unwrap_or("?");
+        let name = match type_
+            .name
+            .as_deref()
+            .and_then(|name| name.split('<').next())
+        {
+            // These are known without their type.
+            None | Some("Option" | "Result") => variant.to_owned(),
+            Some(name) => format!("{name}::{variant}"),
+        };
+        Ok(Content::Variant { name, members })
     }
 
     fn members(&mut self, value: &Value, members: &[Member], depth: usize) -> Content {
@@ -322,18 +482,7 @@ impl Reader<'_, '_> {
             if self.left == 0 {
                 break;
             }
-            let location = match member.bits {
-                Some(bits) => Location::Bits {
-                    base,
-                    bit_offset: member.bit_offset,
-                    bits: bits.min(64),
-                },
-                None => Location::Memory(VirtAddr(base.0.wrapping_add(member.bit_offset / 8))),
-            };
-            let inner = Value {
-                type_: member.type_.clone(),
-                location,
-            };
+            let inner = member_value(base, member);
             let name = member.name.clone().unwrap_or_default();
             shown.push((name, self.shown(&inner, depth - 1)));
         }
@@ -421,6 +570,8 @@ impl Shown {
     fn write(&self, f: &mut fmt::Formatter<'_>, indent: usize) -> fmt::Result {
         match &self.content {
             Content::Number(number) => write!(f, "{number}"),
+            Content::Address(address) => write!(f, "{address}"),
+            Content::Variant { name, members } => write_variant(f, name, members, indent),
             Content::Bool(value) => write!(f, "{value}"),
             Content::Float(value) => write!(f, "{value}"),
             Content::Enum {
@@ -455,6 +606,33 @@ impl Shown {
             Content::Unreadable(reason) => write!(f, "<{reason}>"),
         }
     }
+}
+
+/// A variant in one line, as Rust writes it: `Busy { since: 99 }`, `Some(5)`, `Idle`.
+fn write_variant(
+    f: &mut fmt::Formatter<'_>,
+    name: &str,
+    members: &[(String, Shown)],
+    indent: usize,
+) -> fmt::Result {
+    write!(f, "{name}")?;
+    let is_tuple = members.iter().all(|(name, _)| name.starts_with("__"));
+    let (open, close) = match (members.is_empty(), is_tuple) {
+        (true, _) => return Ok(()),
+        (_, true) => ("(", ")"),
+        (_, false) => (" { ", " }"),
+    };
+    write!(f, "{open}")?;
+    for (position, (name, member)) in members.iter().enumerate() {
+        if position > 0 {
+            write!(f, ", ")?;
+        }
+        if !is_tuple && !name.is_empty() {
+            write!(f, "{name}: ")?;
+        }
+        member.write(f, indent)?;
+    }
+    write!(f, "{close}")
 }
 
 /// Equal neighbours are written once.

@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-use crate::lines::{Lines, Place, demangled};
+use crate::lines::{Lines, NAMELESS, Place, demangled};
 use crate::target::Target;
 use crate::unwind::{
     Backtrace, CallFrames, Code, End, Frame, How, NearSymbol, Start, THREAD_STARTS, Unwinder,
@@ -167,16 +167,23 @@ impl Target<'_> {
         }
     }
 
-    /// The functions at an address, the innermost inlined one first.
+    /// The functions at an address, the innermost inlined one first. One that only the symbols name,
+    /// as those in assembly, has its name from there.
     #[must_use]
     pub fn places(&self, address: VirtAddr) -> Vec<Place> {
         let Some(loaded) = self.loaded(address) else {
             return Vec::new();
         };
-        loaded
-            .lines
-            .get_or_init(|| Lines::of(loaded.object))
-            .at(address)
+        let lines = loaded.lines.get_or_init(|| Lines::of(loaded.object));
+        let mut places = lines.at(address);
+        for place in &mut places {
+            if place.function == NAMELESS
+                && let Some(near) = self.symbol(address)
+            {
+                place.function = near.name;
+            }
+        }
+        places
     }
 
     /// The stack of a thread, with functions and lines.
@@ -184,11 +191,7 @@ impl Target<'_> {
     pub fn stack(&self, thread: &Thread) -> Stack {
         let backtrace = self.backtrace(thread);
         let named = |frame: Frame| NamedFrame {
-            places: if frame.name.is_some() {
-                self.places(frame.lookup())
-            } else {
-                Vec::new()
-            },
+            places: self.places(frame.lookup()),
             frame,
         };
         Stack {

@@ -16,6 +16,7 @@
 //! ```
 
 use crate::arch::Machine;
+use crate::debug_link;
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
 use crate::lines::Lines;
 use crate::modules::{self, ModuleFile, Search};
@@ -44,6 +45,8 @@ pub struct DebugFiles {
     kernel: ObjectFile,
     kernel_path: PathBuf,
     modules: Vec<ModuleFile>,
+    /// Debug files that are not used, and why.
+    problems: Vec<String>,
 }
 
 impl DebugFiles {
@@ -56,18 +59,22 @@ impl DebugFiles {
         let kernel = session.matching_kernel()?;
         let opened = ObjectFile::of(kernel.reopen()?).with_bias(kernel.displacement());
         let has_types = |file: &ObjectFile| !file.section(".debug_info").is_empty();
+        let mut problems = Vec::new();
         if !has_types(&opened) {
-            for path in beside(kernel.path()) {
-                let file = ObjectFile::open(&path);
-                if let Ok(file) = file.map(|file| file.with_bias(kernel.displacement()))
-                    && file.arch() == opened.arch()
-                    && has_types(&file)
-                    && build_id(&file) == build_id(&opened)
-                {
+            let paths = debug_link::candidates(Some(&opened), kernel.path(), None);
+            for path in paths.into_iter().map(modules::stored) {
+                let Ok(file) = ObjectFile::open(&path) else {
+                    continue;
+                };
+                let file = file.with_bias(kernel.displacement());
+                if let Err(reason) = debug_link::belongs(&file, &path, &opened) {
+                    problems.push(format!("{} is not used: {reason}", path.display()));
+                } else if has_types(&file) {
                     return Ok(Self {
                         kernel: file.with_loaded(opened),
                         kernel_path: path,
                         modules: Vec::new(),
+                        problems,
                     });
                 }
             }
@@ -76,7 +83,38 @@ impl DebugFiles {
             kernel: opened,
             kernel_path: kernel.path().to_owned(),
             modules: Vec::new(),
+            problems,
         })
+    }
+
+    /// What is wrong with the debug information: files that are not used, and what was left out
+    /// because it costs too much to read. To be asked after the answer, which finds that out.
+    #[must_use]
+    pub fn problems(&self) -> Vec<String> {
+        let mut problems = self.problems.clone();
+        let modules = self.modules.iter();
+        problems.extend(modules.flat_map(|module| module.refused.iter().cloned()));
+        let kernel = [(&self.kernel, self.kernel_path.as_path())].into_iter();
+        let modules = self.modules.iter();
+        let modules =
+            modules.filter_map(|module| Some((module.object()?, module.file.as_deref()?)));
+        for (object, path) in kernel.chain(modules) {
+            if object.is_too_costly() {
+                problems.push(format!(
+                    "part of the debug information of {} is left out: it costs too much to read for \
+                     the size of the file",
+                    path.display()
+                ));
+            }
+            if let Some(dwo) = object.split_types() {
+                problems.push(format!(
+                    "{} was compiled with -gsplit-dwarf: its types are in .dwo files, such as {dwo}, \
+                     which are not read",
+                    path.display()
+                ));
+            }
+        }
+        problems
     }
 
     /// Adds the modules, with the files that are found for them.
@@ -132,39 +170,6 @@ impl DebugFiles {
         std::fs::write(&path, self.kernel.data())?;
         Ok(path)
     }
-}
-
-fn build_id(file: &ObjectFile) -> Option<Vec<u8>> {
-    use object::Object as _;
-    let elf = file.elf()?;
-    elf.build_id().ok().flatten().map(<[u8]>::to_vec)
-}
-
-/// Where the debug file of a kernel may be: beside it, or below `usr/lib/debug` of the file system
-/// that it lies in, which may be a copy of another machine's.
-fn beside(kernel: &Path) -> Vec<PathBuf> {
-    let mut paths = Vec::new();
-    let (Some(name), Some(folder)) = (kernel.file_name(), kernel.parent()) else {
-        return paths;
-    };
-    let root = Path::new("/");
-    // A compressed kernel's debug file may have the plain kernel's name.
-    let is_packed = kernel
-        .extension()
-        .is_some_and(|ending| ending == "gz" || ending == "zst");
-    let plain = kernel.file_stem().filter(|_| is_packed);
-    let names = std::iter::once(name).chain(plain);
-    for (name, ending) in names.flat_map(|name| [(name, ".debug"), (name, ".symbols")]) {
-        let mut name = name.to_owned();
-        name.push(ending);
-        paths.push(modules::stored(folder.join(&name)));
-        for above in folder.ancestors() {
-            let below = folder.strip_prefix(above).unwrap_or(folder);
-            paths.push(above.join("usr/lib/debug").join(below).join(&name));
-        }
-        paths.push(root.join("usr/lib/debug/boot/kernel").join(&name));
-    }
-    paths
 }
 
 /// Where an address of the running kernel is in its file: i386 runs its exception entries from a copy.

@@ -18,8 +18,6 @@
 mod ctf;
 mod dwarf;
 
-pub(crate) use dwarf::{Slice, dwarf_of, order_of};
-
 use crate::object_file::ObjectFile;
 use ctf::CtfTypes;
 use dwarf::DwarfTypes;
@@ -47,6 +45,12 @@ pub enum TypeError {
         offset: usize,
         /// What is wrong.
         reason: String,
+    },
+    /// More debug information than a file of its size can have.
+    #[error("the debug information at {offset:#x} costs too much to read for the size of its file")]
+    TooCostly {
+        /// Offset in `.debug_info`, or number in CTF.
+        offset: usize,
     },
     /// Declared, never defined.
     #[error("{name} is declared, but its definition is not in the debug information")]
@@ -152,6 +156,8 @@ pub enum Kind {
     Array(TypeRef, Option<u64>),
     /// A structure.
     Struct(Vec<Member>),
+    /// A structure of which a part depends on a value in it: Rust's `enum` with data.
+    Variants(Box<Variants>),
     /// A union.
     Union(Vec<Member>),
     /// Names for numbers.
@@ -177,6 +183,52 @@ pub struct Member {
     pub bit_offset: u64,
     /// Bits, if it is a bit field.
     pub bits: Option<u32>,
+}
+
+/// A structure of which a part depends on a value in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variants {
+    /// The members that are always there.
+    pub members: Vec<Member>,
+    /// The member that decides; none, where there is but one variant.
+    pub discriminant: Option<Member>,
+    /// What may be there.
+    pub variants: Vec<Variant>,
+}
+
+/// One of the things that a part of a structure can be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Variant {
+    /// The values of the discriminant, as ranges with both ends; `None`: all that no other has.
+    pub values: Option<Vec<(i64, i64)>>,
+    /// What is there.
+    pub member: Member,
+}
+
+impl Variants {
+    /// The variant for a value of the discriminant, which has so many bits.
+    #[must_use]
+    pub fn of(&self, value: i128, bits: u32) -> Option<&Variant> {
+        let mask = 1_i128
+            .checked_shl(bits.min(64))
+            .map_or(-1, |above| above - 1);
+        // Compilers write the values with or without a sign: the bits decide.
+        let has = |variant: &&Variant| {
+            let ranges = variant.values.iter().flatten();
+            ranges
+                .map(|(low, high)| (i128::from(*low), i128::from(*high)))
+                .any(|(low, high)| {
+                    (low..=high).contains(&value)
+                        || (low & mask..=high & mask).contains(&(value & mask))
+                })
+        };
+        let other = || {
+            self.variants
+                .iter()
+                .find(|variant| variant.values.is_none())
+        };
+        self.variants.iter().find(has).or_else(other)
+    }
 }
 
 /// A variable of the kernel.
@@ -392,7 +444,7 @@ impl<'a> Types<'a> {
     pub fn member(&self, type_: &TypeRef, name: &str) -> Result<Option<Place>, TypeError> {
         let (_, read) = self.resolve(type_)?;
         let mut budget = MAX_ANONYMOUS;
-        self.member_in(&read, name, 0, &mut budget)
+        self.member_in(&read, name, 0, 0, &mut budget)
     }
 
     fn member_in(
@@ -400,12 +452,20 @@ impl<'a> Types<'a> {
         read: &Type,
         name: &str,
         base_bits: u64,
+        depth: usize,
         budget: &mut usize,
     ) -> Result<Option<Place>, TypeError> {
-        let (Kind::Struct(members) | Kind::Union(members)) = &read.kind else {
-            return Ok(None);
+        let variants = match &read.kind {
+            Kind::Variants(variants) => variants.variants.as_slice(),
+            _ => &[],
         };
-        for member in members {
+        let members = match &read.kind {
+            Kind::Struct(members) | Kind::Union(members) => members.as_slice(),
+            Kind::Variants(variants) => &variants.members,
+            _ => &[],
+        };
+        let variants = variants.iter().map(|variant| &variant.member);
+        for member in members.iter().chain(variants) {
             let bit_offset = base_bits.saturating_add(member.bit_offset);
             match &member.name {
                 Some(known) if known == name => {
@@ -415,10 +475,10 @@ impl<'a> Types<'a> {
                         bits: member.bits,
                     }));
                 }
-                None if *budget > 0 => {
+                None if *budget > 0 && depth < MAX_CHAIN => {
                     *budget -= 1;
                     let (_, inner) = self.resolve(&member.type_)?;
-                    let found = self.member_in(&inner, name, bit_offset, budget)?;
+                    let found = self.member_in(&inner, name, bit_offset, depth + 1, budget)?;
                     if found.is_some() {
                         return Ok(found);
                     }
@@ -474,7 +534,7 @@ impl<'a> Types<'a> {
                     format!("{qualifier} {to}")
                 }
             }
-            Kind::Struct(_) | Kind::Declared(Tag::Struct) => tagged("struct"),
+            Kind::Struct(_) | Kind::Variants(_) | Kind::Declared(Tag::Struct) => tagged("struct"),
             Kind::Union(_) | Kind::Declared(Tag::Union) => tagged("union"),
             Kind::Enum(_) | Kind::Declared(Tag::Enum) => tagged("enum"),
             Kind::Void => "void".to_owned(),

@@ -113,6 +113,7 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
             problems: &list.problems,
         };
         output::json(context, Some(session.dump()), answer)?;
+        context.note_debug(&files);
         return Ok(status);
     }
     let mut out = context.out();
@@ -127,6 +128,7 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
         }
     }
     out.finish()?;
+    context.note_debug(&files);
     Ok(status)
 }
 

@@ -51,6 +51,7 @@ pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status>
     };
     if context.common().json {
         output::json(context, Some(session.dump()), &found)?;
+        context.note_debug(&files);
         return Ok(status);
     }
     let mut out = context.out();
@@ -61,6 +62,7 @@ pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status>
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: not all is known: {problem}"));
     }
+    context.note_debug(&files);
     Ok(status)
 }
 

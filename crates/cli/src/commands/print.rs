@@ -71,7 +71,8 @@ pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
         depth: args.depth,
         ..Options::default()
     };
-    let value = target.evaluate(expression)?;
+    let value = target.evaluate(expression);
+    let value = value.inspect_err(|_| context.note_debug(&files))?;
     let (values, end) = match &args.list {
         None => (vec![value], None),
         Some(link) => {
@@ -95,6 +96,7 @@ pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
             end,
         };
         output::json(context, Some(session.dump()), answer)?;
+        context.note_debug(&files);
         return Ok(status);
     }
     let mut out = context.out();
@@ -123,5 +125,6 @@ pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
         )),
         Some(ListEnd::Complete) | None => {}
     }
+    context.note_debug(&files);
     Ok(status)
 }

@@ -78,6 +78,7 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
     };
     if context.common().json {
         output::json(context, Some(session.dump()), answer(&list, &details))?;
+        context.note_debug(&files);
         return Ok(status);
     }
     let has_types = !target.types().is_empty();
@@ -104,6 +105,7 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
             text::escape(problem.as_bytes())
         ));
     }
+    context.note_debug(&files);
     Ok(status)
 }
 

@@ -65,6 +65,7 @@ pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
             problems: &list.problems,
         };
         output::json(context, Some(session.dump()), answer)?;
+        context.note_debug(&files);
         return Ok(status);
     }
     let mut out = context.out();
@@ -78,5 +79,6 @@ pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: a list breaks off: {problem}"));
     }
+    context.note_debug(&files);
     Ok(status)
 }

@@ -77,7 +77,11 @@ impl Evaluator<'_, '_> {
     /// # Errors
     /// Returns an error if it is no expression, or a name, a type or memory is missing.
     pub fn evaluate(&self, text: &str) -> Result<Value, EvalError> {
-        let is_type = |name: &str| self.types.find(Tag::Plain, name).is_some();
+        let is_type = |name: &str| match self.types.find(Tag::Plain, name) {
+            Some(_) => true,
+            // Rust and C++ leave out `struct`.
+            None => self.symbols.symbol(name).is_none() && self.untagged(name).is_some(),
+        };
         self.eval(&parse(text, &is_type)?)
     }
 
@@ -191,6 +195,13 @@ impl Evaluator<'_, '_> {
         Ok(found)
     }
 
+    /// A structure, an enumeration or a union by its name alone.
+    fn untagged(&self, name: &str) -> Option<TypeRef> {
+        [Tag::Struct, Tag::Enum, Tag::Union]
+            .into_iter()
+            .find_map(|tag| self.types.find(tag, name))
+    }
+
     fn base_type(&self, wanted: &TypeName) -> Result<TypeRef, EvalError> {
         if wanted.tag == Tag::Plain && wanted.name == "void" {
             return Ok(TypeRef::Void);
@@ -221,6 +232,11 @@ impl Evaluator<'_, '_> {
             let signed = !wanted.name.starts_with("unsigned");
             return Ok(TypeRef::Int { bytes, signed });
         }
+        if wanted.tag == Tag::Plain
+            && let Some(found) = self.untagged(&wanted.name)
+        {
+            return Ok(found);
+        }
         let what = match wanted.tag {
             Tag::Struct => "struct",
             Tag::Union => "union",
@@ -241,7 +257,9 @@ impl Evaluator<'_, '_> {
         let (_, type_) = self.types.resolve(&of.type_)?;
         let (structure, base) = match (&type_.kind, &of.location) {
             (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
-            (Kind::Struct(_) | Kind::Union(_), Location::Memory(base)) => (of.type_.clone(), *base),
+            (Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_), Location::Memory(base)) => {
+                (of.type_.clone(), *base)
+            }
             _ => return Err(self.unfit(&of.type_, "has no members")),
         };
         let Some(place) = self.types.member(&structure, name)? else {
@@ -352,7 +370,10 @@ impl Evaluator<'_, '_> {
 
     fn cast(&self, type_: TypeRef, of: Value) -> Result<Value, EvalError> {
         let (_, to) = self.types.resolve(&type_)?;
-        if matches!(to.kind, Kind::Struct(_) | Kind::Union(_) | Kind::Array(..)) {
+        if matches!(
+            to.kind,
+            Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_) | Kind::Array(..)
+        ) {
             // As debuggers do: the bytes of a variable, seen as something else.
             return match of.location {
                 Location::Memory(_) => Ok(Value { type_, ..of }),

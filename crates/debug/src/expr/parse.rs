@@ -5,6 +5,8 @@ use crate::types::Tag;
 
 /// How deep parentheses and operators may nest.
 const MAX_DEPTH: usize = 64;
+/// Operators, members and indices of an expression: its tree is not deeper.
+const MAX_NODES: usize = 256;
 /// The longest expression, in bytes.
 const MAX_LEN: usize = 4096;
 
@@ -86,12 +88,13 @@ const LEVELS: [&[&str]; 10] = [
 /// # Errors
 /// Returns an error that says where it is not an expression.
 pub fn parse(text: &str, is_type: &dyn Fn(&str) -> bool) -> Result<Expr, EvalError> {
-    let tokens = tokens(text)?;
+    let tokens = tokens(text, is_type)?;
     let mut parser = Parser {
         tokens,
         at: 0,
         end: text.len(),
         is_type,
+        nodes: 0,
     };
     let parsed = parser.binary(0, 0)?;
     match parser.tokens.get(parser.at) {
@@ -100,7 +103,7 @@ pub fn parse(text: &str, is_type: &dyn Fn(&str) -> bool) -> Result<Expr, EvalErr
     }
 }
 
-fn tokens(text: &str) -> Result<Vec<(usize, Token)>, EvalError> {
+fn tokens(text: &str, is_type: &dyn Fn(&str) -> bool) -> Result<Vec<(usize, Token)>, EvalError> {
     let wrong = |at: usize, reason: &str| EvalError::Syntax {
         at,
         reason: reason.to_owned(),
@@ -118,9 +121,7 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, EvalError> {
             at += first.len_utf8();
             continue;
         }
-        let word_len = rest
-            .find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '$'))
-            .unwrap_or(rest.len());
+        let word_len = word_len(rest);
         let word = rest.get(..word_len).unwrap_or_default();
         if first == '\'' {
             let (value, len) = character(rest).ok_or_else(|| wrong(at, "not a character"))?;
@@ -131,8 +132,9 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, EvalError> {
             tokens.push((at, Token::Number(value)));
             at += word_len;
         } else if word_len > 0 {
-            tokens.push((at, Token::Name(word.to_owned())));
-            at += word_len;
+            let len = name_len(rest, is_type);
+            tokens.push((at, Token::Name(rest.get(..len).unwrap_or(word).to_owned())));
+            at += len;
         } else if let Some(sign) = SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
             tokens.push((at, Token::Sign(sign)));
             at += sign.len();
@@ -141,6 +143,38 @@ fn tokens(text: &str) -> Result<Vec<(usize, Token)>, EvalError> {
         }
     }
     Ok(tokens)
+}
+
+/// Bytes of the word that a text starts with.
+fn word_len(text: &str) -> usize {
+    text.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_' || c == '$'))
+        .unwrap_or(text.len())
+}
+
+/// Bytes of the name that a text starts with: a word, words with `::` between them, and for types
+/// what follows in `<>`.
+fn name_len(text: &str, is_type: &dyn Fn(&str) -> bool) -> usize {
+    let mut len = word_len(text);
+    while let Some(rest) = text.get(len..).and_then(|rest| rest.strip_prefix("::"))
+        && word_len(rest) > 0
+    {
+        len += 2 + word_len(rest);
+    }
+    if text.get(len..).is_some_and(|rest| rest.starts_with('<')) {
+        let mut open = 0_usize;
+        for (at, c) in text.char_indices().skip_while(|(at, _)| *at < len) {
+            match c {
+                '<' => open += 1,
+                '>' => open -= 1,
+                _ => {}
+            }
+            if open == 0 {
+                let generic = text.get(..=at).filter(|name| is_type(name));
+                return generic.map_or(len, str::len);
+            }
+        }
+    }
+    len
 }
 
 /// `'a'`, and the value of a character with its length in the text.
@@ -172,6 +206,8 @@ struct Parser<'a> {
     /// Bytes of the text.
     end: usize,
     is_type: &'a dyn Fn(&str) -> bool,
+    /// Operators, members and indices so far.
+    nodes: usize,
 }
 
 impl Parser<'_> {
@@ -179,6 +215,15 @@ impl Parser<'_> {
         EvalError::Syntax {
             at: self.tokens.get(self.at).map_or(self.end, |(at, _)| *at),
             reason: reason.to_owned(),
+        }
+    }
+
+    /// Counts an operator, a member or an index.
+    fn count(&mut self) -> Result<(), EvalError> {
+        self.nodes += 1;
+        match self.nodes > MAX_NODES {
+            true => Err(self.wrong("too many operators and members")),
+            false => Ok(()),
         }
     }
 
@@ -214,17 +259,13 @@ impl Parser<'_> {
     /// Operators that bind at least as strong as `weakest`, a position in [`LEVELS`].
     fn binary(&mut self, weakest: usize, depth: usize) -> Result<Expr, EvalError> {
         let mut left = self.unary(depth)?;
-        let mut count = 0;
         while let Some(Token::Sign(next)) = self.peek(0)
             && let Some(level) = LEVELS.iter().position(|signs| signs.contains(next))
             && level >= weakest
         {
             let operator = *next;
             self.at += 1;
-            count += 1;
-            if count > MAX_DEPTH {
-                return Err(self.wrong("too many operators"));
-            }
+            self.count()?;
             let right = self.binary(level + 1, depth)?;
             left = Expr::Binary(operator, Box::new(left), Box::new(right));
         }
@@ -289,11 +330,9 @@ impl Parser<'_> {
 
     fn postfix(&mut self, depth: usize) -> Result<Expr, EvalError> {
         let mut value = self.primary(depth)?;
-        let mut count = 0;
         loop {
-            count += 1;
-            if count > MAX_DEPTH {
-                return Err(self.wrong("too many members"));
+            if matches!(self.peek(0), Some(Token::Sign("." | "->" | "["))) {
+                self.count()?;
             }
             if self.take(".") || self.take("->") {
                 value = Expr::Member(Box::new(value), self.name()?);

@@ -2,6 +2,7 @@
 
 use super::{Identity, MAX_TEXT, Module};
 use crate::object_file::ObjectFile;
+use object::read::elf::{ElfFile, FileHeader, SectionHeader as _};
 use object::{Object as _, ObjectKind, ObjectSection as _, SectionFlags, elf};
 use std::collections::HashMap;
 use vmcore::Session;
@@ -41,6 +42,68 @@ pub(super) fn takes_memory(section: &object::Section<'_, '_>) -> bool {
     sh_flags.0 & elf::SHF_ALLOC.0 != 0 && section.size() > 0 && types.contains(&sh_type.0)
 }
 
+/// Where the tables end that the boot loader loads after the sections of an `ET_REL` file, which end
+/// at `at`: symbols, their strings, names of sections, relocations of what is in memory
+/// (`stand/common/load_elf_obj.c`).
+fn tables_end(elf: &object::File<'_>, at: u64) -> Option<u64> {
+    let (tables, names) = match elf {
+        object::File::Elf32(file) => tables_of(file),
+        object::File::Elf64(file) => tables_of(file),
+        _ => return None,
+    };
+    let mut end = at;
+    let mut add = |table: &Table| {
+        let start = end.checked_next_multiple_of(table.align.clamp(1, 1 << 21))?;
+        end = start.checked_add(table.size)?;
+        Some(())
+    };
+    let symbols = tables
+        .iter()
+        .find(|table| table.kind == elf::SHT_SYMTAB.0)?;
+    add(symbols)?;
+    for index in [symbols.link, names] {
+        let strings = tables.get(usize::try_from(index).ok()?)?;
+        if strings.kind == elf::SHT_STRTAB.0 {
+            add(strings)?;
+        }
+    }
+    for table in &tables {
+        let relocations = table.kind == elf::SHT_REL.0 || table.kind == elf::SHT_RELA.0;
+        let of = usize::try_from(table.info).ok();
+        let of = of.and_then(|index| tables.get(index));
+        if relocations && of.is_some_and(|of| of.flags & elf::SHF_ALLOC.0 != 0) {
+            add(table)?;
+        }
+    }
+    Some(end)
+}
+
+/// What the boot loader looks at in a section header.
+struct Table {
+    kind: u32,
+    flags: u64,
+    size: u64,
+    align: u64,
+    link: u32,
+    info: u32,
+}
+
+/// All section headers, and the index of that with the sections' names.
+fn tables_of<Elf: FileHeader>(file: &ElfFile<'_, Elf>) -> (Vec<Table>, u32) {
+    let endian = file.endian();
+    let headers = file.elf_section_table().iter();
+    let tables = headers.map(|header| Table {
+        kind: header.sh_type(endian).0,
+        flags: header.sh_flags(endian).0,
+        size: header.sh_size(endian).into(),
+        align: header.sh_addralign(endian).into(),
+        link: header.sh_link(endian),
+        info: header.sh_info(endian),
+    });
+    let names = file.elf_header().e_shstrndx(endian);
+    (tables.collect(), u32::from(names.0))
+}
+
 impl Layout {
     /// The layout of a file that was loaded as `module`. The module's own file is certain; in a
     /// debug file notes have lost their type, so they are told by their names.
@@ -55,7 +118,7 @@ impl Layout {
             let mut at = module.address.0;
             let mut places = HashMap::new();
             for section in elf.sections() {
-                let name = section.name().unwrap_or_default();
+                let name = file.name_of(&section);
                 let elsewhere = without_sets && matches!(name, "set_pcpu" | "set_vnet");
                 let note = !own && name.starts_with(".note");
                 if !takes_memory(&section) || elsewhere || note {
@@ -66,7 +129,8 @@ impl Layout {
                 places.insert(name.to_owned(), at);
                 at = at.saturating_add(section.size());
             }
-            if at == end {
+            // The boot loader puts the tables that the kernel links by after them, and counts them.
+            if at == end || tables_end(&elf, at) == Some(end) {
                 return Ok(Self::Sections(places));
             }
         }
@@ -84,7 +148,7 @@ impl Layout {
                 let indices = file.elf().map(|elf| {
                     elf.sections()
                         .filter_map(|section| {
-                            let address = places.get(section.name().ok()?)?;
+                            let address = places.get(file.name_of(&section))?;
                             Some((section.index().0, *address))
                         })
                         .collect()
@@ -105,7 +169,7 @@ impl Layout {
         let Some(elf) = file.elf() else {
             return Ok(Ok(Identity::Unproven));
         };
-        let Some(text) = elf.section_by_name(".text") else {
+        let Some(text) = file.sections_named(&elf, ".text").next() else {
             return Ok(Ok(Identity::Unproven));
         };
         let address = match self {

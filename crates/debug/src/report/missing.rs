@@ -70,6 +70,7 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
             .iter()
             .map(|problem| format!("a list of memory breaks off: {problem}")),
     );
+    missing.extend(target.files.problems());
     match list.offsets {
         OffsetSource::Constants => {}
         OffsetSource::Types => missing.push(

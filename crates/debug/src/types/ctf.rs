@@ -7,6 +7,8 @@
 //! is little-endian on all architectures here.
 
 use super::{Kind, Member, Tag, Type, TypeError, TypeId, TypeRef, Variable};
+use crate::budget::Budget;
+use crate::dwarf::MAX_NAME;
 use crate::object_file::ObjectFile;
 use object::{Object as _, ObjectSymbol as _, SymbolFlags, elf};
 use std::borrow::Cow;
@@ -18,15 +20,14 @@ const MAGIC: u16 = 0xcff1;
 const HEADER_LEN: usize = 36;
 /// Flag: what follows the header is a zlib stream.
 const COMPRESSED: u8 = 1;
-/// The most bytes of types after decompression.
-const MAX_LEN: u64 = 1 << 30;
-/// Deflate makes at most 1,032 bytes of one.
-const MAX_RATIO: u64 = 1100;
+/// Bytes of a name that is kept, without its characters.
+const NAME_BYTES: u64 = 96;
 
 /// The types of one file.
 #[derive(Debug)]
 pub(super) struct CtfTypes<'a> {
     number: usize,
+    budget: &'a Budget,
     layout: Layout,
     word_bytes: u64,
     data: Cow<'a, [u8]>,
@@ -112,6 +113,7 @@ impl<'a> CtfTypes<'a> {
             section.get(HEADER_LEN..)?,
             header.get(3)? & COMPRESSED != 0,
             strings.checked_add(strings_len)?,
+            file.budget(),
         )?;
         let layouts: &[Layout] = match header.get(2)? {
             2 => &[V2],
@@ -126,6 +128,7 @@ impl<'a> CtfTypes<'a> {
         };
         let mut found = Self {
             number,
+            budget: file.budget(),
             layout: *layouts.first()?,
             word_bytes: file.arch().word().bytes(),
             data,
@@ -228,7 +231,9 @@ impl<'a> CtfTypes<'a> {
             return None;
         }
         let text = self.data.get(self.strings.checked_add(offset)?..)?;
-        let text = text.split(|byte| *byte == 0).next()?;
+        let text = text.get(..MAX_NAME).unwrap_or(text);
+        let text = text.get(..memchr::memchr(0, text).unwrap_or(text.len()))?;
+        self.budget.memory(NAME_BYTES + text.len() as u64).ok()?;
         (!text.is_empty()).then(|| String::from_utf8_lossy(text).into_owned())
     }
 
@@ -248,7 +253,7 @@ impl<'a> CtfTypes<'a> {
             if name.is_empty() || name == "_START_" || name == "_END_" || absolute {
                 continue;
             }
-            if at >= end {
+            if at >= end || self.budget.memory(NAME_BYTES + name.len() as u64).is_err() {
                 return;
             }
             let Some(number) = self.number_at(at, self.layout.id) else {
@@ -419,18 +424,20 @@ impl<'a> CtfTypes<'a> {
 }
 
 /// What follows the header, decompressed.
-fn inflate(stored: &[u8], compressed: bool, len: usize) -> Option<Cow<'_, [u8]>> {
+fn inflate<'a>(
+    stored: &'a [u8],
+    compressed: bool,
+    len: usize,
+    budget: &Budget,
+) -> Option<Cow<'a, [u8]>> {
     if !compressed {
         return Some(Cow::Borrowed(stored));
     }
-    let len = len as u64;
-    if len > MAX_LEN || len > (stored.len() as u64).saturating_mul(MAX_RATIO) {
-        return None;
-    }
+    budget.memory(len as u64).ok()?;
     let packed = object::CompressedData {
         format: object::CompressionFormat::Zlib,
         data: stored,
-        uncompressed_size: len,
+        uncompressed_size: len as u64,
     };
     packed.decompress().ok()
 }

@@ -2,44 +2,29 @@
 //!
 //! Units are indexed in the order of the file, and only as far as a search needs: most kernel
 //! structures are complete in one of the first units. An index entry is a name, which stays in the
-//! file, and the offset of its entry.
+//! file, and the place of its entry. What is in a namespace has its whole name too: `a::b::C`.
 
 mod read;
+mod variants;
 
 use super::{Tag, TypeId, Variable};
+use crate::budget::Steps;
+use crate::dwarf::{Debug, Entry, MAX_NAME, ReadError, Slice};
 use crate::object_file::ObjectFile;
-use gimli::{
-    Attribute, AttributeValue, DebugInfoOffset, DebuggingInformationEntry, Dwarf, EndianSlice,
-    RunTimeEndian, Unit, UnitHeader, UnitOffset,
-};
+use gimli::{AttributeValue, Unit};
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::collections::hash_map::Entry::Vacant;
+use std::sync::{Mutex, PoisonError};
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::endian::Endian;
 
-/// Bytes of a debug section. All architectures here are little-endian.
-pub(crate) type Slice<'a> = EndianSlice<'a, RunTimeEndian>;
-
-/// Units that are kept open.
-const MAX_OPEN_UNITS: usize = 4096;
 /// Variables of one name that are told apart.
 const MAX_SAME_NAME: usize = 64;
-
-/// The byte order of a file, as gimli has it.
-pub(crate) fn order_of(file: &ObjectFile) -> RunTimeEndian {
-    match file.endian() {
-        Endian::Little => RunTimeEndian::Little,
-        Endian::Big => RunTimeEndian::Big,
-    }
-}
-
-/// The debug information of a file, as gimli has it.
-pub(crate) fn dwarf_of(file: &ObjectFile) -> Dwarf<Slice<'_>> {
-    let load = |id: gimli::SectionId| -> Result<Slice<'_>, gimli::Error> {
-        Ok(EndianSlice::new(file.section(id.name()), order_of(file)))
-    };
-    Dwarf::load(load).unwrap_or_default()
-}
+/// Namespaces in namespaces.
+const MAX_SCOPES: usize = 64;
+/// Bytes of an entry of the index.
+const INDEXED_BYTES: u64 = 96;
+/// Bytes of a name that are hashed in one step.
+const HASH_STEP: usize = 4;
 
 /// The types of one file.
 #[derive(Debug)]
@@ -47,10 +32,7 @@ pub(super) struct DwarfTypes<'a> {
     /// Its number among the files.
     number: usize,
     bias: u64,
-    dwarf: Dwarf<Slice<'a>>,
-    /// The unit headers, by ascending offset.
-    headers: OnceLock<Vec<UnitHeader<Slice<'a>>>>,
-    open: Mutex<HashMap<usize, Arc<Unit<Slice<'a>>>>>,
+    debug: Debug<'a>,
     index: Mutex<Index<'a>>,
 }
 
@@ -60,8 +42,12 @@ struct Index<'a> {
     /// Units that are in the index.
     done: usize,
     types: HashMap<(Tag, &'a [u8]), usize>,
+    /// Types in namespaces, by their whole name.
+    scoped: HashMap<(Tag, Vec<u8>), usize>,
     /// Definitions; and declarations, which only count where there is no definition.
     variables: HashMap<&'a [u8], Vec<(usize, bool)>>,
+    /// Variables in namespaces, by their whole name.
+    scoped_variables: HashMap<Vec<u8>, usize>,
     enumerators: HashMap<&'a [u8], i64>,
 }
 
@@ -70,56 +56,16 @@ impl<'a> DwarfTypes<'a> {
         Self {
             number,
             bias: file.bias(),
-            dwarf: dwarf_of(file),
-            headers: OnceLock::new(),
-            open: Mutex::default(),
+            debug: Debug::of(file),
             index: Mutex::default(),
         }
     }
 
-    fn id(&self, offset: usize) -> TypeId {
+    const fn id(&self, offset: usize) -> TypeId {
         TypeId {
             file: self.number,
             offset,
         }
-    }
-
-    fn headers(&self) -> &[UnitHeader<Slice<'a>>] {
-        self.headers.get_or_init(|| {
-            let mut headers = Vec::new();
-            let mut units = self.dwarf.units();
-            // A damaged header ends the list: what stands before it is good.
-            while let Ok(Some(header)) = units.next() {
-                headers.push(header);
-            }
-            headers
-        })
-    }
-
-    /// The unit that holds an offset of `.debug_info`, and the offset in it.
-    fn unit_of(&self, offset: usize) -> Option<(Arc<Unit<Slice<'a>>>, UnitOffset)> {
-        let headers = self.headers();
-        let start =
-            |header: &UnitHeader<Slice<'a>>| header.debug_info_offset().map_or(0, |at| at.0);
-        let after = headers.partition_point(|header| start(header) <= offset);
-        let position = after.checked_sub(1)?;
-        let unit = self.open_unit(position)?;
-        let inside = DebugInfoOffset(offset).to_unit_offset(&unit.header)?;
-        Some((unit, inside))
-    }
-
-    fn open_unit(&self, position: usize) -> Option<Arc<Unit<Slice<'a>>>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(unit) = open.get(&position) {
-            return Some(unit.clone());
-        }
-        let header = *self.headers().get(position)?;
-        let unit = Arc::new(self.dwarf.unit(header).ok()?);
-        if open.len() >= MAX_OPEN_UNITS {
-            open.clear();
-        }
-        open.insert(position, unit.clone());
-        Some(unit)
     }
 
     /// Reads on in the units until `found` has an answer.
@@ -129,16 +75,27 @@ impl<'a> DwarfTypes<'a> {
             if let Some(answer) = found(&index) {
                 return Some(answer);
             }
-            let header = *self.headers().get(index.done)?;
+            let position = index.done;
+            self.debug.headers().get(position)?;
             index.done += 1;
-            // What a damaged unit holds in front of the damage is in the index.
-            let _ = self.index_unit(&header, &mut index);
+            // What a damaged unit holds before the damage is in the index.
+            let _ = self.index_unit(position, &mut index);
         }
     }
 
     pub(super) fn find(&self, tag: Tag, name: &str) -> Option<TypeId> {
-        let offset = self.search(|index| index.types.get(&(tag, name.as_bytes())).copied())?;
-        Some(self.id(offset))
+        let bytes = name.as_bytes();
+        let offset = match name.contains("::") {
+            false => self.search(|index| index.types.get(&(tag, bytes)).copied()),
+            true => {
+                let key = (tag, bytes.to_vec());
+                self.search(|index| {
+                    let scoped = index.scoped.get(&key).copied();
+                    scoped.or_else(|| index.types.get(&(tag, bytes)).copied())
+                })
+            }
+        };
+        Some(self.id(offset?))
     }
 
     pub(super) fn enumerator(&self, name: &str) -> Option<i64> {
@@ -146,6 +103,10 @@ impl<'a> DwarfTypes<'a> {
     }
 
     pub(super) fn variable(&self, name: &str, address: Option<VirtAddr>) -> Option<Variable> {
+        if name.contains("::") {
+            let found = self.search(|index| index.scoped_variables.get(name.as_bytes()).copied());
+            return self.read_variable(found?);
+        }
         let fits = |offset: usize| {
             let variable = self.read_variable(offset)?;
             let is_it = match (address, variable.address) {
@@ -169,113 +130,144 @@ impl<'a> DwarfTypes<'a> {
         })
     }
 
-    fn index_unit(
-        &self,
-        header: &UnitHeader<Slice<'a>>,
-        index: &mut Index<'a>,
-    ) -> gimli::Result<()> {
-        let unit_start = header.debug_info_offset().map_or(0, |offset| offset.0);
-        let unit = self.dwarf.unit(*header)?;
-        let mut raw = unit.header.entries_raw(&unit.abbreviations, None)?;
-        // The deepest namespace that is open; what stands right below it has a global name.
-        let mut scope = 0;
+    fn index_unit(&self, position: usize, index: &mut Index<'a>) -> Result<(), ReadError> {
+        let unit = self.debug.unit(position)?;
+        let mut walk = self.debug.walk(&unit, None)?;
+        let mut steps = self.debug.budget().steps();
+        // The namespaces that are open, and their depths; what is right below the innermost one has
+        // a global name.
+        let mut scopes: Vec<(isize, &'a [u8])> = Vec::new();
         let mut enumeration = None;
-        while !raw.is_empty() {
-            let depth = raw.next_depth();
-            let offset = raw.next_offset();
-            let Some(abbreviation) = raw.read_abbreviation()? else {
-                continue;
-            };
-            if depth <= scope {
-                scope = (depth - 1).max(0);
+        let mut entry = Entry::default();
+        while let Some(head) = walk.next()? {
+            while scopes.last().is_some_and(|(depth, _)| *depth >= head.depth) {
+                scopes.pop();
             }
-            let attributes = abbreviation.attributes();
-            let global = depth == scope + 1;
+            let scope = scopes.last().map_or(0, |(depth, _)| *depth);
+            let global = head.depth == scope + 1;
             if global {
                 enumeration = None;
             }
-            let wanted = match abbreviation.tag() {
-                gimli::DW_TAG_namespace if global => {
-                    scope = depth;
-                    None
+            let wanted = match head.tag() {
+                gimli::DW_TAG_namespace if global && scopes.len() < MAX_SCOPES => {
+                    walk.read(&head, &mut entry)?;
+                    let name = entry.value(gimli::DW_AT_name);
+                    let name = name.and_then(|name| self.debug.string(&unit, name));
+                    scopes.push((head.depth, name.unwrap_or_default()));
+                    continue;
                 }
                 gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type if global => {
-                    Some(Name::Type(Tag::Struct))
+                    Name::Type(Tag::Struct)
                 }
-                gimli::DW_TAG_union_type if global => Some(Name::Type(Tag::Union)),
+                gimli::DW_TAG_union_type if global => Name::Type(Tag::Union),
                 gimli::DW_TAG_enumeration_type if global => {
-                    enumeration = Some(depth);
-                    Some(Name::Type(Tag::Enum))
+                    enumeration = Some(head.depth);
+                    Name::Type(Tag::Enum)
                 }
-                gimli::DW_TAG_typedef | gimli::DW_TAG_base_type if global => {
-                    Some(Name::Type(Tag::Plain))
+                gimli::DW_TAG_typedef | gimli::DW_TAG_base_type if global => Name::Type(Tag::Plain),
+                gimli::DW_TAG_variable if global => Name::Variable,
+                gimli::DW_TAG_enumerator if enumeration == Some(head.depth - 1) => Name::Enumerator,
+                _ => {
+                    walk.skip(&head)?;
+                    continue;
                 }
-                gimli::DW_TAG_variable if global => Some(Name::Variable),
-                gimli::DW_TAG_enumerator if enumeration == Some(depth - 1) => {
-                    Some(Name::Enumerator)
-                }
-                _ => None,
             };
-            let Some(wanted) = wanted else {
-                raw.skip_attributes(attributes)?;
+            walk.read(&head, &mut entry)?;
+            let Some(indexed) = self.indexed(&unit, &entry) else {
                 continue;
             };
-            let mut entry = Indexed::default();
-            for specification in attributes {
-                let attribute = raw.read_attribute(*specification)?;
-                self.note(&unit, &attribute, &mut entry);
-            }
-            let at = unit_start.saturating_add(offset.0);
-            index.add(wanted, at, &entry);
+            let at = self.debug.place(&unit.header, head.offset);
+            self.add(index, &mut steps, wanted, at, &indexed, &scopes)?;
         }
         Ok(())
     }
 
-    /// Keeps what the index needs of an attribute.
-    fn note(
-        &self,
-        unit: &Unit<Slice<'a>>,
-        attribute: &Attribute<Slice<'a>>,
-        entry: &mut Indexed<'a>,
-    ) {
-        match attribute.name() {
-            gimli::DW_AT_name => {
-                entry.name = self
-                    .dwarf
-                    .attr_string(unit, attribute.value())
-                    .ok()
-                    .map(|name| name.slice());
-            }
-            gimli::DW_AT_declaration => {
-                entry.declared = attribute.value() == AttributeValue::Flag(true);
-            }
-            gimli::DW_AT_location => entry.located = true,
-            gimli::DW_AT_const_value => {
-                entry.value = attribute
-                    .sdata_value()
-                    .or_else(|| attribute.udata_value().map(u64::cast_signed));
-            }
+    /// What the index needs of an entry; nothing of one without a name.
+    fn indexed(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Option<Indexed<'a>> {
+        let name = match entry.value(gimli::DW_AT_name) {
+            Some(name) => self.debug.string(unit, name),
             // The definition of a variable may leave its name to the declaration.
-            gimli::DW_AT_specification => {
-                entry.name = entry.name.or_else(|| self.name_at(unit, attribute));
-            }
-            _ => {}
-        }
+            None => self.name_of_specification(unit, entry),
+        };
+        let value = entry.attribute(gimli::DW_AT_const_value);
+        Some(Indexed {
+            name: name?,
+            declared: entry.flag(gimli::DW_AT_declaration),
+            located: entry.attribute(gimli::DW_AT_location).is_some(),
+            value: value.and_then(read::signed),
+        })
     }
 
-    /// The name of the entry that an attribute refers to.
-    fn name_at(
-        &self,
-        unit: &Unit<Slice<'a>>,
-        attribute: &Attribute<Slice<'a>>,
-    ) -> Option<&'a [u8]> {
-        let AttributeValue::UnitRef(offset) = attribute.value() else {
+    /// The name of the entry that another one completes.
+    fn name_of_specification(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Option<&'a [u8]> {
+        let AttributeValue::UnitRef(offset) = entry.value(gimli::DW_AT_specification)? else {
             return None;
         };
-        let entry: DebuggingInformationEntry<Slice<'a>> = unit.entry(offset).ok()?;
-        let name = entry.attr_value(gimli::DW_AT_name)?;
-        Some(self.dwarf.attr_string(unit, name).ok()?.slice())
+        let declaration = self.debug.entry(unit, offset).ok()?;
+        self.debug
+            .string(unit, declaration.value(gimli::DW_AT_name)?)
     }
+
+    fn add(
+        &self,
+        index: &mut Index<'a>,
+        steps: &mut Steps<'_>,
+        what: Name,
+        offset: usize,
+        entry: &Indexed<'a>,
+        scopes: &[(isize, &'a [u8])],
+    ) -> Result<(), ReadError> {
+        let name = entry.name;
+        let budget = self.debug.budget();
+        steps.spend((name.len() / HASH_STEP) as u64)?;
+        match what {
+            Name::Type(tag) if !entry.declared => {
+                if let Vacant(free) = index.types.entry((tag, name)) {
+                    budget.memory(INDEXED_BYTES)?;
+                    free.insert(offset);
+                }
+                for whole in whole_names(scopes, name) {
+                    budget.memory(INDEXED_BYTES + whole.len() as u64)?;
+                    index.scoped.entry((tag, whole)).or_insert(offset);
+                }
+            }
+            Name::Type(_) => {}
+            Name::Variable => {
+                let same = index.variables.entry(name).or_default();
+                if same.len() < MAX_SAME_NAME {
+                    budget.memory(INDEXED_BYTES)?;
+                    same.push((offset, entry.located));
+                }
+                for whole in whole_names(scopes, name) {
+                    budget.memory(INDEXED_BYTES + whole.len() as u64)?;
+                    index.scoped_variables.entry(whole).or_insert(offset);
+                }
+            }
+            Name::Enumerator => {
+                if let (Some(value), Vacant(free)) = (entry.value, index.enumerators.entry(name)) {
+                    budget.memory(INDEXED_BYTES)?;
+                    free.insert(value);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The name with its namespaces: with all of them, without the crate, with the innermost one.
+fn whole_names(scopes: &[(isize, &[u8])], name: &[u8]) -> Vec<Vec<u8>> {
+    let mut names = Vec::new();
+    let mut whole = name.to_vec();
+    for (position, (_, scope)) in scopes.iter().enumerate().rev() {
+        if whole.len() + scope.len() > MAX_NAME {
+            break;
+        }
+        whole = [scope, b"::".as_slice(), &whole].concat();
+        if position < 2 || position + 1 == scopes.len() {
+            names.push(whole.clone());
+        }
+    }
+    names
 }
 
 /// What a name in the index is the name of.
@@ -287,33 +279,9 @@ enum Name {
 }
 
 /// What the index needs of an entry.
-#[derive(Default)]
 struct Indexed<'a> {
-    name: Option<&'a [u8]>,
+    name: &'a [u8],
     declared: bool,
     located: bool,
     value: Option<i64>,
-}
-
-impl<'a> Index<'a> {
-    fn add(&mut self, what: Name, offset: usize, entry: &Indexed<'a>) {
-        let Some(name) = entry.name else { return };
-        match what {
-            Name::Type(tag) if !entry.declared => {
-                self.types.entry((tag, name)).or_insert(offset);
-            }
-            Name::Type(_) => {}
-            Name::Variable => {
-                let same = self.variables.entry(name).or_default();
-                if same.len() < MAX_SAME_NAME {
-                    same.push((offset, entry.located));
-                }
-            }
-            Name::Enumerator => {
-                if let Some(value) = entry.value {
-                    self.enumerators.entry(name).or_insert(value);
-                }
-            }
-        }
-    }
 }

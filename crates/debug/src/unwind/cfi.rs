@@ -2,13 +2,12 @@
 
 use super::Registers;
 use crate::arch::Machine;
+use crate::dwarf::{Slice, order_of};
 use crate::object_file::ObjectFile;
-use crate::types::{Slice, order_of};
 use gimli::{
     BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Register, RegisterRule, UnwindContext,
     UnwindSection,
 };
-use object::Object as _;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
 
@@ -48,7 +47,7 @@ impl<'a> CallFrames<'a> {
         let mut bases = BaseAddresses::default();
         if let Some(elf) = file.elf() {
             let address = |name| {
-                elf.section_by_name(name).map_or(0, |section| {
+                file.sections_named(&elf, name).next().map_or(0, |section| {
                     file.loaded_at(&section).wrapping_sub(file.bias())
                 })
             };

@@ -7,6 +7,7 @@
     reason = "a test that cannot go on shall stop"
 )]
 
+pub mod dwarf;
 pub mod modules;
 pub mod stacks;
 

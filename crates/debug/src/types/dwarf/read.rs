@@ -1,31 +1,46 @@
 //! One entry of `.debug_info`, read into a type or a variable.
 
-use super::{DwarfTypes, Slice};
+use super::DwarfTypes;
+use crate::dwarf::{Entry, ReadError, Slice};
 use crate::types::{Kind, Member, Tag, Type, TypeError, TypeRef, Variable};
-use gimli::{AttributeValue, DebuggingInformationEntry, EndianSlice, Operation, Unit, UnitOffset};
+use gimli::{Attribute, AttributeValue, Operation, Unit, UnitOffset};
 use std::sync::Arc;
 use vmcore_format::addr::VirtAddr;
 
 /// Members, enumerators or dimensions that are read of one type.
 const MAX_CHILDREN: usize = 1 << 16;
-
-type Entry<'a> = DebuggingInformationEntry<Slice<'a>>;
+/// Dimensions of an array.
+const MAX_DIMENSIONS: usize = 32;
+/// Bytes of a member or an enumerator, without its name.
+const CHILD_BYTES: u64 = 96;
 
 impl<'a> DwarfTypes<'a> {
     pub(in crate::types) fn read(&self, offset: usize) -> Result<Type, TypeError> {
-        let damaged = |reason: &str| TypeError::Damaged {
-            offset,
-            reason: reason.to_owned(),
-        };
-        let (unit, inside) = self.unit_of(offset).ok_or_else(|| damaged("no unit"))?;
-        let entry = unit
-            .entry(inside)
-            .map_err(|error| damaged(&error.to_string()))?;
-        let name = self.string(&unit, &entry, gimli::DW_AT_name);
-        let size = number(&entry, gimli::DW_AT_byte_size);
-        let target = || self.target(&unit, &entry, gimli::DW_AT_type);
-        let declared = flag(&entry, gimli::DW_AT_declaration);
-        let kind = match entry.tag() {
+        self.read_entry(offset).map_err(|error| match error {
+            ReadError::Spent(_) => TypeError::TooCostly { offset },
+            ReadError::Damaged(error) => TypeError::Damaged {
+                offset,
+                reason: error.to_string(),
+            },
+        })?
+    }
+
+    fn read_entry(&self, offset: usize) -> Result<Result<Type, TypeError>, ReadError> {
+        let (unit, inside) = self.debug.unit_at(offset)?;
+        let entry = self.debug.entry(&unit, inside)?;
+        let name = self.text(&unit, &entry, gimli::DW_AT_name)?;
+        let size = entry.number(gimli::DW_AT_byte_size);
+        let target = || self.target(&unit, &entry);
+        let declared = entry.flag(gimli::DW_AT_declaration);
+        // A declaration may say in which type unit its definition is.
+        if let Some(AttributeValue::DebugTypesRef(signature)) = entry.value(gimli::DW_AT_signature)
+            && let Some(place) = self.debug.place_of_signature(signature)
+            && place != offset
+        {
+            let kind = Kind::Typedef(TypeRef::Id(self.id(place)));
+            return Ok(Ok(Type { name, kind, size }));
+        }
+        let kind = match entry.tag {
             gimli::DW_TAG_base_type => base(&entry),
             gimli::DW_TAG_unspecified_type => Kind::Void,
             gimli::DW_TAG_pointer_type
@@ -33,7 +48,7 @@ impl<'a> DwarfTypes<'a> {
             | gimli::DW_TAG_rvalue_reference_type => {
                 let size = size.or(Some(u64::from(unit.encoding().address_size)));
                 let kind = Kind::Pointer(target()?);
-                return Ok(Type { name, kind, size });
+                return Ok(Ok(Type { name, kind, size }));
             }
             gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type if declared => {
                 Kind::Declared(Tag::Struct)
@@ -41,36 +56,41 @@ impl<'a> DwarfTypes<'a> {
             gimli::DW_TAG_union_type if declared => Kind::Declared(Tag::Union),
             gimli::DW_TAG_enumeration_type if declared => Kind::Declared(Tag::Enum),
             gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type => {
-                Kind::Struct(self.members(&unit, inside, offset)?)
+                self.structure(&unit, inside)?
             }
-            gimli::DW_TAG_union_type => Kind::Union(self.members(&unit, inside, offset)?),
-            gimli::DW_TAG_enumeration_type => Kind::Enum(self.enumerators(&unit, inside, offset)?),
+            gimli::DW_TAG_union_type => Kind::Union(self.members(&unit, inside)?),
+            gimli::DW_TAG_enumeration_type => Kind::Enum(self.enumerators(&unit, inside)?),
             gimli::DW_TAG_typedef => Kind::Typedef(target()?),
             gimli::DW_TAG_const_type => Kind::Qualified("const", target()?),
             gimli::DW_TAG_volatile_type => Kind::Qualified("volatile", target()?),
             gimli::DW_TAG_restrict_type => Kind::Qualified("restrict", target()?),
             gimli::DW_TAG_atomic_type => Kind::Qualified("_Atomic", target()?),
-            gimli::DW_TAG_array_type => return self.array(&unit, inside, offset, target()?, size),
+            gimli::DW_TAG_array_type => {
+                return Ok(Ok(self.array(&unit, inside, target()?, size)?));
+            }
             gimli::DW_TAG_subroutine_type | gimli::DW_TAG_subprogram => Kind::Function,
-            tag => return Err(damaged(&format!("{tag} is no type"))),
+            tag => {
+                let reason = format!("{tag} is not a type");
+                return Ok(Err(TypeError::Damaged { offset, reason }));
+            }
         };
-        Ok(Type { name, kind, size })
+        Ok(Ok(Type { name, kind, size }))
     }
 
     pub(in crate::types) fn read_variable(&self, offset: usize) -> Option<Variable> {
-        let (unit, inside) = self.unit_of(offset)?;
-        let entry = unit.entry(inside).ok()?;
+        let (unit, inside) = self.debug.unit_at(offset).ok()?;
+        let entry = self.debug.entry(&unit, inside).ok()?;
         let address = self.address(&unit, &entry);
-        let type_ = match entry.attr_value(gimli::DW_AT_type) {
-            Some(_) => self.target(&unit, &entry, gimli::DW_AT_type).ok()?,
+        let type_ = match entry.attribute(gimli::DW_AT_type) {
+            Some(_) => self.target(&unit, &entry).ok()?,
             None => {
                 let AttributeValue::UnitRef(declaration) =
-                    entry.attr_value(gimli::DW_AT_specification)?
+                    entry.value(gimli::DW_AT_specification)?
                 else {
                     return None;
                 };
-                let declaration = unit.entry(declaration).ok()?;
-                self.target(&unit, &declaration, gimli::DW_AT_type).ok()?
+                let declaration = self.debug.entry(&unit, declaration).ok()?;
+                self.target(&unit, &declaration).ok()?
             }
         };
         Some(Variable { type_, address })
@@ -78,87 +98,83 @@ impl<'a> DwarfTypes<'a> {
 
     /// The address of a static variable: the only operation of its location.
     fn address(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Option<VirtAddr> {
-        let location = entry.attr(gimli::DW_AT_location)?.exprloc_value()?;
+        let location = entry.attribute(gimli::DW_AT_location)?.exprloc_value()?;
         let operation = location.operations(unit.encoding()).next().ok()??;
         let address = match operation {
             Operation::Address { address } => address,
-            Operation::AddressIndex { index } => self.dwarf.address(unit, index).ok()?,
+            Operation::AddressIndex { index } => self.debug.sections.address(unit, index).ok()?,
             _ => return None,
         };
         Some(VirtAddr(address.wrapping_add(self.bias)))
     }
 
-    fn string(
+    /// A name that is kept.
+    fn text(
         &self,
         unit: &Unit<Slice<'a>>,
         entry: &Entry<'a>,
         name: gimli::DwAt,
-    ) -> Option<String> {
-        let value = entry.attr_value(name)?;
-        let text = self.dwarf.attr_string(unit, value).ok()?;
-        Some(text.to_string_lossy().into_owned())
-    }
-
-    /// The type that an attribute names; without the attribute, `void`.
-    fn target(
-        &self,
-        unit: &Unit<Slice<'a>>,
-        entry: &Entry<'a>,
-        name: gimli::DwAt,
-    ) -> Result<TypeRef, TypeError> {
-        let offset = match entry.attr_value(name) {
-            None => return Ok(TypeRef::Void),
-            Some(AttributeValue::UnitRef(offset)) => offset
-                .to_debug_info_offset(&unit.header)
-                .map(|offset| offset.0),
-            Some(AttributeValue::DebugInfoRef(offset)) => Some(offset.0),
-            Some(_) => None,
+    ) -> Result<Option<String>, ReadError> {
+        let Some(text) = entry
+            .value(name)
+            .and_then(|value| self.debug.string(unit, value))
+        else {
+            return Ok(None);
         };
-        let offset = offset.ok_or_else(|| TypeError::Damaged {
-            offset: entry.offset().0,
-            reason: "a reference of a kind that is not read here".to_owned(),
-        })?;
-        Ok(TypeRef::Id(self.id(offset)))
+        self.debug.budget().memory(text.len() as u64)?;
+        Ok(Some(String::from_utf8_lossy(text).into_owned()))
     }
 
-    /// Calls `each` with every direct child of an entry.
-    fn children(
+    /// The type of an entry; `void` without the attribute.
+    fn target(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Result<TypeRef, ReadError> {
+        let Some(value) = entry.value(gimli::DW_AT_type) else {
+            return Ok(TypeRef::Void);
+        };
+        match self.debug.referred(unit, &value) {
+            Some(place) => Ok(TypeRef::Id(self.id(place))),
+            None => Err(gimli::Error::NoEntryAtGivenOffset(entry.offset.0 as u64).into()),
+        }
+    }
+
+    /// Calls `each` with every entry right below another one, and with its depth below it if
+    /// `deep` wants to look into it.
+    pub(super) fn children(
         &self,
         unit: &Unit<Slice<'a>>,
         inside: UnitOffset,
-        offset: usize,
-        mut each: impl FnMut(&Entry<'a>) -> Result<(), TypeError>,
-    ) -> Result<(), TypeError> {
-        let damaged = |error: gimli::Error| TypeError::Damaged {
-            offset,
-            reason: error.to_string(),
-        };
-        let mut entries = unit.entries_at_offset(inside).map_err(damaged)?;
-        let mut count = 0;
-        entries.next_dfs().map_err(damaged)?;
-        loop {
-            let Some(entry) = entries.next_dfs().map_err(damaged)? else {
-                return Ok(());
-            };
-            if entry.depth() <= 0 || count >= MAX_CHILDREN {
-                return Ok(());
-            }
-            if entry.depth() == 1 {
-                count += 1;
-                each(entry)?;
-            }
+        mut each: impl FnMut(&Entry<'a>) -> Result<(), ReadError>,
+    ) -> Result<(), ReadError> {
+        let mut walk = self.debug.walk(unit, Some(inside))?;
+        let mut entry = Entry::default();
+        if let Some(parent) = walk.next()? {
+            walk.skip(&parent)?;
         }
+        let mut count = 0;
+        while let Some(head) = walk.next()?
+            && head.depth > 0
+            && count < MAX_CHILDREN
+        {
+            if head.depth > 1 {
+                walk.skip(&head)?;
+                continue;
+            }
+            walk.read(&head, &mut entry)?;
+            walk.skip_children(&head, &entry);
+            count += 1;
+            self.debug.budget().memory(CHILD_BYTES)?;
+            each(&entry)?;
+        }
+        Ok(())
     }
 
     fn members(
         &self,
         unit: &Unit<Slice<'a>>,
         inside: UnitOffset,
-        offset: usize,
-    ) -> Result<Vec<Member>, TypeError> {
+    ) -> Result<Vec<Member>, ReadError> {
         let mut members = Vec::new();
-        self.children(unit, inside, offset, |entry| {
-            if entry.tag() == gimli::DW_TAG_member || entry.tag() == gimli::DW_TAG_inheritance {
+        self.children(unit, inside, |entry| {
+            if is_member(entry.tag) {
                 members.push(self.member_of(unit, entry)?);
             }
             Ok(())
@@ -166,9 +182,15 @@ impl<'a> DwarfTypes<'a> {
         Ok(members)
     }
 
-    fn member_of(&self, unit: &Unit<Slice<'a>>, entry: &Entry<'a>) -> Result<Member, TypeError> {
-        let bits = number(entry, gimli::DW_AT_bit_size).and_then(|bits| u32::try_from(bits).ok());
-        let start = match entry.attr_value(gimli::DW_AT_data_member_location) {
+    pub(super) fn member_of(
+        &self,
+        unit: &Unit<Slice<'a>>,
+        entry: &Entry<'a>,
+    ) -> Result<Member, ReadError> {
+        let bits = entry
+            .number(gimli::DW_AT_bit_size)
+            .and_then(|bits| u32::try_from(bits).ok());
+        let start = match entry.value(gimli::DW_AT_data_member_location) {
             None => 0,
             Some(AttributeValue::Exprloc(expression)) => {
                 match expression.operations(unit.encoding()).next() {
@@ -181,11 +203,11 @@ impl<'a> DwarfTypes<'a> {
         };
         let mut bit_offset = start.saturating_mul(8);
         if let Some(bits) = bits {
-            if let Some(direct) = number(entry, gimli::DW_AT_data_bit_offset) {
+            if let Some(direct) = entry.number(gimli::DW_AT_data_bit_offset) {
                 bit_offset = bit_offset.saturating_add(direct);
-            } else if let Some(from_top) = number(entry, gimli::DW_AT_bit_offset) {
+            } else if let Some(from_top) = entry.number(gimli::DW_AT_bit_offset) {
                 // Up to DWARF 3: bits from the most significant end of a unit of this size.
-                let unit_bits = match number(entry, gimli::DW_AT_byte_size) {
+                let unit_bits = match entry.number(gimli::DW_AT_byte_size) {
                     Some(bytes) => bytes.saturating_mul(8),
                     None => 32,
                 };
@@ -194,8 +216,8 @@ impl<'a> DwarfTypes<'a> {
             }
         }
         Ok(Member {
-            name: self.string(unit, entry, gimli::DW_AT_name),
-            type_: self.target(unit, entry, gimli::DW_AT_type)?,
+            name: self.text(unit, entry, gimli::DW_AT_name)?,
+            type_: self.target(unit, entry)?,
             bit_offset,
             bits,
         })
@@ -205,18 +227,11 @@ impl<'a> DwarfTypes<'a> {
         &self,
         unit: &Unit<Slice<'a>>,
         inside: UnitOffset,
-        offset: usize,
-    ) -> Result<Vec<(String, i64)>, TypeError> {
+    ) -> Result<Vec<(String, i64)>, ReadError> {
         let mut values = Vec::new();
-        self.children(unit, inside, offset, |entry| {
-            let value = entry.attr(gimli::DW_AT_const_value);
-            let value = value.and_then(|value| {
-                value
-                    .sdata_value()
-                    .or_else(|| value.udata_value().map(u64::cast_signed))
-            });
-            if let (Some(name), Some(value)) = (self.string(unit, entry, gimli::DW_AT_name), value)
-            {
+        self.children(unit, inside, |entry| {
+            let value = entry.attribute(gimli::DW_AT_const_value).and_then(signed);
+            if let (Some(name), Some(value)) = (self.text(unit, entry, gimli::DW_AT_name)?, value) {
                 values.push((name, value));
             }
             Ok(())
@@ -229,17 +244,15 @@ impl<'a> DwarfTypes<'a> {
         &self,
         unit: &Unit<Slice<'a>>,
         inside: UnitOffset,
-        offset: usize,
         element: TypeRef,
         size: Option<u64>,
-    ) -> Result<Type, TypeError> {
+    ) -> Result<Type, ReadError> {
         let mut dimensions = Vec::new();
-        self.children(unit, inside, offset, |entry| {
-            if entry.tag() == gimli::DW_TAG_subrange_type {
-                dimensions.push(
-                    number(entry, gimli::DW_AT_count)
-                        .or_else(|| number(entry, gimli::DW_AT_upper_bound)?.checked_add(1)),
-                );
+        self.children(unit, inside, |entry| {
+            if entry.tag == gimli::DW_TAG_subrange_type && dimensions.len() < MAX_DIMENSIONS {
+                let count = entry.number(gimli::DW_AT_count);
+                let upper = entry.number(gimli::DW_AT_upper_bound);
+                dimensions.push(count.or_else(|| upper?.checked_add(1)));
             }
             Ok(())
         })?;
@@ -256,16 +269,19 @@ impl<'a> DwarfTypes<'a> {
     }
 }
 
-fn number(entry: &Entry<'_>, name: gimli::DwAt) -> Option<u64> {
-    entry.attr(name)?.udata_value()
+/// Whether an entry is a part of a structure that takes memory.
+pub(super) fn is_member(tag: gimli::DwTag) -> bool {
+    matches!(tag, gimli::DW_TAG_member | gimli::DW_TAG_inheritance)
 }
 
-fn flag(entry: &Entry<'_>, name: gimli::DwAt) -> bool {
-    entry.attr_value(name) == Some(AttributeValue::<EndianSlice<'_, _>, _>::Flag(true))
+/// The number of a constant.
+pub(super) fn signed(value: &Attribute<Slice<'_>>) -> Option<i64> {
+    let unsigned = || value.udata_value().map(u64::cast_signed);
+    value.sdata_value().or_else(unsigned)
 }
 
 fn base(entry: &Entry<'_>) -> Kind {
-    let encoding = match entry.attr_value(gimli::DW_AT_encoding) {
+    let encoding = match entry.value(gimli::DW_AT_encoding) {
         Some(AttributeValue::Encoding(encoding)) => encoding,
         _ => gimli::DW_ATE_unsigned,
     };
