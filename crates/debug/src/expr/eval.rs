@@ -5,6 +5,7 @@ use crate::types::{Kind, Tag, TypeRef, Types};
 use std::sync::Arc;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::endian::Endian;
 
 /// Names for the spellings that compilers give to basic types.
 const SPELLINGS: [(&str, &[&str]); 8] = [
@@ -342,8 +343,14 @@ impl Evaluator<'_, '_> {
                 bits,
             } => {
                 let first = VirtAddr(base.0.wrapping_add(bit_offset / 8));
-                let shift = bit_offset % 8;
-                let len = (shift + u64::from(bits)).div_ceil(8);
+                let before = bit_offset % 8;
+                let end = before + u64::from(bits);
+                let len = end.div_ceil(8);
+                // Bits are counted from the end of the byte that the machine stores first.
+                let shift = match self.space.endian() {
+                    Endian::Little => before,
+                    Endian::Big => len * 8 - end,
+                };
                 let raw = self.raw_wide(first, len)? >> shift;
                 (
                     u64::try_from(raw & mask(bits)).unwrap_or(0),
@@ -358,12 +365,14 @@ impl Evaluator<'_, '_> {
         Ok(u64::try_from(self.raw_wide(address, size.min(8))?).unwrap_or(0))
     }
 
-    /// Up to 16 bytes, the first one lowest.
+    /// Up to 16 bytes, in the machine's byte order.
     fn raw_wide(&self, address: VirtAddr, len: u64) -> Result<u128, EvalError> {
         let mut bytes = [0; 16];
         let len = usize::try_from(len).unwrap_or(16).min(16);
-        if let Some(wanted) = bytes.get_mut(..len) {
-            self.space.read_exact(address, wanted)?;
+        let wanted = bytes.get_mut(..len).unwrap_or_default();
+        self.space.read_exact(address, wanted)?;
+        if self.space.endian() == Endian::Big {
+            wanted.reverse();
         }
         Ok(u128::from_le_bytes(bytes))
     }
