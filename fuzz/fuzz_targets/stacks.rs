@@ -6,8 +6,9 @@
 use libfuzzer_sys::fuzz_target;
 use vmcore::session::{KernelChoice, Session};
 use vmcore::{OpenOptions, process};
+use vmcore_debug::report::{self, Share};
 use vmcore_debug::show::Options;
-use vmcore_debug::{DebugFiles, Target, report};
+use vmcore_debug::{DebugFiles, Target};
 use vmcore_fuzz::file::InputFile;
 use vmcore_fuzz::input::Input;
 use vmcore_fuzz::limit;
@@ -43,7 +44,7 @@ fuzz_target!(|data: &[u8]| {
         }
         if let Ok(report) = report::of(&target, &list) {
             assert!(report.to_string().starts_with("PANIC "));
-            let _ = report.share().to_string();
+            let _ = Share::new(&target, &report).to_string();
         }
         if let Some(kernel) = session.kernel() {
             for symbol in kernel.symbols().iter().take(SYMBOLS) {
