@@ -19,7 +19,7 @@ fuzz_target!(|data: &[u8]| {
     let Some((form, data)) = data.split_first() else {
         return;
     };
-    let bytes = match form % 8 {
+    let bytes = match form % 13 {
         0 => data.to_vec(),
         1 => damaged(data, zstd),
         2 => damaged(data, gzip),
@@ -28,6 +28,16 @@ fuzz_target!(|data: &[u8]| {
         // A whole disk that somebody has compressed.
         5 => gzip(&disk(data, b"EFI PART")),
         6 => frames(&disk(data, b"no table")),
+        7 => damaged(data, |bytes| [skipped(data), zstd(bytes)].concat()),
+        8 => damaged(data, |bytes| {
+            [skipped(data), frames(bytes), skipped(data)].concat()
+        }),
+        // GEOM metadata after the trailing header, as much of it as the input says.
+        9 => geom(data, disk(data, b"no table")),
+        10 => geom(data, disk(data, b"EFI PART")),
+        // Members that are almost empty, more of them than are taken.
+        11 => gzip(data.get(..1).unwrap_or_default()).repeat(12_000),
+        12 => return textdump(data),
         _ => disk(data, b"no table"),
     };
     let file = InputFile::new(&bytes);
@@ -69,7 +79,7 @@ fn all(source: &Source) -> Vec<u8> {
 }
 
 /// Compresses contents made of the first half of `data`; its second half says what to spoil.
-fn damaged(data: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+fn damaged(data: &[u8], pack: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (contents, damage) = data.split_at(data.len() / 2);
     let mut long = Vec::new();
     for round in 0..64u8 {
@@ -85,6 +95,57 @@ fn damaged(data: &[u8], pack: fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
         }
     }
     packed
+}
+
+/// A frame that decoders skip, of a kind and a length that the input says.
+fn skipped(data: &[u8]) -> Vec<u8> {
+    let (kind, len) = (data.first().copied().unwrap_or(0), data.len().min(300));
+    let mut frame = vec![0x50 | kind & 15, 0x2a, 0x4d, 0x18];
+    frame.extend(u32::try_from(len).expect("small").to_le_bytes());
+    frame.resize(8 + len, 7);
+    frame
+}
+
+fn geom(data: &[u8], mut disk: Vec<u8>) -> Vec<u8> {
+    let layers = usize::from(data.get(1).copied().unwrap_or(0) % 12);
+    for _ in 0..layers {
+        disk.extend(b"GEOM::LABEL\0\0\0\0\0");
+        disk.resize(disk.len().next_multiple_of(512), 3);
+    }
+    disk
+}
+
+/// An archive that is damaged, either way round, between headers that say that it is a textdump.
+fn textdump(data: &[u8]) {
+    let mut archive = vec![0; 512];
+    archive[..7].copy_from_slice(b"ddb.txt");
+    archive[124..135].copy_from_slice(b"00000000144");
+    archive[257..262].copy_from_slice(b"ustar");
+    archive.extend(data.iter().take(4096));
+    archive.resize(archive.len().next_multiple_of(512), 0);
+    for spoil in data.chunks_exact(3).take(2) {
+        let at = usize::from(u16::from_le_bytes([spoil[0], spoil[1]])) % archive.len();
+        archive[at] ^= spoil[2] & 7;
+    }
+    archive[148..156].fill(b' ');
+    let sum: u32 = archive[..512].iter().map(|byte| u32::from(*byte)).sum();
+    archive[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    if data.len() % 2 == 1 {
+        vmcore::textdump::reverse_blocks(&mut archive);
+    }
+    let mut header = vmcore_synth::header::DumpHeader::new("amd64", archive.len() as u64);
+    header.magic = vmcore_synth::header::MAGIC_TEXT.to_owned();
+    let device = header.device(1 << 17, &[], &archive).expect("room");
+    let file = InputFile::new(&device);
+    if let Ok(textdump) = vmcore::textdump::Textdump::open(file.path(), &OpenOptions::default()) {
+        let bytes: usize = textdump
+            .files()
+            .iter()
+            .map(|file| file.contents.len())
+            .sum();
+        assert!(bytes <= archive.len());
+        let _ = textdump.info();
+    }
 }
 
 fn zstd(bytes: &[u8]) -> Vec<u8> {

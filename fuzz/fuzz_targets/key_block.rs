@@ -3,6 +3,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
+use vmcore::crypt::PayloadKey;
 use vmcore_format::kerneldumpkey::{Cipher, ENCRYPTED_KEY_MAX, KeyBlock, PREFIX_LEN};
 
 fuzz_target!(|data: &[u8]| {
@@ -19,6 +20,19 @@ fuzz_target!(|data: &[u8]| {
     let len = u32::try_from(block.len() - PREFIX_LEN).expect("at most 2048");
     block[33..37].copy_from_slice(&len.to_be_bytes());
     assert!(check(&block), "a sound block is refused");
+    // As a file of keys: text, and sections of every label.
+    let block = KeyBlock::parse(&block).expect("it is sound");
+    let _ = PayloadKey::open(&block, data);
+    let text = String::from_utf8_lossy(data);
+    for label in [
+        "PRIVATE KEY",
+        "RSA PRIVATE KEY",
+        "PUBLIC KEY",
+        "EC PRIVATE KEY",
+    ] {
+        let pem = format!("{text}\n-----BEGIN {label}-----\n{text}\n-----END {label}-----\n");
+        let _ = PayloadKey::open(&block, pem.as_bytes());
+    }
 });
 
 fn check(bytes: &[u8]) -> bool {

@@ -119,5 +119,10 @@ fn disk(form: u8, data: &[u8]) -> Vec<u8> {
     let header = DumpHeader::new("amd64", DUMP);
     let device = header.device(DEVICE, &[], &[9; DUMP as usize]);
     disk.extend(device.expect("room"));
+    // What a mirror keeps after the header.
+    if form & 0x80 != 0 {
+        disk.extend(b"GEOM::MIRROR\0\0\0\0");
+        disk.resize(disk.len().next_multiple_of(512), 0);
+    }
     disk
 }
