@@ -63,6 +63,7 @@ fn content(path: &Path) -> Content {
         || sparc64::is_header(&first)
         || textdump::is_archive(&first)
         || container::is_wrapped(path)
+        || textdump::is_backwards(path)
     {
         Content::Dump
     } else {

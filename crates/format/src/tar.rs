@@ -43,6 +43,8 @@ pub struct Member<'a> {
     pub name: &'a [u8],
     /// Bytes of its contents.
     pub len_bytes: u64,
+    /// Whether it is a regular file, and not a directory, a link or an extended header.
+    pub is_file: bool,
 }
 
 /// Decodes the header at the start of `bytes`; `None` if there is none, or its sum is wrong.
@@ -61,6 +63,7 @@ pub fn parse(bytes: &[u8]) -> Option<Member<'_>> {
     Some(Member {
         name: name.unwrap_or_default(),
         len_bytes: octal(&header.size)?,
+        is_file: matches!(header.typeflag, b'0' | 0),
     })
 }
 

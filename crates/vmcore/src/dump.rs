@@ -127,7 +127,7 @@ impl Dump {
             let path = path.to_owned();
             return Err(OpenError::Broken { path, source });
         }
-        let (kind, memory, header_warnings) = match detect::detect(path, first)? {
+        let (kind, memory, header_warnings) = match detect::detect(path, &source, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,
             detect::Format::Elf => {
                 detect::refuse_foreign_core(path, &source, first)?;

@@ -33,8 +33,8 @@ const CRASH: &str = "crash vmlinux FILE";
 const WINDBG: &str = "windbg -z FILE, on Windows";
 
 /// Where the magic is, the magic, the kind.
-const KINDS: [(usize, &[u8], OtherKind); 47] = [
-    kind(0, b"\xfd7zXZ\0", "an xz file", "xz -dk FILE"),
+const KINDS: [(usize, &[u8], OtherKind); 51] = [
+    kind(0, b"\xfd7zXZ\0", "an xz file", "xz -dc FILE > FILE.plain"),
     kind(0, b"BZh", "a bzip2 file", "bzip2 -dk FILE"),
     kind(
         0,
@@ -49,13 +49,23 @@ const KINDS: [(usize, &[u8], OtherKind); 47] = [
         "lz4 -d FILE FILE.plain",
     ),
     kind(0, b"LZIP", "an lzip file", "lzip -dk FILE"),
-    kind(0, b"\x89LZO\0\r\n\x1a\n", "an lzop file", "lzop -dk FILE"),
-    kind(0, b"\x5d\0\0", "an lzma file", "xz -dk --format=lzma FILE"),
+    kind(
+        0,
+        b"\x89LZO\0\r\n\x1a\n",
+        "an lzop file",
+        "lzop -dc FILE > FILE.plain",
+    ),
+    kind(
+        0,
+        b"\x5d\0\0",
+        "an lzma file",
+        "xz -dc --format=lzma FILE > FILE.plain",
+    ),
     kind(
         0,
         b"\x1f\x9d",
         "a file of compress(1)",
-        "uncompress -c FILE > FILE.plain",
+        "uncompress < FILE > FILE.plain",
     ),
     kind(0, b"PK\x03\x04", "a zip archive", "unzip FILE"),
     kind(0, b"PK\x05\x06", "an empty zip archive", "unzip -l FILE"),
@@ -93,9 +103,12 @@ const KINDS: [(usize, &[u8], OtherKind); 47] = [
         "avml-convert FILE FILE.lime; vol -f FILE.lime banners.Banners",
     ),
     kind(0, b"\xd0\xbe\xd2\xbe", VMWARE, VMSS),
-    kind(0, b"\xd1\xbe\xd2\xbe", VMWARE, VMSS),
     kind(0, b"\xd2\xbe\xd2\xbe", VMWARE, VMSS),
     kind(0, b"\xd3\xbe\xd2\xbe", VMWARE, VMSS),
+    kind(0, b"\xd0\xbe\xd0\xbe", VMWARE, VMSS),
+    kind(0, b"\xd3\xbe\xd3\xbe", VMWARE, VMSS),
+    kind(0, b"\xd1\xba\xd1\xba", VMWARE, VMSS),
+    kind(0, b"\xd2\xba\xd2\xba", VMWARE, VMSS),
     kind(0, b"QFI\xfb", "a qcow2 disk image", TO_RAW),
     kind(0, b"QED\0", "a QED disk image", TO_RAW),
     kind(0, b"KDMV", "a VMDK disk image", TO_RAW),
@@ -110,6 +123,7 @@ const KINDS: [(usize, &[u8], OtherKind); 47] = [
     kind(0, b"conectix", "a VHD disk image", TO_RAW),
     kind(0, b"vhdxfile", "a VHDX disk image", TO_RAW),
     kind(0, b"WithoutFreeSpace", "a Parallels disk image", TO_RAW),
+    kind(0, b"WithouFreSpacExt", "a Parallels disk image", TO_RAW),
     kind(
         0,
         b"QEVM",
@@ -143,7 +157,7 @@ const KINDS: [(usize, &[u8], OtherKind); 47] = [
     ),
 ];
 const VMWARE: &str = "a state that VMware saved";
-const VMSS: &str = "vmss2core -N6 FILE FILE.vmem; vmcore info vmss.core";
+const VMSS: &str = "vmss2core -N6 FILE NAME.vmem; vmcore info vmss.core";
 const MACOS: &str = "a Mach-O core or program of macOS";
 
 /// What a file is that starts with these bytes; `None` if it is unknown.

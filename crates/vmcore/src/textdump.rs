@@ -7,7 +7,7 @@
 use crate::container::{self, Layer};
 use crate::dump::{DeviceHeader, OpenError, OpenOptions};
 use crate::info::{Facts, Known};
-use crate::source::Source;
+use crate::source::{Access, Source};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use vmcore_format::kerneldump::TEXT_BLOCK;
@@ -176,10 +176,33 @@ impl Textdump {
     }
 }
 
-/// Whether a textdump's archive starts here, the right way round.
+/// Whether a textdump's archive starts here, the right way round: as far as `first` reaches, one of
+/// its files has a name that the kernel gives. Who packs them anew puts them in a directory, or others
+/// beside them.
 #[must_use]
 pub fn is_archive(first: &[u8]) -> bool {
-    tar::parse(first).is_some_and(|member| NAMES.iter().any(|name| name.as_bytes() == member.name))
+    members(first).any(|(member, _)| {
+        let name = base_name(member.name);
+        member.is_file && NAMES.iter().any(|known| known.as_bytes() == name)
+    })
+}
+
+/// Whether an archive ends here that is still as the kernel wrote it: backwards.
+pub(crate) fn ends_in_archive(source: &Source) -> bool {
+    let is_short = !source.reaches(ARCHIVE_MAX as u64 + 1);
+    let last = source.len().checked_sub(BLOCK_LEN as u64);
+    let first_block = last.filter(|_| is_short).and_then(|at| source.array(at));
+    first_block.is_some_and(|block: [u8; BLOCK_LEN]| is_archive(&block))
+}
+
+/// Whether the file at `path` is a textdump that has no header, and is still backwards.
+#[must_use]
+pub fn is_backwards(path: &Path) -> bool {
+    Source::open(path, Access::Positional).is_ok_and(|source| ends_in_archive(&source))
+}
+
+fn base_name(name: &[u8]) -> &[u8] {
+    name.rsplit(|byte| *byte == b'/').next().unwrap_or(name)
 }
 
 /// Puts the last block of a textdump first; within a block nothing moves.
@@ -213,18 +236,26 @@ fn read(source: &Source) -> std::io::Result<Vec<u8>> {
 
 /// The files of an archive, as far as it can be read.
 fn files(archive: &[u8]) -> Vec<TextFile> {
-    let mut files = Vec::new();
+    members(archive)
+        .filter(|(member, _)| member.is_file)
+        .map(|(member, contents)| TextFile {
+            name: String::from_utf8_lossy(base_name(member.name)).into_owned(),
+            contents: contents.to_vec(),
+            len_bytes: member.len_bytes,
+        })
+        .collect()
+}
+
+/// What is in an archive, with as much as there is of its contents.
+fn members(archive: &[u8]) -> impl Iterator<Item = (tar::Member<'_>, &[u8])> {
     let mut rest = archive;
-    while let Some(member) = tar::parse(rest).filter(|_| files.len() < FILES_MAX) {
+    let next = move || {
+        let member = tar::parse(rest)?;
         let contents = rest.get(BLOCK_LEN..).unwrap_or_default();
         let len = usize::try_from(member.len_bytes).unwrap_or(usize::MAX);
-        files.push(TextFile {
-            name: String::from_utf8_lossy(member.name).into_owned(),
-            contents: contents.get(..len).unwrap_or(contents).to_vec(),
-            len_bytes: member.len_bytes,
-        });
         let padded = len.checked_next_multiple_of(BLOCK_LEN).unwrap_or(len);
         rest = contents.get(padded..).unwrap_or_default();
-    }
-    files
+        Some((member, contents.get(..len).unwrap_or(contents)))
+    };
+    std::iter::from_fn(next).take(FILES_MAX)
 }

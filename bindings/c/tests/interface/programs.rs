@@ -448,6 +448,26 @@ fn what_cannot_be_answered_is_an_error() {
 }
 
 #[test]
+fn a_pipe_is_refused_and_blocks_nothing() {
+    let made = amd64();
+    let pipe = made.folder.path().join("pipe").display().to_string();
+    let made_it = std::process::Command::new("mkfifo").arg(&pipe).status();
+    assert!(made_it.unwrap().success());
+    let dump = made.folder.path().join("vmcore").display().to_string();
+    let kernel = made.folder.path().join("kernel").display().to_string();
+    for (kernel, dump) in [(&kernel, &pipe), (&pipe, &dump)] {
+        // With no writer, an open that waits for one would never return.
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let words = [kernel.clone(), dump.clone()];
+        std::thread::spawn(move || sender.send(run("reads", &words)));
+        let answer = receiver.recv_timeout(std::time::Duration::from_secs(60));
+        let (status, out, _) = answer.expect("it waits for a writer");
+        assert_eq!(status, Some(1), "{out}");
+        assert!(out.contains("is a pipe, not a file"), "{out}");
+    }
+}
+
+#[test]
 fn the_kernel_is_not_mixed_up_with_another_build() {
     let made = amd64();
     let mut other = made.machine.kernel.clone();

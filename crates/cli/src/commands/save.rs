@@ -214,7 +214,7 @@ fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<St
     let mut failure = Failure::new(format!("no dump on {}", device.name()));
     if device.partition().is_none() && device.has_partition_table() {
         failure = failure.line("it is a whole disk: the dump is at the end of its swap partition");
-    } else if files::is_dump(&args.device) {
+    } else if device.partition().is_none() && files::is_dump(&args.device) {
         failure = failure
             .line("it is a dump itself, which every command reads as it is")
             .next(format!("vmcore info {}", text::shell_word(&args.device)));

@@ -13,6 +13,8 @@ use vmcore::textdump::{Info, Textdump};
 
 /// Lines of the message buffer in a report; `vmcore log` has all.
 const LOG_LINES: usize = 40;
+/// What a report begins with.
+const PANIC: &str = "PANIC";
 
 /// A report about a textdump in JSON.
 #[derive(Serialize)]
@@ -44,15 +46,19 @@ pub(crate) fn info(context: &Context, textdump: &Textdump) -> anyhow::Result<Sta
         false => "cut",
     };
     writeln!(out, "{file}: textdump, {state}")?;
-    facts(&mut out, &info, 9, "  ")?;
+    facts(&mut out, &info, "panic", 9, "  ")?;
     out.finish()?;
     Ok(Status::Done)
 }
 
-/// What is known of the crash, and the files.
-fn facts(out: &mut Out, info: &Info, width: usize, indent: &str) -> io::Result<()> {
+/// What is known of the crash, and the files. The panic message is what `first` says.
+fn facts(out: &mut Out, info: &Info, first: &str, width: usize, indent: &str) -> io::Result<()> {
     let mut line = |label: &str, value: &str, source: &str| {
-        let label = out.paint(Style::Label, &format!("{label:<width$}"));
+        let style = match label {
+            PANIC => Style::Bad,
+            _ => Style::Label,
+        };
+        let label = out.paint(style, &format!("{label:<width$}"));
         let source = match source {
             "" => String::new(),
             source => out.paint(Style::Faint, &format!("  ({source})")),
@@ -64,7 +70,7 @@ fn facts(out: &mut Out, info: &Info, width: usize, indent: &str) -> io::Result<(
         )
     };
     let known: [(&str, &Option<Known>); 4] = [
-        ("panic", &info.panic),
+        (first, &info.panic),
         ("version", &info.kernel_version),
         ("host", &info.host),
         ("crashed", &info.crashed),
@@ -146,11 +152,7 @@ pub(crate) fn report(
         return Ok(status(textdump));
     }
     let mut out = context.out();
-    let panic = report.info.panic.as_ref();
-    let panic = panic.map_or("no message", |panic| panic.value.as_str());
-    let label = out.paint(Style::Bad, "PANIC");
-    writeln!(out, "{label}   {}", text::escape(panic.as_bytes()))?;
-    facts(&mut out, &report.info, 7, "")?;
+    facts(&mut out, &report.info, PANIC, 7, "")?;
     let log_heading = "LOG     its last lines (vmcore log for all)";
     for (heading, lines) in [("DDB", &report.ddb), (log_heading, &report.log)] {
         if lines.is_empty() {

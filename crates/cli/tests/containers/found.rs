@@ -211,6 +211,7 @@ fn a_textdump_answers_from_its_files() {
         "forwards",
         "disk",
         "before",
+        "backwards",
         "crash/textdump.tar.0",
     ];
     for (name, bytes) in [
@@ -218,6 +219,8 @@ fn a_textdump_answers_from_its_files() {
         ("forwards", forwards),
         ("disk", gpt(&device)),
         ("before", header.before(&archive)),
+        // Copied off a device by hand: nothing but the archive, as the kernel left it.
+        ("backwards", backwards.clone()),
     ] {
         fs::write(path(&dir, name), bytes).unwrap();
     }
@@ -246,8 +249,8 @@ fn a_textdump_answers_from_its_files() {
         ] {
             assert!(info.contains(words), "{form}: {info}");
         }
-        // `before` has its header in the file, and the others beside them.
-        assert!(info.contains("web1"), "{form}: {info}");
+        // `before` has its header in the file, the others beside them, and this none.
+        assert_eq!(info.contains("web1"), form != "backwards", "{form}: {info}");
         let log = line(dir.path(), &format!("log {form}")).expect(0).text();
         assert_eq!(
             log,
@@ -257,6 +260,9 @@ fn a_textdump_answers_from_its_files() {
         for words in ["PANIC   page fault", "  Tracing pid 11", "  Copyright"] {
             assert!(report.contains(words), "{form}: {report}");
         }
+        let facts = report.split("\nDDB").next().unwrap_or_default();
+        assert_eq!(facts.matches("page fault").count(), 1, "{report}");
+        assert!(!facts.contains("\npanic "), "{report}");
         let json = line(dir.path(), &format!("report {form} --json"))
             .expect(0)
             .json();
@@ -282,6 +288,24 @@ fn a_textdump_answers_from_its_files() {
         "{list}"
     );
     line(dir.path(), "log -d crash").expect(0);
+    // Packed anew: in a directory, in another order, with other files among them.
+    let packed = tar(&[
+        ("crash/info.0", "Dump Status: good\n"),
+        ("crash/panic.txt", "page fault"),
+        ("crash/ddb.txt", "db:0> bt\n"),
+    ]);
+    fs::write(path(&dir, "packed.tar"), packed).unwrap();
+    let report = line(dir.path(), "report packed.tar").expect(0).text();
+    for words in ["PANIC   page fault", "info.0, 18 bytes", "  db:0> bt"] {
+        assert!(report.contains(words), "{report}");
+    }
+    fs::write(path(&dir, "other.tar"), tar(&[("motd", "hello\n")])).unwrap();
+    let run = line(dir.path(), "info other.tar").expect(1);
+    assert!(
+        run.stderr.contains("try: tar -xf other.tar"),
+        "{}",
+        run.stderr
+    );
     // A cut archive gives what is there, and says so.
     fs::write(path(&dir, "textdump.tar.9"), &archive[..2048 + 512 + 20]).unwrap();
     let info = line(dir.path(), "info textdump.tar.9").expect(0).text();
@@ -413,4 +437,45 @@ fn a_pipe_with_a_files_name_blocks_nothing() {
             );
         }
     }
+}
+
+#[test]
+fn a_partition_without_a_dump_is_not_called_a_dump() {
+    let (dir, dump) = small();
+    fs::write(path(&dir, "disk"), gpt(&device(&dump, 512))).unwrap();
+    fs::create_dir(path(&dir, "crash")).unwrap();
+    let run = line(dir.path(), "save disk crash --partition p1").expect(0);
+    assert!(
+        run.stderr.contains("no dump on disk (p1)"),
+        "{}",
+        run.stderr
+    );
+    assert!(!run.stderr.contains("a dump itself"), "{}", run.stderr);
+}
+
+#[test]
+fn an_empty_host_name_is_not_a_missing_file() {
+    let (dir, _) = small();
+    let file = path(&dir, "info.0");
+    let text = fs::read_to_string(&file).unwrap();
+    let host = |text: &str| {
+        fs::write(&file, text).unwrap();
+        let info = line(dir.path(), "info vmcore.0").expect(0).text();
+        let host = info.lines().find(|line| line.starts_with("  host"));
+        host.unwrap_or_default().to_owned()
+    };
+    assert!(!host(&text).contains("unknown"), "{text}");
+    let lines = text.lines().map(|line| match line.contains("Hostname:") {
+        true => "  Hostname: ",
+        false => line,
+    });
+    let nameless: Vec<&str> = lines.collect();
+    let words = host(&format!("{}\n", nameless.join("\n")));
+    assert!(words.contains("unknown: info.0 has none"), "{words}");
+    fs::remove_file(&file).unwrap();
+    let info = line(dir.path(), "info vmcore.0").expect(0).text();
+    assert!(
+        info.contains("unknown: no info.N beside the dump"),
+        "{info}"
+    );
 }

@@ -20,7 +20,12 @@ fn shell(dir: &std::path::Path, script: &str) -> Output {
 fn other_kinds_of_files_are_named_with_what_to_type() {
     let (dir, _) = small();
     for (magic, at, name, command) in [
-        (&b"\xfd7zXZ\0"[..], 0, "an xz file", "xz -dk FILE"),
+        (
+            &b"\xfd7zXZ\0"[..],
+            0,
+            "an xz file",
+            "xz -dc FILE > FILE.plain",
+        ),
         (b"BZh9", 0, "a bzip2 file", "bzip2 -dk FILE"),
         (b"\x04\x22\x4d\x18", 0, "an lz4 file", "lz4 -d FILE"),
         (b"KDUMP   ", 0, "kdump-compressed", "crash vmlinux FILE"),
@@ -33,6 +38,9 @@ fn other_kinds_of_files_are_named_with_what_to_type() {
         (b"EMiL", 0, "LiME", "vol -f FILE"),
         (b"AVML", 0, "AVML", "avml-convert FILE"),
         (b"\xd2\xbe\xd2\xbe", 0, "VMware", "vmss2core -N6 FILE"),
+        (b"\xd3\xbe\xd3\xbe", 0, "VMware", "vmss2core -N6 FILE"),
+        (b"\xd1\xba\xd1\xba", 0, "VMware", "vmss2core -N6 FILE"),
+        (b"WithouFreSpacExt", 0, "Parallels", "qemu-img convert"),
         (b"QFI\xfb", 0, "qcow2", "qemu-img convert -O raw FILE"),
         (b"KDMV", 0, "VMDK", "qemu-img convert"),
         (b"\x7f\x10\xda\xbe", 64, "VDI", "qemu-img convert"),

@@ -53,7 +53,7 @@ impl DeviceHeader {
 }
 
 /// Tells formats apart by their first bytes.
-pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
+pub(super) fn detect(path: &Path, source: &Source, first: &[u8]) -> Result<Format, OpenError> {
     let path = || path.to_owned();
     if first.is_empty() {
         return Err(OpenError::Empty { path: path() });
@@ -83,6 +83,7 @@ pub(super) fn detect(path: &Path, first: &[u8]) -> Result<Format, OpenError> {
     }
     Err(match kinds::of(first) {
         Some(kind) => OpenError::OtherKind { path: path(), kind },
+        None if textdump::ends_in_archive(source) => OpenError::Textdump { path: path() },
         None => OpenError::UnknownFormat { path: path() },
     })
 }

@@ -5,6 +5,7 @@
 //! that was expanded: device, inode, size, times of the last change, and both ends of its contents.
 //! Whatever goes wrong, the kernel is expanded as without a cache.
 
+use crate::source::open_file;
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
@@ -52,7 +53,7 @@ impl Place {
         if !found.is_dir() || found.mode() & 0o077 != 0 {
             return None;
         }
-        let mut file = File::open(compressed).ok()?;
+        let mut file = open_file(compressed).ok()?;
         let stored = file.metadata().ok()?;
         if !stored.is_file() {
             return None;
@@ -98,7 +99,7 @@ impl Place {
             return None;
         }
         let len = found.len().checked_sub(TRAILER_LEN as u64)?;
-        let mut file = File::open(&self.path).ok()?;
+        let mut file = open_file(&self.path).ok()?;
         let mut trailer = [0; TRAILER_LEN];
         file.seek(SeekFrom::Start(len)).ok()?;
         file.read_exact(&mut trailer).ok()?;
