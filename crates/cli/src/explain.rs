@@ -542,9 +542,9 @@ pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
             .line(absence.to_string())
             .next(translate(va)),
         Fault::NoWindow { va } | Fault::Outside { va } => {
-            let failure = Failure::new(format!("{va} is no kernel address of this dump"));
+            let failure = Failure::new(format!("{va} is not a kernel address of this dump"));
             let failure = match fault {
-                Fault::Outside { .. } => failure.line("it lies behind the end of the kernel map"),
+                Fault::Outside { .. } => failure.line("it is past the end of the kernel map"),
                 _ => failure
                     .line("user space, or a part of the address space that dumps do not describe"),
             };
@@ -587,7 +587,7 @@ pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
 pub(crate) fn hole(fault: &Fault) -> (&'static str, &'static str) {
     match fault {
         Fault::NoWindow { .. } => ("no_window", "no address of this kernel"),
-        Fault::Outside { .. } => ("outside", "behind the end of the kernel map"),
+        Fault::Outside { .. } => ("outside", "past the end of the kernel map"),
         Fault::NotMapped { .. } => ("not_mapped", "not mapped"),
         Fault::TableAbsent {
             absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. },
@@ -636,8 +636,8 @@ pub(crate) fn truncation(session: &Session) -> Option<String> {
             missing_bytes,
             missing_pages,
         } => Some(format!(
-            "truncated: {} bytes ({}) are missing",
-            text::count(missing_bytes),
+            "truncated: {} ({}) missing",
+            text::counted(missing_bytes, "byte", "bytes"),
             text::counted(missing_pages, "page", "pages")
         )),
         Completeness::TruncatedSection { section } => {

@@ -69,10 +69,7 @@ fn refuse(error: &clap::Error) -> ExitCode {
     {
         let word = text::shell_word(Path::new(word));
         let mut stderr = io::stderr();
-        let _ = writeln!(
-            stderr,
-            "vmcore: {word} is a file, and no COMMAND stands before it"
-        );
+        let _ = writeln!(stderr, "vmcore: missing COMMAND before {word}");
         let _ = writeln!(stderr, "  try: vmcore info {word}");
         return ExitCode::from(2);
     }

@@ -34,8 +34,11 @@ impl Place {
     /// Reads `ADDR`, `SYMBOL` or either with `+OFF`.
     pub(crate) fn parse(word: &OsStr) -> Result<Self, Failure> {
         let bad = || {
-            Failure::usage(format!("{} is no address and no symbol", word.display()))
-                .line("write 0xffffffff81cd4c0c, hz or proc0+0xc4")
+            Failure::usage(format!(
+                "{} is neither an address nor a symbol",
+                word.display()
+            ))
+            .line("write 0xffffffff81cd4c0c, hz or proc0+0xc4")
         };
         let text = word.to_str().ok_or_else(bad)?;
         let (base, offset) = match text.split_once('+') {
@@ -128,7 +131,7 @@ fn bare_address(text: &str) -> Option<u64> {
 
 /// A length in bytes: decimal or hexadecimal, with `k`, `m` or `g` for KiB, MiB or GiB.
 pub(crate) fn length(word: &OsStr) -> Result<u64, Failure> {
-    let bad = |why: &str| Failure::usage(format!("{} is no length: {why}", word.display()));
+    let bad = |why: &str| Failure::usage(format!("{} is not a length: {why}", word.display()));
     let text = word.to_str().unwrap_or_default();
     let (digits, shift) = match text.char_indices().last() {
         Some((at, 'k' | 'K')) => (text.get(..at), 10),

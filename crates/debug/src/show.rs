@@ -259,7 +259,7 @@ fn first(evaluator: &Evaluator<'_, '_>, start: &Value) -> Result<Option<Value>, 
         }
         _ => Err(EvalError::Unfit {
             type_: evaluator.types.name_of(&start.type_),
-            reason: "is no list",
+            reason: "is not a list",
         }),
     }
 }

@@ -453,7 +453,7 @@ impl fmt::Display for Found {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (zones, slab, item) = match self {
             Self::Large { bytes } => {
-                return write!(f, "malloc'd, {bytes} bytes in pages of its own");
+                return write!(f, "malloc'd, {bytes} bytes in its own pages");
             }
             Self::Slab { zones, slab, item } => (zones, slab, item),
         };

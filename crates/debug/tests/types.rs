@@ -96,7 +96,10 @@ fn expressions_have_the_values_that_the_compiler_laid_out() {
                 "error: struct proc has no member p_nothing".to_owned(),
             ),
             ("hz.p_pid", "error: int has no members".to_owned()),
-            ("*hz", "error: int is no pointer and no array".to_owned()),
+            (
+                "*hz",
+                "error: int is neither a pointer nor an array".to_owned(),
+            ),
             (
                 "*init_thread.td_wchan",
                 "error: const void * points to nothing known: cast it first".to_owned(),

@@ -86,7 +86,7 @@ impl OutputFile {
         let name = path.file_name().ok_or_else(|| {
             io_error(io::Error::new(
                 io::ErrorKind::InvalidInput,
-                "is no file name",
+                "is not a file name",
             ))
         })?;
         let mut hidden = OsString::from(".");

@@ -287,7 +287,7 @@ pub enum Fault {
         va: VirtAddr,
     },
     /// Behind the end of the page tables.
-    #[error("{va} is behind the end of the kernel map: the page tables do not cover it")]
+    #[error("{va} is past the end of the kernel map: the page tables do not cover it")]
     Outside {
         /// The address.
         va: VirtAddr,

@@ -28,7 +28,7 @@ use crate::dump::{Completeness, Place, Warning};
 use crate::memory::Absence;
 use crate::pages::{self, ScannedPage};
 use crate::session::{KernelMatch, Session};
-use crate::text::count;
+use crate::text::{count, counted};
 use serde::Serialize;
 use std::cell::RefCell;
 use std::ops::ControlFlow;
@@ -155,9 +155,9 @@ fn length(session: &Session) -> Result<Check, Absence> {
         Completeness::Complete { trailing_bytes } => check(
             Verdict::Odd,
             format!(
-                "{} bytes behind the last page: a dump of a running system ends with its header; \
+                "{} after the last page: a dump of a running system ends with its header; \
                  whole pages may mean that pages are shifted",
-                count(trailing_bytes)
+                counted(trailing_bytes, "byte", "bytes")
             ),
         ),
         Completeness::Truncated {
@@ -166,9 +166,9 @@ fn length(session: &Session) -> Result<Check, Absence> {
         } => check(
             Verdict::Bad,
             format!(
-                "the file ends {} bytes early: {} pages are missing or cut",
-                count(missing_bytes),
-                count(missing_pages)
+                "the file ends {} early: {} missing or cut",
+                counted(missing_bytes, "byte", "bytes"),
+                counted(missing_pages, "page is", "pages are")
             ),
         ),
         Completeness::TruncatedSection { section } => {
@@ -217,14 +217,18 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
         Ok(Some((lost, first))) => Check::new(
             "pages",
             Verdict::Bad,
-            format!("{lost} pages cannot be read, {pages} can; of the first: {first}"),
+            format!(
+                "{} cannot be read, {} can; of the first: {first}",
+                counted(lost, "page", "pages"),
+                count(pages)
+            ),
         ),
         Ok(None) => Check::new(
             "pages",
             Verdict::Sound,
             format!(
-                "{} pages read, {} of them all zeros{}",
-                count(pages),
+                "{} read, {} of them all zeros{}",
+                counted(pages, "page", "pages"),
                 count(zeros),
                 match sums {
                     Some(_) => "",
@@ -235,7 +239,10 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
         Err(absence) => Check::new(
             "pages",
             Verdict::Bad,
-            format!("reading stopped after {} pages: {absence}", count(pages)),
+            format!(
+                "reading stopped after {}: {absence}",
+                counted(pages, "page", "pages")
+            ),
         ),
     };
     let mut checks = vec![check];

@@ -17,9 +17,9 @@ use vmcore_debug::Target;
 use vmcore_debug::arch::Machine;
 use vmcore_debug::details::{Details, ThreadDetails};
 use vmcore_debug::groups::{self, Group, Member};
-use vmcore_debug::report::text::{UNKNOWN_PCB, how_of};
+use vmcore_debug::report::text::{Columns, UNKNOWN_PCB};
 use vmcore_debug::stack::{NamedFrame, Stack};
-use vmcore_debug::unwind::{Doubt, End, TrapFrame};
+use vmcore_debug::unwind::{End, TrapFrame};
 
 /// Where threads were: functions, files and lines
 #[derive(Debug, Args)]
@@ -136,7 +136,7 @@ fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
     let parsed = word.to_str().and_then(|word| word.parse().ok());
     Ok(parsed.ok_or_else(|| {
         let word = text::escape(word.as_encoded_bytes());
-        Failure::usage(format!("{word} is no thread id"))
+        Failure::usage(format!("{word} is not a thread id"))
     })?)
 }
 
@@ -288,16 +288,11 @@ fn print_full(out: &mut Out, frame: &NamedFrame, machine: &Machine) -> io::Resul
 }
 
 fn print_frames(out: &mut Out, stack: &Stack, machine: &Machine, full: bool) -> io::Result<()> {
-    // A user's addresses are shorter than the kernel's.
-    let addresses = stack.frames.iter().map(|frame| frame.frame.pc.to_string());
-    let width = addresses.map(|address| address.len()).max().unwrap_or(0);
+    let columns = Columns::of(&stack.frames, None, true);
     for (number, frame) in stack.frames.iter().enumerate() {
-        let inlined = frame.places.iter().filter(|place| place.inlined);
-        for place in inlined {
-            let name = text::escape(place.function.as_bytes());
-            writeln!(out, "  #{number:<2} {name:<34} {} inlined", source(place))?;
+        for line in columns.lines(number, frame) {
+            writeln!(out, "  {}", text::escape(line.as_bytes()))?;
         }
-        writeln!(out, "  #{number:<2} {}", line_of(frame, width))?;
         let trap = frame.frame.trap.as_ref();
         if let Some(fault) = trap.and_then(|trap| trap.fault_in_words(machine)) {
             writeln!(out, "      {}", out.paint(Style::Warning, &fault))?;
@@ -315,39 +310,13 @@ fn print_frames(out: &mut Out, stack: &Stack, machine: &Machine, full: bool) -> 
         }
         Some(End::NoRegisters) => "nothing is known of the caller".to_owned(),
         Some(End::Unreadable { reason, .. }) => reason.clone(),
-        Some(End::Zeros { at }) => format!("zeros at {at}: a page without contents, or the end"),
-        Some(End::BadFramePointer { fp }) => format!("{fp} is no frame pointer here"),
-        Some(End::Loop) => "the stack runs in circles".to_owned(),
+        Some(End::Zeros { at }) => format!("zeros at {at}: an empty page, or the end"),
+        Some(End::BadFramePointer { fp }) => format!("{fp} is not a frame pointer here"),
+        Some(End::Loop) => "the stack loops".to_owned(),
         Some(End::TooLong) => "too many frames".to_owned(),
     };
     let end = format!("-- {}", text::escape(end.as_bytes()));
     writeln!(out, "  {}", out.paint(Style::Faint, &end))
-}
-
-fn source(place: &vmcore_debug::lines::Place) -> String {
-    match (&place.file, place.line) {
-        (Some(file), Some(line)) => format!("{}:{line}", text::escape(file.as_bytes())),
-        (Some(file), None) => text::escape(file.as_bytes()),
-        _ => String::new(),
-    }
-}
-
-/// A frame in one line; its address takes `width` columns.
-fn line_of(frame: &NamedFrame, width: usize) -> String {
-    let how = how_of(frame.frame.how);
-    let doubt = match frame.frame.doubt {
-        Some(Doubt::NotCode) => ", not code",
-        Some(Doubt::OtherStack) => ", on another stack",
-        None => "",
-    };
-    let address = frame.frame.pc.to_string();
-    let name = frame.frame.name.as_deref().unwrap_or("?");
-    let outermost = frame.places.iter().find(|place| !place.inlined);
-    let source = outermost.map(source).unwrap_or_default();
-    format!(
-        "{address:<width$} {:<34} {source} {how}{doubt}",
-        text::escape(name.as_bytes())
-    )
 }
 
 /// What a thread waits for: a lock has a star, as ps writes it.

@@ -8,7 +8,7 @@ use crate::explain::Failure;
 use crate::help;
 use crate::output::{self, Style};
 use crate::progress::Progress;
-use crate::text::{self, count, counted};
+use crate::text::{self, counted};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::ffi::OsString;
@@ -206,10 +206,14 @@ fn print(
     let file = out.paint(Style::Strong, &text::path(&converted.path));
     writeln!(
         out,
-        "{file}: {}, {}, {} pages",
+        "{file}: {}, {}, {}",
         text::size(converted.len_bytes),
         counted(converted.segments, "segment", "segments"),
-        count(converted.pages - converted.truncated_pages.min(converted.pages)),
+        counted(
+            converted.pages - converted.truncated_pages.min(converted.pages),
+            "page",
+            "pages"
+        ),
     )?;
     if converted.unreachable_pages > 0 {
         let lost = counted(converted.unreachable_pages, "page is", "pages are");

@@ -6,7 +6,7 @@ use crate::context::Context;
 use crate::explain::Failure;
 use crate::output::{self, Style};
 use crate::progress::Progress;
-use crate::text::{self, count, counted};
+use crate::text::{self, counted};
 use serde::Serialize;
 use std::io::Write as _;
 use vmcore::Session;
@@ -99,10 +99,10 @@ fn print(
         .unwrap_or_default();
     writeln!(
         out,
-        "{file}: {}{version}, {}, {} pages",
+        "{file}: {}{version}, {}, {}",
         target.name(),
         text::size(done.len_bytes),
-        count(done.pages),
+        counted(done.pages, "page", "pages"),
     )?;
     if let Some(choice) = done.choice {
         writeln!(out, "  {}", choice.name())?;

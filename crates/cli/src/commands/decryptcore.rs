@@ -1,6 +1,7 @@
 //! `decryptcore`: decryption by the name, the options and the exit statuses of FreeBSD's tool.
 
 use super::tool;
+use crate::text;
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -80,7 +81,11 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         opened.ok_or_else(|| anyhow::anyhow!("{} is not encrypted", encrypted.display()))?;
     let len_bytes = plain::copy(&opened.source, &core, arguments.force, |_, _| {})?;
     if arguments.verbose || arguments.syslog {
-        let words = format!("{} bytes in {}", len_bytes, core.display());
+        let words = format!(
+            "{} in {}",
+            text::counted(len_bytes, "byte", "bytes"),
+            text::path(&core)
+        );
         tool::say("decryptcore", &words);
     }
     Ok(())

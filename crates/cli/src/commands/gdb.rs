@@ -185,7 +185,7 @@ fn debug(
         }
         waiting.join()
     });
-    let status = status.map_err(|_| Failure::new("nobody waited for the debugger"))??;
+    let status = status.map_err(|_| Failure::new("the debugger's exit status was lost"))??;
     if status.success() {
         return Ok(Status::Done);
     }

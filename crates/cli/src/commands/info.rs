@@ -298,7 +298,7 @@ fn headline(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         (None, Completeness::Complete { trailing_bytes }) => out.paint(
             Style::Warning,
             &format!(
-                "complete, with {} behind its end",
+                "complete, with {} after its end",
                 counted(trailing_bytes, "byte", "bytes")
             ),
         ),
@@ -325,7 +325,7 @@ fn size(sheet: &mut Sheet<'_>, info: &Facts, full: bool) {
             sheet.row("size", format!("{bytes}, as predicted"), source);
             if let Some(extension) = &info.extension {
                 let words = format!(
-                    "{} of them behind the last page",
+                    "{} of them past the last page of RAM",
                     count(extension.len_bytes)
                 );
                 sheet.row("", words, EXTENSION);

@@ -160,17 +160,17 @@ fn holder(lock: &Lock, name: &impl Fn(&i32) -> String) -> String {
     let has_readers = matches!(lock.class.as_str(), "sx" | "rw" | "lockmgr");
     let mode = if has_readers { "exclusively " } else { "" };
     match &lock.holder {
-        Holder::Free => "held by nobody".to_owned(),
+        Holder::Free => "not held".to_owned(),
         Holder::By { tid: Some(tid), .. } => {
             format!("held {mode}by {}{}", name(tid), words_of_owner(lock))
         }
         Holder::By { thread, .. } => {
-            format!("held {mode}by {thread}, which is in no list of threads")
+            format!("held {mode}by {thread}, which is not in the thread lists")
         }
         Holder::Shared { count } => {
             format!("held shared by {}", counted(*count, "reader", "readers"))
         }
         Holder::Disowned => "given away to the kernel, for input or output".to_owned(),
-        Holder::Unknown => "held by somebody".to_owned(),
+        Holder::Unknown => "holder unknown".to_owned(),
     }
 }

@@ -141,7 +141,7 @@ fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> anyhow::Result<()
     }
     if map.padding_pages > 0 {
         notes.push(format!(
-            "{} of the file lie behind the end of RAM",
+            "{} of the file are past the end of RAM",
             text::counted(map.padding_pages, "page", "pages")
         ));
     }

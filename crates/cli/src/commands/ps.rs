@@ -35,6 +35,9 @@ pub(crate) struct Ps {
 
 /// What only the kernel's types tell.
 const UNKNOWN: &str = "?";
+/// Columns of a wait message in the kernel, and of the longest lock's name that moves the others.
+const WAIT_MIN: usize = 8;
+const WAIT_MAX: usize = 20;
 
 /// The answer in JSON.
 #[derive(Serialize)]
@@ -95,8 +98,8 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
                 .note("vmcore: note: the kernel exports no offsets; those of its types were used");
         }
         OffsetSource::Release => context.note(
-            "vmcore: warning: the kernel tells no offsets; those of its release were guessed \
-             (-k kernel.debug knows)",
+            "vmcore: warning: the kernel exports no offsets; used those of its release, a guess \
+             (-k kernel.debug has them)",
         ),
     }
     for problem in &list.problems {
@@ -169,6 +172,7 @@ fn print(
 ) -> anyhow::Result<()> {
     let mut out = context.out();
     let rows = rows(list, kernel_order);
+    let waits = waits(&rows, details);
     let crashed = rows
         .iter()
         .find(|row| row.thread.is_some_and(|thread| thread.crashed));
@@ -188,17 +192,17 @@ fn print(
                 .cpu
                 .map_or_else(|| "no CPU".to_owned(), |cpu| format!("CPU {cpu}")),
         ),
-        (_, Some(tid)) => format!("crashed: thread {tid}, which is in no list"),
+        (_, Some(tid)) => format!("crashed: thread {tid}, which is not in the thread lists"),
         (_, None) => format!("crashed: unknown, as {}", list.why_none_crashed()),
     };
     writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
     writeln!(
         out,
         "{}",
-        out.paint(Style::Label, &heading(details.is_some()))
+        out.paint(Style::Label, &heading(details.is_some(), width(&waits)))
     )?;
-    for row in &rows {
-        let line = line(row, details);
+    for (row, wait) in rows.iter().zip(&waits) {
+        let line = line(row, details, wait, width(&waits));
         let is_crashed = row.thread.is_some_and(|thread| thread.crashed);
         let line = if is_crashed {
             out.paint(Style::Bad, &line)
@@ -227,21 +231,48 @@ fn print(
 
 /// The table without colours, crashed threads first, as lines.
 pub(super) fn lines(list: &ProcessList, details: Option<&Details<'_, '_>>) -> Vec<String> {
-    let mut lines = vec![heading(details.is_some())];
-    lines.extend(rows(list, false).iter().map(|row| line(row, details)));
+    let rows = rows(list, false);
+    let waits = waits(&rows, details);
+    let width = width(&waits);
+    let mut lines = vec![heading(details.is_some(), width)];
+    let numbered = rows.iter().zip(&waits);
+    lines.extend(numbered.map(|(row, wait)| line(row, details, wait, width)));
     lines
 }
 
-fn heading(has_types: bool) -> String {
+/// What the threads wait for.
+fn waits(rows: &[Row<'_>], details: Option<&Details<'_, '_>>) -> Vec<String> {
+    let wait = |row: &Row<'_>| {
+        let Some(details) = details else {
+            return UNKNOWN.to_owned();
+        };
+        let thread = row.thread.map(|thread| details.thread(thread));
+        // A lock that is waited for has a star, as ps writes it.
+        let wait = thread.and_then(|thread| match (thread.lock_name, thread.wait_message) {
+            (Some(lock), _) => Some(format!("*{lock}")),
+            (None, message) => message,
+        });
+        wait.map_or_else(|| "-".to_owned(), |wait| text::escape(wait.as_bytes()))
+    };
+    rows.iter().map(wait).collect()
+}
+
+/// Of the column with what they wait for: as wide as the longest, up to a limit.
+fn width(waits: &[String]) -> usize {
+    let widths = waits.iter().map(|wait| wait.chars().count().min(WAIT_MAX));
+    widths.max().unwrap_or(0).max(WAIT_MIN)
+}
+
+fn heading(has_types: bool, width: usize) -> String {
     let user = if has_types { "  PPID   UID" } else { "" };
     let channel = if has_types { " CHANNEL           " } else { "" };
     format!(
-        "  {:>5}{user} {:>7} {:>4} {:<5} {:<8}{channel} COMMAND",
+        "  {:>5}{user} {:>7} {:>4} {:<5} {:<width$}{channel} COMMAND",
         "PID", "TID", "CPU", "STATE", "WAIT"
     )
 }
 
-fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>) -> String {
+fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>, wait: &str, width: usize) -> String {
     let process = row.process;
     let name = row.thread.map_or_else(
         || process.comm.clone(),
@@ -266,15 +297,6 @@ fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>) -> String {
         Some(letter) => format!("{letter}{suffix}"),
         None => UNKNOWN.to_owned(),
     };
-    let wait = match &of_thread {
-        // A lock that is waited for has a star, as ps writes it.
-        Some(thread) => match (&thread.lock_name, &thread.wait_message) {
-            (Some(lock), _) => format!("*{lock}"),
-            (None, Some(message)) => message.clone(),
-            (None, None) => "-".to_owned(),
-        },
-        None => UNKNOWN.to_owned(),
-    };
     let channel = of_thread.as_ref().map_or_else(String::new, |thread| {
         let address = thread.wait_channel.or(thread.blocked_on);
         format!(
@@ -284,12 +306,11 @@ fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>) -> String {
     });
     let is_crashed = row.thread.is_some_and(|thread| thread.crashed);
     format!(
-        "{} {:>5}{user} {:>7} {:>4} {letter:<5} {:<8}{channel} {}",
+        "{} {:>5}{user} {:>7} {:>4} {letter:<5} {wait:<width$}{channel} {}",
         if is_crashed { "*" } else { " " },
         process.pid,
         number(row.thread.map(|thread| thread.tid.to_string())),
         number(cpu.map(|cpu| cpu.to_string())),
-        text::escape(wait.as_bytes()),
         text::escape(&name),
     )
 }

@@ -6,6 +6,7 @@ use crate::explain::{self, Failure};
 use crate::help;
 use crate::output::{self, Style};
 use crate::place::Place;
+use crate::text::counted;
 use clap::Args;
 use serde::Serialize;
 use std::ffi::{OsStr, OsString};
@@ -105,8 +106,8 @@ pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
     }
     if found.more {
         context.note(&format!(
-            "vmcore: there are more than {} places (--limit COUNT shows more)",
-            found.matches.len()
+            "vmcore: more than {} (--limit COUNT shows more)",
+            counted(found.matches.len() as u64, "match", "matches")
         ));
     }
     if !found.has_addresses {
@@ -126,7 +127,7 @@ pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
 fn hex(word: &OsStr) -> Result<Vec<u8>, Failure> {
     let bad = || {
         Failure::usage(format!(
-            "{} is no row of bytes: write \"dead c0de\"",
+            "{} is not a row of bytes: write \"dead c0de\"",
             word.display()
         ))
     };

@@ -150,7 +150,7 @@ fn addresses_that_no_kernel_has_are_refused() {
     let folder = amd64();
     assert_fails(
         folder.vmcore("read vmcore.0 0x1000 4"),
-        "0x1000 is no kernel address of this dump",
+        "0x1000 is not a kernel address of this dump",
     );
     assert_fails(
         folder.vmcore("read vmcore.0 --phys 0xfffffffff000 4"),

@@ -292,7 +292,7 @@ impl Evaluator<'_, '_> {
         let (element, base) = match (&type_.kind, &of.location) {
             (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
             (Kind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
-            _ => return Err(self.unfit(&of.type_, "is no pointer and no array")),
+            _ => return Err(self.unfit(&of.type_, "is neither a pointer nor an array")),
         };
         let is_void = |kind: &Kind| matches!(kind, Kind::Void);
         if matches!(self.types.resolve(&element), Ok((_, to)) if is_void(&to.kind)) {

@@ -6,7 +6,7 @@ use crate::target::Target;
 use std::fmt::Write as _;
 use vmcore::log;
 use vmcore::process::ProcessList;
-use vmcore::text;
+use vmcore::text::{self, counted};
 
 /// The answer to a command; commands that are not known are explained.
 pub(super) fn answer(target: &Target<'_>, list: &ProcessList, command: &str) -> String {
@@ -64,10 +64,12 @@ fn waits(target: &Target<'_>, list: &ProcessList) -> String {
         let holder = match lock.holder {
             locks::Holder::By { tid: Some(tid), .. } => format!("held by {tid}"),
             locks::Holder::By { thread, .. } => format!("held by the thread at {thread}"),
-            locks::Holder::Shared { count } => format!("held by {count} readers"),
+            locks::Holder::Shared { count } => {
+                format!("held by {}", counted(count, "reader", "readers"))
+            }
             locks::Holder::Free => "free".to_owned(),
             locks::Holder::Disowned => "given away for input or output".to_owned(),
-            locks::Holder::Unknown => "held by somebody".to_owned(),
+            locks::Holder::Unknown => "holder unknown".to_owned(),
         };
         let name = text::escape(lock.name.as_bytes());
         let _ = writeln!(

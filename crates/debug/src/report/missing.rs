@@ -7,7 +7,7 @@ use crate::unwind::End;
 use std::collections::HashMap;
 use vmcore::dump::Completeness;
 use vmcore::process::{OffsetSource, ProcessList};
-use vmcore::text::{count, counted};
+use vmcore::text::counted;
 
 /// Lines that differ in numbers alone are not repeated from here on.
 const ALIKE: usize = 2;
@@ -21,8 +21,8 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
             missing_bytes,
             missing_pages,
         } => missing.push(format!(
-            "the file is truncated: {} bytes ({}) are missing",
-            count(missing_bytes),
+            "the file is truncated: {} ({}) missing",
+            counted(missing_bytes, "byte", "bytes"),
             counted(missing_pages, "page", "pages")
         )),
         Completeness::TruncatedSection { section } => {
@@ -73,11 +73,10 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
     missing.extend(target.files.problems());
     match list.offsets {
         OffsetSource::Constants => {}
-        OffsetSource::Types => missing.push(
-            "the kernel exports no offsets: threads were found by its types".to_owned(),
-        ),
+        OffsetSource::Types => missing
+            .push("the kernel exports no offsets: threads were found by its types".to_owned()),
         OffsetSource::Release => missing.push(
-            "the kernel tells no offsets: threads were found by those of its release, a guess (-k kernel.debug)"
+            "the kernel exports no offsets: used those of its release, a guess (-k kernel.debug)"
                 .to_owned(),
         ),
     }

@@ -272,10 +272,11 @@ impl Builder<'_> {
             source_root: None,
             missing: self.lines(&report.missing),
             left_out: [
-                "host, boot and machine ids",
+                "host name",
+                "machine and boot ids",
                 "directories",
                 "addresses of memory and networks",
-                "words that are not a kernel's",
+                "words that kernels do not print",
             ]
             .map(str::to_owned)
             .to_vec(),
@@ -431,7 +432,7 @@ impl Builder<'_> {
         let end = thread.stack.end.as_ref().map(|end| match end {
             End::Unreadable { reason, .. } => self.unreadable(reason),
             End::Zeros { at } => self.unreadable(&format!("zeros at {at}")),
-            End::BadFramePointer { fp } => self.unreadable(&format!("{fp} is no frame pointer")),
+            End::BadFramePointer { fp } => self.unreadable(&format!("{fp} is not a frame pointer")),
             end => end.clone(),
         });
         ThreadReport {

@@ -10,8 +10,11 @@ use crate::unwind::{Doubt, End, How};
 use crate::usage::Usage;
 use std::fmt::{self, Formatter, Write as _};
 use vmcore::session::KernelMatch;
-use vmcore::text::{count, counted, escape};
+use vmcore::text::{counted, escape};
 
+/// The widest column of names, and of sources, in a stack.
+const NAME_WIDTH: usize = 34;
+const SOURCE_WIDTH: usize = 44;
 /// Columns of a line with many things.
 const WIDTH: usize = 76;
 /// Frames of a stack that is shown for a group.
@@ -113,12 +116,8 @@ impl Report {
         let version = info
             .version
             .map_or_else(String::new, |version| format!(" v{version}"));
-        let bytes = count(info.size_bytes);
-        writeln!(
-            f,
-            "dump    {}: {}{version}, {bytes} bytes",
-            info.file, info.kind
-        )?;
+        let bytes = counted(info.size_bytes, "byte", "bytes");
+        writeln!(f, "dump    {}: {}{version}, {bytes}", info.file, info.kind)?;
         if let Some(kernel) = &info.kernel {
             let comparison = kernel.comparison.as_ref().map_or("", words_of_match);
             writeln!(f, "kernel  {}{comparison}", kernel.file)?;
@@ -135,7 +134,11 @@ impl Report {
             write_joined(f, "modules", modules)?;
         }
         if !self.left_out.is_empty() {
-            writeln!(f, "shared  left out: {}", self.left_out.join("; "))?;
+            let mut left_out = self.left_out.clone();
+            if let Some(first) = left_out.first_mut() {
+                first.insert_str(0, "left out: ");
+            }
+            write_joined(f, "shared", left_out.into_iter())?;
         }
         Ok(())
     }
@@ -221,14 +224,14 @@ impl Report {
     }
 }
 
-/// Whether the kernel file is the one that crashed, in words behind its name.
+/// Whether the kernel file is the one that crashed, in words after its name.
 #[must_use]
 pub const fn words_of_match(comparison: &KernelMatch) -> &'static str {
     match comparison {
         KernelMatch::BuildId => " (build id matches)",
         KernelMatch::Version => " (version string matches; the dump has no build id)",
         KernelMatch::Contents { .. } => " (its constants and functions are in the dump)",
-        KernelMatch::Unproven => " (nothing proves that it is this dump's)",
+        KernelMatch::Unproven => " (cannot verify that it matches this dump)",
         KernelMatch::OtherBuildId { .. }
         | KernelMatch::OtherVersion { .. }
         | KernelMatch::OtherContents { .. }
@@ -242,11 +245,10 @@ pub fn words_of_holder(holder: &Holder) -> String {
     match holder {
         Holder::By { tid: Some(tid), .. } => tid.to_string(),
         Holder::By { thread, .. } => format!("thread at {thread}"),
-        Holder::Shared { count: 1 } => "1 reader".to_owned(),
-        Holder::Shared { count } => format!("{count} readers"),
-        Holder::Free => "nobody".to_owned(),
+        Holder::Shared { count } => counted(*count, "reader", "readers"),
+        Holder::Free => "no thread".to_owned(),
         Holder::Disowned => "the kernel's input and output".to_owned(),
-        Holder::Unknown => "somebody".to_owned(),
+        Holder::Unknown => "an unknown thread".to_owned(),
     }
 }
 
@@ -324,7 +326,8 @@ fn write_memory(f: &mut Lines<'_, '_>, memory: &Usage) -> fmt::Result {
         "MEMORY  {:<24} {:>12} {:>12}",
         "largest", "bytes", "in use"
     )?;
-    let zones = memory.zones.iter().take(LARGEST);
+    let zones = memory.zones.iter().filter(|zone| zone.bytes > 0);
+    let zones = zones.take(LARGEST);
     for zone in zones {
         let (name, item) = (&zone.name, zone.item_bytes);
         let words = format!("{name} of {item}");
@@ -334,7 +337,8 @@ fn write_memory(f: &mut Lines<'_, '_>, memory: &Usage) -> fmt::Result {
             zone.bytes, zone.in_use
         )?;
     }
-    let types = memory.malloc.iter().take(LARGEST);
+    let types = memory.malloc.iter().filter(|kind| kind.bytes > 0);
+    let types = types.take(LARGEST);
     for kind in types {
         let name = &kind.name;
         writeln!(
@@ -349,8 +353,10 @@ fn write_memory(f: &mut Lines<'_, '_>, memory: &Usage) -> fmt::Result {
 fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>) -> fmt::Result {
     let hidden = match thread.hidden_frames {
         0 => "all of it".to_owned(),
-        1 => "1 frame in front of it hidden (vmcore bt)".to_owned(),
-        count => format!("{count} frames in front of it hidden (vmcore bt)"),
+        count => format!(
+            "{} above it hidden (vmcore bt)",
+            counted(count as u64, "frame", "frames")
+        ),
     };
     let below = root.map_or_else(String::new, |root| format!("; sources below {root}"));
     writeln!(f, "STACK   {hidden}{below}")?;
@@ -359,15 +365,13 @@ fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>)
     }
     let frames = thread.stack.frames.get(thread.hidden_frames..);
     let frames = frames.unwrap_or_default();
+    let columns = Columns::of(frames, root, false);
     for part in recursion::fold(frames) {
         let numbered = frames.iter().enumerate();
         for (number, frame) in numbered.skip(part.start).take(part.shown) {
-            for place in frame.places.iter().filter(|place| place.inlined) {
-                let name = &place.function;
-                let source = source(place, root);
-                writeln!(f, "  #{number:<2} {name:<34} {source} inlined")?;
+            for line in columns.lines(number, frame) {
+                writeln!(f, "  {line}")?;
             }
-            writeln!(f, "  #{number:<2} {}", line_of(frame, root))?;
         }
         if let Some(words) = part.in_words(0) {
             writeln!(f, "  ... {words}")?;
@@ -388,21 +392,87 @@ fn source(place: &crate::lines::Place, root: Option<&str>) -> String {
     }
 }
 
-/// A frame in one line.
-fn line_of(frame: &NamedFrame, root: Option<&str>) -> String {
-    let name = frame.frame.name.clone();
-    let name = name.unwrap_or_else(|| frame.frame.pc.to_string());
-    let outermost = frame.places.iter().find(|place| !place.inlined);
-    let source = outermost
-        .map(|place| source(place, root))
-        .unwrap_or_default();
-    let how = how_of(frame.frame.how);
-    let doubt = match frame.frame.doubt {
-        Some(Doubt::NotCode) => ", not code",
-        Some(Doubt::OtherStack) => ", on another stack",
-        None => "",
-    };
-    format!("{name:<34} {source} {how}{doubt}")
+/// The columns of a stack: addresses if wanted, names, sources, and how each frame was found.
+///
+/// A column is as wide as its longest word, up to a limit: one long name does not move all others.
+#[derive(Clone, Copy, Debug)]
+pub struct Columns<'a> {
+    root: Option<&'a str>,
+    address: usize,
+    name: usize,
+    source: usize,
+}
+
+impl<'a> Columns<'a> {
+    /// For these frames; sources are shown below `root`.
+    #[must_use]
+    pub fn of(frames: &[NamedFrame], root: Option<&'a str>, addresses: bool) -> Self {
+        let mut columns = Self {
+            root,
+            address: 0,
+            name: 0,
+            source: 0,
+        };
+        for frame in frames {
+            if addresses {
+                // A user's addresses are shorter than the kernel's.
+                columns.address = columns.address.max(frame.frame.pc.to_string().len() + 1);
+            }
+            for (_, name, source, _) in columns.rows(frame) {
+                columns.name = columns.name.max(name.chars().count().min(NAME_WIDTH));
+                columns.source = columns.source.max(source.chars().count().min(SOURCE_WIDTH));
+            }
+        }
+        columns
+    }
+
+    /// The lines of a frame, those of inlined functions first.
+    pub fn lines(&self, number: usize, frame: &NamedFrame) -> impl Iterator<Item = String> {
+        let Self {
+            address: at,
+            name: names,
+            source: sources,
+            ..
+        } = *self;
+        let gap = usize::from(sources > 0);
+        self.rows(frame)
+            .into_iter()
+            .map(move |(address, name, source, how)| {
+                format!(
+                    "#{number:<2} {address:<at$}{name:<names$} {source:<sources$}{:gap$}{how}",
+                    ""
+                )
+            })
+    }
+
+    fn rows(&self, frame: &NamedFrame) -> Vec<(String, String, String, String)> {
+        let source = |place| source(place, self.root);
+        let inlined = frame.places.iter().filter(|place| place.inlined);
+        let mut rows: Vec<_> = inlined
+            .map(|place| {
+                let name = place.function.clone();
+                (String::new(), name, source(place), "inlined".to_owned())
+            })
+            .collect();
+        let address = frame.frame.pc.to_string();
+        let outermost = frame.places.iter().find(|place| !place.inlined);
+        let doubt = match frame.frame.doubt {
+            Some(Doubt::NotCode) => ", not code",
+            Some(Doubt::OtherStack) => ", on another stack",
+            None => "",
+        };
+        let how = format!("{}{doubt}", how_of(frame.frame.how));
+        let outermost = outermost.map(source).unwrap_or_default();
+        rows.push(match (&frame.frame.name, self.address) {
+            (Some(name), 0) => (String::new(), name.clone(), outermost, how),
+            (None, 0) => (String::new(), address, outermost, how),
+            (name, _) => {
+                let name = name.as_deref().unwrap_or("?").to_owned();
+                (address, name, outermost, how)
+            }
+        });
+        rows
+    }
 }
 
 /// How a frame was found, in a word.
@@ -434,8 +504,8 @@ pub fn end_of(end: &Option<End>) -> Option<String> {
         Some(End::UnknownPcb) => UNKNOWN_PCB.to_owned(),
         Some(End::Unreadable { reason, .. }) => reason.clone(),
         Some(End::Zeros { at }) => format!("zeros at {at}"),
-        Some(End::BadFramePointer { fp }) => format!("{fp} is no frame pointer here"),
-        Some(End::Loop) => "the stack runs in circles".to_owned(),
+        Some(End::BadFramePointer { fp }) => format!("{fp} is not a frame pointer here"),
+        Some(End::Loop) => "the stack loops".to_owned(),
         Some(End::TooLong) => "too many frames".to_owned(),
     })
 }

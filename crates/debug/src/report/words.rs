@@ -18,6 +18,8 @@ const NAMING: [&str; 12] = [
     "account", "bssid", "guid", "hostname", "login", "password", "serial", "sn", "ssid", "token",
     "uuid", "wwn",
 ];
+/// Registers whose value is a cause or a state of the processor, never an address.
+const STATUS: [&str; 7] = ["dsisr", "esr", "msr", "scause", "spsr", "srr1", "sstatus"];
 const UNITS: [&str; 31] = [
     "b", "bit", "bits", "bytes", "c", "d", "g", "gb", "ghz", "gib", "h", "hz", "k", "kb", "khz",
     "kib", "m", "ma", "mb", "mbps", "gbps", "mhz", "mib", "ms", "ns", "s", "sec", "tb", "us", "v",
@@ -72,7 +74,8 @@ impl<'a> Words<'a> {
                 continue;
             }
             let is_time = is_time_of_day(cluster) && is_date(before);
-            let cluster_left = match is_time {
+            let is_known = is_time || is_status(before) && is_status_value(cluster);
+            let cluster_left = match is_known {
                 true => cluster.to_owned(),
                 false => self.cluster(cluster, has_numbers),
             };
@@ -384,7 +387,7 @@ fn is_repeated_fill(word: &str) -> bool {
 
 /// `12`, `0x18`, `3.5`, `65536MB`, `41d2h3m4s`.
 fn is_number(core: &str) -> bool {
-    if is_decimal(core) || is_small_hex(core) || is_dotted(core) {
+    if is_decimal(core) || is_count(core) || is_small_hex(core) || is_dotted(core) {
         return true;
     }
     let mut rest = core;
@@ -405,6 +408,36 @@ fn is_number(core: &str) -> bool {
     }
     // More than one of days, hours, minutes, seconds only.
     groups == 1 || groups <= 4 && core.bytes().all(|byte| b"0123456789dhms".contains(&byte))
+}
+
+/// Whether `esr:` or `esr =` stands before a word.
+fn is_status(before: [&str; 2]) -> bool {
+    let name = match before {
+        [name, "=" | "=="] => Some(name),
+        [_, name] => name.strip_suffix(':'),
+    };
+    name.is_some_and(|name| STATUS.contains(&name))
+}
+
+/// A number in hexadecimal without bits 37 to 62, which are an address's.
+fn is_status_value(word: &str) -> bool {
+    let digits = word.strip_prefix("0x").unwrap_or(word);
+    digits.bytes().all(|byte| byte.is_ascii_hexdigit())
+        && u64::from_str_radix(digits, 16).is_ok_and(|value| value << 1 >> 38 == 0)
+}
+
+/// `1,234,567`: a count of ours. Four numbers may be an address of a network.
+fn is_count(text: &str) -> bool {
+    let mut groups = text.split(',');
+    let first = groups.next().unwrap_or_default();
+    let rest: Vec<&str> = groups.collect();
+    first.len() <= 3
+        && is_decimal(first)
+        && first != "0"
+        && (1..=2).contains(&rest.len())
+        && rest
+            .iter()
+            .all(|group| group.len() == 3 && is_digits(group))
 }
 
 fn is_time_of_day(text: &str) -> bool {
@@ -456,6 +489,16 @@ mod tests {
             "kernel read of 0x18 (NULL + 0x18)",
             "spin lock … (sched lock) held by … (tid 100123) too long",
             "exclusive sleep mutex",
+            "Sleeping thread (tid 100051, pid 0) owns a non-sleepable lock",
+            "   esr: 0x0000000096000006",
+            "  spsr: 0x00000000604000c5",
+            "   dsisr           = 0x42000000",
+            "   srr1            = 0x8000000000009032",
+            "scause == 0x000000000000000d",
+            "2,138 mapped kernel pages are not in the dump (device memory or no-dump)",
+            "the file is truncated: 44,777,472 bytes (10,932 pages) missing",
+            "the kernel's variables cannot be read (dumptid, allproc)",
+            "the kernel file has no types: no wait messages, locks, lines (-k kernel.debug)",
         ] {
             if line(text) != text {
                 wrong.push((text, line(text)));
@@ -549,6 +592,10 @@ mod tests {
             ("/home/alice/secret /dev/gptid/5f3a /etc", "…"),
             ("da0: Serial Number 123456", "da0: Serial Number …"),
             ("ssid HomeNet7 wlan0", "ssid … wlan0"),
+            ("   far: 0xffff000084602c80", "   far: …"),
+            ("   esr: 0xffff000084602c80", "   esr: …"),
+            ("esr: home srr1 = 0xc000000000412345", "esr: … srr1 = …"),
+            ("192,168,100,200 010,000 1234,567 1,23", "…"),
             ("5f3ab2c4-1111-11e9-b2a3-0050569a1b2c", "…"),
             ("alice@example.org, mail", "…"),
             ("acme_flow_lookup.ko é 日本", "…"),

@@ -281,7 +281,8 @@ impl<'w> Directory<'w> {
         for (link, target) in links {
             let (path, part) = (self.file(link), self.part(link));
             if is_link(&path) == Some(false) {
-                let error = io::Error::new(io::ErrorKind::AlreadyExists, "is no link, and is kept");
+                let error =
+                    io::Error::new(io::ErrorKind::AlreadyExists, "is not a link, and is kept");
                 return Err(SaveError::directory(&path)(error));
             }
             let made = self.changes.link(Path::new(target), &part);

@@ -7,7 +7,7 @@ use serde::{Serialize, Serializer};
 use std::fmt::{self, Write as _};
 use std::path::Path;
 use vmcore::dump::Completeness;
-use vmcore::text::is_unsafe;
+use vmcore::text::{counted, is_unsafe};
 use vmcore::{Dump, OpenOptions};
 use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, Kind, MAGIC, MAGIC_TEXT};
 
@@ -224,7 +224,8 @@ impl Info {
             None => writeln!(text)?,
             Some(Completeness::Complete { .. }) => writeln!(text, ", complete")?,
             Some(Completeness::Truncated { missing_pages, .. }) => {
-                writeln!(text, ", {missing_pages} pages missing")?;
+                let missing = counted(*missing_pages, "page", "pages");
+                writeln!(text, ", {missing} missing")?;
             }
             Some(Completeness::TruncatedSection { section }) => {
                 writeln!(text, ", truncated inside its {section}")?;

@@ -22,7 +22,7 @@ pub struct Network {
 /// Text that is no network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
-    "{0:?} is no network: write an address, or an address and a number of bits, as 192.0.2.0/24"
+    "{0:?} is not a network: write an address, or an address and a number of bits, as 192.0.2.0/24"
 )]
 pub struct NetworkError(String);
 

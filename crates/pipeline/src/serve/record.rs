@@ -4,7 +4,7 @@ use crate::save::info::Header;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
-use vmcore::text::is_unsafe;
+use vmcore::text::{counted, is_unsafe};
 use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN};
 
 /// How the reception of a dump ended.
@@ -158,11 +158,9 @@ impl Record {
             Outcome::Stopped => writeln!(text, "Dump incomplete: the server was stopped"),
             Outcome::Holes => {
                 let missing: u64 = self.gaps.iter().map(|gap| gap.len).sum();
-                let count = self.gaps.len();
-                writeln!(
-                    text,
-                    "Dump incomplete: {missing} bytes missing in {count} gaps {error}"
-                )
+                let missing = counted(missing, "byte", "bytes");
+                let gaps = counted(self.gaps.len() as u64, "gap", "gaps");
+                writeln!(text, "Dump incomplete: {missing} missing in {gaps} {error}")
             }
             Outcome::WriteError => writeln!(text, "Dump unsuccessful: write error: {error}"),
             Outcome::LimitExceeded => writeln!(text, "Dump unsuccessful: {error}"),

@@ -244,7 +244,7 @@ fn minidumps_saved_from_a_device_open_and_are_complete() {
     let dump = dump.build();
     let mut short = dump.clone();
     short.truncate(dump.len() - 4096);
-    for (dump, completeness) in [(&dump, "complete"), (&short, "1 pages missing")] {
+    for (dump, completeness) in [(&dump, "complete"), (&short, "1 page missing")] {
         let scene = Scene::new(&header(dump.len()).device(1 << 20, &[], dump).unwrap());
         scene.save();
         let text = String::from_utf8(scene.read("info.0")).unwrap();

@@ -137,7 +137,7 @@ pub enum Warning {
     },
     /// The dump lies on a device, and early swapping may have reached it.
     #[error(
-        "the dump header in front of the dump is not the one behind it: swapping may have overwritten the start"
+        "the dump headers before and after the dump differ: swapping may have overwritten the start"
     )]
     HeadersDiffer,
     /// A record of a later version, without which the rest cannot be trusted.

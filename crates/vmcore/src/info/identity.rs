@@ -71,7 +71,7 @@ fn trap(trap: Trap) -> Option<String> {
         Trap::MachineCheck => "broken hardware, reported by the processor",
         Trap::Nmi => "non-maskable interrupt",
         Trap::Watchdog => "watchdog",
-        Trap::Request => "none: somebody asked for the dump",
+        Trap::Request => "none: the dump was requested",
         Trap::Other(number) => return Some(format!("number {number}, of a later version")),
     };
     Some(words.to_owned())

@@ -299,7 +299,7 @@ impl Stream {
             None => Err(Broken {
                 stored: 0,
                 filled: 0,
-                reason: "there is no memory to expand it".to_owned(),
+                reason: "out of memory while decompressing".to_owned(),
             }),
         };
         let count = match &filled {

@@ -56,7 +56,7 @@ pub enum RootError {
         absence: Absence,
     },
     /// The variable leads to no plausible root.
-    #[error("{symbol} leads to {root}, which is no page-table root: wrong kernel file?")]
+    #[error("{symbol} = {root} is not a page-table root; wrong kernel file?")]
     Implausible {
         /// The symbol.
         symbol: &'static str,

@@ -4,7 +4,7 @@ use super::{Check, Verdict};
 use crate::arch::facts;
 use crate::dump::Dump;
 use crate::memory::{Absence, SparseMemory};
-use crate::text::count;
+use crate::text::{count, counted};
 use std::ops::Range;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
@@ -47,9 +47,12 @@ fn header_page(dump: &Dump, header: &Header) -> Result<Check, Absence> {
         used == 0,
         Verdict::Odd,
         match used {
-            0 if block.is_empty() => "zero behind the header, as kernels leave it".to_owned(),
-            0 => "nothing behind the header but the identity block".to_owned(),
-            used => format!("{used} bytes behind the header are not zero"),
+            0 if block.is_empty() => "zero after the header, as kernels leave it".to_owned(),
+            0 => "nothing after the header but the identity block".to_owned(),
+            used => format!(
+                "{} not zero after the header",
+                counted(used as u64, "byte is", "bytes are")
+            ),
         },
     ))
 }
@@ -108,10 +111,10 @@ fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
         expected == Some(u64::from(header.bitmapsize)),
         Verdict::Odd,
         format!(
-            "{} bytes for {} pages in {} ranges of RAM{}",
-            count(header.bitmapsize.into()),
-            count(pages),
-            sparse.numbering().ranges().len(),
+            "{} for {} in {} of RAM{}",
+            counted(header.bitmapsize.into(), "byte", "bytes"),
+            counted(pages, "page", "pages"),
+            counted(sparse.numbering().ranges().len() as u64, "range", "ranges"),
             match expected {
                 Some(size) if size != u64::from(header.bitmapsize) =>
                     format!("; {} expected", count(size)),
@@ -135,8 +138,11 @@ fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, Absence> {
         padding == 0,
         Verdict::Bad,
         match padding {
-            0 => format!("{} pages of {}", count(set), count(total)),
-            count => format!("{set} pages, {count} of them behind the last page of RAM"),
+            0 => format!("{} of {}", counted(set, "page", "pages"), count(total)),
+            past => format!(
+                "{}, {past} of them past the last page of RAM",
+                counted(set, "page", "pages")
+            ),
         },
     ))
 }

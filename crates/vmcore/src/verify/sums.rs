@@ -5,6 +5,7 @@ use crate::dump::Dump;
 use crate::memory::{Absence, Memory};
 use crate::pages::ScannedPage;
 use crate::source::Source;
+use crate::text::counted;
 use std::fmt;
 use vmcore_format::addr::{FileOffset, PageSize, PhysAddr};
 use vmcore_format::checksum::Checksum;
@@ -66,7 +67,10 @@ pub(super) fn sections(dump: &Dump) -> Result<Vec<Check>, Absence> {
         checks.push(Check::new(NAME, Verdict::Bad, detail));
     }
     if checks.is_empty() {
-        let detail = format!("{right} sections are as they were written");
+        let detail = format!(
+            "{} as written",
+            counted(right, "section is", "sections are")
+        );
         checks.push(Check::new(NAME, Verdict::Sound, detail));
     }
     Ok(checks)
@@ -150,7 +154,7 @@ impl fmt::Display for Wrong {
         }
         write!(
             f,
-            " not as written, at {} of the file or behind",
+            " not as written, at {} of the file or after it",
             self.offset
         )
     }
@@ -275,15 +279,19 @@ impl<'a> PageCheck<'a> {
                 NAME,
                 Verdict::Bad,
                 format!(
-                    "{left} runs of pages are not in the file, which has {} bytes",
-                    memory.source().len()
+                    "{} not in the file, which has {}",
+                    counted(left, "run of pages is", "runs of pages are"),
+                    counted(memory.source().len(), "byte", "bytes")
                 ),
             ));
         } else if checks.is_empty() {
             checks.push(Check::new(
                 NAME,
                 Verdict::Sound,
-                format!("{right} runs of pages are as they were written"),
+                format!(
+                    "{} as written",
+                    counted(right, "run of pages is", "runs of pages are")
+                ),
             ));
         }
         checks

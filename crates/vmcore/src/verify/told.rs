@@ -2,6 +2,7 @@
 
 use super::{Check, Verdict};
 use crate::dump::Dump;
+use crate::text::counted;
 use serde::Serialize;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::extension::{CpuState, DamageKind};
@@ -79,8 +80,13 @@ pub(super) fn damage(list: Option<&DamageList>) -> Vec<Check> {
         NAME,
         Verdict::Odd,
         format!(
-            "the writer met damage in the kernel {found} times; {} entries tell of it",
-            list.entries.len()
+            "the writer met damage in the kernel {}; {} it",
+            counted(found, "time", "times"),
+            counted(
+                list.entries.len() as u64,
+                "entry describes",
+                "entries describe"
+            )
         ),
     )];
     let entries = list.entries.iter();
@@ -96,17 +102,18 @@ fn words(entry: &DamageEntry) -> String {
         pa,
         pages,
     } = *entry;
+    let pages = counted(pages, "page", "pages");
     let what = match kind {
         "table_not_ram" => format!("the page-table page {pa} is not RAM"),
         "table_unreadable" => format!("the page-table page {pa} could not be read"),
         "too_many_tables" => {
             format!("page-table pages are more than the machine can have, at {pa}")
         }
-        "page_unreadable" => format!("{pages} pages from {pa} on could not be read: zeros"),
+        "page_unreadable" => format!("{pages} from {pa} on could not be read: zeros"),
         "message_buffer" => {
-            format!("{pages} pages of the message buffer from {pa} on could not be read: zeros")
+            format!("{pages} of the message buffer from {pa} on could not be read: zeros")
         }
-        _ => format!("{pages} pages from {pa} on, in a way of a later version"),
+        _ => format!("{pages} from {pa} on, in a way of a later version"),
     };
     match va {
         Some(va) => format!("{what}; mappings from {va} on are missing (level {level})"),
@@ -160,17 +167,21 @@ pub(super) fn registers(dump: &Dump) -> Option<Check> {
         short += u64::from(cpu.registers().count() < wanted);
     }
     if short > 0 {
-        let detail = format!("{short} of {count} CPUs have fewer than {wanted} registers");
+        let detail = format!(
+            "{short} of {} with fewer than {wanted} registers",
+            counted(count, "CPU", "CPUs")
+        );
         return check(Verdict::Bad, detail);
     }
     // What was made of a hypervisor's memory file, no CPU wrote.
     let by_kernel = dump
         .identity()
         .is_none_or(|identity| identity.origin == Origin::Kernel);
+    let count = counted(count, "CPU", "CPUs");
     let detail = match dumping {
-        Some(dumping) => format!("{count} CPUs, CPU {dumping} wrote the dump"),
+        Some(dumping) => format!("{count}, CPU {dumping} wrote the dump"),
         None if by_kernel => {
-            let detail = format!("of {count} CPUs none is said to have written the dump");
+            let detail = format!("{count}, none of which is said to have written the dump");
             return check(Verdict::Bad, detail);
         }
         None => format!("{count} CPUs; the dump was made of another file"),
