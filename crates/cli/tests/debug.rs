@@ -435,6 +435,73 @@ fn lldb_is_given_the_kernel_and_the_socket() {
     assert!(said.ends_with("\n-b\n"), "{said}");
 }
 
+/// What `convert` shows is what opens the core.
+#[test]
+fn the_shown_command_opens_a_core_in_stock_gdb() {
+    if !has_gdb() {
+        return;
+    }
+    let kernel = crashed();
+    let text = ask(&kernel, "convert vmcore.0 kernel core.elf --to elf")
+        .expect(0)
+        .text();
+    let mut shown = text.lines().filter(|line| line.starts_with("  "));
+    let typed = shown
+        .find(|line| line.trim_start().starts_with("gdb "))
+        .unwrap();
+    let line_of = format!("{typed} -nx -batch -ex bt");
+    let run = Command::new("sh")
+        .args(["-c", &line_of])
+        .current_dir(kernel.dir.path())
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&run.stdout);
+    for expected in [
+        "add symbol table from file \"core.elf.frames.elf\"",
+        "[New LWP 100077]",
+        "#0  doadump () at ",
+    ] {
+        assert!(said.contains(expected), "{expected}: {typed}: {run:?}");
+    }
+    let lldb = "  lldb -c core.elf -o 'script lldb.target.AddModule(\"";
+    assert!(text.contains(lldb), "{text}");
+    // The second file is kept as the first is.
+    std::fs::remove_file(kernel.dir.path().join("core.elf")).unwrap();
+    let words = "convert vmcore.0 kernel core.elf --to elf";
+    let refused = ask(&kernel, words).expect(1);
+    assert!(
+        refused.stderr.contains("core.elf.frames.elf exists"),
+        "{refused:?}"
+    );
+    assert!(!kernel.dir.path().join("core.elf").exists());
+}
+
+#[test]
+fn a_listening_stub_writes_the_frames_where_told() {
+    let kernel = crashed();
+    let mut started = command(kernel.dir.path());
+    started.args([
+        "gdb", "vmcore.0", "kernel", "--listen", "0", "--frames", "frames",
+    ]);
+    let mut server = started.stdout(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(server.stdout.take().unwrap()).lines();
+    let shown: Vec<String> = lines.take(5).map(Result::unwrap).collect();
+    server.kill().unwrap();
+    server.wait().unwrap();
+    assert_eq!(
+        shown[1..],
+        [
+            "  set osabi none",
+            "  set confirm off",
+            "  add-symbol-file \"frames\" -o 0",
+            "  file \"kernel\"",
+        ]
+    );
+    let frames = std::fs::read(kernel.dir.path().join("frames")).unwrap();
+    assert!(frames.starts_with(b"\x7fELF"));
+}
+
 fn make_executable(path: &Path) {
     use std::os::unix::fs::PermissionsExt as _;
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o700)).unwrap();

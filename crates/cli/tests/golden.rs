@@ -77,7 +77,7 @@ impl Case {
 
     /// Every command with its answer.
     fn ask(&self, json: bool) -> Vec<(String, Run)> {
-        for made in ["core.elf", "map.svg"] {
+        for made in ["core.elf", "core.elf.frames.elf", "map.svg"] {
             let _ = fs::remove_file(self.folder.join(made));
         }
         let answer = |words: String| {
@@ -111,6 +111,11 @@ impl Case {
             all += "\n";
         }
         let version = format!("\"tool_version\": \"{}\"", env!("CARGO_PKG_VERSION"));
+        // Which gdb is there is the machine's affair.
+        let all = all.replace("gdb-multiarch -ex", "gdb -ex");
+        // lldb is told whole names.
+        let folder = fs::canonicalize(&self.folder).unwrap();
+        let all = all.replace(folder.to_str().unwrap(), "DIR");
         all.replace(&version, "\"tool_version\": \"VERSION\"")
     }
 }

@@ -8,6 +8,7 @@
 //! - [`registers`]: which registers each architecture's debuggers expect, and their description;
 //! - [`stub`]: the answers; [`serve`] connects it to a stream;
 //! - [`frames`]: call frame information that leads stock gdb through trap frames;
+//! - [`commands`]: what stock gdb is told to load;
 //! - [`lldb`]: what stock lldb must be told.
 //!
 //! ```no_run
@@ -22,6 +23,7 @@
 //! # }
 //! ```
 
+pub mod commands;
 pub mod frames;
 mod frames_elf;
 pub mod lldb;

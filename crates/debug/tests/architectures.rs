@@ -64,12 +64,13 @@ fn in_gdb(target: &Target<'_>, dir: &std::path::Path, commands: &[&str]) -> Stri
     let first = [
         "set pagination off".to_owned(),
         "set width 0".to_owned(),
-        format!("add-symbol-file {} -o 0", frames.display()),
-        format!("file {}", target.files().kernel_path().display()),
         format!("target remote {}", listener.local_addr().unwrap()),
     ];
-    for command in first
+    let (kernel, osabi) = (target.files().kernel_path(), gdb::commands::OSABI_STUB);
+    let load = gdb::commands::load(target, osabi, kernel, Some(&frames));
+    for command in load
         .iter()
+        .chain(&first)
         .map(String::as_str)
         .chain(commands.iter().copied())
     {

@@ -29,6 +29,13 @@ pub const PT_NOTE: u32 = 4;
 pub const PT_DUMP_DELTA: u32 = 0x6fb5_d000;
 /// `e_phnum` when the real number is in `sh_info` of section 0.
 pub const PN_XNUM: u16 = 0xffff;
+/// Owner of the note that says where a core comes from, with its NUL.
+pub const ORIGIN_OWNER: &[u8; 7] = b"vmcore\0";
+/// Its type: lines of `name=value`. Not a number that readelf takes for one of its own.
+pub const NT_VMCORE_ORIGIN: u32 = 0x766d_0001;
+/// The name of the line that says how far the kernel ran from the addresses in its file: a hexadecimal
+/// number. Absent if it ran where it was linked.
+pub const ORIGIN_DISPLACEMENT: &str = "displacement";
 /// `ELFOSABI_LINUX`.
 const ELFOSABI_LINUX: u8 = 3;
 /// Segment may be executed.

@@ -37,16 +37,12 @@ use vmcore::session::{Session, SessionError};
 use vmcore::{pages, process};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_format::elf::{NT_VMCORE_ORIGIN, ORIGIN_DISPLACEMENT, ORIGIN_OWNER};
 use vmcore_format::endian::Width;
 use vmcore_format::prstatus::{self, NT_PRSTATUS, Prstatus};
 
 /// Signal of the thread that crashed: `SIGABRT`.
 const SIGNAL: i16 = 6;
-/// Owner of our own note, with its NUL.
-const OWN_OWNER: &[u8] = b"vmcore\0";
-/// Type of our own note: text that says where the core comes from. Not a number that readelf takes
-/// for one of its own.
-const NT_VMCORE_ORIGIN: u32 = 0x766d_0001;
 
 /// Segments that a core may have in any case, and for each page of the dump: page tables that map
 /// more are damaged, and would fill the disk.
@@ -72,6 +68,8 @@ pub struct Converted {
     pub thread: Option<i32>,
     /// Threads with registers.
     pub threads: u64,
+    /// Whether return addresses on stacks are signed (arm64).
+    pub signed_addresses: bool,
 }
 
 /// Why a dump cannot be converted.
@@ -125,7 +123,8 @@ pub fn convert(
     let arch = session.dump().arch();
     let pages = pages::page_count(memory)?;
     let threads = threads(session);
-    let notes = notes(session, arch, &threads)?;
+    let signs = arch == Arch::Arm64 && has_signed_addresses(session, &threads);
+    let notes = notes(session, arch, &threads, signs)?;
 
     let numbered_pages = pages::numbered_page_count(memory)?;
     let loads = Loads::new(space, numbered_pages);
@@ -171,6 +170,7 @@ pub fn convert(
             .filter(|thread| thread.crashed)
             .map(|thread| thread.tid),
         threads: threads.len() as u64,
+        signed_addresses: signs,
     })
 }
 
@@ -234,12 +234,16 @@ fn notes(
     session: &Session,
     arch: Arch,
     threads: &[process::Thread],
+    signs: bool,
 ) -> Result<Vec<u8>, ConvertError> {
     let mut notes = Vec::new();
     let endian = session.dump().memory().endian();
+    // The first one, so that it is found without those of all threads.
+    let origin = origin(session)?;
+    let (owner, kind) = (ORIGIN_OWNER, NT_VMCORE_ORIGIN);
+    encode::note(&mut notes, endian, owner, kind, origin.as_bytes());
     let layout = Prstatus::of(arch).with_endian(endian);
     let mut buf = [0; Prstatus::MAX_LEN];
-    let signs = arch == Arch::Arm64 && has_signed_addresses(session, threads);
     // Debuggers know no note of some architectures.
     let threads = threads.iter().filter(|_| layout.len_bytes() > 0);
     for thread in threads {
@@ -257,14 +261,6 @@ fn notes(
             }
         }
     }
-    let origin = origin(session)?;
-    encode::note(
-        &mut notes,
-        endian,
-        OWN_OWNER,
-        NT_VMCORE_ORIGIN,
-        origin.as_bytes(),
-    );
     Ok(notes)
 }
 
@@ -309,6 +305,11 @@ fn origin(session: &Session) -> Result<String, ConvertError> {
     }
     if let Some(id) = session.build_ids().and_then(|ids| ids.certain()) {
         text += &format!("\nbuild_id={id}");
+    }
+    let kernel = session.kernel();
+    let displacement = kernel.map_or(0, vmcore::kernel::KernelFile::displacement);
+    if displacement != 0 {
+        text += &format!("\n{ORIGIN_DISPLACEMENT}={displacement:#x}");
     }
     text.push('\n');
     Ok(text)

@@ -307,6 +307,37 @@ fn stock_gdb_of_all_architectures_reads_the_core() {
     }
 }
 
+/// Nothing in the core's memory says that the kernel runs elsewhere than it is linked.
+#[test]
+fn a_core_of_a_moved_kernel_says_how_far_it_was_moved() {
+    for (arch, version) in [
+        (Arch::Powerpc64, 2),
+        (Arch::Powerpc64le, 2),
+        (Arch::Amd64, 3),
+    ] {
+        let case = Case::new(&Options::new(arch, version));
+        case.convert();
+        let (dump, core) = (case.open("vmcore.0"), case.open("core"));
+        let displacement = case.machine.kernel.displacement;
+        assert_eq!(displacement != 0, arch != Arch::Amd64);
+        assert_eq!(
+            core.kernel().unwrap().displacement(),
+            displacement,
+            "{arch:?}"
+        );
+        let names = |session: &Session| {
+            let list = vmcore::process::list(session).unwrap();
+            let names = list
+                .processes
+                .iter()
+                .map(|process| (process.pid, process.threads.len()));
+            names.collect::<Vec<_>>()
+        };
+        assert!(!names(&dump).is_empty());
+        assert_eq!(names(&core), names(&dump), "{arch:?}");
+    }
+}
+
 /// Not all processors sign: gdb takes off what is not there.
 #[test]
 fn a_core_tells_of_signed_addresses_if_there_are_any() {

@@ -31,6 +31,7 @@ pub use open::{OpenError, OpenOptions};
 pub use warning::{Place, Warning};
 
 use crate::container::{self, Layer, Opened};
+use crate::kinds;
 use crate::memory::{Absence, Memory};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
@@ -194,6 +195,17 @@ impl Dump {
         match &self.kind {
             DumpKind::Mini(header) => Some(header),
             DumpKind::Full(_) => None,
+        }
+    }
+
+    /// How far the kernel ran from the addresses in its file, as the header or the notes of a core say.
+    pub(crate) fn displacement(&self) -> u64 {
+        match &self.kind {
+            DumpKind::Mini(header) => header.displacement(),
+            DumpKind::Full(header) => header
+                .elf
+                .and_then(|elf| kinds::displacement(self.memory.source(), &elf))
+                .unwrap_or(0),
         }
     }
 

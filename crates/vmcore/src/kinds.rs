@@ -7,7 +7,9 @@
 //! ```
 
 use crate::source::Source;
-use vmcore_format::elf::{FileHeader, PT_LOAD};
+use vmcore_format::elf::{
+    FileHeader, NT_VMCORE_ORIGIN, ORIGIN_DISPLACEMENT, ORIGIN_OWNER, PT_LOAD, PT_NOTE, Segment,
+};
 use vmcore_format::endian::{Endian, Width};
 
 /// A kind of file that is not a FreeBSD kernel dump.
@@ -182,17 +184,10 @@ const PROGRAM: OtherKind = OtherKind {
 /// Program headers, and bytes of notes, that are looked at.
 const HEADERS_MAX: u16 = 64;
 const NOTES_MAX: usize = 64 << 10;
-const PT_NOTE: u32 = 4;
 
 /// What an ELF core is, if its notes say that it is not a FreeBSD kernel's.
 pub(crate) fn of_core(source: &Source, elf: &FileHeader) -> Option<OtherKind> {
-    let mut segments = Vec::new();
-    for index in 0..elf.e_phnum.min(HEADERS_MAX) {
-        let mut header = vec![0; elf.phdr_len()];
-        let at = (elf.phdr_len() as u64).checked_mul(index.into())?;
-        let read = source.read_positional(elf.e_phoff.checked_add(at)?, &mut header);
-        segments.push(elf.segment(header.get(..read.ok()?)?)?);
-    }
+    let segments = first_segments(source, elf)?;
     // A program's memory has no physical addresses, and all of it is the user's.
     let user_end = match elf.class {
         Width::W32 => u64::from(u32::MAX),
@@ -200,12 +195,8 @@ pub(crate) fn of_core(source: &Source, elf: &FileHeader) -> Option<OtherKind> {
     };
     let mut loads = segments.iter().filter(|segment| segment.p_type == PT_LOAD);
     let is_user = loads.all(|load| load.p_paddr == 0 && (1..user_end).contains(&load.p_vaddr));
-    let notes = segments.iter().filter(|segment| segment.p_type == PT_NOTE);
-    for segment in notes {
-        let len = usize::try_from(segment.p_filesz).unwrap_or(NOTES_MAX);
-        let mut notes = vec![0; len.min(NOTES_MAX)];
-        let read = source.read_positional(segment.p_offset, &mut notes).ok()?;
-        for (name, number, contents) in each_note(notes.get(..read)?, elf.endian) {
+    for notes in note_segments(source, &segments) {
+        for (name, number, contents) in each_note(&notes, elf.endian) {
             match (name, number) {
                 (b"VMCOREINFO", _) if contents.starts_with(b"OSRELEASE=") => return Some(LINUX),
                 // The auxiliary vector, the mapped files, what the signal was.
@@ -217,6 +208,45 @@ pub(crate) fn of_core(source: &Source, elf: &FileHeader) -> Option<OtherKind> {
         }
     }
     None
+}
+
+/// How far the kernel of a core that vmcore wrote ran from the addresses in its file.
+pub(crate) fn displacement(source: &Source, elf: &FileHeader) -> Option<u64> {
+    let owner = ORIGIN_OWNER.strip_suffix(b"\0")?;
+    let segments = first_segments(source, elf)?;
+    note_segments(source, &segments).find_map(|notes| {
+        let mut notes = each_note(&notes, elf.endian);
+        let origin = notes.find(|(name, kind, _)| *name == owner && *kind == NT_VMCORE_ORIGIN);
+        let mut lines = str::from_utf8(origin?.2).ok()?.lines();
+        lines.find_map(|line| {
+            let value = line.strip_prefix(ORIGIN_DISPLACEMENT)?;
+            u64::from_str_radix(value.strip_prefix("=0x")?, 16).ok()
+        })
+    })
+}
+
+/// The first program headers.
+fn first_segments(source: &Source, elf: &FileHeader) -> Option<Vec<Segment>> {
+    let mut segments = Vec::new();
+    for index in 0..elf.e_phnum.min(HEADERS_MAX) {
+        let mut header = vec![0; elf.phdr_len()];
+        let at = (elf.phdr_len() as u64).checked_mul(index.into())?;
+        let read = source.read_positional(elf.e_phoff.checked_add(at)?, &mut header);
+        segments.push(elf.segment(header.get(..read.ok()?)?)?);
+    }
+    Some(segments)
+}
+
+/// The contents of each segment of notes, as far as they are looked at.
+fn note_segments(source: &Source, segments: &[Segment]) -> impl Iterator<Item = Vec<u8>> {
+    let notes = segments.iter().filter(|segment| segment.p_type == PT_NOTE);
+    notes.map_while(|segment| {
+        let len = usize::try_from(segment.p_filesz).unwrap_or(NOTES_MAX);
+        let mut notes = vec![0; len.min(NOTES_MAX)];
+        let read = source.read_positional(segment.p_offset, &mut notes).ok()?;
+        notes.truncate(read);
+        Some(notes)
+    })
 }
 
 /// The notes of a segment: name without NUL, type, contents.

@@ -26,7 +26,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use thiserror::Error;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::header::Header;
 
 /// A dump up to this size is searched for notes without being asked.
 const NOTE_SEARCH_UP_TO: u64 = 256 << 20;
@@ -147,7 +146,7 @@ impl Session {
                 session.kernel = search.found;
             }
         }
-        let displacement = session.dump.minidump().map_or(0, Header::displacement);
+        let displacement = session.dump.displacement();
         session.kernel = session.kernel.map(|kernel| kernel.moved_by(displacement));
         if let Some(kernel) = &session.kernel
             && (session.translation.is_err() || kernel.has_wide_entries())

@@ -1,6 +1,7 @@
 //! `vmcore convert`: the dump in another format.
 
 use super::convert_out::Out;
+use super::gdb::{stock, write_frames};
 use super::{convert_bytes, convert_dump};
 use crate::Status;
 use crate::context::{Context, KernelUse};
@@ -13,12 +14,15 @@ use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use vmcore::registers::PcbLayout;
 use vmcore::{OpenOptions, Session, SessionError};
+use vmcore_debug::gdb::{commands, frames, lldb};
+use vmcore_debug::{DebugFiles, Target};
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::elf::{self, ConvertError, Converted};
-use vmcore_pipeline::rewrite::Target;
+use vmcore_pipeline::output::OutputFile;
+use vmcore_pipeline::rewrite;
 
 /// The dump in another format: an ELF core, a minidump, a full dump; compressed; or plain
 #[derive(Debug, Args)]
@@ -27,16 +31,14 @@ use vmcore_pipeline::rewrite::Target;
     after_help = help::with_files("\
 OUT is created for its owner alone, and not overwritten without --force.
 
-To elf: any dump. With the kernel file it has the registers of all threads, the crashed one first. In
-gdb:
-
-  gdb -ex 'set osabi GNU/Linux' -ex 'file kernel' -ex 'core-file core.elf'
-
-gdb-multiarch for other processors than your own. Without the first command gdb 13 ends itself at
-kernels that say FreeBSD in their files. A relocated kernel of powerpc64 is loaded by symbol-file -o
-OFFSET, and lldb takes a kernel of amd64 or i386 for no part of the core. Stock gdb stops at the first
-trap frame, and before release 14 at the first signed return address of arm64: vmcore gdb does not, on
-the dump itself.
+To elf: any dump. With the kernel file it has the registers of all threads, the crashed one first. The
+commands that open it in gdb and in lldb are shown. Beside OUT is OUT.frames.elf then, a small file
+that leads gdb through trap frames; it is loaded before the kernel. Without `set osabi` gdb 13 ends itself
+at kernels that name FreeBSD in their files. lldb takes the kernel by `script` only: the notes of the
+core are Linux', and target create wants those of the system that the kernel file names. (Notes of both
+kinds make gdb see each thread twice, and lose the one that crashed.) It ends itself at cores of
+big-endian machines: vmcore gdb --lldb. gdb before release 14 stops at the first signed return address
+of arm64: vmcore gdb does not, on the dump itself.
 
 Registers that a dump does not have are 0 in the core: the format cannot say \"unknown\".
 
@@ -102,6 +104,7 @@ struct Answer<'a> {
     thread: Option<i32>,
     threads: u64,
     kernel: Option<&'a str>,
+    frames: Option<String>,
     compressed: Option<Method>,
     expanded_bytes: u64,
 }
@@ -127,15 +130,25 @@ pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
     let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
     let out = Out::new(context, out, method)?;
     match format {
-        Format::Minidump => convert_dump::run(context, &session, Target::Minidump, out),
-        Format::Full => convert_dump::run(context, &session, Target::Full, out),
+        Format::Minidump => convert_dump::run(context, &session, rewrite::Target::Minidump, out),
+        Format::Full => convert_dump::run(context, &session, rewrite::Target::Full, out),
         Format::Elf | Format::Plain => to_elf(context, &session, out),
     }
 }
 
 fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<Status> {
-    let mut progress = Progress::new(context, "writing");
     let force = context.common().force;
+    // gdb reads no compressed core, and a kernel that it cannot use is no reason to refuse the core.
+    let files = DebugFiles::of(session).ok();
+    let target = files.as_ref().filter(|_| out.method().is_none());
+    let target = target.and_then(|files| Target::new(session, files).ok());
+    let bytes = target.as_ref().and_then(frames::for_gdb);
+    let frames = bytes.map(|bytes| (beside(out.plain()), bytes));
+    if let Some((path, _)) = &frames {
+        // Whether it may be written is told before the work begins.
+        drop(OutputFile::create(path, force)?);
+    }
+    let mut progress = Progress::new(context, "writing");
     let converted = elf::convert(session, out.plain(), force, |done, total| {
         progress.at(done, total);
     })
@@ -146,6 +159,10 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
         error => error.into(),
     })?;
     drop(progress);
+    if let Some((path, bytes)) = &frames {
+        write_frames(path, force, bytes)?;
+    }
+    let frames = frames.map(|(path, _)| path);
     let method = out.method();
     let packed = out.finish(context, converted.len_bytes)?;
     let converted = Converted {
@@ -168,12 +185,20 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
             thread: converted.thread,
             threads: converted.threads,
             kernel: kernel.as_deref(),
+            frames: frames.map(|path| path.display().to_string()),
             compressed: method,
             expanded_bytes: packed.expanded_bytes,
         };
         output::json(context, Some(session.dump()), answer)?;
     } else {
-        print(context, session, &converted, method)?;
+        print(context, session, &converted)?;
+        print_next(
+            context,
+            session,
+            &converted.path,
+            target.as_ref(),
+            frames.as_deref(),
+        )?;
     }
     if converted.truncated_pages > 0 {
         let lost = counted(converted.truncated_pages, "page is", "pages are");
@@ -183,6 +208,59 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
         return Ok(Status::Incomplete);
     }
     Ok(Status::Done)
+}
+
+/// Where the file that leads gdb through trap frames is: beside the core.
+fn beside(core: &Path) -> PathBuf {
+    let mut name = core.as_os_str().to_owned();
+    name.push(".frames.elf");
+    name.into()
+}
+
+/// What to type to open the core.
+fn print_next(
+    context: &Context,
+    session: &Session,
+    core: &Path,
+    target: Option<&Target<'_>>,
+    frames: Option<&Path>,
+) -> anyhow::Result<()> {
+    let mut out = context.out();
+    let word = text::shell_word(core);
+    let typed = |program: &str, option: &str, commands: Vec<String>| {
+        let mut line = program.to_owned();
+        for command in commands {
+            line += &format!(" {option} {}", text::shell_word(Path::new(&command)));
+        }
+        line
+    };
+    let next = match target.filter(|target| !target.files().kernel_is_packed()) {
+        Some(target) => {
+            let kernel = target.files().kernel_path();
+            let mut gdb = commands::load(target, commands::OSABI_CORE, kernel, frames);
+            // The one name that gdb takes as it is, without quotes.
+            gdb.push(format!("core-file {}", core.display()));
+            let mut lines = vec![typed(stock(target.machine()), "-ex", gdb)];
+            if let Some(lldb) = lldb::core_commands(target, kernel) {
+                lines.push(typed(&format!("lldb -c {word}"), "-o", lldb));
+            }
+            lines
+        }
+        // Neither reads a compressed core or kernel.
+        None => {
+            let kernel = session
+                .kernel()
+                .map(|kernel| text::shell_word(kernel.path()));
+            vec![format!(
+                "vmcore gdb {word} -k {}",
+                kernel.as_deref().unwrap_or("KERNEL")
+            )]
+        }
+    };
+    for line in next {
+        writeln!(out, "  {}", out.paint(Style::Faint, &line))?;
+    }
+    Ok(out.finish()?)
 }
 
 fn why_no_registers(session: &Session) -> &'static str {
@@ -196,12 +274,7 @@ fn why_no_registers(session: &Session) -> &'static str {
     }
 }
 
-fn print(
-    context: &Context,
-    session: &Session,
-    converted: &Converted,
-    method: Option<Method>,
-) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow::Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&converted.path));
     writeln!(
@@ -228,18 +301,9 @@ fn print(
         None if converted.threads > 0 => writeln!(out, "  registers of {registers}")?,
         None => writeln!(out, "  no registers: {}", why_no_registers(session))?,
     }
-    let kernel = session.kernel().map_or_else(
-        || "KERNEL".to_owned(),
-        |kernel| text::shell_word(kernel.path()),
-    );
-    let core = text::shell_word(&converted.path);
-    let next = match method {
-        None => {
-            format!("gdb -ex 'set osabi GNU/Linux' -ex 'file {kernel}' -ex 'core-file {core}'")
-        }
-        // gdb reads no compressed core.
-        Some(_) => format!("vmcore gdb {core} -k {kernel}"),
-    };
-    writeln!(out, "  {}", out.paint(Style::Faint, &next))?;
+    if converted.signed_addresses {
+        let words = "gdb before release 14 stops at the first one; vmcore gdb and lldb do not";
+        writeln!(out, "  return addresses are signed: {words}")?;
+    }
     Ok(out.finish()?)
 }

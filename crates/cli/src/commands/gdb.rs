@@ -14,13 +14,14 @@ use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use vmcore::OpenOptions;
+use vmcore_debug::Target;
 use vmcore_debug::arch::Machine;
-use vmcore_debug::gdb::{self, Stub, frames, lldb};
-use vmcore_debug::{DebugFiles, Target};
+use vmcore_debug::gdb::{self, Stub, commands, frames, lldb};
+use vmcore_pipeline::output::OutputFile;
 
 /// gdb or lldb on the dump, with all its threads
 #[derive(Debug, Args)]
@@ -30,7 +31,8 @@ use vmcore_debug::{DebugFiles, Target};
 Needs the kernel file. ARGS go to the debugger: vmcore gdb vmcore.0 -- -batch -ex bt. It reads no
 start-up files and no scripts of the kernel's, cannot resume, and cannot write. In gdb: monitor
 report, log, ps, locks, info; in lldb: process plugin packet monitor ps. Memory that is not in the
-dump is an error, not zeros. On arm64 gdb gets the return addresses on stacks without their
+dump is an error, not zeros. With --listen, --frames FILE writes a small ELF file: gdb that loads it
+before the kernel (the commands are shown) passes trap frames as it does here. On arm64 gdb gets the return addresses on stacks without their
 signatures: vmcore read shows them as they are.")
 )]
 pub(crate) struct Gdb {
@@ -46,6 +48,9 @@ pub(crate) struct Gdb {
     /// Start nothing, and wait for debuggers at PORT of the loopback interface, or at HOST:PORT
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["lldb", "program", "args"])]
     listen: Option<String>,
+    /// With --listen: write what leads gdb through trap frames to FILE
+    #[arg(long, value_name = "FILE", requires = "listen")]
+    frames: Option<PathBuf>,
     #[command(flatten)]
     places: ModulePlaces,
     /// Arguments of the debugger
@@ -68,7 +73,7 @@ pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
         context.note(&format!("vmcore: a list breaks off: {problem}"));
     }
     match &args.listen {
-        Some(address) => listen(context, &mut stub, address, &files),
+        Some(address) => listen(context, args, &mut stub, &target, address),
         None => debug(context, args, &mut stub, &target),
     }
 }
@@ -76,9 +81,10 @@ pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
 /// Serves whoever connects, one after the other.
 fn listen(
     context: &Context,
+    args: &Gdb,
     stub: &mut Stub<'_, '_>,
+    target: &Target<'_>,
     address: &str,
-    files: &DebugFiles,
 ) -> anyhow::Result<Status> {
     let place = if address.contains(':') {
         address.to_owned()
@@ -95,15 +101,32 @@ fn listen(
     };
     let listener = TcpListener::bind(&place).map_err(|error| refused(&error))?;
     let local = listener.local_addr()?;
+    let written = match (&args.frames, frames::for_gdb(target)) {
+        (Some(path), Some(bytes)) => {
+            write_frames(path, context.common().force, &bytes)?;
+            Some(path.as_path())
+        }
+        (Some(_), None) => {
+            context.note("vmcore: no frames file: gdb needs none for this kernel");
+            None
+        }
+        (None, _) => None,
+    };
+    let files = target.files();
+    let kernel = match files.kernel_is_packed() {
+        true => Path::new("KERNEL"),
+        false => files.kernel_path(),
+    };
     let mut out = context.out();
     writeln!(out, "serving {local}; in gdb:")?;
-    writeln!(out, "  set osabi none")?;
-    let kernel = text::path(files.kernel_path());
-    match files.kernel_is_packed() {
-        true => writeln!(out, "  file KERNEL       (what {kernel} expands to)")?,
-        false => writeln!(out, "  file {kernel}")?,
+    for line in commands::load(target, commands::OSABI_STUB, kernel, written) {
+        writeln!(out, "  {}", text::escape(line.as_bytes()))?;
     }
     writeln!(out, "  target remote {local}")?;
+    if files.kernel_is_packed() {
+        let packed = text::path(files.kernel_path());
+        writeln!(out, "KERNEL is what {packed} expands to")?;
+    }
     out.finish()?;
     loop {
         let (stream, _) = listener.accept()?;
@@ -112,6 +135,14 @@ fn listen(
             context.note(&format!("vmcore: a connection broke: {error}"));
         }
     }
+}
+
+/// Writes what leads gdb through trap frames.
+pub(super) fn write_frames(path: &Path, force: bool, bytes: &[u8]) -> anyhow::Result<()> {
+    let mut output = OutputFile::create(path, force)?;
+    let written = output.file().write_all(bytes);
+    written.map_err(|error| output.error(error))?;
+    Ok(output.commit()?)
 }
 
 fn serve(stub: &mut Stub<'_, '_>, stream: &TcpStream) -> io::Result<()> {
@@ -135,16 +166,21 @@ fn debug(
         .next(format!("TMPDIR=DIR {}", context.proposal("gdb")))
     })?;
     let frames = directory.path().join("frames");
-    let has_frames = match frames::for_gdb(target) {
+    let frames = match frames::for_gdb(target) {
         Some(bytes) if !args.lldb => {
             std::fs::write(&frames, bytes)?;
-            true
+            Some(frames)
         }
-        _ => false,
+        _ => None,
     };
     let private = Private::new(directory.path())?;
     let kernel = target.files().plain_kernel(directory.path())?;
-    let mut command = Command::new(program(args, target.machine()));
+    let program = match (&args.program, args.lldb) {
+        (Some(program), _) => program.clone(),
+        (None, true) => "lldb".into(),
+        (None, false) => stock(target.machine()).into(),
+    };
+    let mut command = Command::new(program);
     if args.lldb {
         command.arg("--no-lldbinit");
         for line in lldb::commands(target, &kernel, &private.for_lldb()) {
@@ -152,13 +188,9 @@ fn debug(
         }
     } else {
         command.args(["-nx", "-iex", "set auto-load no", "-iex", "set sysroot"]);
-        // Stock gdb knows no FreeBSD, and takes such a kernel for 32-bit.
-        command.args(["-iex", "set osabi none", "-iex", "set confirm off"]);
-        // Of two descriptions of an entry gdb takes the first.
-        if has_frames {
-            command.args(["-ex", &format!("add-symbol-file {} -o 0", quoted(&frames))]);
+        for line in commands::load(target, commands::OSABI_STUB, &kernel, frames.as_deref()) {
+            command.args(["-ex", &line]);
         }
-        command.args(["-ex", &format!("file {}", quoted(&kernel))]);
         command.args(["-ex", &format!("target remote {}", private.for_gdb())]);
         command.args(["-ex", "set confirm on"]);
     }
@@ -192,22 +224,16 @@ fn debug(
     Err(Failure::new(format!("the debugger ended with {status}")).into())
 }
 
-/// The debugger: for other processors than our own, gdb that knows them.
-fn program(args: &Gdb, machine: &Machine) -> OsString {
-    if let Some(program) = &args.program {
-        return program.clone();
-    }
-    if args.lldb {
-        return "lldb".into();
-    }
+/// The gdb that knows a machine: for other processors than our own, the one for all.
+pub(super) fn stock(machine: &Machine) -> &'static str {
     let own = machine.has_gdb_of(std::env::consts::ARCH);
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let has_multiarch =
         || std::env::split_paths(&paths).any(|path| path.join("gdb-multiarch").is_file());
     if !own && has_multiarch() {
-        return "gdb-multiarch".into();
+        return "gdb-multiarch";
     }
-    "gdb".into()
+    "gdb"
 }
 
 fn not_started(args: &Gdb, command: &Command, error: &io::Error) -> Failure {
@@ -217,12 +243,6 @@ fn not_started(args: &Gdb, command: &Command, error: &io::Error) -> Failure {
     failure.next(format!(
         "vmcore {other}; or --program PROGRAM; or --listen 1234, and a debugger elsewhere"
     ))
-}
-
-/// A file's name as gdb takes it in a command.
-fn quoted(path: &Path) -> String {
-    let name = path.to_string_lossy();
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 /// Where the debugger finds us, and nobody else does.

@@ -7,6 +7,7 @@ use super::{displacement, first_segment};
 use crate::target::Target;
 use std::fmt::Write as _;
 use std::path::Path;
+use vmcore_format::endian::Endian;
 
 /// Commands that connect lldb to the stub at `url`, as lldb writes it (`connect://HOST:PORT`,
 /// `unix-connect://PATH`), and load the files that are known; `kernel` as lldb can read it.
@@ -43,6 +44,35 @@ pub fn commands(target: &Target<'_>, kernel: &Path, url: &str) -> Vec<String> {
         commands.push(load);
     }
     commands
+}
+
+/// Commands that load the kernel beside a core that was made of the dump. `target create` refuses it
+/// there where the kernel file names FreeBSD, for the core's notes are Linux'. `None` for big-endian
+/// machines: lldb ends itself at their cores.
+#[must_use]
+pub fn core_commands(target: &Target<'_>, kernel: &Path) -> Option<Vec<String>> {
+    if target.space().endian() == Endian::Big {
+        return None;
+    }
+    let triple = triple(target);
+    let script = std::path::absolute(kernel).unwrap_or_else(|_| kernel.to_owned());
+    let script = format!("{:?}", script.to_string_lossy());
+    let kernel = quoted(kernel);
+    Some(vec![
+        format!("script lldb.target.AddModule({script}, {triple:?}, None)"),
+        format!(
+            "target modules load --file {kernel} --slide {:#x}",
+            displacement(target)
+        ),
+    ])
+}
+
+/// What lldb calls the machine.
+pub(super) fn triple(target: &Target<'_>) -> String {
+    let machine = target.machine();
+    let endian = target.space().endian();
+    let cpu = machine.gdb.cpu.unwrap_or(machine.arch.machine_arch(endian));
+    format!("{cpu}-unknown-freebsd")
 }
 
 /// Puts the kernel file's headers where they were loaded, if the dump has not got them there: without,
@@ -94,6 +124,5 @@ fn is_one_line(path: &Path) -> bool {
 /// only.
 fn quoted(path: &Path) -> String {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-    let name = path.to_string_lossy();
-    format!("\"{}\"", name.replace('\\', "\\\\").replace('"', "\\\""))
+    super::commands::quoted(&path)
 }

@@ -392,8 +392,7 @@ impl<'a, 't> Stub<'a, 't> {
     fn machine(&self) -> String {
         let machine = self.target.machine();
         let endian = self.endian();
-        let cpu = machine.gdb.cpu.unwrap_or(machine.arch.machine_arch(endian));
-        let triple = hex(format!("{cpu}-unknown-freebsd").as_bytes());
+        let triple = hex(lldb::triple(self.target).as_bytes());
         let triple = String::from_utf8_lossy(&triple);
         let word = machine.word_bytes();
         let order = match endian {
