@@ -16,6 +16,7 @@
 mod eval;
 mod parse;
 
+pub(crate) use eval::member_value;
 pub use eval::{Evaluator, Location, SymbolSource, Value};
 pub use parse::{Expr, TypeName, parse};
 
@@ -56,6 +57,14 @@ pub enum EvalError {
         type_: String,
         /// The name.
         member: String,
+    },
+    /// A variant that the value is not.
+    #[error("the value is not {asked}, but {}", present.as_deref().unwrap_or("none of the variants known"))]
+    OtherVariant {
+        /// What was asked for.
+        asked: String,
+        /// Which one it is.
+        present: Option<String>,
     },
     /// An operation that the type does not have.
     #[error("{type_} {reason}")]

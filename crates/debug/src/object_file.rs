@@ -57,13 +57,23 @@ pub struct ObjectFile {
     addresses: HashMap<usize, u64>,
     /// What to add to an address of the file.
     bias: u64,
-    /// Sections that had to be copied, in the order of [`NAMES`].
-    copies: [OnceLock<Option<Vec<u8>>>; NAMES.len()],
+    /// Where the contents of sections are, in the order of [`NAMES`].
+    contents: [OnceLock<Contents>; NAMES.len()],
     /// Where each debug section begins among those of its name.
     places: OnceLock<HashMap<usize, u64>>,
     /// The file that was loaded, if this one has only its debug information.
     loaded: Option<Box<Self>>,
     budget: Budget,
+}
+
+/// Where the contents of a section are.
+#[derive(Debug)]
+enum Contents {
+    /// They had to be copied.
+    Copy(Vec<u8>),
+    /// In the file.
+    Stored(Range<usize>),
+    Missing,
 }
 
 #[derive(Debug)]
@@ -105,7 +115,7 @@ impl ObjectFile {
             arch,
             addresses: HashMap::new(),
             bias: 0,
-            copies: [const { OnceLock::new() }; NAMES.len()],
+            contents: [const { OnceLock::new() }; NAMES.len()],
             places: OnceLock::new(),
             loaded: None,
         }
@@ -202,16 +212,13 @@ impl ObjectFile {
         let Some(position) = NAMES.iter().position(|known| *known == name) else {
             return &[];
         };
-        let copy = self
-            .copies
-            .get(position)
-            .and_then(|copy| copy.get_or_init(|| self.copy_of(name)).as_deref());
-        match (copy, &self.loaded) {
-            (Some(copy), _) => copy,
-            (None, loaded) => match (self.stored(name), loaded) {
-                (Some(stored), _) => stored,
-                (None, Some(loaded)) => loaded.section(name),
-                (None, None) => &[],
+        let contents = self.contents.get(position);
+        match contents.map(|contents| contents.get_or_init(|| self.contents_of(name))) {
+            Some(Contents::Copy(copy)) => copy,
+            Some(Contents::Stored(range)) => self.data().get(range.clone()).unwrap_or_default(),
+            Some(Contents::Missing) | None => match &self.loaded {
+                Some(loaded) => loaded.section(name),
+                None => &[],
             },
         }
     }
@@ -237,13 +244,21 @@ impl ObjectFile {
         name
     }
 
-    /// The section raw in the file.
-    fn stored(&self, name: &str) -> Option<&[u8]> {
+    fn contents_of(&self, name: &str) -> Contents {
+        let stored = || {
+            self.stored(name)
+                .map_or(Contents::Missing, Contents::Stored)
+        };
+        self.copy_of(name).map_or_else(stored, Contents::Copy)
+    }
+
+    /// Where the section is in the file.
+    fn stored(&self, name: &str) -> Option<Range<usize>> {
         let elf = self.elf()?;
         let (offset, len) = self.sections_named(&elf, name).next()?.file_range()?;
         let start = usize::try_from(offset).ok()?;
         let end = start.checked_add(usize::try_from(len).ok()?)?;
-        self.data().get(start..end)
+        self.data().get(start..end).map(|_| start..end)
     }
 
     /// The section decompressed and relocated, if it needs either; several of one name as one.

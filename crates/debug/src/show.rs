@@ -10,7 +10,7 @@
 //! assert_eq!(shown.to_string(), "-5");
 //! ```
 
-use crate::expr::{EvalError, Evaluator, Location, Value};
+use crate::expr::{EvalError, Evaluator, Location, Value, member_value};
 use crate::types::{Kind, Member, Type, TypeRef, Variants};
 use serde::Serialize;
 use std::collections::HashSet;
@@ -292,22 +292,6 @@ fn follow(
     pointed(evaluator, &at)
 }
 
-/// A member of the structure at `base`.
-fn member_value(base: VirtAddr, member: &Member) -> Value {
-    let location = match member.bits {
-        Some(bits) => Location::Bits {
-            base,
-            bit_offset: member.bit_offset,
-            bits: bits.min(64),
-        },
-        None => Location::Memory(VirtAddr(base.0.wrapping_add(member.bit_offset / 8))),
-    };
-    Value {
-        type_: member.type_.clone(),
-        location,
-    }
-}
-
 /// Whether a typedef names integers that are addresses or registers.
 fn is_address_name(name: Option<&str>) -> bool {
     name.is_some_and(|name| ADDRESSES.contains(&name))
@@ -437,15 +421,7 @@ impl Reader<'_, '_> {
         let Location::Memory(base) = value.location else {
             return Ok(Content::Elided);
         };
-        let chosen = match &variants.discriminant {
-            None => variants.of(0, 64),
-            Some(discriminant) => {
-                let size = self.evaluator.types.size_of(&discriminant.type_)?;
-                let bits = u32::try_from(size.min(8) * 8).unwrap_or(64);
-                let place = member_value(base, discriminant);
-                variants.of(self.evaluator.load(&place)?, bits)
-            }
-        };
+        let chosen = self.evaluator.variant(variants, base)?;
         let mut members = match self.members(value, &variants.members, depth) {
             Content::Struct(members) => members,
             _ => Vec::new(),

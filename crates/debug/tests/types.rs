@@ -12,6 +12,7 @@ use vmcore_debug::expr::{EvalError, Location};
 use vmcore_debug::show::{Content, ListEnd, Options};
 use vmcore_debug::types::{Kind, Tag};
 use vmcore_debug::{DebugFiles, Target};
+use vmcore_format::addr::VirtAddr;
 
 /// Runs a test on the kernel compiled with DWARF 4, DWARF 5, and compressed DWARF 5.
 fn with_targets(test: impl Fn(&Target<'_>, &TestKernel)) {
@@ -220,6 +221,56 @@ fn lists_are_walked_to_their_end() {
         ));
         let start = target.evaluate("loop_a").unwrap();
         assert_eq!(target.walk(&start, "next", 1).unwrap().end, ListEnd::Limit);
+    });
+}
+
+#[test]
+fn a_list_is_walked_by_the_name_of_its_link() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("items.c");
+    std::fs::write(
+        &source,
+        "struct item { int number; struct { struct item *sle_next; } s_link;\n\
+         struct { struct item *stqe_next; } st_link; };\n\
+         struct item third = { 3 }, second = { 2, { &third } },\n\
+         first = { 1, { &second }, { &third } };\n",
+    )
+    .unwrap();
+    let kernel = TestKernel::compile_with("kernel.c", &[], &[source]);
+    common::with_target(&kernel, |target| {
+        for (start, link, expected) in [
+            ("allproc", "p_list", &["shell", "init", "proc0"][..]),
+            ("init.p_threads", "td_plist", &["init_thread"]),
+            ("first", "s_link", &["first", "second", "third"]),
+            ("first", "st_link", &["first", "third"]),
+        ] {
+            let start = target.evaluate(start).unwrap();
+            let walked = target.walk(&start, link, 100).unwrap();
+            let found: Vec<_> = walked.elements.iter().map(|item| &item.location).collect();
+            let at = |name: &&str| Location::Memory(VirtAddr(kernel.address(name)));
+            let expected: Vec<_> = expected.iter().map(at).collect();
+            assert_eq!(found, expected.iter().collect::<Vec<_>>(), "{link}");
+            assert_eq!(walked.end, ListEnd::Complete, "{link}");
+        }
+    });
+}
+
+#[test]
+fn integers_that_are_addresses_are_hexadecimal() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let (at, worker) = (kernel.address("pcbs"), kernel.address("worker"));
+    kernel.write_words(at, &[u64::MAX - 5]);
+    kernel.write_words(at + 56, &[worker]);
+    common::with_target(&kernel, |target| {
+        for expression in ["pcbs[0].rip", "*(long *)&pcbs[0].rip"] {
+            let value = target.evaluate(expression).unwrap();
+            let shown = target.print(&value, &Options::default());
+            assert_eq!(shown.to_string(), format!("{worker:#x}"), "{expression}");
+            let json = serde_json::to_value(&shown).unwrap();
+            assert_eq!(json["kind"], "address");
+        }
+        // A number below 0 stays one.
+        assert_eq!(text(target, "*(long *)&pcbs[0].r15"), "-6");
     });
 }
 

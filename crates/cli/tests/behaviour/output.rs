@@ -29,10 +29,10 @@ fn wrong_arguments_are_status_2() {
         "vmcore.0 is a dump; ADDR [LEN] is missing",
     );
     assert_usage(folder.vmcore("read vmcore.0 hz 0"), "at least 1");
-    assert_usage(folder.vmcore("read vmcore.0 hz 4q"), "no length");
+    assert_usage(folder.vmcore("read vmcore.0 hz 4q"), "is not a length");
     assert_usage(
         folder.vmcore("read vmcore.0 12ab 4"),
-        "no address and no symbol",
+        "neither an address nor a symbol",
     );
     assert_usage(
         folder.vmcore("read vmcore.0 hz --phys"),
@@ -43,7 +43,7 @@ fn wrong_arguments_are_status_2() {
     assert_usage(folder.vmcore("translate vmcore.0"), "ADDR is missing");
     assert_usage(
         folder.vmcore("search vmcore.0 --hex abc"),
-        "no row of bytes",
+        "not a row of bytes",
     );
     assert_usage(run(folder.path(), &["search", "vmcore.0", ""]), "empty");
     assert_usage(folder.vmcore("convert vmcore.0 --to elf"), "OUT is missing");

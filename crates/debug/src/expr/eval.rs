@@ -1,7 +1,7 @@
 //! From the tree of an expression to its value.
 
 use super::{EvalError, Expr, TypeName, parse};
-use crate::types::{Kind, Tag, TypeRef, Types};
+use crate::types::{Kind, Member, Tag, TypeRef, Types, Variant, Variants};
 use std::sync::Arc;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
@@ -269,6 +269,9 @@ impl Evaluator<'_, '_> {
                 member: name.to_owned(),
             });
         };
+        if let Kind::Variants(variants) = &self.types.resolve(&structure)?.1.kind {
+            self.require_variant(variants, base, name)?;
+        }
         let location = match place.bits {
             Some(bits) => Location::Bits {
                 base,
@@ -281,6 +284,46 @@ impl Evaluator<'_, '_> {
             type_: place.type_,
             location,
         })
+    }
+
+    /// The variant that the discriminant of a structure at `base` says.
+    ///
+    /// # Errors
+    /// Returns an error if the discriminant cannot be read.
+    pub fn variant<'v>(
+        &self,
+        variants: &'v Variants,
+        base: VirtAddr,
+    ) -> Result<Option<&'v Variant>, EvalError> {
+        let Some(discriminant) = &variants.discriminant else {
+            return Ok(variants.of(0, 64));
+        };
+        let size = self.types.size_of(&discriminant.type_)?;
+        let bits = u32::try_from(size.min(8) * 8).unwrap_or(64);
+        let number = self.load(&member_value(base, discriminant))?;
+        Ok(variants.of(number, bits))
+    }
+
+    /// Refuses a member of a variant that is not there.
+    fn require_variant(
+        &self,
+        variants: &Variants,
+        base: VirtAddr,
+        name: &str,
+    ) -> Result<(), EvalError> {
+        let is_named = |member: &Member| member.name.as_deref() == Some(name);
+        let mut others = variants.variants.iter().map(|variant| &variant.member);
+        if variants.members.iter().any(is_named) || !others.any(is_named) {
+            return Ok(());
+        }
+        let present = self.variant(variants, base)?.map(|variant| &variant.member);
+        match present {
+            Some(member) if is_named(member) => Ok(()),
+            _ => Err(EvalError::OtherVariant {
+                asked: name.to_owned(),
+                present: present.and_then(|member| member.name.clone()),
+            }),
+        }
     }
 
     /// Element `index` of an array, or of what a pointer points to.
@@ -493,6 +536,22 @@ fn extend(raw: u64, bits: u64, signed: bool) -> i128 {
     let negative = signed && bits > 0 && value >> (bits - 1) & 1 == 1;
     let above = if negative { !mask(bits) } else { 0 };
     (value | above).cast_signed()
+}
+
+/// A member of the structure at `base`.
+pub(crate) fn member_value(base: VirtAddr, member: &Member) -> Value {
+    let location = match member.bits {
+        Some(bits) => Location::Bits {
+            base,
+            bit_offset: member.bit_offset,
+            bits: bits.min(64),
+        },
+        None => Location::Memory(VirtAddr(base.0.wrapping_add(member.bit_offset / 8))),
+    };
+    Value {
+        type_: member.type_.clone(),
+        location,
+    }
 }
 
 #[cfg(test)]

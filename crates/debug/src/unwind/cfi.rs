@@ -2,19 +2,23 @@
 
 use super::Registers;
 use crate::arch::Machine;
+use crate::budget::Budget;
 use crate::dwarf::{Slice, order_of};
 use crate::object_file::ObjectFile;
 use gimli::{
-    BaseAddresses, CfaRule, CieOrFde, DebugFrame, EhFrame, Register, RegisterRule, UnwindContext,
-    UnwindSection,
+    BaseAddresses, CfaRule, CieOrFde, CommonInformationEntry, DebugFrame, EhFrame, Register,
+    RegisterRule, UnwindContext, UnwindSection,
 };
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
 
+/// What a byte of an unwind program costs when it runs: one may copy all rules of a row.
+const PROGRAM_STEPS: u64 = 4;
 /// The call frame information of a file, with an index of its functions.
 #[derive(Debug)]
 pub struct CallFrames<'a> {
     bias: u64,
+    budget: &'a Budget,
     debug: DebugFrame<Slice<'a>>,
     eh: EhFrame<Slice<'a>>,
     bases: BaseAddresses,
@@ -57,13 +61,23 @@ impl<'a> CallFrames<'a> {
                 .set_got(address(".got"));
         }
         let mut functions = Vec::new();
-        index(&debug, &bases, false, &mut functions);
-        index(&eh, &bases, true, &mut functions);
+        let budget = file.budget();
+        let len = |name| file.section(name).len();
+        index(
+            &debug,
+            len(".debug_frame"),
+            &bases,
+            false,
+            budget,
+            &mut functions,
+        );
+        index(&eh, len(".eh_frame"), &bases, true, budget, &mut functions);
         // Of two descriptions of one function the one made for debuggers counts.
         functions.sort_by_key(|function| (function.start, function.is_eh));
         functions.dedup_by_key(|function| function.start);
         Self {
             bias: file.bias(),
+            budget,
             debug,
             eh,
             bases,
@@ -128,6 +142,9 @@ impl<'a> CallFrames<'a> {
         let fde = section
             .fde_from_offset(&self.bases, S::Offset::from(offset), S::cie_from_offset)
             .ok()?;
+        let program = fde.entry_len().saturating_add(fde.cie().entry_len());
+        let steps = (program as u64).saturating_mul(PROGRAM_STEPS);
+        self.budget.work(steps).ok()?;
         let mut context = UnwindContext::new();
         let row = fde
             .unwind_info_for_address(section, &self.bases, &mut context, pc)
@@ -180,19 +197,40 @@ impl<'a> CallFrames<'a> {
 /// Adds the functions that a section describes.
 fn index<'a, S: UnwindSection<Slice<'a>>>(
     section: &S,
+    len: usize,
     bases: &BaseAddresses,
     is_eh: bool,
+    budget: &Budget,
     functions: &mut Vec<Function>,
 ) {
+    let mut steps = budget.steps();
+    // Functions that follow each other share their common part.
+    let mut common: Option<(S::Offset, gimli::Result<CommonInformationEntry<Slice<'a>>>)> = None;
     let mut entries = section.entries(bases);
     while let Ok(Some(entry)) = entries.next() {
         let CieOrFde::Fde(partial) = entry else {
             continue;
         };
-        let Ok(fde) = partial.parse(S::cie_from_offset) else {
+        let mut bytes = 1;
+        let fde = partial.parse(|section, bases, offset| match &common {
+            Some((at, cie)) if *at == offset => cie.clone(),
+            _ => {
+                let cie = section.cie_from_offset(bases, offset);
+                bytes += cie.as_ref().map_or(len, CommonInformationEntry::entry_len);
+                common = Some((offset, cie.clone()));
+                cie
+            }
+        });
+        if steps.spend(bytes as u64).is_err() {
+            return;
+        }
+        let Ok(fde) = fde else {
             continue;
         };
         if fde.len() > 0 {
+            if budget.memory(size_of::<Function>() as u64).is_err() {
+                return;
+            }
             functions.push(Function {
                 start: fde.initial_address(),
                 end: fde.end_address(),

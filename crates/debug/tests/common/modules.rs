@@ -17,6 +17,11 @@ pub fn load(kernel: &mut TestKernel, file: &Path) -> u64 {
 
 /// The same of another source.
 pub fn load_source(kernel: &mut TestKernel, source: &str, file: &Path) -> u64 {
+    load_with(kernel, source, &[], file)
+}
+
+/// The same, compiled with more flags.
+pub fn load_with(kernel: &mut TestKernel, source: &str, flags: &[&str], file: &Path) -> u64 {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../debug/tests/c");
     let source = folder.join(source);
     let status = Command::new("gcc")
@@ -28,6 +33,7 @@ pub fn load_source(kernel: &mut TestKernel, source: &str, file: &Path) -> u64 {
             "-mcmodel=kernel",
             "-fno-pic",
         ])
+        .args(flags)
         .args(["-fno-stack-protector", "-o"])
         .args([file, &source])
         .status();

@@ -110,6 +110,23 @@ pub struct KernelFile {
     symbols: OnceLock<SymbolTable>,
 }
 
+/// The section of this name. The names of many sections may be the end of one long string: no more
+/// of them is read than the file has.
+fn section_named<'data, 'file>(
+    file: &'file object::File<'data>,
+    len: usize,
+    name: &[u8],
+) -> Option<object::Section<'data, 'file>> {
+    let mut bytes_left = len;
+    file.sections()
+        .map_while(|section| {
+            let known = section.name_bytes().unwrap_or_default();
+            bytes_left = bytes_left.checked_sub(known.len())?;
+            Some((known, section))
+        })
+        .find_map(|(known, section)| (known == name).then_some(section))
+}
+
 impl KernelFile {
     /// Opens a kernel or its separate debug file, which may be compressed (zstd, gzip): then what it
     /// expands to is kept in memory.
@@ -207,7 +224,7 @@ impl KernelFile {
     /// Returns an error if it is certainly not a kernel.
     pub fn require_kernel(&self) -> Result<(), KernelError> {
         let what = object::File::parse(self.data()).ok().and_then(|file| {
-            let interpreter = file.section_by_name(".interp");
+            let interpreter = section_named(&file, self.data().len(), b".interp");
             let interpreter = interpreter.and_then(|section| section.data().ok());
             let mut addresses = file.segments().map(|segment| segment.address()).peekable();
             if file.kind() == ObjectKind::Relocatable {
