@@ -351,7 +351,23 @@ fn frames_to_be_skipped_may_come_first() {
         [several.clone(), stream.clone()].concat(),
     );
     check("several, seek table", [several.clone(), table].concat());
-    check("around", [several.clone(), stream, several].concat());
+    check(
+        "around",
+        [several.clone(), stream.clone(), several].concat(),
+    );
+    // One that is cut is damage, at either end of the file, and nothing is read past the end.
+    let cut = skip(2, 100)[..50].to_vec();
+    fs::write(path(&dir, "skip"), [stream, cut.clone()].concat()).unwrap();
+    let run = line(dir.path(), "verify skip").expect(1);
+    assert!(
+        run.text().contains("ends inside a frame to be skipped"),
+        "{}",
+        run.text()
+    );
+    line(dir.path(), "log skip").expect(0);
+    fs::write(path(&dir, "skip"), cut).unwrap();
+    let run = line(dir.path(), "info skip").expect(1);
+    assert!(run.stderr.contains("breaks off at 0x0"), "{}", run.stderr);
 }
 
 #[test]

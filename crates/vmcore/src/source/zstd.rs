@@ -252,7 +252,11 @@ impl ZstdCursor {
         let bytes = bytes.map_err(|error| error.to_string())?;
         if let Some(len) = skippable_len(bytes) {
             let len = len + SKIPPABLE_HEADER_LEN as u64;
-            self.stored = self.stored.saturating_add(len);
+            let end = self.stored.saturating_add(len);
+            if !input.reaches(end) {
+                return Err("the file ends inside a frame to be skipped".to_owned());
+            }
+            self.stored = end;
             return Ok(true);
         }
         let header = match FrameHeader::parse(bytes) {
