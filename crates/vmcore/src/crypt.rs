@@ -128,6 +128,23 @@ fn sections(pem: &str) -> impl Iterator<Item = (&str, &str)> {
     })
 }
 
+/// A section as its decoder wants it: lines of 64 characters, and no other space. Mail and web forms
+/// wrap and indent anew.
+fn even(section: &str) -> String {
+    let mut parts = section.split("-----").filter(|part| !part.is_empty());
+    let (Some(begin), Some(body), Some(end)) = (parts.next(), parts.next(), parts.next()) else {
+        return section.to_owned();
+    };
+    let mut even = format!("-----{begin}-----\n");
+    for (at, character) in body.split_whitespace().flat_map(str::chars).enumerate() {
+        if at > 0 && at.is_multiple_of(64) {
+            even.push('\n');
+        }
+        even.push(character);
+    }
+    even + &format!("\n-----{end}-----\n")
+}
+
 /// The RSA private keys in a PEM file.
 fn private_keys(pem: &str) -> Result<Vec<RsaPrivateKey>, KeyError> {
     let mut keys = Vec::new();
@@ -136,8 +153,8 @@ fn private_keys(pem: &str) -> Result<Vec<RsaPrivateKey>, KeyError> {
         let key = match label {
             // How OpenSSL marked a passphrase before PKCS#8.
             "RSA PRIVATE KEY" if section.contains("ENCRYPTED") => Err("ENCRYPTED PRIVATE KEY"),
-            "RSA PRIVATE KEY" => RsaPrivateKey::from_pkcs1_pem(section).map_err(|_| label),
-            "PRIVATE KEY" => RsaPrivateKey::from_pkcs8_pem(section).map_err(|_| label),
+            "RSA PRIVATE KEY" => RsaPrivateKey::from_pkcs1_pem(&even(section)).map_err(|_| label),
+            "PRIVATE KEY" => RsaPrivateKey::from_pkcs8_pem(&even(section)).map_err(|_| label),
             other => Err(other),
         };
         let other = match key {

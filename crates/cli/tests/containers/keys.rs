@@ -35,6 +35,9 @@ fn the_private_key_is_found_whatever_is_around_it() {
             "PKCS#1, text around",
             format!("a\n{}b\n", read("pkcs1.pem")),
         ),
+        ("indented", private.replace('\n', "\n  ")),
+        ("spaces at the ends", private.replace('\n', " \t\n")),
+        ("empty lines", private.replace('\n', "\n\n")),
         ("lines of DOS", private.replace('\n', "\r\n") + "more\r\n"),
     ] {
         fs::write(path(&dir, "k.pem"), key).unwrap();
