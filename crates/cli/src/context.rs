@@ -11,7 +11,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
-use vmcore::dump::DumpKind;
+use vmcore::dump::{DumpKind, Warning};
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::textdump::Textdump;
 use vmcore::{OpenError, OpenOptions, Session, SessionError};
@@ -68,6 +68,8 @@ pub(crate) struct Context {
     searched: Cell<bool>,
     /// What came through a pipe, as long as it is needed.
     kept: OnceCell<NamedTempFile>,
+    /// Whether it is not known where the dump's pages are.
+    is_guess: Cell<bool>,
 }
 
 /// What a file holds.
@@ -86,7 +88,13 @@ impl Context {
             arguments: OnceCell::new(),
             searched: Cell::new(false),
             kept: OnceCell::new(),
+            is_guess: Cell::new(false),
         }
+    }
+
+    /// Whether what was read of the dump's pages is a guess.
+    pub(crate) const fn is_guess(&self) -> bool {
+        self.is_guess.get()
     }
 
     pub(crate) const fn common(&self) -> &Common {
@@ -311,9 +319,12 @@ impl Context {
                 self.say(&format!("kernel {}", text::path(kernel.path())));
             }
         }
+        let doubt = session.dump().doubt();
+        let is_guess = matches!(doubt, Some(Warning::PagesUncertain { .. }));
+        self.is_guess.set(self.is_guess.get() || is_guess);
         // These two have a line for it.
         if !matches!(self.command, "info" | "verify")
-            && let Some(doubt) = session.dump().doubt()
+            && let Some(doubt) = doubt
         {
             self.note(&format!("vmcore: warning: {doubt}"));
         }

@@ -50,8 +50,8 @@ fn main() -> ExitCode {
     }
     let context = Context::new(cli.common, cli.command.name());
     match run(&context, &cli.command) {
-        Ok(Status::Done) => ExitCode::SUCCESS,
-        Ok(Status::Incomplete) => ExitCode::from(3),
+        Ok(Status::Done) if !context.is_guess() => ExitCode::SUCCESS,
+        Ok(_) => ExitCode::from(3),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
             let failure = explain::explain(&error, &context);

@@ -21,6 +21,7 @@ use vmcore::OpenOptions;
 use vmcore_debug::Target;
 use vmcore_debug::arch::Machine;
 use vmcore_debug::gdb::{self, Stub, commands, frames, lldb};
+use vmcore_debug::report;
 use vmcore_pipeline::output::OutputFile;
 
 /// gdb or lldb on the dump, with all its threads
@@ -68,7 +69,7 @@ pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
     let target = Target::new(&session, &files)?;
     let list = target.processes()?;
     let mut stub = Stub::new(&target, &list);
-    for problem in &list.problems {
+    for problem in report::alike_once(list.problems.clone()) {
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: a list breaks off: {problem}"));
     }

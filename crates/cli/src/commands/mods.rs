@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore_debug::modules::{self, Identity, ModuleFile, Status as Found};
+use vmcore_debug::report;
 
 /// The kernel's modules, and which of their files are here
 #[derive(Debug, Args)]
@@ -84,7 +85,7 @@ pub(crate) fn run(context: &Context, args: &Mods) -> anyhow::Result<Status> {
     };
     writeln!(out, "{}", out.paint(Style::Faint, &total))?;
     out.finish()?;
-    for problem in &list.problems {
+    for problem in report::alike_once(list.problems.clone()) {
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: the list breaks off: {problem}"));
     }

@@ -13,6 +13,7 @@ use vmcore::OpenOptions;
 use vmcore::format::addr::VirtAddr;
 use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
 use vmcore_debug::details::{Details, ProcessDetails, ThreadDetails};
+use vmcore_debug::report;
 use vmcore_debug::{DebugFiles, Target};
 
 /// Who was running, and which thread crashed
@@ -102,7 +103,7 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
              (-k kernel.debug has them)",
         ),
     }
-    for problem in &list.problems {
+    for problem in report::alike_once(list.problems.clone()) {
         context.note(&format!(
             "vmcore: a list breaks off: {}",
             text::escape(problem.as_bytes())

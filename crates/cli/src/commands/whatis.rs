@@ -15,6 +15,7 @@ use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore::format::addr::VirtAddr;
 use vmcore_debug::Target;
+use vmcore_debug::report;
 use vmcore_debug::whatis::{self, Fact};
 
 /// What an address is: symbol, module, process, thread, stack, item of a zone
@@ -75,7 +76,7 @@ pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
         writeln!(out, "  {}", text::escape(fact.to_string().as_bytes()))?;
     }
     out.finish()?;
-    for problem in &list.problems {
+    for problem in report::alike_once(list.problems.clone()) {
         let problem = text::escape(problem.as_bytes());
         context.note(&format!("vmcore: a list breaks off: {problem}"));
     }

@@ -4,6 +4,7 @@ use crate::support::{Folder, run};
 use crate::{amd64, assert_fails, minidump};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{HOST, Options, PANIC};
+use vmcore_synth::minidump::Minidump;
 
 #[test]
 fn a_dump_that_is_cut_in_its_sections_still_tells_what_it_has() {
@@ -246,4 +247,32 @@ fn damaged_files_are_answered_or_refused_but_never_crash_the_command() {
             }
         }
     }
+}
+
+/// Of a cut dump of arm whose page tables are not whole pages, and whose pages say nothing.
+#[test]
+fn an_answer_that_rests_on_a_guess_is_said_to_be_one() {
+    let folder = amd64();
+    let mut dump = Minidump::new(Arch::Armv7, 2);
+    dump.dump_avail = vec![(0x8000_0000, 0x8000_8000)];
+    dump.msgbuf = vec![b'x'; 100];
+    dump.page_tables = vec![0; 3 * 1024];
+    for number in 0..4 {
+        dump.pages
+            .insert(0x8000_0000 + (number << 12), vec![b'a'; 4096]);
+    }
+    let whole = dump.build().len() as u64;
+    folder.write("vmcore.8", &dump.build());
+    let read = "--phys 0x80000000 16";
+    let sound = folder.vmcore(&format!("read vmcore.8 {read}")).expect(0);
+    assert!(!sound.stderr.contains("warning"), "{sound:?}");
+    dump.truncate_to = Some(whole - 5000);
+    folder.write("vmcore.9", &dump.build());
+    let said = "nothing shows whether the pages follow at once";
+    let guess = folder.vmcore(&format!("read vmcore.9 {read}")).expect(3);
+    assert!(guess.stderr.contains(said), "{guess:?}");
+    let info = folder.vmcore("info vmcore.9").expect(3);
+    assert!(info.text().contains("are not whole pages"), "{info:?}");
+    let verify = folder.vmcore("verify vmcore.9").expect(3);
+    assert!(verify.text().contains("BAD  page tables"), "{verify:?}");
 }

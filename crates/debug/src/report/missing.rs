@@ -7,10 +7,13 @@ use crate::unwind::End;
 use std::collections::HashMap;
 use vmcore::dump::Completeness;
 use vmcore::process::{OffsetSource, ProcessList};
-use vmcore::text::counted;
+use vmcore::text::{count, counted};
 
 /// Lines that differ in numbers alone are not repeated from here on.
 const ALIKE: usize = 2;
+/// The most lines of a list of what is missing, and the most names in one.
+const LINES: usize = 24;
+const NAMES: usize = 16;
 
 /// What is not there, and what it costs.
 pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Vec<String> {
@@ -52,8 +55,13 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
         .filter(|module| module.file == "no file");
     let names: Vec<&str> = without.map(|module| module.name.as_str()).collect();
     if !names.is_empty() {
+        let more = match names.len().saturating_sub(NAMES) {
+            0 => String::new(),
+            more => format!(" and {} more", count(more as u64)),
+        };
+        let names: Vec<&str> = names.into_iter().take(NAMES).collect();
         missing.push(format!(
-            "no file for {} (--sysroot, --modules)",
+            "no file for {}{more} (--sysroot, --modules)",
             names.join(", ")
         ));
     }
@@ -92,7 +100,8 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
 }
 
 /// A truncated dump breaks off many lists in the same way: of lines that differ in numbers alone, the
-/// first stays, with how many there are.
+/// first stays, with how many there are. A damaged one may break off as many in as many ways: of those
+/// no more than a page is told.
 #[must_use]
 pub fn alike_once(lines: Vec<String>) -> Vec<String> {
     let mut counts = HashMap::new();
@@ -110,6 +119,9 @@ pub fn alike_once(lines: Vec<String>) -> Vec<String> {
             _ => kept.push(line),
         }
     }
+    let more = kept.len().saturating_sub(LINES);
+    kept.truncate(LINES);
+    kept.extend((more > 0).then(|| format!("{} more of other kinds", count(more as u64))));
     kept
 }
 
@@ -131,5 +143,15 @@ mod tests {
             "no file for a.ko".to_owned(),
         ];
         assert_eq!(alike_once(lines), expected);
+    }
+
+    #[test]
+    fn a_list_is_no_longer_than_a_page_however_many_kinds_there_are() {
+        let word = |number: usize| "x".repeat(number + 1);
+        let lines: Vec<String> = (0..2_000).map(word).collect();
+        let told = alike_once(lines.clone());
+        assert_eq!(told[..LINES], lines[..LINES]);
+        assert_eq!(told[LINES..], ["1,976 more of other kinds"]);
+        assert_eq!(alike_once(lines[..LINES].to_vec()), lines[..LINES]);
     }
 }
