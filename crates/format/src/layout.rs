@@ -7,8 +7,8 @@
 //!
 //! arm alone has page tables that need not be whole pages: 1 KiB for each MiB of the kernel map. Its
 //! kernels write the pages right after them (`minidumpsys` in `sys/arm/arm/minidump_machdep.c` of
-//! every release), so that no page is on a page boundary of the file. FreeBSD's libkvm rounds up
-//! since 2015, and so did other writers: [`Layout::with_padding`].
+//! every release), so that no page is on a page boundary of the file. FreeBSD's libkvm, which
+//! did not round at first, rounds up now, and so did other writers: [`Layout::with_padding`].
 //!
 //! ```
 //! use vmcore_format::addr::{FileOffset, PageSize};

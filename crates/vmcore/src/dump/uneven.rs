@@ -1,7 +1,7 @@
 //! Where the pages start behind page tables that are not whole pages.
 //!
 //! arm's tables have 1 KiB, and its kernels write the pages right behind the last one. Other writers
-//! fill up the page first, as FreeBSD's libkvm expects since 2015 (`lib/libkvm/minidump.c`; before, it
+//! fill up the page first, as FreeBSD's libkvm expects now (`lib/libkvm/kvm_minidump_arm.c`; at first it
 //! did not round either). The length of a whole dump tells which it was, by the dump header or the
 //! file's; so does the extension. Where a file was cut, its contents do: the message buffer's section
 //! is a copy of pages, the image starts with an ELF header, and the head of an empty list points to

@@ -1,6 +1,7 @@
 //! arm since version 6 of the architecture, of either byte order: version 2
 //! (`sys/arm/arm/minidump_machdep.c`). Its tables are smaller than pages, so that a page of the section
-//! has four of them.
+//! has four of them; unlike the kernel, this writer fills up the last page, which readers that round
+//! the section up and readers that do not read alike.
 
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
