@@ -13,6 +13,8 @@ use vmcore_format::identity::{IDENTITY_LEN, IDENTITY_MAX_LEN, IDENTITY_OFFSET, I
 use vmcore_format::layout::{Layout, Section};
 use vmcore_format::msgbuf::Msgbuf;
 
+/// Bytes of a page table of arm.
+const ARM_TABLE: u32 = 1024;
 /// Every kernel maps the direct map by large pages.
 const DIRECT_MAP_UNIT: u64 = 2 << 20;
 
@@ -72,7 +74,10 @@ fn table_section(header: &Header, sparse: &SparseMemory) -> Check {
     let (stored, whole) = match (layout.is_even(), layout == &usual) {
         (true, _) => (true, ""),
         // arm's kernels do not fill up the page, no other kernel leaves one to be filled up.
-        (false, true) if header.arch == Arch::Arm => (true, ", and the pages follow at once"),
+        (false, true) if header.arch == Arch::Arm && header.pmapsize.is_multiple_of(ARM_TABLE) => {
+            (true, ", and the pages follow at once")
+        }
+        (false, true) if header.arch == Arch::Arm => (false, ", not whole tables of 1 KiB"),
         (false, false) if header.arch == Arch::Arm => {
             (false, ", filled up to whole pages, which kernels do not do")
         }
