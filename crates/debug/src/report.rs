@@ -1,7 +1,7 @@
 //! One report: what crashed, where, and what else the machine did.
 //!
 //! The report is a value: it prints itself as text of the form that people paste into bug reports,
-//! and serialises. [`Report::share`] takes out what should not leave the house.
+//! and serialises. [`Share`] is the part of it that may leave the house.
 //!
 //! ```no_run
 //! use vmcore_debug::{Target, report};

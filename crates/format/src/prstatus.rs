@@ -27,7 +27,7 @@ pub const OWNER: &[u8; 5] = b"CORE\0";
 /// space.
 pub const ARM64_SIGNATURE: u64 = 0xff7f << 48;
 /// The notes that tell debuggers of signed addresses, in the order in which they are written: owner,
-/// type, contents. gdb believes [`NT_ARM_PAC_MASK`] only of a processor that says it signs.
+/// type, contents. gdb believes `NT_ARM_PAC_MASK` only of a processor that says it signs.
 pub const ARM64_SIGNED: [(&[u8], u32, [u64; 4], usize); 2] = [
     // `AT_HWCAP` with the bit for signed addresses, `AT_NULL`.
     (OWNER, NT_AUXV, [16, 1 << 30, 0, 0], 4),

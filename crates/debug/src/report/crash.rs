@@ -274,7 +274,7 @@ pub(super) fn place_of(frame: &NamedFrame, culprit: Option<Culprit>) -> String {
 
 /// A message without what differs between equal crashes.
 ///
-/// What [`Report::share`](super::Report::share) leaves out counts as a number: a signature is the
+/// What [`Share`](super::Share) leaves out counts as a number: a signature is the
 /// same in a report that is shared, and the template that is its input needs no cleaning.
 pub(super) fn template(message: &str) -> String {
     let mut text = String::new();
