@@ -144,8 +144,10 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
     let target = target.and_then(|files| Target::new(session, files).ok());
     let bytes = target.as_ref().and_then(frames::for_gdb);
     let frames = bytes.map(|bytes| (beside(out.plain()), bytes));
-    if let Some((path, _)) = &frames {
-        // Whether it may be written is told before the work begins.
+    if let Some((path, _)) = &frames
+        && path.symlink_metadata().is_ok()
+    {
+        // Whether it may be replaced is told before the work begins.
         drop(OutputFile::create(path, force)?);
     }
     let mut progress = Progress::new(context, "writing");
