@@ -164,7 +164,7 @@ fn the_page_folds_and_obeys_nothing() {
     }
     // What the dump says is there to be read, its control characters by their numbers.
     let text = seen["text"].as_str().unwrap();
-    for shown in [HOSTILE, HOSTILE_NAME, r"\u{1b}[31m\u{202e}", "DEADLOCK"] {
+    for shown in [HOSTILE, HOSTILE_NAME, r"\x1b[31m\u{202e}", "DEADLOCK"] {
         let shown = shown.to_lowercase();
         assert!(
             text.to_lowercase().contains(&shown),
