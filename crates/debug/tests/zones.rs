@@ -214,7 +214,7 @@ fn an_item_is_found_by_what_is_noted_of_its_page() {
         "zone malloc-1024, item 0xffffffff90003400+0x0 of 1024 bytes, free, freed as malloc type \
          temp, slab 0xffffffff90006018"
     );
-    assert_eq!(text[2], "malloc'd, 12288 bytes in pages of its own");
+    assert_eq!(text[2], "malloc'd, 12288 bytes in its own pages");
     let json = serde_json::to_value(&allocator.facts(&[MALLOC + 5 * 1024])[0][0]).unwrap();
     assert_eq!(
         (&json["what"], &json["kind"]),

@@ -285,16 +285,19 @@ pub(super) fn template(message: &str) -> String {
             .chars()
             .last()
             .is_some_and(|c| c.is_alphanumeric() || c == '_');
-        let end = rest
-            .find(|c: char| !c.is_ascii_alphanumeric())
-            .unwrap_or(rest.len());
+        // The word that begins here, if one does: a long one is looked at once.
+        let word = match after_word {
+            true => "",
+            false => rest
+                .split(|c: char| !c.is_ascii_alphanumeric())
+                .next()
+                .unwrap_or_default(),
+        };
         // Some messages have addresses without a prefix.
-        let is_hex = rest
-            .get(..end)
-            .is_some_and(|word| word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit()));
-        if (c.is_ascii_digit() || is_hex) && !after_word {
+        let is_hex = word.len() >= 8 && word.chars().all(|c| c.is_ascii_hexdigit());
+        if is_hex || word.starts_with(|c: char| c.is_ascii_digit()) {
             text.push('N');
-            rest = rest.get(end..).unwrap_or_default();
+            rest = rest.get(word.len()..).unwrap_or_default();
         } else if c == '"' || c == '\u{60}' {
             let close = if c == '"' { '"' } else { '\'' };
             let inside = rest.get(1..).unwrap_or_default();
