@@ -182,8 +182,8 @@ fn next() {
     println!("  vmcore ps YOUR-DUMP -k YOUR-KERNEL   who was running");
     println!("  vmcore help                          every command; each has --help and --json");
     println!("  cargo install --path crates/cli      puts `vmcore` into your search path");
-    println!("  ./x lab --interactive        the lab kernel is yours to crash");
-    println!("  ./x bench                    how fast it is, beside plain loops and cp");
+    println!("  ./x lab --interactive                the lab kernel is yours to crash");
+    println!("  ./x bench                            how fast it is, beside plain loops and cp");
 }
 
 /// Removes a folder that an earlier demo made.

@@ -51,10 +51,10 @@ pub(crate) struct Serve {
     /// The most bytes a second from a client
     #[arg(long, value_name = "SIZE", value_parser = size)]
     max_rate: Option<u64>,
-    /// The most dumps at a time
+    /// The most clients at a time; one counts until its script has ended
     #[arg(long, value_name = "N", default_value_t = 256)]
     max_clients: usize,
-    /// The most dumps at a time from one address
+    /// The most clients at a time from one address
     #[arg(long, value_name = "N", default_value_t = 8)]
     max_per_host: usize,
     /// Bytes that stay free on the disk
