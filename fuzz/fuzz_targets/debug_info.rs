@@ -15,10 +15,7 @@ use vmcore_debug::unwind::CallFrames;
 use vmcore_fuzz::input::Input;
 use vmcore_fuzz::limit;
 
-#[path = "../../crates/debug/tests/common/dwarf.rs"]
-mod dwarf;
-
-use dwarf::{Abbreviations, elf, line_program, uleb, unit};
+use vmcore_testkit::dwarf::{Abbreviations, elf, line_program, uleb, unit};
 
 const TEXT: u64 = 0xffff_ffff_8020_0000;
 /// The most bytes of a section, and what reading any file may cost for each of its first bytes.

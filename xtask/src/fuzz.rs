@@ -13,7 +13,7 @@ const TARGETS: &str = "fuzz/fuzz_targets";
 /// Where the inputs are, one folder a target.
 const CORPUS: &str = "fuzz/corpus";
 /// A source with the types of a kernel, and an expression over them.
-const TYPES: &str = "crates/debug/tests/c/kernel.c";
+const TYPES: &str = "crates/testkit/c/kernel.c";
 const EXPRESSION: &str = "((struct proc *)allproc.lh_first)->p_matrix[1][2] + *(int *)&hz";
 /// Seconds for a target if nobody says otherwise.
 const SECONDS: u32 = 60;

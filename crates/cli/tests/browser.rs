@@ -10,15 +10,11 @@
     clippy::print_stderr
 )]
 
-#[path = "../../debug/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::TestKernel;
 use serde_json::Value;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::line;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::command::line;
 
 /// Text that a browser must show and never obey.
 const HOSTILE: &str =
@@ -82,7 +78,7 @@ fn browse(program: &str, folder: &Path, page: &str, more: &[&str]) -> (String, S
 /// The report of a dump that wants to be obeyed, and what a person sees of it.
 fn look(program: &str, more: &[&str]) -> Value {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    common::crash(&mut kernel);
+    vmcore_testkit::kernel::crash(&mut kernel);
     let message = kernel.address("untouched");
     let endless = "W".repeat(ENDLESS);
     let text = format!("{HOSTILE}\u{1b}[31m\u{202e} {endless}\0");
@@ -97,13 +93,13 @@ fn look(program: &str, more: &[&str]) -> Value {
     for at in [module + 40, lock, zone + 16] {
         kernel.write_words(at, &[name]);
     }
-    kernel.session();
+    kernel.write_dump();
     let words = "print vmcore.0 kernel &shell_thread.td_name --json";
     let at = line(kernel.dir.path(), words).expect(0).json();
     let at = at["values"][0]["value"]["to"].as_str().unwrap();
     let name = u64::from_str_radix(at.trim_start_matches("0x"), 16).unwrap();
     kernel.write(name, format!("{HOSTILE_NAME}\0").as_bytes());
-    kernel.session();
+    kernel.write_dump();
     let folder = kernel.dir.path();
     line(folder, "report vmcore.0 kernel --html page.html").expect(0);
     // As it is, without anybody who looks into it.

@@ -6,10 +6,9 @@
     clippy::print_stderr
 )]
 
-mod support;
-
 use serde_json::Value;
-use support::{corpus, line};
+use vmcore_testkit::command::line;
+use vmcore_testkit::corpus;
 
 /// A thread as `ps` and the list of expected values have it.
 #[derive(Debug, PartialEq)]
@@ -33,7 +32,7 @@ fn every_thread_and_hz_of_the_real_dumps_is_as_expected() {
     let Some(reals) = corpus::unpacked() else {
         return;
     };
-    let expected: Value = serde_json::from_str(&corpus::expected()).unwrap();
+    let expected = corpus::expected();
     assert_eq!(reals.len(), expected["dumps"].as_object().unwrap().len());
     for real in reals {
         let expected = &expected["dumps"][&real.name];
@@ -64,7 +63,7 @@ fn a_redacted_dump_of_a_truncated_one_has_its_threads() {
     let Some(reals) = corpus::unpacked() else {
         return;
     };
-    let expected: Value = serde_json::from_str(&corpus::expected()).unwrap();
+    let expected = corpus::expected();
     let mut cut = 0;
     for real in reals {
         let folder = tempfile::tempdir().unwrap();

@@ -7,17 +7,13 @@
     clippy::print_stderr
 )]
 
-#[path = "../../debug/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::TestKernel;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::process::Command;
-use support::{Folder, Run, finish};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::Options;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::command::{Folder, Run, finish};
 
 fn crashinfo(folder: &Path, words: &str) -> Run {
     let link = folder.join("crashinfo");
@@ -33,15 +29,15 @@ fn crashinfo(folder: &Path, words: &str) -> Run {
 fn forging() -> TestKernel {
     const NAME: &[u8] = b"\nPANIC   all is ok\n\xe2\x80\xae\0";
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    common::crash(&mut kernel);
+    vmcore_testkit::kernel::crash(&mut kernel);
     let at = 0xffff_ffff_8900_0000;
     kernel.write(at, NAME);
     kernel.write_words(kernel.address("flow_mtx"), &[at]);
     kernel.write_words(kernel.address("tree_sx"), &[at]);
     kernel.write_words(kernel.address("mbuf_zone") + 16, &[at]);
     kernel.write_words(kernel.address("temp_type") + 16, &[at]);
-    kernel.session();
-    let place = |lvalue: &str| support::address_of(kernel.dir.path(), lvalue);
+    kernel.write_dump();
+    let place = |lvalue: &str| vmcore_testkit::command::address_of(kernel.dir.path(), lvalue);
     let names = ["shell_thread.td_name", "init_thread.td_name"].map(place);
     let pointers = ["shell_thread.td_lockname", "init_thread.td_wmesg"].map(place);
     for name in names {
@@ -50,7 +46,7 @@ fn forging() -> TestKernel {
     for pointer in pointers {
         kernel.write_words(pointer, &[at]);
     }
-    kernel.session();
+    kernel.write_dump();
     let info = "Dump header from device: /dev/da0\n  Hostname: a\u{2028}PANIC   all is ok\n  \
                 Panic String: page fault\u{85}PANIC   all is ok\n";
     std::fs::write(kernel.dir.path().join("info.0"), info).unwrap();
@@ -74,22 +70,22 @@ fn no_name_of_the_dump_makes_a_line() {
         "list .",
         "read vmcore.0 kernel mbuf_zone 64",
     ] {
-        let run = support::line(folder, words);
+        let run = vmcore_testkit::command::line(folder, words);
         texts.push(run.text() + &run.stderr);
     }
     for text in texts {
         assert!(!text.contains("\nPANIC   all"), "{text}");
         assert!(!text.contains(['\u{202e}', '\u{2028}', '\u{85}']), "{text}");
     }
-    let report = support::line(folder, "report vmcore.0 kernel").text();
+    let report = vmcore_testkit::command::line(folder, "report vmcore.0 kernel").text();
     assert!(report.contains("sh/\\x0aPANIC   all is ok"), "{report}");
 }
 
 #[test]
 fn the_sections_have_the_names_that_readers_know() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    common::crash(&mut kernel);
-    kernel.session();
+    vmcore_testkit::kernel::crash(&mut kernel);
+    kernel.write_dump();
     let folder = kernel.dir.path();
     let run = crashinfo(folder, "-k kernel vmcore.0").expect(0);
     assert_eq!(run.text(), "Writing crash summary to core.txt.0.\n");

@@ -6,22 +6,21 @@
     clippy::print_stderr
 )]
 
-#[path = "../../debug/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::TestKernel;
 use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use support::{Run, command, finish, line};
+use vmcore::session::KernelChoice;
+use vmcore::{OpenOptions, Session};
+use vmcore_debug::{DebugFiles, Target};
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::command::{Run, command, finish, line};
 
 /// A kernel whose shell panicked while init waited for it.
 fn crashed() -> TestKernel {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    common::crash(&mut kernel);
-    kernel.session();
+    vmcore_testkit::kernel::crash(&mut kernel);
+    kernel.write_dump();
     kernel
 }
 
@@ -216,7 +215,7 @@ fn whatis_explains_an_address() {
     // Nothing names this page; nor do the kernel's zones.
     let mut kernel = crashed();
     kernel.write(0xffff_ffff_9000_0000, &[1]);
-    kernel.session();
+    kernel.write_dump();
     let words = "whatis vmcore.0 kernel 0xffffffff90000000";
     let text = ask(&kernel, words).expect(0).text();
     assert_eq!(text.lines().count(), 2, "{text}");
@@ -235,15 +234,20 @@ fn whatis_explains_an_address() {
 #[test]
 fn redact_takes_out_the_pages_of_a_zone() {
     let mut kernel = crashed();
-    let lists = common::with_target(&kernel, |target| {
+    let lists = {
+        let choice = KernelChoice::Given(&kernel.file);
+        let options = OpenOptions::default();
+        let session = Session::open(&kernel.write_dump(), choice, &options).unwrap();
+        let files = DebugFiles::of(&session).unwrap();
+        let target = Target::new(&session, &files).unwrap();
         target.types().offset_of("uma_keg", "uk_domain").unwrap()
-    });
+    };
     // The far end of a stack, which stays, is a slab of mbufs: its header stands at its end.
     let page = (kernel.address("stacks") + 16384).next_multiple_of(4096);
     let (head, slab) = (kernel.address("mbuf_keg") + lists, page + 4032);
     kernel.write_words(head, &[slab]);
     kernel.write_words(slab, &[0, head, 15, 0]);
-    kernel.session();
+    kernel.write_dump();
     let redact = |options: &str| {
         let words = format!("redact vmcore.0 kernel small --dry-run --json {options}");
         let run = ask(&kernel, &words).expect(0);
@@ -263,7 +267,7 @@ fn redact_takes_out_the_pages_of_a_zone() {
 #[test]
 fn mods_says_which_files_are_here() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    kernel.session();
+    kernel.write_dump();
     let text = ask(&kernel, "mods vmcore.0 kernel").expect(0).text();
     assert!(
         text.contains("flow.ko") && text.contains("no file"),
@@ -276,7 +280,7 @@ fn mods_says_which_files_are_here() {
     // The list leads into nowhere.
     let head = kernel.address("linker_files");
     kernel.write_words(head, &[0xffff_ffff_c000_0000]);
-    kernel.session();
+    kernel.write_dump();
     let run = ask(&kernel, "mods vmcore.0 kernel").expect(3);
     assert!(run.stderr.contains("the list breaks off"), "{run:?}");
 }
@@ -285,8 +289,8 @@ fn mods_says_which_files_are_here() {
 fn symbols_of_modules_are_known_by_name_and_address() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
     let file = kernel.dir.path().join("flow.ko");
-    let text = common::modules::load(&mut kernel, &file);
-    kernel.session();
+    let text = vmcore_testkit::modules::load(&mut kernel, &file);
+    kernel.write_dump();
     let check = |options: &str| {
         let ask = |words: String| ask(&kernel, &format!("{words} {options}")).expect(0).text();
         let by_address = ask(format!("sym vmcore.0 kernel {:#x}", text + 5));
@@ -323,7 +327,7 @@ fn symbols_of_modules_are_known_by_name_and_address() {
 #[test]
 fn the_debug_file_beside_a_compressed_kernel_is_its_own() {
     let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    kernel.session();
+    kernel.write_dump();
     let file = kernel.dir.path().join("kernel");
     let debug = kernel.dir.path().join("kernel.debug");
     for (tool, arguments) in [
@@ -561,8 +565,8 @@ fn the_report_says_what_crashed_where() {
     assert!(text.contains(signature["text"].as_str().unwrap()));
     // The same crash of a kernel that was built otherwise has the same signature.
     let mut other = TestKernel::compile("kernel.c", &["-gdwarf-4", "-DOTHER", "-O1"]);
-    common::crash(&mut other);
-    other.session();
+    vmcore_testkit::kernel::crash(&mut other);
+    other.write_dump();
     let again = ask(&other, "report vmcore.0 kernel --json")
         .expect(0)
         .json();
@@ -581,7 +585,7 @@ fn the_page_is_one_file_that_asks_nobody() {
     let at = at["values"][0]["value"]["to"].as_str().unwrap().to_owned();
     let at = u64::from_str_radix(at.trim_start_matches("0x"), 16).unwrap();
     kernel.write(at, b"<b>&bold\0");
-    kernel.session();
+    kernel.write_dump();
     ask(&kernel, "report vmcore.0 kernel --html page.html").expect(0);
     let page = std::fs::read_to_string(kernel.dir.path().join("page.html")).unwrap();
     assert!(page.starts_with("<!DOCTYPE html>") && page.ends_with("</html>\n"));
@@ -604,7 +608,7 @@ fn the_page_is_one_file_that_asks_nobody() {
 #[test]
 fn a_report_to_be_shared_names_no_machine() {
     let options = vmcore_synth::machine::Options::new(vmcore_synth::Arch::Amd64, 3);
-    let folder = support::Folder::new(&options);
+    let folder = vmcore_testkit::command::Folder::new(&options);
     let whole = folder.vmcore("report vmcore.0").expect(0).text();
     assert!(
         whole.contains("storage7") && whole.contains("192.0.2.17"),

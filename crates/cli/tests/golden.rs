@@ -11,15 +11,14 @@
     clippy::print_stderr
 )]
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use support::{Folder, Run, corpus, line};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{DumpFile, Machine, Options};
 use vmcore_synth::machines;
+use vmcore_testkit::command::{Folder, Run, line};
+use vmcore_testkit::corpus;
 
 /// Lines that stay of an output that is cut, in text and in JSON.
 const TEXT_LINES: usize = 40;

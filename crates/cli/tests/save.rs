@@ -8,15 +8,13 @@
 )]
 #![cfg(unix)]
 
-mod support;
-
 use std::fs;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
-use support::{Run, command, finish};
 use vmcore_synth::Arch;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::{Machine, Options};
+use vmcore_testkit::command::{Run, command, finish};
 
 /// A folder with the image of a machine's dump device, and an empty directory for its dumps.
 struct Device {

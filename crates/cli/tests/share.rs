@@ -7,18 +7,14 @@
     clippy::print_stderr
 )]
 
-#[path = "../../debug/tests/common/mod.rs"]
-mod common;
-mod support;
-
-use common::TestKernel;
 use serde_json::Value;
 use std::collections::BTreeSet;
-use support::{Folder, line};
 use vmcore_format::identity::{IDENTITY_OFFSET, Identity};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::Options;
 use vmcore_synth::msgbuf;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::command::{Folder, line};
 
 /// Where the strings are that the test plants.
 const STRINGS: u64 = 0xffff_ffff_8900_0000;
@@ -75,10 +71,10 @@ panic: zeb: page fault at 0xffffffff8023cd49 for alice, 10.20.30.40
 /// A kernel that panicked, with a secret in every name, and the files beside its dump.
 fn planted() -> TestKernel {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    common::crash(&mut kernel);
-    kernel.session();
+    vmcore_testkit::kernel::crash(&mut kernel);
+    kernel.write_dump();
     let folder = kernel.dir.path().to_owned();
-    let place = |lvalue: &str| support::address_of(&folder, lvalue);
+    let place = |lvalue: &str| vmcore_testkit::command::address_of(&folder, lvalue);
     let arrays = [
         ("shell_thread.td_name", "alice@10.20.30.40"),
         ("shell.p_comm", "vault-alice"),
@@ -112,7 +108,7 @@ fn planted() -> TestKernel {
         kernel.write(string + text.len() as u64, b"\0");
         kernel.write_words(at, &[string]);
     }
-    let mut dump = common::minidump(&kernel.pages, 0x1000_0000);
+    let mut dump = vmcore_testkit::kernel::minidump(&kernel.pages, 0x1000_0000);
     let (ring, control) = msgbuf::written(1 << 14, LOG.as_bytes(), 0);
     dump.msgbuf = ring;
     dump.msgbuf_control = Some(control);

@@ -6,11 +6,9 @@
     clippy::print_stderr
 )]
 
-mod support;
-
-use support::Folder;
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{DumpFile, Options};
+use vmcore_testkit::command::Folder;
 
 #[test]
 fn wherever_a_file_ends_behind_its_header_info_and_log_tell_what_it_has() {

@@ -8,8 +8,7 @@
 
 mod common;
 
-use common::TestKernel;
-use common::dwarf::{Abbreviations, elf, line_program, uleb, unit};
+use common::Open as _;
 use std::process::Command;
 use vmcore_debug::expr::{Location, SymbolSource, Value};
 use vmcore_debug::lines::Lines;
@@ -19,6 +18,8 @@ use vmcore_debug::types::{Tag, Types};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::dwarf::{Abbreviations, elf, line_program, uleb, unit};
 
 const TEXT: u64 = 0xffff_ffff_8020_0000;
 /// Set in the process that does the work.

@@ -7,13 +7,14 @@
 
 mod common;
 
-use common::TestKernel;
+use common::Open as _;
 use std::io::Write as _;
 use std::process::Command;
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::show::Options;
 use vmcore_debug::types::{Kind, Tag, TypeError, Types};
 use vmcore_debug::{DebugFiles, Target};
+use vmcore_testkit::TestKernel;
 
 /// Writes the sections of CTF data.
 struct Writer {

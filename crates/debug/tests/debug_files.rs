@@ -8,9 +8,8 @@
 
 mod common;
 
-use common::dwarf::{Abbreviations, elf, line_program, unit};
-use common::modules::{load, load_with};
-use common::{TestKernel, with_target};
+use common::Open as _;
+use common::with_target;
 use object::{Object as _, ObjectSection as _, SectionFlags};
 use std::ffi::OsStr;
 use std::fs;
@@ -24,6 +23,9 @@ use vmcore_debug::unwind::CallFrames;
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::dwarf::{Abbreviations, elf, line_program, unit};
+use vmcore_testkit::modules::{load, load_with};
 
 const TEXT: u64 = 0xffff_ffff_8020_0000;
 

@@ -8,8 +8,7 @@
 
 mod common;
 
-use common::modules::{ADDRESS, load_source};
-use common::{Pcb, TestKernel, crash, write_pcb};
+use common::Open as _;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,6 +18,9 @@ use vmcore_debug::modules::Search;
 use vmcore_debug::unwind::{Backtrace, End, How};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::kernel::{Pcb, crash, write_pcb};
+use vmcore_testkit::modules::{ADDRESS, load_source};
 
 /// Splits a file as the build of a system does: instructions and what is loaded here, the rest there.
 fn split(file: &Path, debug: &Path) {

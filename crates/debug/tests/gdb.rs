@@ -8,13 +8,14 @@
 
 mod common;
 
-use common::TestKernel;
+use common::Open as _;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use vmcore::process;
 use vmcore_debug::gdb::packet::framed;
 use vmcore_debug::gdb::{self, After, Stub};
 use vmcore_debug::{DebugFiles, Target};
+use vmcore_testkit::TestKernel;
 
 fn with_stub<T>(kernel: &TestKernel, test: impl FnOnce(&mut Stub<'_, '_>, &Target<'_>) -> T) -> T {
     let session = kernel.session();
@@ -182,7 +183,7 @@ fn lldb_gets_the_headers_of_the_kernel_file_where_the_dump_has_none() {
 #[test]
 fn stock_gdb_sees_threads_memory_and_frames_beyond_a_trap() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
-    common::crash(&mut kernel);
+    vmcore_testkit::kernel::crash(&mut kernel);
     let output = with_stub(&kernel, |stub, target| {
         let frames = kernel.dir.path().join("frames");
         std::fs::write(&frames, gdb::frames::for_gdb(target).unwrap()).unwrap();

@@ -7,7 +7,7 @@
 
 mod common;
 
-use common::TestKernel;
+use common::Open as _;
 use object::{Object as _, ObjectSection as _};
 use proptest::prelude::*;
 use std::sync::OnceLock;
@@ -22,6 +22,7 @@ use vmcore_debug::unwind::{CallFrames, Start};
 use vmcore_debug::{DebugFiles, Target, locks};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_testkit::TestKernel;
 
 /// A kernel file, and where its debug sections lie in it: offset and length.
 type FileWithSections = (Vec<u8>, Vec<(usize, usize)>);

@@ -8,19 +8,20 @@
 
 mod common;
 
-use common::TestKernel;
-use common::modules::load;
+use common::Open as _;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use vmcore::process;
 use vmcore_debug::gdb::{self, Stub, lldb};
 use vmcore_debug::modules::Search;
 use vmcore_debug::{DebugFiles, Target};
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::modules::load;
 
 #[test]
 fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
-    common::crash(&mut kernel);
+    vmcore_testkit::kernel::crash(&mut kernel);
     let root = tempfile::tempdir().unwrap();
     let text = load(&mut kernel, &root.path().join("flow.ko"));
     let session = kernel.session();

@@ -7,8 +7,7 @@
 
 mod common;
 
-use common::TestKernel;
-use common::modules::load;
+use common::Open as _;
 use std::fs;
 use std::process::Command;
 use vmcore_debug::modules::{self, Identity, Search, Status};
@@ -16,6 +15,8 @@ use vmcore_debug::show::Options;
 use vmcore_debug::types::Tag;
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::modules::load;
 
 #[test]
 fn a_module_is_found_and_its_types_and_symbols_join_the_kernel_s() {

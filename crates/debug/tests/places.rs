@@ -8,7 +8,7 @@
 
 mod common;
 
-use common::{TestKernel, crash, dump_of};
+use common::Open as _;
 use std::path::Path;
 use std::process::Command;
 use vmcore::process::{OffsetSource, PcbSource, Process, Thread};
@@ -25,6 +25,8 @@ use vmcore_format::extension::{
 };
 use vmcore_format::registers::{layout_number, names};
 use vmcore_synth::machine::{Machine, Options};
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::kernel::{crash, dump_of};
 
 /// A CPU in the extension: its number, what became of it, its thread, some registers.
 type Told<'a> = (u32, CpuState, u64, &'a [(&'a str, u64)]);

@@ -7,11 +7,12 @@
 
 mod common;
 
-use common::stacks::{kernel, lay, lay_at};
-use common::{TestKernel, with_target};
+use common::with_target;
 use std::collections::BTreeSet;
 use vmcore_debug::report::kind::Kind;
 use vmcore_debug::report::{self, Report};
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::stacks::{kernel, lay, lay_at};
 
 const TRAPPED: &str = "doadump kern_reboot vpanic panic trap_fatal trap_pfault trap";
 

@@ -7,11 +7,13 @@
 
 mod common;
 
-use common::{Pcb, TestKernel, crash, with_target, write_pcb};
+use common::with_target;
 use vmcore::process::{self, Thread};
 use vmcore_debug::Target;
 use vmcore_debug::unwind::{End, How};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::kernel::{Pcb, crash, write_pcb};
 
 fn thread(target: &Target<'_>, tid: i32) -> Thread {
     let list = process::list(target.session()).unwrap();

@@ -7,12 +7,13 @@
 
 mod common;
 
-use common::TestKernel;
+use common::Open as _;
 use vmcore_debug::expr::{EvalError, Location};
 use vmcore_debug::show::{Content, ListEnd, Options};
 use vmcore_debug::types::{Kind, Tag};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
 
 /// Runs a test on the kernel compiled with DWARF 4, DWARF 5, and compressed DWARF 5.
 fn with_targets(test: impl Fn(&Target<'_>, &TestKernel)) {

@@ -7,8 +7,9 @@
 
 mod common;
 
-use common::{TestKernel, with_target};
+use common::with_target;
 use vmcore_debug::usage::{self, MallocType, Usage, Zone};
+use vmcore_testkit::TestKernel;
 
 fn usage_of(kernel: &TestKernel) -> Usage {
     with_target(kernel, usage::of)

@@ -7,7 +7,8 @@
 
 mod common;
 
-use common::{TestKernel, with_target};
+use common::Open as _;
+use common::with_target;
 use vmcore::process;
 use vmcore_debug::arch::Machine;
 use vmcore_debug::details::Details;
@@ -16,6 +17,7 @@ use vmcore_debug::unwind::{Registers, Start};
 use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
 
 #[test]
 fn types_tell_what_processes_and_threads_do() {

@@ -7,10 +7,11 @@
 
 mod common;
 
-use common::{TestKernel, with_target};
+use common::with_target;
 use vmcore_debug::whatis::{self, Fact};
 use vmcore_debug::zones::{Found, Item, State};
 use vmcore_format::addr::VirtAddr;
+use vmcore_testkit::TestKernel;
 
 /// Memory of the allocator: outside of the kernel's image, so that nothing else names it.
 const MEMORY: u64 = 0xffff_ffff_9000_0000;

@@ -7,17 +7,9 @@
     clippy::expect_used,
     clippy::panic,
     clippy::print_stdout,
-    missing_docs,
-    dead_code
+    missing_docs
 )]
 
-#[path = "../proof/src/kernel.rs"]
-mod kernel;
-#[path = "../proof/src/layers.rs"]
-mod layers;
-
-use kernel::{Disk, NO_RANGE, RANGES, Ram, Toy};
-use layers::{Memory, WAYS};
 use peak_alloc::PeakAlloc;
 use std::hint::black_box;
 use std::sync::atomic::AtomicU64;
@@ -28,15 +20,12 @@ use vmcore_writer::gzip::{GZIP_MEMORY_BYTES, Gzip};
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::settings::{Patience, Settings};
 use vmcore_writer::{DumpMap, Latch, Sink, Writer};
+use vmcore_writer_proof::kernel::{Disk, NO_RANGE, RANGES, Ram, Toy};
+use vmcore_writer_proof::layers::{self, Memory, WAYS};
 use zerocopy::IntoBytes as _;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
-
-/// Bytes as words, as the included files take them.
-fn zerocopy_bytes(words: &mut [u64]) -> &mut [u8] {
-    words.as_mut_bytes()
-}
 
 /// The most bytes that were allocated at a time while `work` ran.
 fn allocated(work: impl FnOnce()) -> usize {

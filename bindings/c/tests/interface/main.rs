@@ -3,11 +3,6 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr)]
 
 mod built;
-#[path = "../../../../crates/cli/tests/support/corpus.rs"]
-#[allow(dead_code, reason = "the module of another crate's tests")]
-mod corpus;
-#[path = "../../../../crates/debug/tests/common/mod.rs"]
-mod kernels;
 mod manual;
 mod programs;
 mod real;

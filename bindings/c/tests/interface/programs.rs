@@ -2,7 +2,6 @@
 
 use crate::built::{folder, run, run_watched, succeed};
 use crate::functions;
-use crate::kernels::TestKernel;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
@@ -13,6 +12,7 @@ use vmcore_synth::elf::{Kernel, Kind};
 use vmcore_synth::machine::{DumpFile, Machine, Options, Pcb};
 use vmcore_synth::machines;
 use vmcore_synth::minidump::Minidump;
+use vmcore_testkit::TestKernel;
 
 /// A machine whose dump and kernel lie in a folder.
 struct Made {
@@ -384,7 +384,7 @@ fn processes_and_threads_are_those_of_the_machine() {
 #[test]
 fn processes_are_chosen_by_users_groups_and_sessions() {
     let kernel = TestKernel::compile("kernel.c", &["-gdwarf-5"]);
-    drop(kernel.session());
+    kernel.write_dump();
     let words = |op: i32, arg: i32| {
         let core = kernel.dir.path().join("vmcore.0");
         let files = [&kernel.file, &core].map(|path| path.display().to_string());

@@ -1,11 +1,11 @@
 //! C programs on dumps of real machines: the same bytes as the Rust library gives.
 
 use crate::built::run;
-use crate::corpus::{self, Real};
 use std::sync::OnceLock;
 use vmcore::format::addr::VirtAddr;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
+use vmcore_testkit::corpus::{self, Real};
 
 /// Symbols of each kernel, spread over all of it, and bytes read at each.
 const SYMBOLS: usize = 400;

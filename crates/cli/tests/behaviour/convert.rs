@@ -1,9 +1,9 @@
 //! Dumps that become other dumps.
 
 use crate::amd64;
-use crate::support::Folder;
 use vmcore_synth::Arch;
 use vmcore_synth::machine::Options;
+use vmcore_testkit::command::Folder;
 
 #[test]
 fn a_converted_core_is_a_dump_again() {

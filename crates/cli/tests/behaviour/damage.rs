@@ -1,10 +1,10 @@
 //! Dumps that are cut, damaged or hostile.
 
-use crate::support::{Folder, run};
 use crate::{amd64, assert_fails, minidump};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{HOST, Options, PANIC};
 use vmcore_synth::minidump::Minidump;
+use vmcore_testkit::command::{Folder, run};
 
 #[test]
 fn a_dump_that_is_cut_in_its_sections_still_tells_what_it_has() {

@@ -1,6 +1,5 @@
 //! Which files a command takes, and what it does with and without the kernel's.
 
-use crate::support::{Folder, command, finish};
 use crate::{amd64, assert_fails, minidump};
 use std::fs;
 use vmcore_synth::Arch;
@@ -8,6 +7,7 @@ use vmcore_synth::elf::Kind;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::{CRASH_TIME, HOST, Machine, Options, PANIC};
 use vmcore_synth::minidump::Minidump;
+use vmcore_testkit::command::{Folder, command, finish};
 
 #[test]
 fn every_command_answers_without_being_told_where_the_kernel_is() {

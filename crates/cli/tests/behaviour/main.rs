@@ -11,14 +11,12 @@ mod damage;
 mod kernels;
 mod memory;
 mod output;
-#[path = "../support/mod.rs"]
-mod support;
 mod threads;
 
-use support::{Folder, Run};
 use vmcore_synth::Arch;
 use vmcore_synth::machine::{DumpFile, Options};
 use vmcore_synth::minidump::Minidump;
+use vmcore_testkit::command::{Folder, Run};
 
 pub(crate) fn amd64() -> Folder {
     Folder::new(&Options::new(Arch::Amd64, 3))

@@ -1,10 +1,10 @@
 //! Reading, translating, searching, symbols, the log, the map.
 
-use crate::support::{Folder, run};
 use crate::{amd64, assert_fails};
 use std::fs;
 use vmcore_synth::Arch;
 use vmcore_synth::machine::Options;
+use vmcore_testkit::command::{Folder, run};
 
 #[test]
 fn the_log_comes_escaped_or_exactly() {

@@ -1,11 +1,11 @@
 //! Arguments, help, exit statuses, colours, and where answers go.
 
-use crate::support::{command, finish, line, run};
 use crate::{amd64, assert_fails, assert_usage};
 use std::fs;
 use std::io::Read as _;
 use std::process::Stdio;
 use vmcore_synth::elf::Kind;
+use vmcore_testkit::command::{command, finish, line, run};
 
 #[test]
 fn wrong_arguments_are_status_2() {

@@ -1,9 +1,9 @@
 //! Processes and threads.
 
 use crate::amd64;
-use crate::support::Folder;
 use vmcore_synth::Arch;
 use vmcore_synth::machine::Options;
+use vmcore_testkit::command::Folder;
 
 #[test]
 fn ps_has_every_thread_and_the_one_that_crashed() {

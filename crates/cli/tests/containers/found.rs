@@ -3,9 +3,9 @@
 
 use super::disks::{gpt, logical, mbr};
 use super::{path, small, tool};
-use crate::support::{Folder, line};
 use std::fs;
 use vmcore_synth::header::{DumpHeader, MAGIC_TEXT};
+use vmcore_testkit::command::{Folder, line};
 
 /// A device with sectors of `sector` bytes that ends in `dump`.
 fn device(dump: &[u8], sector: usize) -> Vec<u8> {

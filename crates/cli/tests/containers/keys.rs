@@ -1,8 +1,8 @@
 //! Private keys as they are kept: with text around them, with other keys, of other kinds.
 
 use super::{encrypt, path, small, tool};
-use crate::support::line;
 use std::fs;
+use vmcore_testkit::command::line;
 
 #[test]
 fn the_private_key_is_found_whatever_is_around_it() {

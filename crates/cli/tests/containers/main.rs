@@ -13,17 +13,16 @@ mod disks;
 mod found;
 mod keys;
 mod others;
-#[path = "../support/mod.rs"]
-mod support;
 
 use disks::{gpt, logical, mbr};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use support::{Folder, corpus, line};
 use vmcore_synth::Arch;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::Options;
+use vmcore_testkit::command::{Folder, line};
+use vmcore_testkit::corpus;
 
 /// Runs a stock tool; `None` if it is not installed.
 fn tool(folder: &Path, words: &str) -> Option<Vec<u8>> {

@@ -2,10 +2,10 @@
 //! is needed, and outputs replace nothing but files.
 
 use super::{path, small, tool};
-use crate::support::line;
 use std::fs;
 use std::process::{Command, Output, Stdio};
 use vmcore_synth::header::DumpHeader;
+use vmcore_testkit::command::line;
 
 fn shell(dir: &std::path::Path, script: &str) -> Output {
     Command::new("sh")

@@ -1,10 +1,11 @@
 //! A kernel with as much debug information as a real one has: many units, and in each of them the
 //! same hundreds of structures, as headers bring them.
 
-use crate::common::{self, TestKernel};
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use vmcore_testkit::TestKernel;
+use vmcore_testkit::kernel::crash;
 
 /// Structures in every unit, and their members.
 const STRUCTURES: usize = 400;
@@ -19,14 +20,14 @@ const THREADS_AT: u64 = 0xffff_ffff_9000_0000;
 const RAM_END: u64 = 8 << 30;
 
 /// A machine that crashed, with about this much debug information and that many threads.
-pub(crate) fn crashed(debug_bytes: usize, threads: u64) -> (TestKernel, vmcore::Session) {
+pub(crate) fn crashed(debug_bytes: usize, threads: u64) -> TestKernel {
     let folder = tempfile::tempdir().expect("a folder");
     let objects = objects(folder.path(), debug_bytes / UNIT_BYTES);
     let mut kernel = TestKernel::compile_with("kernel.c", &["-gdwarf-5"], &objects);
-    common::crash(&mut kernel);
+    crash(&mut kernel);
     add_threads(&mut kernel, threads);
-    let session = kernel.session_of(RAM_END);
-    (kernel, session)
+    kernel.write_dump_of(RAM_END);
+    kernel
 }
 
 /// Bytes of the sections with debug information in a kernel file.

@@ -10,8 +10,6 @@
     reason = "a program that measures, for its authors"
 )]
 
-#[path = "../../tests/common/mod.rs"]
-mod common;
 mod kernel;
 
 use std::hint::black_box;
@@ -20,6 +18,7 @@ use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session, info};
 use vmcore_debug::details::Details;
 use vmcore_debug::{DebugFiles, Target, locks, report, usage};
+use vmcore_testkit::TestKernel;
 
 /// Debug information of the kernels: nothing but their own, and that of a real kernel.
 const KERNELS: [(&str, usize); 2] = [("small", 0), ("40 MiB", 40 << 20)];
@@ -46,7 +45,7 @@ fn main() {
     }
     let mut rows = Vec::new();
     for (name, bytes) in KERNELS {
-        let (kernel, session) = kernel::crashed(bytes, THREADS);
+        let kernel = kernel::crashed(bytes, THREADS);
         let debug = kernel::debug_bytes(&kernel);
         if !json {
             println!(
@@ -55,7 +54,7 @@ fn main() {
                 debug >> 10
             );
         }
-        measure(name, &kernel, &session, &mut |row| {
+        measure(name, &kernel, &mut |row| {
             if !json {
                 print(&row);
             }
@@ -88,17 +87,13 @@ fn print(row: &Row) {
 /// The stage that has all others in it.
 const ALL: &str = "all of it, from open to text";
 
-fn measure(
-    name: &'static str,
-    kernel: &common::TestKernel,
-    session: &Session,
-    add: &mut dyn FnMut(Row),
-) {
+fn measure(name: &'static str, kernel: &TestKernel, add: &mut dyn FnMut(Row)) {
     let core = kernel.dir.path().join("vmcore.0");
     let open = || {
         let choice = KernelChoice::Given(&kernel.file);
         Session::open(&core, choice, &OpenOptions::default()).expect("a dump")
     };
+    let session = &open();
     let mut row = |stage, run: &mut dyn FnMut() -> f64| {
         let mut times: Vec<f64> = (0..RUNS).map(|_| run()).collect();
         times.sort_by(f64::total_cmp);

@@ -10,12 +10,9 @@
 
 mod memory;
 mod threads;
-mod unpack;
 
 use serde_json::Value;
 use std::path::PathBuf;
-use std::sync::OnceLock;
-use unpack::Corpus;
 use vmcore::dump::{Completeness, DumpKind};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::header::DirectMap;
@@ -25,6 +22,7 @@ use vmcore::kernel::KernelFile;
 use vmcore::session::KernelChoice;
 use vmcore::source::Access;
 use vmcore::{OpenOptions, Session, info, log};
+use vmcore_testkit::corpus::corpus;
 
 /// A dump of the corpus, opened in one way, and what is known of it.
 struct Case {
@@ -42,16 +40,6 @@ fn each(check: impl Fn(&Case)) {
 /// Runs a check on every dump once: one that reads all of the file does so by position anyway.
 fn each_once(check: impl Fn(&Case)) {
     by(&[Access::Auto], check);
-}
-
-/// The real dumps; says so if there are none.
-fn corpus() -> Option<&'static Corpus> {
-    static CORPUS: OnceLock<Option<Corpus>> = OnceLock::new();
-    let corpus = CORPUS.get_or_init(Corpus::open).as_ref();
-    if corpus.is_none() {
-        println!("skipped: no real dumps; VMCORE_CORPUS names a folder of them");
-    }
-    corpus
 }
 
 fn by(accesses: &[Access], check: impl Fn(&Case)) {

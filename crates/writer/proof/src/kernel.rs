@@ -19,7 +19,7 @@ use vmcore_writer::machine::{
 /// Bytes of RAM.
 const RAM_BYTES: usize = 512 << 10;
 
-pub(crate) const RANGES: [PhysRange; 2] = [
+pub const RANGES: [PhysRange; 2] = [
     PhysRange {
         start: PhysAddr(0),
         end: PhysAddr(0x4_0000),
@@ -29,21 +29,21 @@ pub(crate) const RANGES: [PhysRange; 2] = [
         end: PhysAddr(RAM_BYTES as u64),
     },
 ];
-pub(crate) const NO_RANGE: NumberedRange = NumberedRange {
+pub const NO_RANGE: NumberedRange = NumberedRange {
     first: Pfn(0),
     end: Pfn(0),
     first_bit: 0,
 };
 
 /// The machine's memory.
-pub(crate) struct Ram([u8; RAM_BYTES]);
+pub struct Ram([u8; RAM_BYTES]);
 
 impl Ram {
-    pub(crate) const EMPTY: Self = Self([0; RAM_BYTES]);
+    pub const EMPTY: Self = Self([0; RAM_BYTES]);
 }
 
 /// The kernel.
-pub(crate) struct Toy<'r, P> {
+pub struct Toy<'r, P> {
     ram: &'r Ram,
     radix: Radix,
     kernbase: VirtAddr,
@@ -52,7 +52,7 @@ pub(crate) struct Toy<'r, P> {
 
 impl<'r, P: KernelPaging> Toy<'r, P> {
     /// A kernel one small page of which is mapped, through every level.
-    pub(crate) fn new(ram: &'r mut Ram) -> Self {
+    pub fn new(ram: &'r mut Ram) -> Self {
         let is_pae = P::ARCH == Arch::I386 && P::ENTRY == Width::W64;
         let (level, first_va, va_bits, kernbase) = match P::ARCH {
             Arch::Amd64 => (4, 0, 57, 0xffff_fe00_0000_0000),
@@ -215,12 +215,12 @@ impl<P: KernelPaging> Machine for Toy<'_, P> {
 }
 
 /// A disk that forgets what is written to it.
-pub(crate) struct Disk {
+pub struct Disk {
     under_way: usize,
 }
 
 impl Disk {
-    pub(crate) fn new() -> Self {
+    pub fn new() -> Self {
         Self {
             under_way: black_box(0),
         }

@@ -13,16 +13,17 @@ use vmcore_writer::encrypt::{DumpKey, ENCRYPTION_MEMORY_BYTES, Encrypted};
 use vmcore_writer::netdump::{NET_MEMORY_BYTES, NetConfig, NetDevice, NetPatience, NetSink};
 use vmcore_writer::settings::Patience;
 use vmcore_writer::zstd::{ZSTD_MEMORY_BYTES, Zstd};
+use zerocopy::IntoBytes as _;
 
 /// Where a dump goes, and through what.
 #[derive(Clone, Copy)]
-pub(crate) enum Way {
+pub enum Way {
     Zstd,
     Encrypted(Cipher),
     Network,
 }
 
-pub(crate) const WAYS: [(Way, &str); 4] = [
+pub const WAYS: [(Way, &str); 4] = [
     (Way::Zstd, "zstd"),
     (Way::Encrypted(Cipher::ChaCha20), "ChaCha20 under zstd"),
     (Way::Encrypted(Cipher::Aes256Cbc), "AES under zstd"),
@@ -30,14 +31,14 @@ pub(crate) const WAYS: [(Way, &str); 4] = [
 ];
 
 /// What a kernel gives the layers.
-pub(crate) struct Memory {
+pub struct Memory {
     zstd: [u64; ZSTD_MEMORY_BYTES.div_ceil(8)],
     encryption: [u8; ENCRYPTION_MEMORY_BYTES],
     network: [u8; NET_MEMORY_BYTES],
 }
 
 impl Memory {
-    pub(crate) const EMPTY: Self = Self {
+    pub const EMPTY: Self = Self {
         zstd: [0; ZSTD_MEMORY_BYTES.div_ceil(8)],
         encryption: [0; ENCRYPTION_MEMORY_BYTES],
         network: [0; NET_MEMORY_BYTES],
@@ -46,13 +47,13 @@ impl Memory {
 
 /// Lets `work` have the sink.
 #[inline(never)]
-pub(crate) fn with(
+pub fn with(
     memory: &mut Memory,
     way: Way,
     work: &mut dyn FnMut(&mut dyn Sink) -> usize,
 ) -> Option<usize> {
     let mut disk = DiskSink::new(Disk::new(), Patience::default());
-    let zstd = crate::zerocopy_bytes(&mut memory.zstd);
+    let zstd = memory.zstd.as_mut_bytes();
     match way {
         Way::Zstd => Some(work(&mut Zstd::new(&mut disk, zstd).ok()?)),
         Way::Encrypted(cipher) => {

@@ -9,15 +9,11 @@
 #![no_std]
 #![no_main]
 
-mod kernel;
-mod layers;
 mod stack;
 
 use core::fmt::Write as _;
 use core::hint::black_box;
 use core::sync::atomic::AtomicU64;
-use kernel::{Disk, Ram, Toy};
-use layers::Way;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_format::dump_avail::NumberedRange;
 use vmcore_format::paging::{
@@ -28,6 +24,9 @@ use vmcore_writer::disk::DiskSink;
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::settings::{Patience, Settings};
 use vmcore_writer::{DumpMap, Latch, Writer};
+use vmcore_writer_proof::kernel::{self, Disk, Ram, Toy};
+use vmcore_writer_proof::layers::{self, Way};
+use zerocopy::IntoBytes as _;
 
 /// The most stack that a dump may take, in bytes.
 const AIM: usize = 4096;
@@ -90,7 +89,7 @@ fn dump<P: KernelPaging>(
     let _ = map.add_page(black_box(PhysAddr(0x3000)));
     let _ = map.drop_page(black_box(PhysAddr(0x4000)));
     let len = usize::try_from(reserve_size(P::PAGE_SIZE, ranges)?.len_bytes).ok()?;
-    let memory = zerocopy_bytes(memory).get_mut(..len)?;
+    let memory = memory.as_mut_bytes().get_mut(..len)?;
     let mut writer = Writer::new(&map, settings, memory).ok()?;
     let toy = Toy::<P>::new(ram);
     let owner = latch.enter().ok()?;
@@ -109,13 +108,6 @@ fn dump<P: KernelPaging>(
         })?,
     };
     written.then_some(used)
-}
-
-/// Words as bytes.
-fn zerocopy_bytes(words: &mut [u64]) -> &mut [u8] {
-    let len = core::mem::size_of_val(words);
-    // SAFETY: the bytes are those of `words`, borrowed for as long; any byte is valid in either.
-    unsafe { core::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), len) }
 }
 
 /// The worst stack of all dumps of one architecture: minidumps of every version, and full dumps.

@@ -1,16 +1,16 @@
 //! Damaged kernels: page tables that are wild, cyclic, aliased or unreadable.
 
-use crate::disk::Disk;
-use crate::kinds::{self, Model, small};
 use crate::naive::Naive;
 use crate::round_trip::{check_extension, payload};
-use crate::sim::{Sim, ix, range};
-use crate::write::{dump, onto_disk, recover, settings};
 use proptest::prelude::*;
 use vmcore_format::addr::PhysAddr;
 use vmcore_format::extension::{Damage, DamageKind, RecordKind};
 use vmcore_format::identity::Identity;
 use vmcore_format::paging::{Amd64, Arm64Granule4K, ArmV6, I386, Powerpc64Radix, Riscv64};
+use vmcore_testkit::writer::disk::Disk;
+use vmcore_testkit::writer::models::{self, Model, small};
+use vmcore_testkit::writer::run::{dump, onto_disk, recover, settings};
+use vmcore_testkit::writer::sim::{Sim, ix, range};
 use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::settings::Settings;
 use vmcore_writer::writer::DumpKind;
@@ -32,7 +32,7 @@ fn never_full() -> Settings {
 
 #[test]
 fn a_table_that_is_not_ram_is_not_touched_and_recorded() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     // the second GiB has a page directory far away; the simulated machine would refuse to read it
     let top = sim.table_of(sim.model.kernbase, 2);
     sim.set_entry(top, 2, 0xdead_0000_0063);
@@ -59,7 +59,7 @@ fn a_table_that_is_not_ram_is_not_touched_and_recorded() {
 
 #[test]
 fn a_table_that_cannot_be_read_costs_its_mappings_and_nothing_else() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     let table = sim.table_of(sim.model.kernbase, 0) >> 12;
     sim.unreadable.insert(table);
     let (summary, file) = dump(&sim, settings(None));
@@ -83,7 +83,7 @@ fn a_table_that_cannot_be_read_costs_its_mappings_and_nothing_else() {
 
 /// A kernel whose tables are gone.
 fn rootless(ranges_end: u64) -> Sim<Amd64> {
-    let mut sim = Sim::<Amd64>::new(kinds::AMD64, &[range(0, ranges_end)], 5000);
+    let mut sim = Sim::<Amd64>::new(models::AMD64, &[range(0, ranges_end)], 5000);
     let pfn = sim.allocate();
     sim.map_page(sim.model.kernbase, pfn << 12, 0);
     for _ in 0..5 {
@@ -122,7 +122,7 @@ fn without_any_page_table_and_room_the_minidump_has_what_the_map_has() {
 
 #[test]
 fn architectures_without_full_dumps_never_fall_back() {
-    let mut sim = small::<Riscv64>(kinds::RISCV64);
+    let mut sim = small::<Riscv64>(models::RISCV64);
     sim.unreadable.insert(sim.root.0 >> 12);
     assert_eq!(
         dump(&sim, settings(None)).0.kind,
@@ -132,7 +132,7 @@ fn architectures_without_full_dumps_never_fall_back() {
 
 #[test]
 fn cyclic_tables_end_and_are_recorded() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     // A page directory all of whose entries name itself: as page directory, then as page table.
     let pd = sim.table_of(sim.model.kernbase + (2 << 30), 1);
     for index in 0..512 {
@@ -159,8 +159,8 @@ fn more_tables_than_the_machine_has_pages_are_too_many() {
     // A kernel map of 512 GiB, all of whose page directories are one, all of whose tables are one:
     // 262144 tables, on a machine of 2048 pages.
     let model = Model {
-        kernend: kinds::AMD64.kernbase + (512 << 30),
-        ..kinds::AMD64
+        kernend: models::AMD64.kernbase + (512 << 30),
+        ..models::AMD64
     };
     let mut sim = Sim::<Amd64>::new(model, &[range(0, 0x80_0000)], 100);
     let pfn = sim.allocate();
@@ -272,12 +272,12 @@ proptest! {
         wounds in wounds(),
         poisoned in prop::collection::vec(0usize..100, 0..3),
     ) {
-        survives(small::<Amd64>(kinds::AMD64), &wounds, &poisoned);
-        survives(small::<Arm64Granule4K>(kinds::ARM64), &wounds, &poisoned);
-        survives(small::<Riscv64>(kinds::RISCV64), &wounds, &poisoned);
-        survives(small::<I386>(kinds::I386), &wounds, &poisoned);
-        survives(small::<ArmV6>(kinds::ARM), &wounds, &poisoned);
-        survives(small::<ArmV6Big>(kinds::ARMEB), &wounds, &poisoned);
-        survives(small::<Powerpc64Radix>(kinds::POWERPC64), &wounds, &poisoned);
+        survives(small::<Amd64>(models::AMD64), &wounds, &poisoned);
+        survives(small::<Arm64Granule4K>(models::ARM64), &wounds, &poisoned);
+        survives(small::<Riscv64>(models::RISCV64), &wounds, &poisoned);
+        survives(small::<I386>(models::I386), &wounds, &poisoned);
+        survives(small::<ArmV6>(models::ARM), &wounds, &poisoned);
+        survives(small::<ArmV6Big>(models::ARMEB), &wounds, &poisoned);
+        survives(small::<Powerpc64Radix>(models::POWERPC64), &wounds, &poisoned);
     }
 }

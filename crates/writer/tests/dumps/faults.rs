@@ -1,12 +1,12 @@
 //! Devices that fail: the outcome is the whole dump, or no dump and a clear error.
 
-use crate::disk::{Disk, FAULTS, Fault, Plan};
 use crate::golden;
-use crate::kinds::{self, Model};
-use crate::sim::{Sim, range};
-use crate::write::{full, onto_disk, recover, settings};
 use std::rc::Rc;
 use vmcore_format::paging::Amd64;
+use vmcore_testkit::writer::disk::{Disk, FAULTS, Fault, Plan};
+use vmcore_testkit::writer::models::{self, Model};
+use vmcore_testkit::writer::run::{full, onto_disk, recover, settings};
+use vmcore_testkit::writer::sim::{Sim, range};
 use vmcore_writer::DumpError;
 use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 use vmcore_writer::disk::DiskSink;
@@ -16,8 +16,8 @@ use vmcore_writer::sink::{Durability, SinkError};
 /// A machine whose dump takes about a dozen writes.
 fn tiny() -> Sim<Amd64> {
     let model = Model {
-        kernend: kinds::AMD64.kernbase + (1 << 30),
-        ..kinds::AMD64
+        kernend: models::AMD64.kernbase + (1 << 30),
+        ..models::AMD64
     };
     let ranges = [range(0, 0x8_0000), range(0x10_0000, 0x20_0000)];
     let mut sim = Sim::<Amd64>::new(model, &ranges, 5000);
@@ -328,7 +328,7 @@ fn a_last_flush_that_fails_leaves_a_dump_that_may_be_in_the_cache() {
             timeout_ms: 10,
         },
     );
-    let summary = crate::write::into_sink(&sim, settings(None), &mut sink).unwrap();
+    let summary = vmcore_testkit::writer::run::into_sink(&sim, settings(None), &mut sink).unwrap();
     assert_eq!(summary.durability, Durability::Unknown(DeviceError::Io(7)));
     assert!(recover(&state.media(), 512).is_some());
     assert_eq!(state.flushes.borrow().len(), 4); // the last was tried twice

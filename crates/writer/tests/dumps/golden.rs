@@ -1,9 +1,9 @@
 //! The dump that the specification demands of a simulated machine, byte by byte, built from the
 //! machine's own books. Identity block and extension are not in it.
 
-use crate::kinds::Model;
-use crate::sim::{END_KERNEL, START_KERNEL, Sim, ix};
 use vmcore_format::arch::Arch;
+use vmcore_testkit::writer::models::Model;
+use vmcore_testkit::writer::sim::{END_KERNEL, START_KERNEL, Sim, ix};
 use vmcore_writer::arch::KernelPaging;
 
 /// Bytes of the header page that belong to the identity block.

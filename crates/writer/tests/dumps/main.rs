@@ -10,14 +10,10 @@
 )]
 
 mod damage;
-mod disk;
 mod faults;
 mod golden;
-mod kinds;
 mod naive;
 mod panic_path;
 mod restart;
 mod round_trip;
-mod sim;
 mod told;
-mod write;

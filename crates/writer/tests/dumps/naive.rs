@@ -1,10 +1,10 @@
 //! A reader for the tests that takes the bytes apart as the specification has them, page by page,
 //! without the library.
 
-use crate::kinds::Model;
-use crate::sim::ix;
 use std::collections::BTreeMap;
 use vmcore_format::arch::Arch;
+use vmcore_testkit::writer::models::Model;
+use vmcore_testkit::writer::sim::ix;
 
 /// A minidump, taken apart.
 pub(crate) struct Naive<'f> {

@@ -1,14 +1,14 @@
 //! What happens around a dump: abort, watchdog, growth, a second panic, the next device.
 
-use crate::disk::{Disk, Fault, Plan};
 use crate::golden;
-use crate::kinds::{self, small};
-use crate::sim::ix;
-use crate::write::{dump, onto_disk, recover, settings};
 use std::cell::RefCell;
 use std::rc::Rc;
 use vmcore_format::addr::PhysAddr;
 use vmcore_format::paging::Amd64;
+use vmcore_testkit::writer::disk::{Disk, Fault, Plan};
+use vmcore_testkit::writer::models::{self, small};
+use vmcore_testkit::writer::run::{dump, onto_disk, recover, settings};
+use vmcore_testkit::writer::sim::ix;
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::latch::{Latch, Reentry, Stage};
 use vmcore_writer::reserve::{STAGING_BYTES, reserve_size};
@@ -18,7 +18,7 @@ use zerocopy::IntoBytes;
 
 #[test]
 fn an_abort_at_any_poll_leaves_no_dump() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     dump(&sim, settings(None));
     let polls = sim.polls.get();
     assert!(polls > 20, "{polls}");
@@ -33,14 +33,14 @@ fn an_abort_at_any_poll_leaves_no_dump() {
 
 #[test]
 fn the_watchdog_is_patted_for_every_buffer() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let (summary, _) = dump(&sim, settings(None));
     assert!(sim.pats.get() >= summary.len_bytes / STAGING_BYTES);
 }
 
 #[test]
 fn progress_goes_from_the_first_byte_to_the_last() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let (summary, _) = dump(&sim, settings(None));
     let progress = sim.progress.borrow();
     assert!(progress.is_sorted_by_key(|progress| (progress.done_bytes, progress.stage)));
@@ -53,7 +53,7 @@ fn progress_goes_from_the_first_byte_to_the_last() {
 
 #[test]
 fn pages_that_are_added_and_dropped_meanwhile_change_nothing() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     let expected = golden::minidump(&sim, 3);
     // Another CPU did not stop: it allocates and frees while the dump is written.
     let map = sim.map;
@@ -78,7 +78,7 @@ fn pages_that_are_added_and_dropped_meanwhile_change_nothing() {
 
 #[test]
 fn a_second_panic_learns_the_stage_and_never_starts_a_dump() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     static LATCH: Latch = Latch::new();
     let seen = Rc::new(RefCell::new(Vec::new()));
     let record = Rc::clone(&seen);
@@ -117,7 +117,7 @@ fn a_second_panic_learns_the_stage_and_never_starts_a_dump() {
 
 #[test]
 fn after_a_failed_device_the_next_one_gets_a_fresh_dump() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let latch = Latch::new();
     let owner = latch.enter().unwrap();
     let len = reserve_size(sim.map.page_size(), &sim.ranges)
@@ -153,7 +153,7 @@ fn after_a_failed_device_the_next_one_gets_a_fresh_dump() {
 
 #[test]
 fn the_dump_header_says_what_the_kernel_says_of_itself() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     sim.panic = vec![b'p'; 300];
     let (result, state) = onto_disk(&sim, settings(None), Disk::new(16 << 20, 512));
     let summary = result.unwrap();

@@ -1,16 +1,16 @@
 //! A layer that panics: the kernel's panic handler, on top of the dump that never goes on, writes a
 //! plain one to the same disk, once.
 
-use crate::disk::{Disk, State};
 use crate::golden;
-use crate::kinds::{self, small};
-use crate::sim::Sim;
-use crate::write::{owned, recover, settings};
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::rc::Rc;
 use vmcore_format::kerneldump::DumpHeader;
 use vmcore_format::paging::Amd64;
+use vmcore_testkit::writer::disk::{Disk, State};
+use vmcore_testkit::writer::models::{self, small};
+use vmcore_testkit::writer::run::{owned, recover, settings};
+use vmcore_testkit::writer::sim::Sim;
 use vmcore_writer::disk::DiskSink;
 use vmcore_writer::gzip::{GZIP_MEMORY_BYTES, Gzip};
 use vmcore_writer::latch::Latch;
@@ -92,7 +92,7 @@ struct Scene {
 impl Scene {
     fn new() -> Self {
         Self {
-            sim: small::<Amd64>(kinds::AMD64),
+            sim: small::<Amd64>(models::AMD64),
             latch: Latch::new(),
             state: Rc::clone(&Disk::new(16 << 20, 512).state),
             calls: Cell::new(0),

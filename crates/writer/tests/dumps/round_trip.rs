@@ -1,10 +1,7 @@
 //! Dumps of sound machines: equal to the golden ones, and read right by both readers.
 
 use crate::golden::{self, IDENTITY};
-use crate::kinds::{self, Model, small, small_ram};
 use crate::naive::Naive;
-use crate::sim::{Sim, ix, pattern, range};
-use crate::write::{dump, full, onto_disk, settings};
 use proptest::prelude::*;
 use std::io::Write as _;
 use vmcore::dump::Warning;
@@ -21,6 +18,9 @@ use vmcore_format::paging::{
     Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Powerpc64Radix,
     Powerpc64RadixSwapped, Riscv64,
 };
+use vmcore_testkit::writer::models::{self, Model, small, small_ram};
+use vmcore_testkit::writer::run::{dump, full, onto_disk, settings};
+use vmcore_testkit::writer::sim::{Sim, ix, pattern, range};
 use vmcore_writer::DumpError;
 use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::error::PlanError;
@@ -173,58 +173,58 @@ pub(crate) fn payload(file: &[u8], kind: RecordKind) -> &[u8] {
 
 #[test]
 fn amd64_version_3_is_the_golden_dump() {
-    check(&small::<Amd64>(kinds::AMD64), 3);
+    check(&small::<Amd64>(models::AMD64), 3);
 }
 
 #[test]
 fn amd64_version_3_with_five_levels_is_the_golden_dump() {
-    check(&small::<Amd64>(kinds::AMD64_LA57), 3);
+    check(&small::<Amd64>(models::AMD64_LA57), 3);
 }
 
 #[test]
 fn amd64_version_1_is_the_golden_dump() {
-    check(&small::<Amd64>(kinds::AMD64_V1), 1);
+    check(&small::<Amd64>(models::AMD64_V1), 1);
 }
 
 #[test]
 fn arm64_with_either_page_size_is_the_golden_dump() {
-    check(&small::<Arm64Granule4K>(kinds::ARM64), 3);
-    check(&small::<Arm64Granule16K>(kinds::ARM64_16K), 3);
+    check(&small::<Arm64Granule4K>(models::ARM64), 3);
+    check(&small::<Arm64Granule16K>(models::ARM64_16K), 3);
 }
 
 #[test]
 fn riscv64_is_the_golden_dump() {
-    check(&small::<Riscv64>(kinds::RISCV64), 2);
+    check(&small::<Riscv64>(models::RISCV64), 2);
 }
 
 #[test]
 fn i386_with_and_without_pae_is_the_golden_dump() {
-    check(&small::<I386>(kinds::I386), 2);
-    check(&small::<I386Pae>(kinds::I386_PAE), 2);
+    check(&small::<I386>(models::I386), 2);
+    check(&small::<I386Pae>(models::I386_PAE), 2);
 }
 
 #[test]
 fn arm_is_the_golden_dump() {
-    check(&small::<ArmV6>(kinds::ARM), 2);
+    check(&small::<ArmV6>(models::ARM), 2);
     // A kernel map that ends inside a page of the section.
     for mib in [5, 6, 7] {
-        check(&small::<ArmV6>(narrow(kinds::ARM, mib << 20)), 2);
+        check(&small::<ArmV6>(narrow(models::ARM, mib << 20)), 2);
     }
 }
 
 #[test]
 fn big_endian_arm_is_the_golden_dump() {
-    check(&small::<ArmV6Big>(kinds::ARMEB), 2);
+    check(&small::<ArmV6Big>(models::ARMEB), 2);
     for mib in [5, 6, 7] {
-        check(&small::<ArmV6Big>(narrow(kinds::ARMEB, mib << 20)), 2);
+        check(&small::<ArmV6Big>(narrow(models::ARMEB, mib << 20)), 2);
     }
 }
 
 #[test]
 fn arms_largest_pages_are_made_up_from_all_their_entries() {
-    let mut sim = small::<ArmV6>(kinds::ARM);
+    let mut sim = small::<ArmV6>(models::ARM);
     for number in 0..16 {
-        let va = kinds::ARM.kernbase + (0x100_0000 + (number << 20));
+        let va = models::ARM.kernbase + (0x100_0000 + (number << 20));
         sim.map_page(va, 0x4000_0000 + (number << 20), 1);
         // Each entry is the same: a section of 16 MiB.
         sim.set_entry(sim.root.0, va >> 20, 0x4004_0412);
@@ -234,25 +234,25 @@ fn arms_largest_pages_are_made_up_from_all_their_entries() {
 
 #[test]
 fn powerpc64_of_either_byte_order_is_the_golden_dump() {
-    check(&small::<Powerpc64Radix>(kinds::POWERPC64), 2);
-    check(&small::<Powerpc64RadixSwapped>(kinds::POWERPC64LE), 2);
+    check(&small::<Powerpc64Radix>(models::POWERPC64), 2);
+    check(&small::<Powerpc64RadixSwapped>(models::POWERPC64LE), 2);
 }
 
 #[test]
 fn the_newest_version_is_written_by_default() {
-    let (summary, file) = dump(&small::<Amd64>(kinds::AMD64), settings(None));
+    let (summary, file) = dump(&small::<Amd64>(models::AMD64), settings(None));
     assert_eq!(summary.kind, DumpKind::Mini { version: 3 });
     assert_eq!(file[24], 3);
 }
 
 #[test]
 fn versions_that_nobody_writes_are_refused_before_the_first_byte() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     for version in [0, 2, 4] {
         let (result, state) = onto_disk(
             &sim,
             settings(Some(version)),
-            crate::disk::Disk::new(1 << 20, 512),
+            vmcore_testkit::writer::disk::Disk::new(1 << 20, 512),
         );
         assert_eq!(result, Err(DumpError::Plan(PlanError::Version(version))));
         assert!(state.writes.borrow().is_empty());
@@ -266,16 +266,20 @@ fn version_1_refuses_a_kernel_map_whose_size_does_not_fit_its_field() {
         ..settings(Some(1))
     };
     let result = |slots: u64| {
-        let kernbase = kinds::AMD64.kernbase - (1 << 40);
+        let kernbase = models::AMD64.kernbase - (1 << 40);
         let wide = narrow(
             Model {
                 kernbase,
-                ..kinds::AMD64
+                ..models::AMD64
             },
             slots << 21,
         );
         let sim = Sim::<Amd64>::new(wide, &small_ram(&wide), 100);
-        let (result, state) = onto_disk(&sim, minidump, crate::disk::Disk::new(1 << 20, 512));
+        let (result, state) = onto_disk(
+            &sim,
+            minidump,
+            vmcore_testkit::writer::disk::Disk::new(1 << 20, 512),
+        );
         assert!(state.writes.borrow().is_empty());
         result
     };
@@ -292,7 +296,7 @@ fn version_1_refuses_a_kernel_map_whose_size_does_not_fit_its_field() {
 
 #[test]
 fn size_is_that_of_the_parts_and_not_a_page_more() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let (summary, file) = dump(&sim, settings(None));
     let pages = sim.predicted(3).len();
     assert_eq!(summary.pages, pages as u64);
@@ -312,7 +316,7 @@ fn size_is_that_of_the_parts_and_not_a_page_more() {
 
 #[test]
 fn registers_of_every_cpu_that_stopped_are_in_the_extension() {
-    let (_, file) = dump(&small::<Amd64>(kinds::AMD64), settings(None));
+    let (_, file) = dump(&small::<Amd64>(models::AMD64), settings(None));
     let (layout, cpus) = Cpu::parse_all(payload(&file, RecordKind::Cpus)).unwrap();
     let cpus: Vec<_> = cpus.collect();
     assert_eq!((layout, cpus.len()), (1, 3));
@@ -332,7 +336,7 @@ fn registers_of_every_cpu_that_stopped_are_in_the_extension() {
 
 #[test]
 fn the_identity_says_who_when_and_why() {
-    let (summary, file) = dump(&small::<Amd64>(kinds::AMD64), settings(None));
+    let (summary, file) = dump(&small::<Amd64>(models::AMD64), settings(None));
     let identity = Identity::parse(&file[1024..]).unwrap();
     assert_eq!(identity.dump_id, summary.dump_id);
     assert_eq!(
@@ -349,7 +353,7 @@ fn the_identity_says_who_when_and_why() {
 
 #[test]
 fn two_dumps_of_one_boot_have_different_names() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     let first = dump(&sim, settings(None)).0.dump_id;
     sim.time_seconds += 1;
     assert_ne!(dump(&sim, settings(None)).0.dump_id, first);
@@ -357,7 +361,7 @@ fn two_dumps_of_one_boot_have_different_names() {
 
 #[test]
 fn pages_that_cannot_be_read_are_zero_and_recorded() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     let slabs: Vec<u64> = sim
         .added
         .iter()
@@ -385,7 +389,7 @@ fn pages_that_cannot_be_read_are_zero_and_recorded() {
 
 #[test]
 fn a_message_buffer_that_cannot_be_read_is_zero_and_recorded() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     sim.unreadable.insert((sim.msgbuf.0 >> 12) + 3);
     let (_, file) = dump(&sim, settings(None));
     let ring = &file[4096..][..98232];
@@ -401,13 +405,13 @@ fn a_message_buffer_that_cannot_be_read_is_zero_and_recorded() {
 #[test]
 fn message_buffers_of_any_size_and_place_come_out_whole() {
     for len in [0, 1, 4095, 4096, 4097, 98232] {
-        let mut sim = Sim::<Amd64>::new(kinds::AMD64, &small_ram(&kinds::AMD64), len);
-        kinds::fill(&mut sim);
+        let mut sim = Sim::<Amd64>::new(models::AMD64, &small_ram(&models::AMD64), len);
+        models::fill(&mut sim);
         check(&sim, 3);
     }
     // one that does not start on a page boundary
-    let mut sim = Sim::<Amd64>::new(kinds::AMD64, &small_ram(&kinds::AMD64), 9000);
-    kinds::fill(&mut sim);
+    let mut sim = Sim::<Amd64>::new(models::AMD64, &small_ram(&models::AMD64), 9000);
+    models::fill(&mut sim);
     sim.msgbuf.0 += 72;
     sim.msgbuf.1 -= 72;
     let (_, file) = dump(&sim, settings(None));
@@ -419,7 +423,7 @@ fn message_buffers_of_any_size_and_place_come_out_whole() {
 
 #[test]
 fn full_dumps_are_the_golden_ones() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     check_full(&sim);
     sim.image = Some(KernelImage {
         vaddr: VirtAddr(0xffff_ffff_8000_0000),
@@ -428,9 +432,9 @@ fn full_dumps_are_the_golden_ones() {
     });
     sim.unreadable.insert(0x105);
     check_full(&sim);
-    check_full(&small::<I386>(kinds::I386));
-    check_full(&small::<I386Pae>(kinds::I386_PAE));
-    let mut arm = small::<ArmV6>(kinds::ARM);
+    check_full(&small::<I386>(models::I386));
+    check_full(&small::<I386Pae>(models::I386_PAE));
+    let mut arm = small::<ArmV6>(models::ARM);
     check_full(&arm);
     arm.image = Some(KernelImage {
         vaddr: VirtAddr(0xc000_0000),
@@ -438,7 +442,7 @@ fn full_dumps_are_the_golden_ones() {
         hole: 4096,
     });
     check_full(&arm);
-    check_full(&small::<ArmV6Big>(kinds::ARMEB));
+    check_full(&small::<ArmV6Big>(models::ARMEB));
 }
 
 #[test]
@@ -447,7 +451,7 @@ fn full_dumps_have_no_limit_of_ten_ranges() {
         let ranges: Vec<_> = (0..count)
             .map(|index| range(index * 0x1_0000, index * 0x1_0000 + 0x8000))
             .collect();
-        let sim = Sim::<Amd64>::new(kinds::AMD64, &ranges, 100);
+        let sim = Sim::<Amd64>::new(models::AMD64, &ranges, 100);
         check_full(&sim);
     }
 }
@@ -486,12 +490,20 @@ fn check_full<P: KernelPaging>(sim: &Sim<P>) {
 #[test]
 fn full_dumps_that_cannot_be_expressed_are_refused_before_the_first_byte() {
     let high = [range(0, 0x10_0000), range(1 << 32, (1 << 32) + 0x10_0000)];
-    let sim = Sim::<I386Pae>::new(kinds::I386_PAE, &high, 100);
-    let (result, state) = onto_disk(&sim, full(), crate::disk::Disk::new(8 << 20, 512));
+    let sim = Sim::<I386Pae>::new(models::I386_PAE, &high, 100);
+    let (result, state) = onto_disk(
+        &sim,
+        full(),
+        vmcore_testkit::writer::disk::Disk::new(8 << 20, 512),
+    );
     assert!(matches!(result, Err(DumpError::Plan(PlanError::Full(_)))));
     assert!(state.writes.borrow().is_empty());
-    let sim = small::<Riscv64>(kinds::RISCV64);
-    let (result, _) = onto_disk(&sim, full(), crate::disk::Disk::new(8 << 20, 512));
+    let sim = small::<Riscv64>(models::RISCV64);
+    let (result, _) = onto_disk(
+        &sim,
+        full(),
+        vmcore_testkit::writer::disk::Disk::new(8 << 20, 512),
+    );
     assert!(matches!(result, Err(DumpError::Plan(PlanError::Full(_)))));
 }
 
@@ -520,21 +532,21 @@ fn large(model: Model) -> Sim<Amd64> {
 #[test]
 fn a_machine_of_8_gib_with_32_mib_of_kernel_takes_at_most_48_mib() {
     for (model, version) in [
-        (kinds::AMD64_V1, 1),
+        (models::AMD64_V1, 1),
         (
             Model {
-                kernend: kinds::AMD64.kernbase + (2 << 30),
-                ..kinds::AMD64
+                kernend: models::AMD64.kernbase + (2 << 30),
+                ..models::AMD64
             },
             3,
         ),
     ] {
         let sim = large(model);
-        let disk = crate::disk::Disk::new(64 << 20, 4096);
+        let disk = vmcore_testkit::writer::disk::Disk::new(64 << 20, 4096);
         let (result, state) = onto_disk(&sim, settings(Some(version)), disk);
         let summary = result.unwrap();
         assert!(summary.len_bytes <= 48 << 20, "{}", summary.len_bytes);
-        let file = crate::write::recover(&state.media(), 4096).unwrap();
+        let file = vmcore_testkit::writer::run::recover(&state.media(), 4096).unwrap();
         let naive = Naive::read(model, &file);
         let predicted = sim.predicted(version);
         assert_eq!(naive.pages.len(), predicted.len());
@@ -665,16 +677,16 @@ proptest! {
 
     #[test]
     fn any_machine_gives_the_golden_dump(ram in ram(), actions in actions()) {
-        check(&random::<Amd64>(kinds::AMD64, &ram, &actions), 3);
-        check(&random::<Amd64>(narrow(kinds::AMD64_V1, 16 << 20), &ram, &actions), 1);
-        check(&random::<Arm64Granule16K>(narrow(kinds::ARM64_16K, 256 << 20), &ram, &actions), 3);
-        check(&random::<Riscv64>(narrow(kinds::RISCV64, 16 << 20), &ram, &actions), 2);
-        check(&random::<I386>(kinds::I386, &ram, &actions), 2);
-        check(&random::<I386Pae>(kinds::I386_PAE, &ram, &actions), 2);
-        check(&random::<ArmV6>(narrow(kinds::ARM, 16 << 20), &ram, &actions), 2);
-        check(&random::<ArmV6Big>(narrow(kinds::ARMEB, 7 << 20), &ram, &actions), 2);
-        check(&random::<Powerpc64Radix>(kinds::POWERPC64, &ram, &actions), 2);
-        check(&random::<Powerpc64RadixSwapped>(kinds::POWERPC64LE, &ram, &actions), 2);
+        check(&random::<Amd64>(models::AMD64, &ram, &actions), 3);
+        check(&random::<Amd64>(narrow(models::AMD64_V1, 16 << 20), &ram, &actions), 1);
+        check(&random::<Arm64Granule16K>(narrow(models::ARM64_16K, 256 << 20), &ram, &actions), 3);
+        check(&random::<Riscv64>(narrow(models::RISCV64, 16 << 20), &ram, &actions), 2);
+        check(&random::<I386>(models::I386, &ram, &actions), 2);
+        check(&random::<I386Pae>(models::I386_PAE, &ram, &actions), 2);
+        check(&random::<ArmV6>(narrow(models::ARM, 16 << 20), &ram, &actions), 2);
+        check(&random::<ArmV6Big>(narrow(models::ARMEB, 7 << 20), &ram, &actions), 2);
+        check(&random::<Powerpc64Radix>(models::POWERPC64, &ram, &actions), 2);
+        check(&random::<Powerpc64RadixSwapped>(models::POWERPC64LE, &ram, &actions), 2);
     }
 }
 

@@ -1,10 +1,7 @@
 //! What the library tells of the writer's dumps beyond their pages: the identity block and the
 //! extension, sound and damaged.
 
-use crate::kinds::{self, small};
 use crate::round_trip::payload;
-use crate::sim::{Sim, ix, range};
-use crate::write::{dump, full, settings};
 use std::io::Write as _;
 use vmcore::dump::{Completeness, Place, Warning};
 use vmcore::format::identity::IDENTITY_LEN;
@@ -17,6 +14,9 @@ use vmcore_format::checksum::checksum;
 use vmcore_format::extension::{LOCATOR_LEN, Locator, PageSums, RecordHeader, RecordKind};
 use vmcore_format::identity::Identity;
 use vmcore_format::paging::{Amd64, Arm64Granule16K, ArmV6, I386, Riscv64};
+use vmcore_testkit::writer::models::{self, small};
+use vmcore_testkit::writer::run::{dump, full, settings};
+use vmcore_testkit::writer::sim::{Sim, ix, range};
 use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::machine::Cpu;
 
@@ -51,7 +51,7 @@ fn bad(verification: &Verification, name: &str) -> Vec<String> {
 }
 
 fn sample() -> Vec<u8> {
-    dump(&small::<Amd64>(kinds::AMD64), settings(None)).1
+    dump(&small::<Amd64>(models::AMD64), settings(None)).1
 }
 
 /// Where the extension starts.
@@ -163,16 +163,16 @@ fn is_sound<P: KernelPaging>(sim: &mut Sim<P>, settings: vmcore_writer::settings
 
 #[test]
 fn nothing_is_odd_about_a_sound_dump() {
-    is_sound(&mut small::<Amd64>(kinds::AMD64), settings(Some(3)));
-    is_sound(&mut small::<Amd64>(kinds::AMD64_V1), settings(Some(1)));
-    let mut arm64 = small::<Arm64Granule16K>(kinds::ARM64_16K);
+    is_sound(&mut small::<Amd64>(models::AMD64), settings(Some(3)));
+    is_sound(&mut small::<Amd64>(models::AMD64_V1), settings(Some(1)));
+    let mut arm64 = small::<Arm64Granule16K>(models::ARM64_16K);
     is_sound(&mut arm64, settings(None));
-    is_sound(&mut small::<Riscv64>(kinds::RISCV64), settings(None));
-    is_sound(&mut small::<I386>(kinds::I386), settings(None));
-    is_sound(&mut small::<ArmV6>(kinds::ARM), settings(None));
-    is_sound(&mut small::<ArmV6Big>(kinds::ARMEB), settings(None));
-    is_sound(&mut small::<Amd64>(kinds::AMD64), full());
-    is_sound(&mut small::<ArmV6Big>(kinds::ARMEB), full());
+    is_sound(&mut small::<Riscv64>(models::RISCV64), settings(None));
+    is_sound(&mut small::<I386>(models::I386), settings(None));
+    is_sound(&mut small::<ArmV6>(models::ARM), settings(None));
+    is_sound(&mut small::<ArmV6Big>(models::ARMEB), settings(None));
+    is_sound(&mut small::<Amd64>(models::AMD64), full());
+    is_sound(&mut small::<ArmV6Big>(models::ARMEB), full());
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn a_full_dump_without_room_in_its_header_is_known_by_its_extension() {
     let ranges: Vec<_> = (0..18)
         .map(|index| range(index * 0x1_0000, index * 0x1_0000 + 0x8000))
         .collect();
-    let sim = Sim::<Amd64>::new(kinds::AMD64, &ranges, 100);
+    let sim = Sim::<Amd64>::new(models::AMD64, &ranges, 100);
     let file = dump(&sim, full()).1;
     let opened_dump = opened(&file);
     assert!(opened_dump.identity_block().is_err());
@@ -193,7 +193,7 @@ fn a_full_dump_without_room_in_its_header_is_known_by_its_extension() {
 
 #[test]
 fn a_wrong_page_is_named_by_its_address() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let mut file = dump(&sim, settings(None)).1;
     let pages: Vec<u64> = sim.predicted(3).into_iter().collect();
     let start = extension_of(&file) - pages.len() * 4096;
@@ -211,7 +211,7 @@ fn a_wrong_page_is_named_by_its_address() {
 
 #[test]
 fn a_wrong_page_of_a_full_dump_is_named_by_the_addresses_of_its_run() {
-    let sim = small::<Amd64>(kinds::AMD64);
+    let sim = small::<Amd64>(models::AMD64);
     let mut file = dump(&sim, full()).1;
     let sums = PageSums::parse(payload(&file, RecordKind::Pages)).unwrap();
     assert_eq!(sums.run_bytes, 4 * 4096);
@@ -246,7 +246,7 @@ fn a_wrong_section_is_named() {
 
 #[test]
 fn damage_in_the_kernel_is_listed_and_odd() {
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     let top = sim.table_of(sim.model.kernbase, 2);
     sim.set_entry(top, 2, 0xdead_0000_0063);
     let file = dump(&sim, settings(None)).1;
@@ -370,7 +370,7 @@ fn a_record_of_a_later_version_is_passed_over_unless_it_must_be_understood() {
 #[test]
 fn the_extension_of_another_dump_is_noticed() {
     let mut file = sample();
-    let mut sim = small::<Amd64>(kinds::AMD64);
+    let mut sim = small::<Amd64>(models::AMD64);
     sim.time_seconds += 1;
     let other = dump(&sim, settings(None)).1;
     file[1024..1024 + IDENTITY_LEN].copy_from_slice(&other[1024..1024 + IDENTITY_LEN]);
