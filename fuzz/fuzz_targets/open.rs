@@ -13,7 +13,7 @@ use vmcore::dump::Completeness;
 use vmcore::format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore::format::endian::Width;
 use vmcore::format::layout::Section;
-use vmcore::memory::{Absence, Memory};
+use vmcore::memory::{Memory, PageReadError};
 use vmcore::pages::{self, PageMap};
 use vmcore::search::{Pattern, search};
 use vmcore::session::{KernelChoice, Session};
@@ -155,8 +155,8 @@ fn one_by_one(memory: &Memory) {
         // A range of a full dump may begin or end inside a page.
         let within = |pa: PhysAddr| match memory.locate(pa) {
             Ok(at) => assert!(at < file_len),
-            Err(Absence::Truncated { .. }) => assert!(offset.0 + size.bytes() > file_len.0),
-            Err(Absence::NotRam { .. } | Absence::NotDumped { .. }) => {
+            Err(PageReadError::Truncated { .. }) => assert!(offset.0 + size.bytes() > file_len.0),
+            Err(PageReadError::NotRam { .. } | PageReadError::NotDumped { .. }) => {
                 assert!(memory.sparse().is_none() || is_shared(memory, pfn));
             }
             Err(other) => panic!("{pa}: {other}"),

@@ -59,7 +59,7 @@ fn read(space: AddressSpace<'_>, va: VirtAddr) {
 
     let mut partial = vec![1; READ];
     let part = space.read(va, &mut partial);
-    assert_eq!(part.fault.is_none(), part.len == READ);
+    assert_eq!(part.error.is_none(), part.len == READ);
     assert!(part.len <= READ);
     let mut exact = vec![2; READ];
     assert_eq!(space.read_exact(va, &mut exact).is_ok(), part.len == READ);

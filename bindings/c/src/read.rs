@@ -71,10 +71,10 @@ pub unsafe extern "C" fn kvm_read2(
                 to.copy_from_nonoverlapping(part.as_ptr(), read.len);
             }
             done += read.len;
-            match read.fault {
-                Some(fault) if done == 0 => return Err(fault.to_string()),
-                Some(fault) => {
-                    kvm.fail(&fault.to_string());
+            match read.error {
+                Some(error) if done == 0 => return Err(error.to_string()),
+                Some(error) => {
+                    kvm.fail(&error.to_string());
                     break;
                 }
                 None => {}

@@ -3,7 +3,7 @@
 use crate::handle::{Kvm, with};
 use std::ffi::{c_int, c_uint, c_void};
 use std::ops::ControlFlow;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::{self, Mapping, PageMap, PresentRun};
 use vmcore::space::AddressSpace;
 use vmcore::translation::WindowKind;
@@ -84,7 +84,7 @@ struct Walk<'a, F> {
 
 impl<F: FnMut(KvmPage) -> ControlFlow<()>> Walk<'_, F> {
     fn run(&mut self) -> Result<ControlFlow<()>, String> {
-        let text = |absence: Absence| absence.to_string();
+        let text = |reason: PageReadError| reason.to_string();
         let space = self.space;
         let (mut failed, mut stopped) = (Ok(()), false);
         let summary =
@@ -93,8 +93,8 @@ impl<F: FnMut(KvmPage) -> ControlFlow<()>> Walk<'_, F> {
                     stopped = flow.is_break();
                     flow
                 }
-                Err(absence) => {
-                    failed = Err(absence);
+                Err(reason) => {
+                    failed = Err(reason);
                     ControlFlow::Break(())
                 }
             })
@@ -126,7 +126,7 @@ impl<F: FnMut(KvmPage) -> ControlFlow<()>> Walk<'_, F> {
     }
 
     /// The pages of a mapping, and what of it is not in the dump.
-    fn mapping(&mut self, mapping: Mapping) -> Result<ControlFlow<()>, Absence> {
+    fn mapping(&mut self, mapping: Mapping) -> Result<ControlFlow<()>, PageReadError> {
         let memory = self.space.memory();
         let page = memory.page_size().bytes();
         let mut flow = ControlFlow::Continue(());

@@ -11,7 +11,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
-use vmcore::dump::{DumpKind, Warning};
+use vmcore::dump::{DumpFormat, Warning};
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::textdump::Textdump;
 use vmcore::{OpenError, OpenOptions, Session, SessionError};
@@ -296,7 +296,7 @@ impl Context {
         let places = self.kernel_places();
         if kernel_use == KernelUse::Addresses {
             let session = Session::open(dump, KernelChoice::None, options)?;
-            let is_full = matches!(session.dump().kind(), DumpKind::Full(_));
+            let is_full = matches!(session.dump().kind(), DumpFormat::Full(_));
             if !(is_full && session.space().is_err()) {
                 return Ok(session);
             }

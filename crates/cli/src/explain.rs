@@ -7,12 +7,12 @@ use std::fmt;
 use std::path::Path;
 use vmcore::OpenError;
 use vmcore::crypt::KeyError;
-use vmcore::dump::{DeviceHeader, DumpKind};
+use vmcore::dump::{DeviceHeader, DumpFormat};
 use vmcore::format::layout::Section;
 use vmcore::kernel::KernelError;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::KernelMatch;
-use vmcore::translation::{Fault, RootError};
+use vmcore::translation::{RootError, TranslationError};
 use vmcore::{Session, SessionError};
 use vmcore_debug::DebugFiles;
 use vmcore_debug::expr::EvalError;
@@ -105,15 +105,15 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
         if let Some(error) = cause.downcast_ref::<OpenError>() {
             return open(error, context);
         }
-        if let Some(fault) = cause.downcast_ref::<Fault>() {
-            return unreadable(fault, context);
+        if let Some(error) = cause.downcast_ref::<TranslationError>() {
+            return unreadable(error, context);
         }
-        if let Some(absence) = cause.downcast_ref::<Absence>() {
-            return absent(absence, context);
+        if let Some(reason) = cause.downcast_ref::<PageReadError>() {
+            return absent(reason, context);
         }
         if let Some(error) = cause.downcast_ref::<EvalError>() {
             return match error {
-                EvalError::Fault(fault) => unreadable(fault, context),
+                EvalError::Unreadable(error) => unreadable(error, context),
                 error => Failure::new(error.to_string()).next(context.proposal("sym NAME")),
             };
         }
@@ -496,10 +496,10 @@ fn directory(path: &Path) -> String {
 }
 
 /// Why nothing can be read at a virtual address.
-pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
+pub(crate) fn unreadable(error: &TranslationError, context: &Context) -> Failure {
     let translate = |va: &dyn fmt::Display| context.proposal(&format!("translate {va}"));
-    match fault {
-        Fault::NotMapped {
+    match error {
+        TranslationError::NotMapped {
             va,
             entry,
             table,
@@ -509,42 +509,46 @@ pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
         } => Failure::new(format!("{va} is not mapped"))
             .line(format!("{entry} {index} of {table} is {raw:#x}, not valid"))
             .next(translate(va)),
-        Fault::TableAbsent {
+        TranslationError::TableAbsent {
             va,
             entry,
             table,
-            absence,
+            reason,
         } => Failure::new(format!(
             "{va} cannot be translated: its page table is not there"
         ))
-        .line(format!("{entry} level, {table}: {absence}"))
-        .next(if fault.is_loss() {
+        .line(format!("{entry} level, {table}: {reason}"))
+        .next(if error.is_loss() {
             context.proposal("verify")
         } else {
             translate(va)
         }),
-        Fault::PageAbsent {
+        TranslationError::PageAbsent {
             va,
-            absence: absence @ Absence::Truncated { .. },
+            reason: reason @ PageReadError::Truncated { .. },
             ..
         } => Failure::new(format!("{va} is lost: the file ends before it"))
-            .line(absence.to_string())
+            .line(reason.to_string())
             .next(format!(
                 "{}; copy the file again",
                 context.proposal("verify")
             )),
-        Fault::PageAbsent { va, absence, .. } if absence.is_loss() => {
+        TranslationError::PageAbsent { va, reason, .. } if reason.is_loss() => {
             Failure::new(format!("{va} is lost"))
-                .line(absence.to_string())
+                .line(reason.to_string())
                 .next(context.proposal("verify"))
         }
-        Fault::PageAbsent { va, absence, .. } => Failure::new(format!("{va} is not in the dump"))
-            .line(absence.to_string())
-            .next(translate(va)),
-        Fault::NoWindow { va } | Fault::Outside { va } => {
+        TranslationError::PageAbsent { va, reason, .. } => {
+            Failure::new(format!("{va} is not in the dump"))
+                .line(reason.to_string())
+                .next(translate(va))
+        }
+        TranslationError::NoWindow { va } | TranslationError::Outside { va } => {
             let failure = Failure::new(format!("{va} is not a kernel address of this dump"));
-            let failure = match fault {
-                Fault::Outside { .. } => failure.line("it is past the end of the kernel map"),
+            let failure = match error {
+                TranslationError::Outside { .. } => {
+                    failure.line("it is past the end of the kernel map")
+                }
                 _ => failure
                     .line("user space, or a part of the address space that dumps do not describe"),
             };
@@ -555,28 +559,28 @@ pub(crate) fn unreadable(fault: &Fault, context: &Context) -> Failure {
 }
 
 /// Why nothing can be read at a physical address.
-pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
-    match absence {
-        Absence::Truncated { pa, .. } => {
+pub(crate) fn absent(reason: &PageReadError, context: &Context) -> Failure {
+    match reason {
+        PageReadError::Truncated { pa, .. } => {
             Failure::new(format!("physical {pa} is lost: the file ends before it"))
-                .line(absence.to_string())
+                .line(reason.to_string())
                 .next(format!(
                     "{}; copy the file again",
                     context.proposal("verify")
                 ))
         }
-        Absence::SectionTruncated { section } => truncated(
+        PageReadError::SectionTruncated { section } => truncated(
             context.dump().unwrap_or(Path::new("the dump")),
             *section,
             None,
         ),
-        Absence::NotDumped { pa } | Absence::NotRam { pa } => {
+        PageReadError::NotDumped { pa } | PageReadError::NotRam { pa } => {
             Failure::new(format!("physical {pa} is not in the dump"))
-                .line(absence.to_string())
+                .line(reason.to_string())
                 .next(context.proposal("map"))
         }
-        Absence::Lost { pa, .. } => Failure::new(format!("physical {pa} is lost"))
-            .line(absence.to_string())
+        PageReadError::Lost { pa, .. } => Failure::new(format!("physical {pa} is lost"))
+            .line(reason.to_string())
             .next(context.proposal("verify")),
         other => Failure::new(format!("the dump cannot be read: {other}"))
             .next(context.proposal("verify")),
@@ -584,45 +588,49 @@ pub(crate) fn absent(absence: &Absence, context: &Context) -> Failure {
 }
 
 /// The key and the words for a hole, without its address.
-pub(crate) fn hole(fault: &Fault) -> (&'static str, &'static str) {
-    match fault {
-        Fault::NoWindow { .. } => ("no_window", "no address of this kernel"),
-        Fault::Outside { .. } => ("outside", "past the end of the kernel map"),
-        Fault::NotMapped { .. } => ("not_mapped", "not mapped"),
-        Fault::TableAbsent {
-            absence: Absence::Truncated { .. } | Absence::SectionTruncated { .. },
+pub(crate) fn hole(error: &TranslationError) -> (&'static str, &'static str) {
+    match error {
+        TranslationError::NoWindow { .. } => ("no_window", "no address of this kernel"),
+        TranslationError::Outside { .. } => ("outside", "past the end of the kernel map"),
+        TranslationError::NotMapped { .. } => ("not_mapped", "not mapped"),
+        TranslationError::TableAbsent {
+            reason: PageReadError::Truncated { .. } | PageReadError::SectionTruncated { .. },
             ..
         } => (
             "table_truncated",
             "page table lost: the file ends before it",
         ),
-        Fault::TableAbsent {
-            absence: Absence::Lost { .. },
+        TranslationError::TableAbsent {
+            reason: PageReadError::Lost { .. },
             ..
         } => ("table_lost", "page table lost: its writer left it out"),
-        Fault::TableAbsent {
-            absence: Absence::Damaged { .. },
+        TranslationError::TableAbsent {
+            reason: PageReadError::Damaged { .. },
             ..
         } => (
             "table_damaged",
             "page table lost: the compressed file is damaged there",
         ),
-        Fault::TableAbsent { .. } => ("table_absent", "page table not in the dump"),
-        Fault::PageAbsent { absence, .. } => absence_of(absence),
+        TranslationError::TableAbsent { .. } => ("table_absent", "page table not in the dump"),
+        TranslationError::PageAbsent { reason, .. } => absence_of(reason),
         _ => ("other", "unreadable"),
     }
 }
 
 /// The key and the words for physical memory that is not there.
-pub(crate) fn absence_of(absence: &Absence) -> (&'static str, &'static str) {
-    match absence {
-        Absence::NotRam { .. } => ("not_ram", "not RAM (a hole or device memory)"),
-        Absence::NotDumped { .. } => ("not_dumped", "not in the dump (free, user or no-dump)"),
-        Absence::Truncated { .. } => ("truncated", "lost: the file ends before it"),
-        Absence::SectionTruncated { .. } => ("section_truncated", "lost: the bitmap is truncated"),
-        Absence::Lost { .. } => ("lost", "lost: its writer left it out"),
-        Absence::Damaged { .. } => ("damaged", "lost: the compressed file is damaged here"),
-        Absence::Io { .. } => ("io_error", "the file cannot be read here"),
+pub(crate) fn absence_of(reason: &PageReadError) -> (&'static str, &'static str) {
+    match reason {
+        PageReadError::NotRam { .. } => ("not_ram", "not RAM (a hole or device memory)"),
+        PageReadError::NotDumped { .. } => {
+            ("not_dumped", "not in the dump (free, user or no-dump)")
+        }
+        PageReadError::Truncated { .. } => ("truncated", "lost: the file ends before it"),
+        PageReadError::SectionTruncated { .. } => {
+            ("section_truncated", "lost: the bitmap is truncated")
+        }
+        PageReadError::Lost { .. } => ("lost", "lost: its writer left it out"),
+        PageReadError::Damaged { .. } => ("damaged", "lost: the compressed file is damaged here"),
+        PageReadError::Io { .. } => ("io_error", "the file cannot be read here"),
         _ => ("other", "unreadable"),
     }
 }
@@ -648,5 +656,5 @@ pub(crate) fn truncation(session: &Session) -> Option<String> {
 
 /// How the kind of a dump is called.
 pub(crate) const fn is_full(session: &Session) -> bool {
-    matches!(session.dump().kind(), DumpKind::Full(_))
+    matches!(session.dump().kind(), DumpFormat::Full(_))
 }

@@ -22,7 +22,7 @@ pub use parse::{Expr, TypeName, parse};
 
 use crate::types::TypeError;
 use thiserror::Error;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 
 /// Why an expression has no value.
 #[derive(Debug, Error)]
@@ -79,7 +79,7 @@ pub enum EvalError {
     DivisionByZero,
     /// Memory that is not there.
     #[error(transparent)]
-    Fault(#[from] Fault),
+    Unreadable(#[from] TranslationError),
     /// Debug information that is damaged or lacks something.
     #[error(transparent)]
     Type(#[from] TypeError),

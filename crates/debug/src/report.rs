@@ -48,7 +48,7 @@ pub use share::Share;
 use signature::Signature;
 use std::collections::HashMap;
 use vmcore::info::{self, Info};
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::process::{Process, ProcessList, Thread};
 
 /// Groups of threads whose stack is in the report.
@@ -188,7 +188,7 @@ const IDLE: [&str; 9] = [
 ///
 /// # Errors
 /// Returns an error if the dump cannot be read.
-pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, Absence> {
+pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadError> {
     let session = target.session();
     let info = info::info(session)?;
     let details = Details::of(target);

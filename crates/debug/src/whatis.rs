@@ -154,7 +154,7 @@ pub fn at(target: &Target<'_>, list: &ProcessList, address: VirtAddr) -> Vec<Fac
             physical: found.leaf.pa,
             file_offset: Some(offset),
         },
-        Err(vmcore::translation::Fault::PageAbsent { pa, .. }) => Fact::Mapped {
+        Err(vmcore::translation::TranslationError::PageAbsent { pa, .. }) => Fact::Mapped {
             physical: pa,
             file_offset: None,
         },
@@ -190,7 +190,7 @@ impl Target<'_> {
     pub(crate) fn physical(&self, address: VirtAddr) -> Option<PhysAddr> {
         match self.space.locate(address) {
             Ok((found, _)) => Some(found.leaf.pa),
-            Err(vmcore::translation::Fault::PageAbsent { pa, .. }) => Some(pa),
+            Err(vmcore::translation::TranslationError::PageAbsent { pa, .. }) => Some(pa),
             Err(_) => None,
         }
     }

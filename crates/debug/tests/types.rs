@@ -176,7 +176,7 @@ fn memory_that_is_missing_costs_only_its_own_members() {
         );
         assert!(matches!(
             target.evaluate("*(int *)0 + 1"),
-            Err(EvalError::Fault(_))
+            Err(EvalError::Unreadable(_))
         ));
     });
 }

@@ -32,7 +32,7 @@ use serde::Serialize;
 use std::io::{BufWriter, Write as _};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::{Session, SessionError};
 use vmcore::{pages, process};
 use vmcore_format::addr::VirtAddr;
@@ -81,7 +81,7 @@ pub enum ConvertError {
     Session(#[from] SessionError),
     /// The dump cannot be read.
     #[error(transparent)]
-    Absent(#[from] Absence),
+    Absent(#[from] PageReadError),
     /// The core cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),
@@ -205,7 +205,7 @@ fn write_headers(
         }
     });
     result?;
-    visited.map_err(|absence| Failure::Convert(absence.into()))?;
+    visited.map_err(|reason| Failure::Convert(reason.into()))?;
     if written != head.loads {
         return Err(Failure::Convert(ConvertError::Changed));
     }

@@ -15,7 +15,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vmcore::Session;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages;
 use vmcore::source::Recorder;
 use vmcore_format::addr::{FileOffset, PhysAddr};
@@ -84,7 +84,7 @@ pub enum RedactError {
     FullDump,
     /// The dump cannot be read.
     #[error(transparent)]
-    Absent(#[from] Absence),
+    Absent(#[from] PageReadError),
     /// Its header cannot be written.
     #[error(transparent)]
     Header(#[from] HeaderError),

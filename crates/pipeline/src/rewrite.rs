@@ -46,7 +46,7 @@ use sink::FileSink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use thiserror::Error;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::{Session, SessionError};
 use vmcore_format::arch::Arch;
 use vmcore_format::dump_avail::NumberedRange;
@@ -111,7 +111,7 @@ pub enum RewriteError {
     Session(#[from] SessionError),
     /// The file cannot be read.
     #[error(transparent)]
-    Absent(#[from] Absence),
+    Absent(#[from] PageReadError),
     /// The dump cannot be written.
     #[error(transparent)]
     Output(#[from] OutputError),

@@ -112,8 +112,8 @@ impl Case {
 
 fn page(session: &Session, pa: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; 4096];
-    let (_, absence) = session.dump().memory().read(PhysAddr(pa), &mut bytes);
-    absence.is_none().then_some(bytes)
+    let read = session.dump().memory().read(PhysAddr(pa), &mut bytes);
+    read.exact().is_ok().then_some(bytes)
 }
 
 /// Both say the same, as far as `expected` of RAM is in the new one, which has no other page.

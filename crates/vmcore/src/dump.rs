@@ -28,11 +28,11 @@ pub use detect::DeviceHeader;
 pub use extension::Extension;
 pub use full::{FullHeader, KernelDelta};
 pub use open::{OpenError, OpenOptions};
-pub use warning::{Place, Warning};
+pub use warning::{Warning, WarningSubject};
 
 use crate::container::{self, Layer, Opened};
 use crate::kinds;
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -45,14 +45,14 @@ use vmcore_format::layout::Section;
 
 /// The header of either kind of dump.
 #[derive(Clone, Debug)]
-pub enum DumpKind {
+pub enum DumpFormat {
     /// A minidump.
     Mini(Header),
     /// A full dump, or another ELF core of physical memory.
     Full(FullHeader),
 }
 
-impl DumpKind {
+impl DumpFormat {
     /// `minidump`, `full dump`, or `ELF core` for one with virtual addresses.
     #[must_use]
     pub const fn name(&self) -> &'static str {
@@ -91,7 +91,7 @@ pub enum Completeness {
 #[derive(Debug)]
 pub struct Dump {
     path: PathBuf,
-    kind: DumpKind,
+    kind: DumpFormat,
     memory: Memory,
     /// Those of the headers.
     header_warnings: Vec<Warning>,
@@ -140,7 +140,7 @@ impl Dump {
         let block = block.and_then(|at| first.get(at..)).unwrap_or_default();
         let identity_block = Identity::parse(block);
         let (mut memory, mut header_warnings) = (memory, header_warnings);
-        if let DumpKind::Mini(header) = &kind {
+        if let DumpFormat::Mini(header) = &kind {
             memory = uneven::settle(
                 memory,
                 header,
@@ -150,7 +150,7 @@ impl Dump {
                 &mut header_warnings,
             );
         }
-        if let (true, DumpKind::Mini(header)) = (options.realign, &kind) {
+        if let (true, DumpFormat::Mini(header)) = (options.realign, &kind) {
             memory = realign::realign(
                 memory,
                 header,
@@ -185,7 +185,7 @@ impl Dump {
 
     /// The header.
     #[must_use]
-    pub const fn kind(&self) -> &DumpKind {
+    pub const fn kind(&self) -> &DumpFormat {
         &self.kind
     }
 
@@ -193,16 +193,16 @@ impl Dump {
     #[must_use]
     pub const fn minidump(&self) -> Option<&Header> {
         match &self.kind {
-            DumpKind::Mini(header) => Some(header),
-            DumpKind::Full(_) => None,
+            DumpFormat::Mini(header) => Some(header),
+            DumpFormat::Full(_) => None,
         }
     }
 
     /// How far the kernel ran from the addresses in its file, as the header or the notes of a core say.
     pub(crate) fn displacement(&self) -> u64 {
         match &self.kind {
-            DumpKind::Mini(header) => header.displacement(),
-            DumpKind::Full(header) => header
+            DumpFormat::Mini(header) => header.displacement(),
+            DumpFormat::Full(header) => header
                 .elf
                 .and_then(|elf| kinds::displacement(self.memory.source(), &elf))
                 .unwrap_or(0),
@@ -213,8 +213,8 @@ impl Dump {
     #[must_use]
     pub const fn arch(&self) -> Arch {
         match &self.kind {
-            DumpKind::Mini(header) => header.arch,
-            DumpKind::Full(header) => header.arch,
+            DumpFormat::Mini(header) => header.arch,
+            DumpFormat::Full(header) => header.arch,
         }
     }
 
@@ -275,8 +275,8 @@ impl Dump {
     /// Whether the headers leave room for the identity block: a full dump's may be longer.
     fn has_room_for_identity(&self) -> bool {
         match &self.kind {
-            DumpKind::Mini(_) => true,
-            DumpKind::Full(header) => {
+            DumpFormat::Mini(_) => true,
+            DumpFormat::Full(header) => {
                 let end = |elf: &FileHeader| {
                     let len = u64::from(elf.e_phnum) * elf.phdr_len() as u64;
                     elf.e_phoff.saturating_add(len)
@@ -347,7 +347,7 @@ impl Dump {
     ///
     /// # Errors
     /// Returns an error if the operating system does.
-    pub fn section(&self, section: Section) -> Result<Option<Vec<u8>>, Absence> {
+    pub fn section(&self, section: Section) -> Result<Option<Vec<u8>>, PageReadError> {
         let Some(sparse) = self.memory.sparse() else {
             return Ok(None);
         };
@@ -367,7 +367,7 @@ impl Dump {
                 bytes.truncate(read);
                 Ok(Some(bytes))
             }
-            Err(error) => Err(Absence::io(extent.offset, &error)),
+            Err(error) => Err(PageReadError::io(extent.offset, &error)),
         }
     }
 
@@ -401,7 +401,7 @@ impl Dump {
     }
 
     /// Where the last page ends by the headers and the bitmap.
-    fn pages_end(&self) -> Result<FileOffset, Absence> {
+    fn pages_end(&self) -> Result<FileOffset, PageReadError> {
         Ok(match (self.memory.sparse(), self.memory.segments()) {
             (Some(sparse), _) => {
                 let set_bits = sparse.set_bits(self.memory.source())?;
@@ -427,7 +427,7 @@ impl Dump {
     ///
     /// # Errors
     /// Returns an error if the bitmap cannot be read.
-    pub fn completeness(&self) -> Result<Completeness, Absence> {
+    pub fn completeness(&self) -> Result<Completeness, PageReadError> {
         if let Some(section) = self.cut_section() {
             return Ok(Completeness::TruncatedSection { section });
         }
@@ -463,14 +463,14 @@ impl Dump {
     ///
     /// # Errors
     /// Returns an error if the operating system does.
-    pub fn id(&self) -> Result<String, Absence> {
+    pub fn id(&self) -> Result<String, PageReadError> {
         let named = self.identity().map(|identity| identity.dump_id);
         if let Some(id) = named.filter(|id| *id != [0; 16]) {
             return Ok(format!("{:032x}", u128::from_be_bytes(id)));
         }
         let mut hash = xxhash_rust::xxh3::Xxh3::new();
         let source = self.memory.source();
-        let mut feed = |offset: u64, len: u64| -> Result<(), Absence> {
+        let mut feed = |offset: u64, len: u64| -> Result<(), PageReadError> {
             let mut buf = vec![0; usize::try_from(len.min(1 << 20)).unwrap_or(1 << 20)];
             let end = offset.saturating_add(len).min(source.len());
             let mut at = offset;
@@ -481,7 +481,7 @@ impl Dump {
                 let part = buf.get_mut(..want).unwrap_or_default();
                 let read = source
                     .read_positional(at, part)
-                    .map_err(|error| Absence::io(FileOffset(at), &error))?;
+                    .map_err(|error| PageReadError::io(FileOffset(at), &error))?;
                 if read == 0 {
                     break;
                 }
@@ -507,6 +507,6 @@ impl Dump {
     /// Whether `pa` is RAM by the dump's headers; what a full dump does not hold is not.
     #[must_use]
     pub fn is_ram(&self, pa: PhysAddr) -> bool {
-        !matches!(self.memory.locate(pa), Err(Absence::NotRam { .. }))
+        !matches!(self.memory.locate(pa), Err(PageReadError::NotRam { .. }))
     }
 }

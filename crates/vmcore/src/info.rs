@@ -26,7 +26,7 @@ use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
 use crate::log::{self, Log, LogSource};
-use crate::memory::Absence;
+use crate::memory::PageReadError;
 use crate::pages::{self, PageMap};
 use crate::session::{KernelMatch, Session};
 use crate::translation::WindowKind;
@@ -143,7 +143,7 @@ pub struct LogInfo {
 /// # Errors
 /// Returns an error if the operating system cannot read the bitmap. What a file that ends too early
 /// lacks is left out.
-pub fn info(session: &Session) -> Result<Info, Absence> {
+pub fn info(session: &Session) -> Result<Info, PageReadError> {
     let dump = session.dump();
     let log = log::read(session).ok();
     let facts = facts::gather(session, log.as_ref());
@@ -186,11 +186,11 @@ pub fn info(session: &Session) -> Result<Info, Absence> {
 }
 
 /// `None` instead of what lies behind the end of the file.
-fn unless_cut<T>(answer: Result<T, Absence>) -> Result<Option<T>, Absence> {
+fn unless_cut<T>(answer: Result<T, PageReadError>) -> Result<Option<T>, PageReadError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
-        Err(Absence::SectionTruncated { .. }) => Ok(None),
-        Err(absence) => Err(absence),
+        Err(PageReadError::SectionTruncated { .. }) => Ok(None),
+        Err(reason) => Err(reason),
     }
 }
 
@@ -231,7 +231,7 @@ pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
     ram
 }
 
-fn count_pages(session: &Session) -> Result<PageCounts, Absence> {
+fn count_pages(session: &Session) -> Result<PageCounts, PageReadError> {
     let memory = session.dump().memory();
     let size = memory.page_size();
     let ram = ram(session.dump());

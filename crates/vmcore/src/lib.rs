@@ -14,7 +14,7 @@
 //!   [`info`], [`verify`], [`map`] and [`list`]; [`text`] for numbers.
 //!
 //! Two kinds of facts are kept apart throughout: a page that is *not in the dump* is data, not
-//! failure ([`memory::Absence`] says why); a file that is not what it claims is an error.
+//! failure ([`memory::PageReadError`] says why); a file that is not what it claims is an error.
 //!
 //! ```no_run
 //! use vmcore::session::KernelChoice;

@@ -269,8 +269,8 @@ fn state(dump: &Dump) -> State {
         Ok(Completeness::TruncatedSection { .. }) => State::Truncated {
             missing_bytes: None,
         },
-        Err(absence) => State::Unreadable {
-            reason: absence.to_string(),
+        Err(reason) => State::Unreadable {
+            reason: reason.to_string(),
         },
     }
 }

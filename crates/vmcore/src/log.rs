@@ -12,7 +12,7 @@
 //! ```
 
 use crate::dump::Dump;
-use crate::memory::Absence;
+use crate::memory::PageReadError;
 use crate::session::{Session, SessionError};
 use serde::Serialize;
 use thiserror::Error;
@@ -180,7 +180,7 @@ pub fn read(session: &Session) -> Result<Log, LogError> {
 pub(crate) fn of_section(dump: &Dump) -> Result<Option<Log>, LogError> {
     let section = dump
         .section(Section::MessageBuffer)
-        .map_err(|absence| absent(&absence))?;
+        .map_err(|reason| absent(&reason))?;
     let Some(section) = section else {
         return Ok(None);
     };
@@ -197,25 +197,25 @@ pub(crate) fn of_section(dump: &Dump) -> Result<Option<Log>, LogError> {
 fn through_pointer(session: &Session) -> Result<Log, LogError> {
     let space = session.space()?;
     let symbol = session.symbol("msgbufp")?;
-    let fault = |fault: crate::translation::Fault| LogError::Absent(fault.to_string());
-    let at = space.read_pointer(symbol.address).map_err(fault)?;
+    let error = |error: crate::translation::TranslationError| LogError::Absent(error.to_string());
+    let at = space.read_pointer(symbol.address).map_err(error)?;
     let mut raw = [0; 72];
     let raw = raw
         .get_mut(..Msgbuf::len_bytes(space.word()))
         .unwrap_or_default();
-    space.read_exact(at, raw).map_err(fault)?;
+    space.read_exact(at, raw).map_err(error)?;
     let state = Msgbuf::parse(raw, space.endian(), space.word()).map_err(LogError::NotMsgbuf)?;
     let size = u64::from(state.msg_size);
     if size > MAX_RING || !session.dump().memory().source().reaches(size) {
         return Err(LogError::Absent(format!("it claims to have {size} bytes")));
     }
     let mut ring = vec![0; usize::try_from(size).unwrap_or(0)];
-    space.read_exact(state.msg_ptr, &mut ring).map_err(fault)?;
+    space.read_exact(state.msg_ptr, &mut ring).map_err(error)?;
     Ok(Log::new(LogSource::Symbol, &ring, Some(&state)))
 }
 
-fn absent(absence: &Absence) -> LogError {
-    LogError::Absent(absence.to_string())
+fn absent(reason: &PageReadError) -> LogError {
+    LogError::Absent(reason.to_string())
 }
 
 #[cfg(test)]

@@ -16,7 +16,7 @@
 //! ```
 
 use crate::info;
-use crate::memory::{Absence, PhysSegment};
+use crate::memory::{PageReadError, PhysSegment};
 use crate::pages::{self, Page, PageMap};
 use crate::session::Session;
 use serde::Serialize;
@@ -92,7 +92,7 @@ pub struct MemoryMap {
 ///
 /// # Errors
 /// Returns an error if the bitmap cannot be read.
-pub fn map(session: &Session, cells: u64) -> Result<MemoryMap, Absence> {
+pub fn map(session: &Session, cells: u64) -> Result<MemoryMap, PageReadError> {
     let memory = session.dump().memory();
     let size = memory.page_size();
     let mut ranges = info::ram(session.dump());

@@ -6,12 +6,12 @@
 //!
 //! ```no_run
 //! use vmcore::format::addr::PhysAddr;
-//! use vmcore::memory::Absence;
+//! use vmcore::memory::PageReadError;
 //! use vmcore::{Dump, OpenOptions};
 //! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
 //! match dump.memory().locate(PhysAddr(0x1a3_4000)) {
 //!     Ok(offset) => println!("at {offset} of the file"),
-//!     Err(Absence::NotDumped { .. }) => println!("RAM that the kernel did not dump"),
+//!     Err(PageReadError::NotDumped { .. }) => println!("RAM that the kernel did not dump"),
 //!     Err(other) => println!("{other}"),
 //! }
 //! # Ok::<(), vmcore::OpenError>(())
@@ -34,7 +34,7 @@ use vmcore_format::paging::{TableRef, Tables};
 /// Why the bytes at a physical address cannot be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Absence {
+pub enum PageReadError {
     /// Outside every RAM range of the machine.
     #[error("physical page {pa} is not RAM of this machine (a hole or device memory)")]
     NotRam {
@@ -99,7 +99,7 @@ pub enum Absence {
     },
 }
 
-impl Absence {
+impl PageReadError {
     /// Whether the dump should have it: a loss, not a hole.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
@@ -118,6 +118,26 @@ impl Absence {
                 kind: error.kind(),
             },
         }
+    }
+}
+
+/// How far a read got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[must_use = "fewer bytes than were asked for may have been read"]
+pub struct PartialRead<E> {
+    /// Bytes read.
+    pub len: usize,
+    /// Why it stopped before the end of the buffer.
+    pub error: Option<E>,
+}
+
+impl<E> PartialRead<E> {
+    /// Nothing if the buffer was filled.
+    ///
+    /// # Errors
+    /// Returns why it was not.
+    pub fn exact(self) -> Result<(), E> {
+        self.error.map_or(Ok(()), Err)
     }
 }
 
@@ -179,7 +199,7 @@ impl Memory {
     /// # Errors
     /// Returns why it is absent.
     #[inline]
-    pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, Absence> {
+    pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
         match self.find(pa, 1) {
             Some(offset) => Ok(offset),
             None => self.find_or_say_why(pa),
@@ -208,7 +228,7 @@ impl Memory {
     }
 
     #[inline(never)]
-    fn find_or_say_why(&self, pa: PhysAddr) -> Result<FileOffset, Absence> {
+    fn find_or_say_why(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
         let page = self.page_size.base(self.page_size.pfn(pa));
         let in_page = self.page_size.offset_in_page(pa.0);
         let offset = match &self.store {
@@ -237,7 +257,7 @@ impl Memory {
     pub(crate) fn is_dumped(&self, pa: PhysAddr) -> bool {
         !matches!(
             self.locate(pa),
-            Err(Absence::NotRam { .. } | Absence::NotDumped { .. })
+            Err(PageReadError::NotRam { .. } | PageReadError::NotDumped { .. })
         )
     }
 
@@ -255,8 +275,8 @@ impl Memory {
     }
 
     #[cold]
-    fn truncated(&self, pa: PhysAddr, offset: FileOffset) -> Absence {
-        Absence::Truncated {
+    fn truncated(&self, pa: PhysAddr, offset: FileOffset) -> PageReadError {
+        PageReadError::Truncated {
             pa,
             offset,
             file_len: FileOffset(self.source.len()),
@@ -270,78 +290,67 @@ impl Memory {
         pa: PhysAddr,
         offset: FileOffset,
         buf: &mut [u8],
-    ) -> Result<(), Absence> {
+    ) -> Result<(), PageReadError> {
         match self.source.read_at(offset.0, buf) {
             Ok(len) if len == buf.len() => Ok(()),
             Ok(_) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::io(offset, &error)),
+            Err(error) => Err(PageReadError::io(offset, &error)),
         }
     }
 
     /// Reads physical memory into `buf`, page by page, up to the first absent page.
-    ///
-    /// Returns the bytes that were read, and why it stopped if that is not the end of `buf`.
-    pub fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> (usize, Option<Absence>) {
-        let mut done = 0;
-        while done < buf.len() {
-            let Some(at) = pa.checked_add(done as u64) else {
-                return (
-                    done,
-                    Some(Absence::NotRam {
-                        pa: PhysAddr(u64::MAX),
-                    }),
-                );
+    pub fn read(&self, pa: PhysAddr, buf: &mut [u8]) -> PartialRead<PageReadError> {
+        let mut len = 0;
+        while let Some(rest) = buf.get_mut(len..).filter(|rest| !rest.is_empty()) {
+            let last = PhysAddr(u64::MAX);
+            let read = match pa.checked_add(len as u64) {
+                Some(at) => self.read_some(at, rest),
+                None => Err(PageReadError::NotRam { pa: last }),
             };
-            let left = self.page_size.bytes() - self.page_size.offset_in_page(at.0);
-            let len = usize::try_from(left)
-                .unwrap_or(buf.len())
-                .min(buf.len() - done);
-            let len = self.contiguous(at, len).max(1);
-            let Some(part) = buf.get_mut(done..done + len) else {
-                break;
-            };
-            let offset = match self.locate(at) {
-                Ok(offset) => offset,
-                Err(absence) => return (done, Some(absence)),
-            };
-            let (read, error) = match self.source.read_at(offset.0, part) {
-                Ok(read) => (read, None),
-                Err(error) => (0, Some(error)),
-            };
-            done += read;
-            if read < len {
-                let offset = FileOffset(offset.0 + read as u64);
-                let absence = match error {
-                    Some(error) => Absence::io(offset, &error),
-                    None => self.truncated(PhysAddr(at.0 + read as u64), offset),
-                };
-                return (done, Some(absence));
+            match read {
+                Ok(read) => len += read,
+                Err(error) => {
+                    return PartialRead {
+                        len,
+                        error: Some(error),
+                    };
+                }
             }
         }
-        (done, None)
+        PartialRead { len, error: None }
+    }
+
+    /// Reads what lies together in the file from `pa` on, at most the rest of its page.
+    fn read_some(&self, pa: PhysAddr, buf: &mut [u8]) -> Result<usize, PageReadError> {
+        let offset = self.locate(pa)?;
+        let len = self.contiguous(pa, buf.len()).max(1);
+        let part = buf.get_mut(..len).unwrap_or_default();
+        match self.source.read_at(offset.0, part) {
+            Ok(0) => Err(self.truncated(pa, offset)),
+            Ok(read) => Ok(read),
+            Err(error) => Err(PageReadError::io(offset, &error)),
+        }
     }
 
     /// A whole page.
     ///
     /// # Errors
     /// Returns why it is absent; a page that the file's end cuts is truncated.
-    pub fn page(&self, pfn: Pfn) -> Result<Bytes<'_>, Absence> {
+    pub fn page(&self, pfn: Pfn) -> Result<Bytes<'_>, PageReadError> {
         let pa = self.page_size.base(pfn);
         let offset = self.locate(pa)?;
         let len = usize::try_from(self.page_size.bytes()).unwrap_or(usize::MAX);
         if self.contiguous(pa, len) < len {
             // A full dump's range ends inside the page; another one may go on.
             let mut bytes = vec![0; len];
-            return match self.read(pa, &mut bytes) {
-                (_, None) => Ok(Bytes::from(bytes)),
-                (_, Some(absence)) => Err(absence),
-            };
+            self.read(pa, &mut bytes).exact()?;
+            return Ok(Bytes::from(bytes));
         }
         let end = offset.0.saturating_add(self.page_size.bytes());
         match self.source.bytes(offset.0..end) {
             Ok(Some(bytes)) => Ok(bytes),
             Ok(None) => Err(self.truncated(pa, offset)),
-            Err(error) => Err(Absence::io(offset, &error)),
+            Err(error) => Err(PageReadError::io(offset, &error)),
         }
     }
 
@@ -352,11 +361,11 @@ impl Memory {
         table: TableRef,
         index: u64,
         width: Width,
-    ) -> Result<FileOffset, Absence> {
+    ) -> Result<FileOffset, PageReadError> {
         match table {
             TableRef::At(pa) => self.locate(
                 pa.checked_add(index * width.bytes())
-                    .ok_or(Absence::NotRam { pa })?,
+                    .ok_or(PageReadError::NotRam { pa })?,
             ),
             TableRef::Section => {
                 let section = match &self.store {
@@ -372,7 +381,12 @@ impl Memory {
 impl Memory {
     /// The careful way to an entry.
     #[inline(never)]
-    fn entry_or_say_why(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
+    fn entry_or_say_why(
+        &self,
+        table: TableRef,
+        index: u64,
+        width: Width,
+    ) -> Result<u64, PageReadError> {
         let offset = self.entry_offset(table, index, width)?;
         let mut raw = [0; 8];
         let raw = raw
@@ -390,7 +404,7 @@ impl Memory {
 
 /// Page tables in a dump: the section of a minidump, or physical pages.
 impl Tables for Memory {
-    type Error = Absence;
+    type Error = PageReadError;
 
     #[inline]
     fn endian(&self) -> Endian {
@@ -398,7 +412,7 @@ impl Tables for Memory {
     }
 
     #[inline(always)]
-    fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, Absence> {
+    fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, PageReadError> {
         let at = match table {
             TableRef::At(pa) => pa.checked_add(index * width.bytes()),
             TableRef::Section => None,
@@ -428,10 +442,10 @@ impl Tables for Memory {
         count: u64,
         width: Width,
         buf: &'b mut [u8],
-    ) -> Result<&'b [u8], Absence> {
+    ) -> Result<&'b [u8], PageReadError> {
         let offset = self.entry_offset(table, first, width)?;
         let len = usize::try_from(count * width.bytes()).unwrap_or(usize::MAX);
-        let no_room = Absence::Io {
+        let no_room = PageReadError::Io {
             offset,
             kind: io::ErrorKind::OutOfMemory,
         };
@@ -440,7 +454,7 @@ impl Tables for Memory {
             if self.contiguous(start, len) < len {
                 // What follows in the file is another page's.
                 let buf = buf.get_mut(..len).ok_or(no_room)?;
-                let (read, _) = self.read(start, buf);
+                let read = self.read(start, buf).len;
                 return Ok(buf.get(..read).unwrap_or_default());
             }
         }
@@ -452,16 +466,16 @@ impl Tables for Memory {
         // A table that the file's end cuts gives the entries that are there.
         match self.source.read_positional(offset.0, buf) {
             Ok(read) => Ok(buf.get(..read).unwrap_or_default()),
-            Err(error) => Err(Absence::io(offset, &error)),
+            Err(error) => Err(PageReadError::io(offset, &error)),
         }
     }
 }
 
 /// The section of page tables is no page: it can only be cut as a whole.
 #[cold]
-fn in_section(absence: Absence) -> Absence {
-    match absence {
-        Absence::Truncated { .. } => Absence::SectionTruncated {
+fn in_section(reason: PageReadError) -> PageReadError {
+    match reason {
+        PageReadError::Truncated { .. } => PageReadError::SectionTruncated {
             section: Section::PageTables,
         },
         other => other,

@@ -16,15 +16,15 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod non_radix;
 mod page_map;
 mod present;
-mod unlevelled;
 
 pub use page_map::{Page, PageMap};
 pub use present::PresentRun;
 pub(crate) use present::{Census, census};
 
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::space::AddressSpace;
 use crate::translation::{WindowKind, with_paging};
 use std::ops::ControlFlow;
@@ -96,7 +96,7 @@ impl<F: FnMut(Mapping) -> ControlFlow<()>> MappingVisitor for F {
 pub fn visit_mappings(
     space: AddressSpace<'_>,
     visitor: &mut impl MappingVisitor,
-) -> Result<VisitSummary, Absence> {
+) -> Result<VisitSummary, PageReadError> {
     let memory = space.memory();
     let mut summary = VisitSummary::default();
     let pages = present::page_count(memory)?;
@@ -128,9 +128,9 @@ pub fn visit_mappings(
                 })
             }),
             WindowKind::Hashed(table, _) => {
-                unlevelled::visit_hashed(table, window, space.translation(), &mut adapter)
+                non_radix::visit_hashed(table, window, space.translation(), &mut adapter)
             }
-            WindowKind::Tsb(tsb) => unlevelled::visit_tsb(tsb, memory, &mut adapter),
+            WindowKind::Tsb(tsb) => non_radix::visit_tsb(tsb, memory, &mut adapter),
             WindowKind::Radix { mode, radix } => {
                 let mut budget = Budget { table_loads };
                 let page = memory.page_size().bytes();
@@ -157,7 +157,7 @@ struct Adapter<'a, V> {
     visitor: &'a mut V,
     summary: &'a mut VisitSummary,
     work_left: u64,
-    failed: Result<(), Absence>,
+    failed: Result<(), PageReadError>,
 }
 
 impl<V: MappingVisitor> Adapter<'_, V> {
@@ -168,8 +168,8 @@ impl<V: MappingVisitor> Adapter<'_, V> {
         } else {
             match census(self.memory, mapping) {
                 Ok(census) => census.work(),
-                Err(absence) => {
-                    self.failed = Err(absence);
+                Err(reason) => {
+                    self.failed = Err(reason);
                     return ControlFlow::Break(());
                 }
             }
@@ -183,7 +183,7 @@ impl<V: MappingVisitor> Adapter<'_, V> {
     }
 }
 
-impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
+impl<V: MappingVisitor> Visitor<PageReadError> for Adapter<'_, V> {
     #[inline]
     fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
         self.mapping(Mapping {
@@ -200,7 +200,7 @@ impl<V: MappingVisitor> Visitor<Absence> for Adapter<'_, V> {
         ControlFlow::Continue(())
     }
 
-    fn unreadable(&mut self, _va: VirtAddr, _error: WalkError<Absence>) -> ControlFlow<()> {
+    fn unreadable(&mut self, _va: VirtAddr, _error: WalkError<PageReadError>) -> ControlFlow<()> {
         self.summary.unreadable_tables += 1;
         ControlFlow::Continue(())
     }
@@ -212,7 +212,7 @@ pub fn present_runs(
     memory: &Memory,
     mapping: Mapping,
     on_run: impl FnMut(PresentRun),
-) -> Result<(), Absence> {
+) -> Result<(), PageReadError> {
     present::runs(memory, mapping, on_run)
 }
 
@@ -220,7 +220,7 @@ pub fn present_runs(
 ///
 /// # Errors
 /// Returns an error if the bitmap cannot be read.
-pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
+pub fn page_count(memory: &Memory) -> Result<u64, PageReadError> {
     present::page_count(memory)
 }
 
@@ -229,7 +229,7 @@ pub fn page_count(memory: &Memory) -> Result<u64, Absence> {
 ///
 /// # Errors
 /// Returns an error if the bitmap cannot be read.
-pub fn numbered_page_count(memory: &Memory) -> Result<u64, Absence> {
+pub fn numbered_page_count(memory: &Memory) -> Result<u64, PageReadError> {
     present::numbered(memory)
 }
 
@@ -237,7 +237,7 @@ pub fn numbered_page_count(memory: &Memory) -> Result<u64, Absence> {
 ///
 /// # Errors
 /// Returns an error if the file cannot be read.
-pub fn count_zeros(memory: &Memory) -> Result<u64, Absence> {
+pub fn count_zeros(memory: &Memory) -> Result<u64, PageReadError> {
     let mut zeros = 0;
     scan(memory, |page| {
         zeros += u64::from(is_zero(page.bytes));
@@ -274,7 +274,7 @@ pub struct ScannedPage<'a> {
 pub fn scan(
     memory: &Memory,
     on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
-) -> Result<(), Absence> {
+) -> Result<(), PageReadError> {
     scan_past(memory, on_page, Err)
 }
 
@@ -282,8 +282,8 @@ pub fn scan(
 pub(crate) fn scan_past(
     memory: &Memory,
     mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
-    mut on_absent: impl FnMut(Absence) -> Result<(), Absence>,
-) -> Result<(), Absence> {
+    mut on_absent: impl FnMut(PageReadError) -> Result<(), PageReadError>,
+) -> Result<(), PageReadError> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
@@ -323,7 +323,7 @@ pub struct Chunk<'a> {
 pub fn scan_chunks(
     memory: &Memory,
     mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
-) -> Result<(), Absence> {
+) -> Result<(), PageReadError> {
     let mut buf = scan_buffer(memory);
     for extent in present::extents(memory)? {
         if chunks_of(memory, &extent, &mut buf, &mut on_chunk, Err)?.is_break() {
@@ -348,8 +348,8 @@ fn chunks_of(
     extent: &present::Extent,
     buf: &mut [u8],
     mut on_chunk: impl FnMut(Chunk<'_>) -> ControlFlow<()>,
-    mut on_absent: impl FnMut(Absence) -> Result<(), Absence>,
-) -> Result<ControlFlow<()>, Absence> {
+    mut on_absent: impl FnMut(PageReadError) -> Result<(), PageReadError>,
+) -> Result<ControlFlow<()>, PageReadError> {
     let page = usize::try_from(memory.page_size().bytes()).unwrap_or(4096);
     let mut at = extent.start;
     let mut number = extent.first_page;
@@ -371,7 +371,7 @@ fn chunks_of(
                 continue;
             }
             Err(error) => {
-                on_absent(Absence::io(at, &error))?;
+                on_absent(PageReadError::io(at, &error))?;
                 at.0 += want as u64;
                 number += 1;
                 continue;

@@ -27,7 +27,7 @@ pub(crate) use releases::{Release, SINCE_13, SINCE_15};
 use crate::registers::Registers;
 use crate::session::{Session, SessionError};
 use crate::space::AddressSpace;
-use crate::translation::Fault;
+use crate::translation::TranslationError;
 use pcb::PcbFinder;
 use serde::Serialize;
 use std::collections::HashSet;
@@ -160,7 +160,7 @@ pub fn list_with(session: &Session, types: Offsets<'_>) -> Result<ProcessList, S
     match space.read_pointer(address("allproc")?) {
         Ok(VirtAddr(0)) => walk.processes(address("proc0")?, constants.p_list, false),
         Ok(first) => walk.processes(first, constants.p_list, false),
-        Err(fault) => walk.problem("allproc", &fault),
+        Err(error) => walk.problem("allproc", &error),
     }
     if let (Ok(zombproc), true) = (
         address("zombproc"),
@@ -168,7 +168,7 @@ pub fn list_with(session: &Session, types: Offsets<'_>) -> Result<ProcessList, S
     ) {
         match space.read_pointer(zombproc) {
             Ok(first) => walk.processes(first, constants.p_list, true),
-            Err(fault) => walk.problem("zombproc", &fault),
+            Err(error) => walk.problem("zombproc", &error),
         }
     } else if let (Ok(table), Ok(mask)) = (address("pidhashtbl"), address("pidhash")) {
         walk.pid_hash(table, mask);
@@ -191,8 +191,8 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    fn problem(&mut self, what: &str, fault: &Fault) {
-        self.list.problems.push(format!("{what}: {fault}"));
+    fn problem(&mut self, what: &str, error: &TranslationError) {
+        self.list.problems.push(format!("{what}: {error}"));
     }
 
     /// A member of a structure: its address.
@@ -208,18 +208,18 @@ impl Walk<'_> {
                 let back = format!("process list: it leads back to {next}");
                 return self.list.problems.push(back);
             }
-            if let Err(fault) = self.process(next, zombie) {
-                self.problem(&format!("process list at {next}"), &fault);
+            if let Err(error) = self.process(next, zombie) {
+                self.problem(&format!("process list at {next}"), &error);
                 return;
             }
             match self.space.read_pointer(Self::member(next, link)) {
                 Ok(following) => next = following,
-                Err(fault) => return self.problem(&format!("process list at {next}"), &fault),
+                Err(error) => return self.problem(&format!("process list at {next}"), &error),
             }
         }
     }
 
-    fn process(&mut self, address: VirtAddr, zombie: bool) -> Result<(), Fault> {
+    fn process(&mut self, address: VirtAddr, zombie: bool) -> Result<(), TranslationError> {
         let constants = self.constants;
         let pid = self
             .space
@@ -247,11 +247,11 @@ impl Walk<'_> {
     /// Follows the list of a process' threads; returns why it breaks off, if it does.
     fn threads(&mut self, process: &mut Process) -> Option<String> {
         let constants = self.constants;
-        let said = |fault: Fault| fault.to_string();
+        let said = |error: TranslationError| error.to_string();
         let head = Self::member(process.address, constants.p_threads);
         let mut next = match self.space.read_pointer(head) {
             Ok(first) => first,
-            Err(fault) => return Some(said(fault)),
+            Err(error) => return Some(said(error)),
         };
         while next.0 != 0 && self.threads < self.max_items {
             if !self.seen.insert(next) {
@@ -260,12 +260,12 @@ impl Walk<'_> {
             self.threads += 1;
             match self.thread(next) {
                 Ok(thread) => process.threads.push(thread),
-                Err(fault) => return Some(said(fault)),
+                Err(error) => return Some(said(error)),
             }
             let link = Self::member(next, constants.td_plist);
             match self.space.read_pointer(link) {
                 Ok(following) => next = following,
-                Err(fault) => return Some(said(fault)),
+                Err(error) => return Some(said(error)),
             }
         }
         None
@@ -303,7 +303,7 @@ impl Walk<'_> {
         process.threads.extend(behind.into_iter().rev());
     }
 
-    fn thread(&mut self, address: VirtAddr) -> Result<Thread, Fault> {
+    fn thread(&mut self, address: VirtAddr) -> Result<Thread, TranslationError> {
         let constants = self.constants;
         let tid = self
             .space
@@ -346,14 +346,14 @@ impl Walk<'_> {
         let word = self.space.word().bytes();
         let (table, mask) = match (self.space.read_pointer(table), self.space.read_word(mask)) {
             (Ok(table), Ok(mask)) => (table, mask),
-            (Err(fault), _) | (_, Err(fault)) => return self.problem("pidhashtbl", &fault),
+            (Err(error), _) | (_, Err(error)) => return self.problem("pidhashtbl", &error),
         };
         let zombies = self.list.problems.is_empty();
         for slot in 0..=mask.min(self.hash_slots) {
             match self.space.read_pointer(Self::member(table, slot * word)) {
                 // A chain through the living goes on behind them.
                 Ok(first) => self.hash_chain(first, link, zombies),
-                Err(fault) => return self.problem(&format!("pid hash slot {slot}"), &fault),
+                Err(error) => return self.problem(&format!("pid hash slot {slot}"), &error),
             }
         }
     }
@@ -363,13 +363,13 @@ impl Walk<'_> {
         while next.0 != 0 && self.list.processes.len() < self.max_items && self.chained.insert(next)
         {
             if self.seen.insert(next)
-                && let Err(fault) = self.process(next, zombies)
+                && let Err(error) = self.process(next, zombies)
             {
-                return self.problem(&format!("pid hash at {next}"), &fault);
+                return self.problem(&format!("pid hash at {next}"), &error);
             }
             match self.space.read_pointer(Self::member(next, link)) {
                 Ok(following) => next = following,
-                Err(fault) => return self.problem(&format!("pid hash at {next}"), &fault),
+                Err(error) => return self.problem(&format!("pid hash at {next}"), &error),
             }
         }
     }

@@ -15,7 +15,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::pages::{self, PageMap};
 use crate::session::Session;
 use memchr::memmem::Finder;
@@ -54,7 +54,7 @@ pub struct Match {
 
 /// What a search found.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct Found {
+pub struct SearchResult {
     /// Matches, in the order of the file.
     pub matches: Vec<Match>,
     /// Whether there are more than were asked for.
@@ -78,14 +78,18 @@ pub enum SearchError {
     },
     /// The file cannot be read.
     #[error(transparent)]
-    Absent(#[from] Absence),
+    Absent(#[from] PageReadError),
 }
 
 /// Looks for `pattern` and returns its first `limit` places.
 ///
 /// # Errors
 /// Returns an error if the pattern is empty or too long, or the file cannot be read.
-pub fn search(session: &Session, pattern: &Pattern, limit: usize) -> Result<Found, SearchError> {
+pub fn search(
+    session: &Session,
+    pattern: &Pattern,
+    limit: usize,
+) -> Result<SearchResult, SearchError> {
     let memory = session.dump().memory();
     let word = session.dump().arch().word();
     let (needle, align) = match pattern {
@@ -117,7 +121,7 @@ pub fn search(session: &Session, pattern: &Pattern, limit: usize) -> Result<Foun
     let matches = offsets
         .into_iter()
         .map(|offset| located(memory, map.as_ref(), offset));
-    Ok(Found {
+    Ok(SearchResult {
         matches: matches.collect(),
         more,
         has_addresses: map.is_some(),
@@ -220,7 +224,7 @@ impl Hits {
 }
 
 impl Scan<'_> {
-    fn run(&mut self, memory: &Memory) -> Result<(), Absence> {
+    fn run(&mut self, memory: &Memory) -> Result<(), PageReadError> {
         let overlap = self.finder.needle().len() - 1;
         // Where the tail stands, and the address behind it.
         let mut before: Option<(Place, PhysAddr)> = None;

@@ -19,7 +19,7 @@ pub use kernel_match::KernelMatch;
 
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::kernel::{self, BuildId, DumpBuildIds, KernelError, KernelFile, Symbol, Tried};
-use crate::memory::Absence;
+use crate::memory::PageReadError;
 use crate::space::AddressSpace;
 use crate::translation::{RootError, RootSymbols, Translation};
 use std::path::{Path, PathBuf};
@@ -241,7 +241,7 @@ impl Session {
             .as_ref()
     }
 
-    fn search_build_ids(&self, up_to_bytes: u64) -> Result<Option<DumpBuildIds>, Absence> {
+    fn search_build_ids(&self, up_to_bytes: u64) -> Result<Option<DumpBuildIds>, PageReadError> {
         if self.dump.memory().source().reaches(up_to_bytes + 1) {
             return Ok(None);
         }

@@ -15,12 +15,12 @@
 //! let space = AddressSpace::new(dump.memory(), dump.arch(), &translation);
 //! let mut page = [0; 4096];
 //! let part = space.read(VirtAddr(0xffff_fe00_0079_2000), &mut page);
-//! println!("{} bytes; stopped by {:?}", part.len, part.fault);
+//! println!("{} bytes; stopped by {:?}", part.len, part.error);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::memory::{Absence, Memory};
-use crate::translation::{Fault, Found, Translation};
+use crate::memory::{Memory, PageReadError, PartialRead};
+use crate::translation::{Translated, Translation, TranslationError};
 use vmcore_format::addr::{FileOffset, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::{Endian, Width};
@@ -33,15 +33,6 @@ pub struct AddressSpace<'a> {
     arch: Arch,
 }
 
-/// How far a read came.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PartialRead {
-    /// Bytes read.
-    pub len: usize,
-    /// Why it stopped before the end of the buffer.
-    pub fault: Option<Fault>,
-}
-
 /// A part of a read that is not there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Hole {
@@ -50,7 +41,7 @@ pub struct Hole {
     /// Bytes up to the end of the page or of the read.
     pub len: usize,
     /// Why.
-    pub fault: Fault,
+    pub error: TranslationError,
 }
 
 impl<'a> AddressSpace<'a> {
@@ -93,17 +84,17 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not mapped or its page is not there.
     #[inline]
-    pub fn locate(&self, va: VirtAddr) -> Result<(Found, FileOffset), Fault> {
+    pub fn locate(&self, va: VirtAddr) -> Result<(Translated, FileOffset), TranslationError> {
         let found = self.translation.lookup(self.memory, va)?;
         let pa = found.leaf.pa;
         match self.memory.locate(pa) {
             Ok(offset) => Ok((found, offset)),
-            Err(absence) => Err(Fault::PageAbsent { va, pa, absence }),
+            Err(reason) => Err(TranslationError::PageAbsent { va, pa, reason }),
         }
     }
 
     /// Reads up to the first byte that is not there.
-    pub fn read(&self, va: VirtAddr, buf: &mut [u8]) -> PartialRead {
+    pub fn read(&self, va: VirtAddr, buf: &mut [u8]) -> PartialRead<TranslationError> {
         let mut pending = Run::default();
         let mut done = 0;
         while done < buf.len() {
@@ -112,7 +103,7 @@ impl<'a> AddressSpace<'a> {
                     self,
                     va,
                     buf,
-                    Some(Fault::NoWindow {
+                    Some(TranslationError::NoWindow {
                         va: VirtAddr(u64::MAX),
                     }),
                 );
@@ -133,7 +124,7 @@ impl<'a> AddressSpace<'a> {
                     }
                     done += len;
                 }
-                Err(fault) => return pending.finish(self, va, buf, Some(fault)),
+                Err(error) => return pending.finish(self, va, buf, Some(error)),
             }
         }
         pending.finish(self, va, buf, None)
@@ -144,7 +135,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns why the first missing byte is missing; `buf` may have been changed before it.
     #[inline]
-    pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), Fault> {
+    pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), TranslationError> {
         // Nothing can be read from anywhere.
         if !buf.is_empty() && self.left_in_page(va, buf.len()) == buf.len() {
             let (found, offset) = self.locate(va)?;
@@ -153,12 +144,12 @@ impl<'a> AddressSpace<'a> {
                 return self
                     .memory
                     .read_file(pa, offset, buf)
-                    .map_err(|absence| Fault::PageAbsent { va, pa, absence });
+                    .map_err(|reason| TranslationError::PageAbsent { va, pa, reason });
             }
         }
-        match self.read(va, buf).fault {
+        match self.read(va, buf).error {
             None => Ok(()),
-            Some(fault) => Err(fault),
+            Some(error) => Err(error),
         }
     }
 
@@ -171,17 +162,17 @@ impl<'a> AddressSpace<'a> {
                 Some(rest) if at >= va => self.read(at, rest),
                 _ => PartialRead {
                     len: 0,
-                    fault: Some(Fault::NoWindow { va: at }),
+                    error: Some(TranslationError::NoWindow { va: at }),
                 },
             };
             done += part.len;
-            let Some(fault) = part.fault else { break };
+            let Some(error) = part.error else { break };
             let at = VirtAddr(va.0.wrapping_add(done as u64));
             let len = self.left_in_page(at, buf.len() - done);
             if let Some(hole) = buf.get_mut(done..done + len) {
                 hole.fill(0);
             }
-            on_hole(Hole { va: at, len, fault });
+            on_hole(Hole { va: at, len, error });
             done += len;
         }
     }
@@ -199,7 +190,7 @@ impl<'a> AddressSpace<'a> {
 
     /// `N` bytes, the careful way.
     #[inline(never)]
-    fn array_or_say_why<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], Fault> {
+    fn array_or_say_why<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], TranslationError> {
         let mut raw = [0; N];
         self.read_exact(va, &mut raw)?;
         Ok(raw)
@@ -210,7 +201,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not there.
     #[inline(always)]
-    pub fn read_u32(&self, va: VirtAddr) -> Result<u32, Fault> {
+    pub fn read_u32(&self, va: VirtAddr) -> Result<u32, TranslationError> {
         match self.array(va) {
             Some(raw) => Ok(self.endian().u32(raw)),
             None => Ok(self.endian().u32(self.array_or_say_why(va)?)),
@@ -222,7 +213,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not there.
     #[inline]
-    pub fn read_i32(&self, va: VirtAddr) -> Result<i32, Fault> {
+    pub fn read_i32(&self, va: VirtAddr) -> Result<i32, TranslationError> {
         self.read_u32(va).map(u32::cast_signed)
     }
 
@@ -231,7 +222,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not there.
     #[inline(always)]
-    pub fn read_u64(&self, va: VirtAddr) -> Result<u64, Fault> {
+    pub fn read_u64(&self, va: VirtAddr) -> Result<u64, TranslationError> {
         match self.array(va) {
             Some(raw) => Ok(self.endian().u64(raw)),
             None => Ok(self.endian().u64(self.array_or_say_why(va)?)),
@@ -243,7 +234,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not there.
     #[inline]
-    pub fn read_word(&self, va: VirtAddr) -> Result<u64, Fault> {
+    pub fn read_word(&self, va: VirtAddr) -> Result<u64, TranslationError> {
         match self.word() {
             Width::W32 => self.read_u32(va).map(u64::from),
             Width::W64 => self.read_u64(va),
@@ -255,7 +246,7 @@ impl<'a> AddressSpace<'a> {
     /// # Errors
     /// Returns an error if it is not there.
     #[inline]
-    pub fn read_pointer(&self, va: VirtAddr) -> Result<VirtAddr, Fault> {
+    pub fn read_pointer(&self, va: VirtAddr) -> Result<VirtAddr, TranslationError> {
         self.read_word(va).map(VirtAddr)
     }
 
@@ -263,11 +254,11 @@ impl<'a> AddressSpace<'a> {
     ///
     /// # Errors
     /// Returns an error if not even its first byte is there.
-    pub fn read_string(&self, va: VirtAddr, max: usize) -> Result<Vec<u8>, Fault> {
+    pub fn read_string(&self, va: VirtAddr, max: usize) -> Result<Vec<u8>, TranslationError> {
         let mut text = vec![0; max];
         let part = self.read(va, &mut text);
-        if let (0, Some(fault)) = (part.len, part.fault) {
-            return Err(fault);
+        if let (0, Some(error)) = (part.len, part.error) {
+            return Err(error);
         }
         text.truncate(part.len);
         if let Some(end) = text.iter().position(|byte| *byte == 0) {
@@ -314,7 +305,7 @@ impl Run {
         space: &AddressSpace<'_>,
         va: VirtAddr,
         buf: &mut [u8],
-    ) -> Result<(), PartialRead> {
+    ) -> Result<(), PartialRead<TranslationError>> {
         let Some(part) = buf.get_mut(self.start..self.start + self.len) else {
             return Ok(());
         };
@@ -332,25 +323,21 @@ impl Run {
             .lookup(space.memory, at)
             .map(|found| found.leaf.pa)
             .unwrap_or_default();
-        let absence = match error {
-            Some(error) => Absence::io(offset, &error),
+        let reason = match error {
+            Some(error) => PageReadError::io(offset, &error),
             None => {
                 let file_len = FileOffset(space.memory.source.len());
-                Absence::Truncated {
+                PageReadError::Truncated {
                     pa,
                     offset,
                     file_len,
                 }
             }
         };
-        let fault = Fault::PageAbsent {
-            va: at,
-            pa,
-            absence,
-        };
+        let error = TranslationError::PageAbsent { va: at, pa, reason };
         Err(PartialRead {
             len: self.start + got,
-            fault: Some(fault),
+            error: Some(error),
         })
     }
 
@@ -360,12 +347,12 @@ impl Run {
         space: &AddressSpace<'_>,
         va: VirtAddr,
         buf: &mut [u8],
-        fault: Option<Fault>,
-    ) -> PartialRead {
+        error: Option<TranslationError>,
+    ) -> PartialRead<TranslationError> {
         match self.read(space, va, buf) {
             Ok(()) => PartialRead {
                 len: self.start + self.len,
-                fault,
+                error,
             },
             Err(part) => part,
         }

@@ -21,8 +21,8 @@ pub(crate) mod root;
 pub use root::{RootError, RootSymbols};
 
 use crate::arch::{FullDumps, facts};
-use crate::dump::{Dump, DumpKind};
-use crate::memory::{Absence, Memory};
+use crate::dump::{Dump, DumpFormat};
+use crate::memory::{Memory, PageReadError};
 use serde::Serialize;
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
@@ -102,9 +102,14 @@ impl PagingMode {
     /// # Errors
     /// Returns why they lead nowhere.
     #[inline]
-    pub fn lookup(self, radix: &Radix, memory: &Memory, va: VirtAddr) -> Result<Leaf, Fault> {
+    pub fn lookup(
+        self,
+        radix: &Radix,
+        memory: &Memory,
+        va: VirtAddr,
+    ) -> Result<Leaf, TranslationError> {
         with_paging!(self, P => paging::lookup::<P, _>(radix, memory, va))
-            .map_err(|error| fault(self, va, error))
+            .map_err(|error| walk_error(self, va, error))
     }
 }
 
@@ -187,17 +192,17 @@ impl Tsb {
         ))
     }
 
-    fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Leaf, Fault> {
+    fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Leaf, TranslationError> {
         let entry = self.entry((va.0 >> Self::PAGE_SHIFT) & self.mask);
         let word = |number| {
-            memory
-                .entry(entry, number, Width::W64)
-                .map_err(|absence| Fault::TableAbsent {
+            memory.entry(entry, number, Width::W64).map_err(|reason| {
+                TranslationError::TableAbsent {
                     va,
                     entry: "TSB",
                     table: entry,
-                    absence,
-                })
+                    reason,
+                }
+            })
         };
         let found = Self::page(word(0)?, word(1)?);
         let is_inside = |first: VirtAddr, leaf: Leaf| va.0 ^ first.0 < leaf.len_bytes();
@@ -206,7 +211,7 @@ impl Tsb {
                 pa: PhysAddr(leaf.pa.0 | va.0 & (leaf.len_bytes() - 1)),
                 ..leaf
             }),
-            _ => Err(Fault::NoEntry { va, what: "TSB" }),
+            _ => Err(TranslationError::NoEntry { va, what: "TSB" }),
         }
     }
 
@@ -216,7 +221,7 @@ impl Tsb {
         &self,
         memory: &Memory,
         index: u64,
-    ) -> Result<Option<(VirtAddr, Leaf)>, Absence> {
+    ) -> Result<Option<(VirtAddr, Leaf)>, PageReadError> {
         let entry = self.entry(index);
         let word = |number| memory.entry(entry, number, Width::W64);
         let Some((first, leaf)) = Self::page(word(0)?, word(1)?) else {
@@ -254,7 +259,7 @@ pub struct Translation {
 
 /// Where a virtual address leads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Found {
+pub struct Translated {
     /// The physical address, and the size and protection of its mapping. The direct map counts as
     /// one page of the dump's page size, writable and not executable.
     pub leaf: Leaf,
@@ -277,7 +282,7 @@ pub enum Via {
 /// Why a virtual address does not lead to physical memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]
-pub enum Fault {
+pub enum TranslationError {
     /// In no window: a user address, or a part of the kernel's space that dumps do not describe.
     #[error(
         "{va} is in no part of the address space that this dump describes (user space, or not kernel memory)"
@@ -317,7 +322,7 @@ pub enum Fault {
         what: &'static str,
     },
     /// A page-table page is not there.
-    #[error("{va}: its page table ({entry} level, {table}) cannot be read: {absence}")]
+    #[error("{va}: its page table ({entry} level, {table}) cannot be read: {reason}")]
     TableAbsent {
         /// The address.
         va: VirtAddr,
@@ -326,33 +331,33 @@ pub enum Fault {
         /// The table.
         table: TableRef,
         /// Why.
-        absence: Absence,
+        reason: PageReadError,
     },
     /// The address is mapped, but its page is not there.
-    #[error("{va} is not in the dump: {absence}")]
+    #[error("{va} is not in the dump: {reason}")]
     PageAbsent {
         /// The address.
         va: VirtAddr,
         /// Where it is mapped.
         pa: PhysAddr,
         /// Why the page is absent.
-        absence: Absence,
+        reason: PageReadError,
     },
 }
 
-impl Fault {
+impl TranslationError {
     /// Whether the memory may exist and only the file lacks it: a loss, not a hole.
     #[must_use]
     pub const fn is_loss(&self) -> bool {
         matches!(
             self,
             Self::TableAbsent {
-                absence,
+                reason,
                 ..
             } | Self::PageAbsent {
-                absence,
+                reason,
                 ..
-            } if absence.is_loss()
+            } if reason.is_loss()
         )
     }
 }
@@ -369,14 +374,14 @@ impl Translation {
     /// Returns an error for a full dump whose root cannot be found.
     pub fn of(dump: &Dump, symbols: Option<&RootSymbols>) -> Result<Self, RootError> {
         match dump.kind() {
-            DumpKind::Mini(header) => Ok(Self {
+            DumpFormat::Mini(header) => Ok(Self {
                 windows: (facts(header.arch).windows)(header, dump.memory(), symbols),
             }),
-            DumpKind::Full(header) if header.tsb.is_some() => {
+            DumpFormat::Full(header) if header.tsb.is_some() => {
                 let windows = sparc64_windows(header.tsb);
                 Ok(Self { windows })
             }
-            DumpKind::Full(header) if !header.virtual_segments.is_empty() => {
+            DumpFormat::Full(header) if !header.virtual_segments.is_empty() => {
                 let window = Window {
                     first: VirtAddr(0),
                     last: VirtAddr(u64::MAX),
@@ -386,7 +391,7 @@ impl Translation {
                     windows: vec![window],
                 })
             }
-            DumpKind::Full(header) => {
+            DumpFormat::Full(header) => {
                 let FullDumps::Physical(find) = facts(header.arch).full_dumps else {
                     return Err(RootError::NoFullDumps(header.arch.name()));
                 };
@@ -415,18 +420,20 @@ impl Translation {
     /// # Errors
     /// Returns why it leads nowhere.
     #[inline]
-    pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+    pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Translated, TranslationError> {
         let Some(window) = self.window(va) else {
-            return Err(Fault::NoWindow { va });
+            return Err(TranslationError::NoWindow { va });
         };
         match &window.kind {
             WindowKind::Linear(map) => linear(map, memory, va),
-            WindowKind::Radix { mode, radix } => mode.lookup(radix, memory, va).map(|leaf| Found {
-                leaf,
-                via: Via::PageTables,
-            }),
+            WindowKind::Radix { mode, radix } => {
+                mode.lookup(radix, memory, va).map(|leaf| Translated {
+                    leaf,
+                    via: Via::PageTables,
+                })
+            }
             WindowKind::Hashed(table, behind) => hashed(table, behind, memory, va),
-            WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Found {
+            WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Translated {
                 leaf,
                 via: Via::PageTables,
             }),
@@ -463,12 +470,12 @@ impl Translation {
         memory: &Memory,
         va: VirtAddr,
         mut on_step: impl FnMut(PagingMode, Step),
-    ) -> Result<Found, Fault> {
+    ) -> Result<Translated, TranslationError> {
         match self.window(va).map(|window| &window.kind) {
             Some(WindowKind::Radix { mode, radix }) => {
                 with_paging!(*mode, P => paging::lookup_with::<P, _>(radix, memory, va, |step| on_step(*mode, step)))
-                    .map(|leaf| Found { leaf, via: Via::PageTables })
-                    .map_err(|error| fault(*mode, va, error))
+                    .map(|leaf| Translated { leaf, via: Via::PageTables })
+                    .map_err(|error| walk_error(*mode, va, error))
             }
             _ => self.lookup(memory, va),
         }
@@ -486,8 +493,8 @@ impl Translation {
 
 /// The direct map has no entries: a page at a time, as the dump holds it.
 #[inline]
-fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
-    let pa = map.phys_of(va).ok_or(Fault::NoWindow { va })?;
+fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Translated, TranslationError> {
+    let pa = map.phys_of(va).ok_or(TranslationError::NoWindow { va })?;
     let leaf = Leaf {
         pa,
         size_shift: memory.page_size().shift(),
@@ -496,7 +503,7 @@ fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Found, Fault
             execute: false,
         },
     };
-    Ok(Found {
+    Ok(Translated {
         leaf,
         via: Via::DirectMap,
     })
@@ -528,9 +535,9 @@ fn hashed(
     behind: &[DirectMap],
     memory: &Memory,
     va: VirtAddr,
-) -> Result<Found, Fault> {
+) -> Result<Translated, TranslationError> {
     match table.lookup(memory, va) {
-        Ok(leaf) => Ok(Found {
+        Ok(leaf) => Ok(Translated {
             leaf,
             via: Via::PageTables,
         }),
@@ -538,41 +545,45 @@ fn hashed(
             let leads = |map: &&DirectMap| map.phys_of(va).is_some_and(|pa| memory.is_dumped(pa));
             match behind.iter().find(leads) {
                 Some(map) => linear(map, memory, va),
-                None if va > table.last => Err(Fault::Outside { va }),
-                None => Err(Fault::NoEntry {
+                None if va > table.last => Err(TranslationError::Outside { va }),
+                None => Err(TranslationError::NoEntry {
                     va,
                     what: "hashed page table",
                 }),
             }
         }
-        Err(HashedError::Table(absence)) => Err(Fault::TableAbsent {
+        Err(HashedError::Table(reason)) => Err(TranslationError::TableAbsent {
             va,
             entry: "PTE",
             table: TableRef::Section,
-            absence,
+            reason,
         }),
     }
 }
 
 /// The last segment that starts at or before `va`.
-fn in_segments(segments: &[Segment], memory: &Memory, va: VirtAddr) -> Result<Found, Fault> {
+fn in_segments(
+    segments: &[Segment],
+    memory: &Memory,
+    va: VirtAddr,
+) -> Result<Translated, TranslationError> {
     let after = segments.partition_point(|segment| segment.p_vaddr <= va.0);
     let segment = after.checked_sub(1).and_then(|index| segments.get(index));
     let (segment, inside) = segment
         .and_then(|segment| Some((segment, va.0.checked_sub(segment.p_vaddr)?)))
         .filter(|(segment, inside)| *inside < segment.p_memsz)
-        .ok_or(Fault::NoWindow { va })?;
+        .ok_or(TranslationError::NoWindow { va })?;
     let pa = PhysAddr(
         segment
             .p_paddr
             .checked_add(inside)
-            .ok_or(Fault::NoWindow { va })?,
+            .ok_or(TranslationError::NoWindow { va })?,
     );
     let prot = Prot {
         write: segment.p_flags & vmcore_format::elf::PF_W != 0,
         execute: segment.p_flags & vmcore_format::elf::PF_X != 0,
     };
-    Ok(Found {
+    Ok(Translated {
         leaf: Leaf {
             pa,
             size_shift: memory.page_size().shift(),
@@ -584,15 +595,15 @@ fn in_segments(segments: &[Segment], memory: &Memory, va: VirtAddr) -> Result<Fo
 
 /// Attaches the address and the level's name to a failed walk.
 #[cold]
-fn fault(mode: PagingMode, va: VirtAddr, error: WalkError<Absence>) -> Fault {
+fn walk_error(mode: PagingMode, va: VirtAddr, error: WalkError<PageReadError>) -> TranslationError {
     match error {
-        WalkError::Outside => Fault::Outside { va },
+        WalkError::Outside => TranslationError::Outside { va },
         WalkError::Absent {
             level,
             table,
             index,
             raw,
-        } => Fault::NotMapped {
+        } => TranslationError::NotMapped {
             va,
             entry: mode.entry_name(level),
             level,
@@ -604,11 +615,11 @@ fn fault(mode: PagingMode, va: VirtAddr, error: WalkError<Absence>) -> Fault {
             level,
             table,
             source,
-        } => Fault::TableAbsent {
+        } => TranslationError::TableAbsent {
             va,
             entry: mode.entry_name(level),
             table,
-            absence: source,
+            reason: source,
         },
     }
 }

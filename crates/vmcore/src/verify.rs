@@ -20,12 +20,12 @@
 mod headers;
 mod sums;
 mod tables;
-mod told;
+mod writer_records;
 
-pub use told::{DamageEntry, DamageList};
+pub use writer_records::{DamageEntry, DamageList};
 
-use crate::dump::{Completeness, Place, Warning};
-use crate::memory::Absence;
+use crate::dump::{Completeness, Warning, WarningSubject};
+use crate::memory::PageReadError;
 use crate::pages::{self, ScannedPage};
 use crate::session::{KernelMatch, Session};
 use crate::text::{count, counted};
@@ -100,22 +100,22 @@ impl Verification {
     }
 }
 
-/// Checks a dump. `on_page` is told, now and then, how many pages have been read.
+/// Checks a dump. `on_page` is writer_records, now and then, how many pages have been read.
 ///
 /// # Errors
 /// Returns an error if the bitmap cannot be read; a page that cannot be read is a bad check.
-pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verification, Absence> {
+pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verification, PageReadError> {
     let dump = session.dump();
     let mut checks = vec![length(session)?];
     checks.extend(headers::checks(dump)?);
-    checks.extend(told::identity(dump));
+    checks.extend(writer_records::identity(dump));
     checks.extend(dump.warnings().iter().map(|warning| {
-        let (name, verdict) = match warning.place() {
+        let (name, verdict) = match warning.subject() {
             _ if matches!(warning, Warning::PagesUncertain { .. }) => ("page tables", Verdict::Bad),
-            Place::Header => ("header", Verdict::Odd),
-            Place::Identity => ("identity", Verdict::Bad),
-            Place::Extension => ("extension", Verdict::Bad),
-            Place::Container => ("container", Verdict::Bad),
+            WarningSubject::Header => ("header", Verdict::Odd),
+            WarningSubject::Identity => ("identity", Verdict::Bad),
+            WarningSubject::Extension => ("extension", Verdict::Bad),
+            WarningSubject::Container => ("container", Verdict::Bad),
         };
         Check::new(name, verdict, warning.to_string())
     }));
@@ -125,9 +125,9 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
     checks.push(kernel_file(session));
     let (pages, read) = read_pages(session, on_page);
     checks.extend(pages);
-    checks.extend(told::registers(dump));
-    let damage = told::damage_list(dump);
-    checks.extend(told::damage(damage.as_ref()));
+    checks.extend(writer_records::registers(dump));
+    let damage = writer_records::damage_list(dump);
+    checks.extend(writer_records::damage(damage.as_ref()));
     Ok(Verification {
         checks,
         pages_read: read.pages,
@@ -137,7 +137,7 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
 }
 
 /// The file's length against what the headers and the bitmap predict.
-fn length(session: &Session) -> Result<Check, Absence> {
+fn length(session: &Session) -> Result<Check, PageReadError> {
     let have = session.dump().memory().source().len();
     let check = |verdict, detail| Check::new("length", verdict, detail);
     Ok(match session.dump().completeness()? {
@@ -191,7 +191,7 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
     let mut read = PagesRead::default();
     let memory = session.dump().memory();
     let sums = RefCell::new(PageCheck::new(session.dump()));
-    let mut lost: Option<(u64, Absence)> = None;
+    let mut lost: Option<(u64, PageReadError)> = None;
     let on_page = |page: ScannedPage<'_>| {
         if let Some(sums) = &mut *sums.borrow_mut() {
             sums.page(&page);
@@ -203,11 +203,11 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
         }
         ControlFlow::Continue(())
     };
-    let on_absent = |absence| {
+    let on_absent = |reason| {
         if let Some(sums) = &mut *sums.borrow_mut() {
             sums.skip(memory.page_size().bytes());
         }
-        lost = Some(lost.map_or((1, absence), |(pages, first)| (pages + 1, first)));
+        lost = Some(lost.map_or((1, reason), |(pages, first)| (pages + 1, first)));
         Ok(())
     };
     let result = pages::scan_past(memory, on_page, on_absent);
@@ -236,11 +236,11 @@ fn read_pages(session: &Session, mut on_page: impl FnMut(u64)) -> (Vec<Check>, P
                 }
             ),
         ),
-        Err(absence) => Check::new(
+        Err(reason) => Check::new(
             "pages",
             Verdict::Bad,
             format!(
-                "reading stopped after {}: {absence}",
+                "reading stopped after {}: {reason}",
                 counted(pages, "page", "pages")
             ),
         ),

@@ -66,7 +66,7 @@ fn ask(session: &Session, addresses: &[u64]) {
     let Ok(space) = session.space() else { return };
     for va in addresses {
         let part = space.read(VirtAddr(*va), &mut [0; 64]);
-        assert_eq!(part.len < 64, part.fault.is_some(), "{va:#x}");
+        assert_eq!(part.len < 64, part.error.is_some(), "{va:#x}");
     }
     let Ok(map) = PageMap::build(space) else {
         return;

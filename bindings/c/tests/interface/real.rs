@@ -37,13 +37,13 @@ fn every_real_dump_reads_as_through_the_library() {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect();
-            let len = match (part.len, part.fault) {
+            let len = match (part.len, part.error) {
                 (0, Some(_)) => "-1".to_owned(),
                 (len, _) => len.to_string(),
             };
             let why = part
-                .fault
-                .map(|fault| format!(" {fault}"))
+                .error
+                .map(|error| format!(" {error}"))
                 .unwrap_or_default();
             expected.push(format!("{:#x} {len} {hex}{why}", symbol.address.0));
             read_bytes += part.len;

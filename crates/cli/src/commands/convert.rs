@@ -156,7 +156,7 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
     })
     .map_err(|error| match error {
         ConvertError::Session(error) => anyhow::Error::from(error),
-        ConvertError::Absent(absence) => absence.into(),
+        ConvertError::Absent(reason) => reason.into(),
         ConvertError::Output(error) => error.into(),
         error => error.into(),
     })?;

@@ -134,7 +134,7 @@ pub(super) fn explain(error: RewriteError, context: &Context) -> anyhow::Error {
     let failure = Failure::new(error.to_string());
     match error {
         RewriteError::Session(error) => error.into(),
-        RewriteError::Absent(absence) => absence.into(),
+        RewriteError::Absent(reason) => reason.into(),
         RewriteError::Output(error) => error.into(),
         RewriteError::IsMinidump(_) | RewriteError::NoRoot => failure
             .line("a full dump, or a hypervisor's memory file, can be converted")

@@ -10,7 +10,7 @@ use crate::text::{self, count, counted};
 use clap::Args;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
-use vmcore::dump::{Completeness, Place};
+use vmcore::dump::{Completeness, WarningSubject};
 use vmcore::format::addr::PhysRange;
 use vmcore::format::layout::Section;
 use vmcore::info::{self, Info as Facts, Known};
@@ -200,11 +200,11 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     checksums(&mut sheet, info);
     writer(&mut sheet, info);
     for warning in &info.warnings {
-        let source = match warning.place() {
-            Place::Header => header,
-            Place::Identity => IDENTITY_BLOCK,
-            Place::Extension => EXTENSION,
-            Place::Container => "file",
+        let source = match warning.subject() {
+            WarningSubject::Header => header,
+            WarningSubject::Identity => IDENTITY_BLOCK,
+            WarningSubject::Extension => EXTENSION,
+            WarningSubject::Container => "file",
         };
         sheet.add(
             Some(Style::Warning),

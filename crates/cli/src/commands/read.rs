@@ -14,9 +14,9 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::endian::{Endian, Width};
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::space::AddressSpace;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore::{OpenOptions, Session};
 
 /// Bytes at an address or symbol: a hex dump, or as they are
@@ -67,23 +67,23 @@ enum Memory<'a> {
 
 /// Why bytes are missing.
 enum Why {
-    Virtual(Fault),
-    Physical(Absence),
+    Virtual(TranslationError),
+    Physical(PageReadError),
 }
 
 impl Why {
     fn error(&self) -> anyhow::Error {
         match self {
-            Self::Virtual(fault) => (*fault).into(),
-            Self::Physical(absence) => (*absence).into(),
+            Self::Virtual(error) => (*error).into(),
+            Self::Physical(reason) => (*reason).into(),
         }
     }
 
     /// A key for programs, words for people.
     fn words(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Virtual(fault) => explain::hole(fault),
-            Self::Physical(absence) => explain::absence_of(absence),
+            Self::Virtual(error) => explain::hole(error),
+            Self::Physical(reason) => explain::absence_of(reason),
         }
     }
 }
@@ -117,11 +117,11 @@ impl Memory<'_> {
             let (read, why) = match self {
                 Self::Virtual(space) => {
                     let part = space.read(VirtAddr(at), part);
-                    (part.len, part.fault.map(Why::Virtual))
+                    (part.len, part.error.map(Why::Virtual))
                 }
                 Self::Physical(memory) => {
-                    let (read, absence) = memory.read(PhysAddr(at), part);
-                    (read, absence.map(Why::Physical))
+                    let part = memory.read(PhysAddr(at), part);
+                    (part.len, part.error.map(Why::Physical))
                 }
             };
             if read > 0 {

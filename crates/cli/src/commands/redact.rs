@@ -372,7 +372,7 @@ fn print(context: &Context, redacted: &Redacted) -> anyhow::Result<()> {
 /// What to type next.
 fn explain(error: RedactError, context: &Context) -> anyhow::Error {
     match error {
-        RedactError::Absent(absence) => absence.into(),
+        RedactError::Absent(reason) => reason.into(),
         RedactError::Output(error) => error.into(),
         RedactError::FullDump => Failure::new(error.to_string())
             .next(context.proposal("convert vmcore.mini --to minidump"))

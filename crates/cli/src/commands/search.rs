@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use vmcore::format::addr::FileOffset;
-use vmcore::search::{self, Found, Match, Pattern};
+use vmcore::search::{self, Match, Pattern, SearchResult};
 use vmcore::{OpenOptions, Session};
 
 /// Where bytes, a string or a pointer stand in memory
@@ -51,7 +51,7 @@ const PREVIEW: usize = 40;
 struct Answer<'a> {
     pattern: String,
     #[serde(flatten)]
-    found: &'a Found,
+    found: &'a SearchResult,
 }
 
 pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
@@ -81,7 +81,7 @@ pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
         )
     };
     let found = search::search(&session, &pattern, args.limit).map_err(|error| match error {
-        search::SearchError::Absent(absence) => anyhow::Error::from(absence),
+        search::SearchError::Absent(reason) => anyhow::Error::from(reason),
         error => Failure::usage(error.to_string()).into(),
     })?;
     if context.common().json {
@@ -150,7 +150,7 @@ fn hex(word: &OsStr) -> Result<Vec<u8>, Failure> {
     pairs.iter().map(byte).collect()
 }
 
-fn print(context: &Context, session: &Session, found: &Found) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, found: &SearchResult) -> anyhow::Result<()> {
     let mut out = context.out();
     if !found.matches.is_empty() {
         let heading = format!(

@@ -14,8 +14,8 @@ use std::io::Write as _;
 use vmcore::arch::{FullDumps, full_dumps};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::paging::{Entry, Prot, Step, TableRef};
-use vmcore::memory::Absence;
-use vmcore::translation::{Fault, Found, PagingMode, Via};
+use vmcore::memory::PageReadError;
+use vmcore::translation::{PagingMode, Translated, TranslationError, Via};
 use vmcore::{OpenOptions, Session};
 
 /// The page walk of an address: each level, the page, the offset in the file
@@ -56,9 +56,9 @@ struct StepAnswer {
 /// What a walk met.
 struct Walk {
     steps: Vec<(PagingMode, Step)>,
-    end: Result<Found, Fault>,
+    end: Result<Translated, TranslationError>,
     /// Where in the file it ends.
-    offset: Option<Result<FileOffset, Absence>>,
+    offset: Option<Result<FileOffset, PageReadError>>,
 }
 
 pub(crate) fn run(context: &Context, args: &Translate) -> anyhow::Result<Status> {
@@ -89,7 +89,7 @@ pub(crate) fn run(context: &Context, args: &Translate) -> anyhow::Result<Status>
     }
     match (walk.end, walk.offset) {
         (Ok(_), Some(Ok(_))) => Ok(Status::Done),
-        (Err(fault @ Fault::TableAbsent { .. }), _) => {
+        (Err(fault @ TranslationError::TableAbsent { .. }), _) => {
             complain(context, &explain::unreadable(&fault, context));
             Ok(Status::Incomplete)
         }
@@ -144,7 +144,7 @@ fn answer(session: &Session, va: VirtAddr, walk: &Walk) -> Answer {
         file_offset: walk.offset.and_then(Result::ok),
         missing: match (&walk.end, &walk.offset) {
             (Err(fault), _) => Some(explain::hole(fault).0),
-            (Ok(_), Some(Err(absence))) => Some(explain::absence_of(absence).0),
+            (Ok(_), Some(Err(reason))) => Some(explain::absence_of(reason).0),
             _ => None,
         },
     }
@@ -197,8 +197,8 @@ fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> any
                 Some(Ok(offset)) => {
                     writeln!(out, "  {} {offset}", out.paint(Style::Label, "file     "))?
                 }
-                Some(Err(absence)) => {
-                    let words = out.paint(Style::Warning, &absence.to_string());
+                Some(Err(reason)) => {
+                    let words = out.paint(Style::Warning, &reason.to_string());
                     writeln!(
                         out,
                         "  {} not there: {words}",
@@ -208,13 +208,13 @@ fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> any
                 None => {}
             }
         }
-        Err(Fault::TableAbsent {
-            absence,
+        Err(TranslationError::TableAbsent {
+            reason,
             table,
             entry,
             ..
         }) => {
-            let words = out.paint(Style::Warning, &absence.to_string());
+            let words = out.paint(Style::Warning, &reason.to_string());
             writeln!(
                 out,
                 "  {} {table} cannot be read: {words}",

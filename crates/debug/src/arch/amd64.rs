@@ -2,7 +2,7 @@
 
 use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd, x86};
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -106,7 +106,7 @@ fn trap_frame(
     symbol: &str,
     registers: &Registers,
     _: bool,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     if !is_entry(symbol) {
         return None;
     }
@@ -115,7 +115,7 @@ fn trap_frame(
     Some(found).filter(|found| found.as_ref().map_or(true, is_plausible))
 }
 
-fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, TranslationError> {
     const PAGE_FAULT: u64 = 12;
     let raw: [u8; LEN] = unwinder.read(at)?;
     let registers = registers_from(&raw, &FIELDS, 8);

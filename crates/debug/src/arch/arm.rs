@@ -3,7 +3,7 @@
 use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::gdb::registers::Register;
 use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -106,14 +106,14 @@ fn trap_frame(
     symbol: &str,
     registers: &Registers,
     _: bool,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     match is_entry(symbol) {
         true => Some(read(unwinder, registers.get(MACHINE.sp)?)),
         false => None,
     }
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, TranslationError> {
     let words: [u64; WORDS] = unwinder.words(at)?;
     let [spsr, general @ ..] = words;
     let user = spsr & MODE == MODE_USER;

@@ -5,7 +5,7 @@ use crate::gdb::registers::Register;
 use crate::target::Target;
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use gimli::Vendor;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::prstatus::ARM64_SIGNATURE;
@@ -159,7 +159,7 @@ fn trap_frame(
     symbol: &str,
     registers: &Registers,
     never_ran: bool,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     if !is_entry(symbol) {
         return None;
     }
@@ -178,7 +178,7 @@ fn trap_frame(
     Some(read(unwinder, symbol, at))
 }
 
-fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, TranslationError> {
     let old = unwinder.old_trap_frames;
     let mut raw = [0; LEN];
     let len = if old { OLD_LEN } else { LEN };

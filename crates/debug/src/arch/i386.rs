@@ -2,7 +2,7 @@
 
 use super::{Chain, Entries, EntryCopy, Gdb, Machine, TrapFrameEnd, x86};
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -94,7 +94,7 @@ fn trap_frame(
     symbol: &str,
     registers: &Registers,
     never_ran: bool,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     let at = place(unwinder, symbol, registers.get(MACHINE.sp)?, never_ran)?;
     let is_plausible = |found: &TrapFrame| x86::is_plausible(symbol, found);
     Some(read(unwinder, symbol, at)).filter(|found| found.as_ref().map_or(true, is_plausible))
@@ -118,7 +118,7 @@ fn place(unwinder: &Unwinder<'_>, symbol: &str, sp: u64, never_ran: bool) -> Opt
     }
 }
 
-fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, TranslationError> {
     let mut raw = [0; LEN];
     let (kernel, user_part) = raw.split_at_mut(KERNEL_LEN);
     unwinder.space.read_exact(VirtAddr(at), kernel)?;

@@ -19,7 +19,7 @@ use crate::gdb::registers::Register;
 use crate::target::Target;
 use crate::unwind::{Cause, Registers, TrapFrame, Unwinder};
 use gimli::Vendor;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Width;
@@ -43,7 +43,7 @@ pub enum Chain {
 /// Finds the trap frame of an exception entry by its symbol and its registers; the flag says that
 /// they are those of a thread that never ran. `None` if the symbol is no entry.
 pub(crate) type FindTrapFrame =
-    fn(&Unwinder<'_>, &str, &Registers, bool) -> Option<Result<TrapFrame, Fault>>;
+    fn(&Unwinder<'_>, &str, &Registers, bool) -> Option<Result<TrapFrame, TranslationError>>;
 
 /// What is particular to an architecture.
 ///

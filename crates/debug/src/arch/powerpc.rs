@@ -2,7 +2,7 @@
 
 use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -115,7 +115,7 @@ pub(super) fn trap_frame(
     symbol: &str,
     registers: &Registers,
     above: u64,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     match is_entry(symbol) {
         true => {
             let sp = registers.get(MACHINE.sp)?;
@@ -125,7 +125,7 @@ pub(super) fn trap_frame(
     }
 }
 
-fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, at: u64) -> Result<TrapFrame, TranslationError> {
     let words: [u64; WORDS] = unwinder.words(at)?;
     let mut registers = Registers::default();
     for (number, value) in words.iter().take(32).enumerate() {

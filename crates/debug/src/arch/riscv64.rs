@@ -4,7 +4,7 @@ use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{
     Access, Cause, Registers, THREAD_STARTS, TrapFrame, Unwinder, field, registers_from,
 };
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
@@ -106,7 +106,7 @@ fn trap_frame(
     symbol: &str,
     registers: &Registers,
     _: bool,
-) -> Option<Result<TrapFrame, Fault>> {
+) -> Option<Result<TrapFrame, TranslationError>> {
     match is_entry(symbol) {
         true => Some(read(unwinder, symbol, registers.get(MACHINE.sp)?)),
         false => None,
@@ -133,7 +133,7 @@ const EXCEPTIONS: [(u64, &str, Option<Access>); 16] = [
     (19, "hardware error", None),
 ];
 
-fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, Fault> {
+fn read(unwinder: &Unwinder<'_>, symbol: &str, at: u64) -> Result<TrapFrame, TranslationError> {
     let raw: [u8; LEN] = unwinder.read(at)?;
     let (status, value, cause) = (
         field(&raw, 256, 8),

@@ -98,7 +98,7 @@ fn report(target: &Target<'_>, list: &ProcessList) -> String {
             .fold(String::new(), |text, line| {
                 text + &text::escape(line.as_bytes()) + "\n"
             }),
-        Err(absence) => format!("{absence}\n"),
+        Err(reason) => format!("{reason}\n"),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::{Caller, End, How, Registers, Unwinder};
 use crate::arch::Chain;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 
 impl Unwinder<'_> {
@@ -59,7 +59,7 @@ impl Unwinder<'_> {
             Chain::BackChain { saved_lr } => return self.by_back_chain(fp, saved_lr),
             Chain::Unknown => return Err(End::NoRegisters),
         };
-        let unreadable = |fault: Fault| End::Unreadable {
+        let unreadable = |fault: TranslationError| End::Unreadable {
             at: VirtAddr(record),
             reason: fault.to_string(),
         };

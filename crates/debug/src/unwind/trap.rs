@@ -7,7 +7,7 @@ use super::{Registers, Unwinder};
 use crate::arch::Machine;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 
 /// What the processor refused, as far as a trap tells.
@@ -100,14 +100,14 @@ fn as_map<S: serde::Serializer>(fields: &[(&str, u64)], s: S) -> Result<S::Ok, S
 
 impl Unwinder<'_> {
     /// The bytes at an address.
-    pub(crate) fn read<const N: usize>(&self, at: u64) -> Result<[u8; N], Fault> {
+    pub(crate) fn read<const N: usize>(&self, at: u64) -> Result<[u8; N], TranslationError> {
         let mut raw = [0; N];
         self.space.read_exact(VirtAddr(at), &mut raw)?;
         Ok(raw)
     }
 
     /// Words in the kernel's byte order.
-    pub(crate) fn words<const N: usize>(&self, at: u64) -> Result<[u64; N], Fault> {
+    pub(crate) fn words<const N: usize>(&self, at: u64) -> Result<[u64; N], TranslationError> {
         let width = self.machine.word_bytes();
         let mut words = [0; N];
         for (word, number) in words.iter_mut().zip(0..) {

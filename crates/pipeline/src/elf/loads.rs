@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::header::DirectMap;
 use vmcore::format::paging::Prot;
-use vmcore::memory::{Absence, Memory};
+use vmcore::memory::{Memory, PageReadError};
 use vmcore::pages::{self, Mapping, PresentRun};
 use vmcore::space::AddressSpace;
 use vmcore::translation::WindowKind;
@@ -52,7 +52,7 @@ impl<'a> Loads<'a> {
     }
 
     /// How many segments there are, and how many pages they reach.
-    pub(super) fn count(&self) -> Result<(u64, u64), Absence> {
+    pub(super) fn count(&self) -> Result<(u64, u64), PageReadError> {
         let mut reached = vec![0u64; usize::try_from(self.pages.div_ceil(64)).unwrap_or(0)];
         let page_size = self.space.memory().page_size();
         let mut segments = 0;
@@ -74,7 +74,7 @@ impl<'a> Loads<'a> {
     }
 
     /// Shows every segment.
-    pub(super) fn each(&self, on_load: impl FnMut(Load)) -> Result<(), Absence> {
+    pub(super) fn each(&self, on_load: impl FnMut(Load)) -> Result<(), PageReadError> {
         let memory = self.space.memory();
         let mut merge = Merge::new(memory, on_load);
         let tables_first = self
@@ -99,7 +99,7 @@ impl<'a> Loads<'a> {
         Ok(())
     }
 
-    fn kernel_map(&self, merge: &mut Merge<'_, impl FnMut(Load)>) -> Result<(), Absence> {
+    fn kernel_map(&self, merge: &mut Merge<'_, impl FnMut(Load)>) -> Result<(), PageReadError> {
         let memory = self.space.memory();
         let mut failed = Ok(());
         pages::visit_mappings(self.space, &mut |mapping: Mapping| {

@@ -7,7 +7,7 @@ use super::qemu::{self, QemuCpu};
 use super::ram::{self, Ram};
 use super::{RewriteError, Target, cpus};
 use crate::arch;
-use vmcore::dump::DumpKind;
+use vmcore::dump::DumpFormat;
 use vmcore::session::{Session, SessionError};
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
@@ -140,7 +140,7 @@ fn tables_of_cpus<'s>(
 
 /// Where the dump itself says that the image was loaded.
 fn given_image(session: &Session) -> Option<KernelImage> {
-    let DumpKind::Full(header) = session.dump().kind() else {
+    let DumpFormat::Full(header) = session.dump().kind() else {
         return None;
     };
     header.delta.map(|delta| KernelImage {

@@ -4,7 +4,7 @@ use super::kernel::KernelMemory;
 use super::qemu::QemuCpu;
 use std::fmt::Write as _;
 use vmcore::Session;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::source::Source;
 use vmcore_format::arch::Arch;
 use vmcore_format::extension::{self, Cpu as CpuRecord, LOCATOR_LEN, Locator, Record, RecordKind};
@@ -104,7 +104,7 @@ pub(super) fn identity(
     earlier: &Earlier,
     notes: &[QemuCpu],
     kernel: Option<&KernelMemory<'_>>,
-) -> Result<Identity, Absence> {
+) -> Result<Identity, PageReadError> {
     let source_id = u128::from_str_radix(&session.dump().id()?, 16)
         .unwrap_or(0)
         .to_be_bytes();

@@ -85,15 +85,12 @@ impl<P: KernelPaging, F: FnMut(u64, u64)> Machine for DumpMachine<'_, P, F> {
                 _ => Err(Unreadable),
             };
         }
-        match self.memory.read(from, to) {
-            (_, None) => Ok(()),
-            _ => Err(Unreadable),
-        }
+        self.memory.read(from, to).exact().map_err(|_| Unreadable)
     }
 
     /// Of the page that the file ends in.
     fn copy_beginning(&self, from: PhysAddr, to: &mut [u8]) -> usize {
-        self.memory.read(from, to).0
+        self.memory.read(from, to).len
     }
 
     fn dumpable(&self, page: Pfn) -> bool {

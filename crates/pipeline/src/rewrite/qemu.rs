@@ -7,7 +7,7 @@
 
 use crate::arch::{Facts, Qemu};
 use vmcore::Dump;
-use vmcore::dump::DumpKind;
+use vmcore::dump::DumpFormat;
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -67,7 +67,7 @@ pub(super) fn cpus(arch: &'static Facts, dump: &Dump) -> Vec<QemuCpu> {
 
 /// The contents of the core's notes.
 fn notes(dump: &Dump) -> Option<Vec<u8>> {
-    let DumpKind::Full(header) = dump.kind() else {
+    let DumpFormat::Full(header) = dump.kind() else {
         return None;
     };
     let source = dump.memory().source();

@@ -98,8 +98,8 @@ fn what_kernels_never_wrote_is_refused_by_the_architectures_name() {
 
 fn page(session: &Session, pa: u64) -> Option<Vec<u8>> {
     let mut bytes = vec![0; PAGE];
-    let (_, absence) = session.dump().memory().read(PhysAddr(pa), &mut bytes);
-    absence.is_none().then_some(bytes)
+    let read = session.dump().memory().read(PhysAddr(pa), &mut bytes);
+    read.exact().is_ok().then_some(bytes)
 }
 
 /// Pages of the machine's RAM with an address in the kernel map.
@@ -116,8 +116,8 @@ fn last_level_tables(case: &Case) -> BTreeSet<u64> {
     let session = case.open("vmcore.0");
     let word = |pa: u64| {
         let mut raw = [0; 8];
-        let (_, absence) = session.dump().memory().read(PhysAddr(pa), &mut raw);
-        assert_eq!(absence, None);
+        let read = session.dump().memory().read(PhysAddr(pa), &mut raw);
+        assert_eq!(read.error, None);
         u64::from_le_bytes(raw)
     };
     let root = session.symbol("KPML4phys").unwrap().address;
@@ -158,7 +158,7 @@ fn check(name: &str, case: &Case, to: &str, expected: &BTreeSet<u64>) {
         for va in known.kernel_map.iter().chain(&known.direct_map) {
             let mut bytes = vec![0; PAGE];
             let read = new.space().unwrap().read(VirtAddr(*va), &mut bytes);
-            assert_eq!((read.len, read.fault), (PAGE, None), "{name}: {va:#x}");
+            assert_eq!((read.len, read.error), (PAGE, None), "{name}: {va:#x}");
             assert!(bytes == found, "{name}: {va:#x}");
         }
     }

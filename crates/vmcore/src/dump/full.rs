@@ -1,6 +1,6 @@
 //! Opening a full dump: an ELF core whose segments are ranges of physical memory.
 
-use super::{DumpKind, OpenError, Warning};
+use super::{DumpFormat, OpenError, Warning};
 use crate::arch::{FullDumps, full_dumps};
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
@@ -45,7 +45,7 @@ pub(super) fn open(
     path: &Path,
     source: Source,
     first: &[u8],
-) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
+) -> Result<(DumpFormat, Memory, Vec<Warning>), OpenError> {
     let elf = FileHeader::parse(first).map_err(|source| OpenError::Elf {
         path: path.to_owned(),
         source,
@@ -128,7 +128,7 @@ pub(super) fn open(
         endian: elf.endian,
     };
     Ok((
-        DumpKind::Full(FullHeader {
+        DumpFormat::Full(FullHeader {
             arch,
             elf: Some(elf),
             delta,

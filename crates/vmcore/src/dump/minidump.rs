@@ -1,6 +1,6 @@
 //! Opening a minidump: its header, its ranges, and the checks that both allow.
 
-use super::{DumpKind, OpenError, OpenOptions, Warning};
+use super::{DumpFormat, OpenError, OpenOptions, Warning};
 use crate::arch::facts;
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
@@ -18,7 +18,7 @@ pub(super) fn open(
     source: Source,
     first: &[u8],
     options: &OpenOptions,
-) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
+) -> Result<(DumpFormat, Memory, Vec<Warning>), OpenError> {
     let header = Header::parse(first).map_err(|source| OpenError::Header {
         path: path.to_owned(),
         source,
@@ -50,7 +50,7 @@ pub(super) fn open(
         page_size: header.page_size,
         endian: header.endian,
     };
-    Ok((DumpKind::Mini(header), memory, warnings))
+    Ok((DumpFormat::Mini(header), memory, warnings))
 }
 
 /// Bits of the bitmap.

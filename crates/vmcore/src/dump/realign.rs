@@ -207,11 +207,11 @@ fn witnesses<P: Paging>(
             let Some(at) = offset.0.checked_sub(shift << page.shift()) else {
                 continue;
             };
-            let looks = looks::<P>(memory, sparse, level - 1, FileOffset(at));
+            let score = table_score::<P>(memory, sparse, level - 1, FileOffset(at));
             match best {
-                Some((most, _)) if looks < most => {}
-                Some((most, _)) if looks == most => is_clear = false,
-                _ => (best, is_clear) = (Some((looks, shift)), true),
+                Some((most, _)) if score < most => {}
+                Some((most, _)) if score == most => is_clear = false,
+                _ => (best, is_clear) = (Some((score, shift)), true),
             }
         }
         if let (Some((1.., shift)), true) = (best, is_clear) {
@@ -233,7 +233,12 @@ fn entries<P: Paging>(memory: &Memory, table: &[u8]) -> impl Iterator<Item = u64
 
 /// How much the page at `at` looks like a table of `level`: entries that name RAM count for it, whatever
 /// else is not zero counts against it.
-fn looks<P: Paging>(memory: &Memory, sparse: &SparseMemory, level: u32, at: FileOffset) -> i64 {
+fn table_score<P: Paging>(
+    memory: &Memory,
+    sparse: &SparseMemory,
+    level: u32,
+    at: FileOffset,
+) -> i64 {
     let mut bytes = [0; 4096];
     if memory.source.read_positional(at.0, &mut bytes).ok() != Some(bytes.len()) {
         return -1;

@@ -1,6 +1,6 @@
 //! Opening a dump of sparc64: regions of physical memory behind a header of its own.
 
-use super::{DumpKind, FullHeader, OpenError, Warning};
+use super::{DumpFormat, FullHeader, OpenError, Warning};
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
 use crate::translation::Tsb;
@@ -15,7 +15,7 @@ pub(super) fn open(
     path: &Path,
     source: Source,
     first: &[u8],
-) -> Result<(DumpKind, Memory, Vec<Warning>), OpenError> {
+) -> Result<(DumpFormat, Memory, Vec<Warning>), OpenError> {
     let bad = |reason: String| OpenError::BadCore {
         path: path.to_owned(),
         reason,
@@ -67,7 +67,7 @@ pub(super) fn open(
         }),
         virtual_segments: Vec::new(),
     };
-    Ok((DumpKind::Full(header), memory, warnings))
+    Ok((DumpFormat::Full(header), memory, warnings))
 }
 
 /// A region as the segment of a full dump.

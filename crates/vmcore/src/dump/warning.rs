@@ -172,7 +172,7 @@ fn lost(pages: u64, places: Option<(PhysAddr, PhysAddr)>) -> String {
 
 /// What a [`Warning`] is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum WarningSubject {
     /// The headers, or what they name.
     Header,
     /// The identity block.
@@ -186,16 +186,16 @@ pub enum Place {
 impl Warning {
     /// What it is about.
     #[must_use]
-    pub const fn place(&self) -> Place {
+    pub const fn subject(&self) -> WarningSubject {
         match self {
-            Self::IdentityDamaged { .. } | Self::IdentityLost => Place::Identity,
+            Self::IdentityDamaged { .. } | Self::IdentityLost => WarningSubject::Identity,
             Self::ExtensionMissing
             | Self::ExtensionCut
             | Self::LocatorLost { .. }
             | Self::ExtensionDamaged { .. }
             | Self::ExtensionElsewhere { .. }
             | Self::ExtensionOfAnother
-            | Self::MustUnderstand { .. } => Place::Extension,
+            | Self::MustUnderstand { .. } => WarningSubject::Extension,
             Self::RangesRefused { .. }
             | Self::NoTerminator
             | Self::BitmapShort { .. }
@@ -205,9 +205,9 @@ impl Warning {
             | Self::NoPhysicalAddresses
             | Self::NoKernelImage { .. }
             | Self::NoPageTables
-            | Self::PagesUncertain { .. } => Place::Header,
+            | Self::PagesUncertain { .. } => WarningSubject::Header,
             Self::StreamBroken { .. } | Self::HeadersDiffer | Self::PagesLost { .. } => {
-                Place::Container
+                WarningSubject::Container
             }
         }
     }

@@ -6,8 +6,8 @@
 //! and none of them is chosen.
 
 use crate::arch::facts;
-use crate::dump::{Dump, DumpKind};
-use crate::memory::{Absence, Memory};
+use crate::dump::{Dump, DumpFormat};
+use crate::memory::{Memory, PageReadError};
 use crate::space::AddressSpace;
 use crate::translation::Translation;
 use serde::Serialize;
@@ -138,17 +138,17 @@ impl DumpBuildIds {
                 })
             }
             // Without the kernel file a full dump has only physical addresses.
-            (None, DumpKind::Full(header)) => {
+            (None, DumpFormat::Full(header)) => {
                 let image = facts(header.arch).image.as_ref()?;
                 let start = header.delta.map_or(image.pa, |delta| delta.paddr);
                 from_image(image.va, |va, buf| {
                     let pa = va
                         .checked_sub(image.va)
                         .and_then(|offset| start.checked_add(offset));
-                    pa.is_some_and(|pa| dump.memory().read(pa, buf).1.is_none())
+                    pa.is_some_and(|pa| dump.memory().read(pa, buf).error.is_none())
                 })
             }
-            (None, DumpKind::Mini(_)) => None,
+            (None, DumpFormat::Mini(_)) => None,
         }?;
         Some(Self {
             evidence: Evidence::ElfHeader,
@@ -157,7 +157,7 @@ impl DumpBuildIds {
     }
 
     /// Every build id of a note in the dump's pages: reads the whole file once.
-    pub(crate) fn by_note_search(memory: &Memory) -> Result<Self, Absence> {
+    pub(crate) fn by_note_search(memory: &Memory) -> Result<Self, PageReadError> {
         let pages_at = match (memory.sparse(), memory.segments()) {
             (Some(sparse), _) => sparse.layout().section(Section::Pages).offset.0,
             _ => 0,
@@ -170,7 +170,7 @@ impl DumpBuildIds {
             let read = memory
                 .source()
                 .read_positional(offset, &mut chunk)
-                .map_err(|error| Absence::io(FileOffset(offset), &error))?;
+                .map_err(|error| PageReadError::io(FileOffset(offset), &error))?;
             let bytes = chunk.get(..read).unwrap_or_default();
             for at in memchr::memmem::find_iter(bytes, &note_tail(memory.endian())) {
                 if let Some(id) = note_around(bytes, at, memory.endian())

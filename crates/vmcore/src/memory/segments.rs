@@ -1,6 +1,6 @@
 //! The ranges of a full dump: program headers of an ELF core, by physical address.
 
-use super::Absence;
+use super::PageReadError;
 use std::collections::BTreeSet;
 use vmcore_format::addr::{FileOffset, PageSize, PhysAddr, PhysRange};
 use vmcore_format::elf::{PT_LOAD, Segment};
@@ -113,18 +113,18 @@ impl SegmentMemory {
 
     /// Where the byte at `pa` lies.
     #[inline]
-    pub(super) fn locate(&self, pa: PhysAddr, file_len: u64) -> Result<FileOffset, Absence> {
-        let segment = self.from(pa).first().ok_or(Absence::NotRam { pa })?;
+    pub(super) fn locate(&self, pa: PhysAddr, file_len: u64) -> Result<FileOffset, PageReadError> {
+        let segment = self.from(pa).first().ok_or(PageReadError::NotRam { pa })?;
         let inside = pa
             .checked_sub(segment.range.start)
-            .ok_or(Absence::NotRam { pa })?;
+            .ok_or(PageReadError::NotRam { pa })?;
         if inside >= segment.file_bytes {
-            return Err(Absence::NotDumped { pa });
+            return Err(PageReadError::NotDumped { pa });
         }
         // Checked not to overflow when the segment was taken.
         let offset = FileOffset(segment.offset.0 + inside);
         if offset.0 >= file_len {
-            return Err(Absence::Truncated {
+            return Err(PageReadError::Truncated {
                 pa,
                 offset,
                 file_len: FileOffset(file_len),
@@ -237,7 +237,7 @@ mod tests {
         );
         assert_eq!(
             memory.locate(PhysAddr(0x4000), u64::MAX),
-            Err(Absence::NotRam {
+            Err(PageReadError::NotRam {
                 pa: PhysAddr(0x4000)
             })
         );
@@ -266,11 +266,11 @@ mod tests {
         assert_eq!(refused, 2);
         assert!(matches!(
             memory.locate(PhysAddr(0), u64::MAX),
-            Err(Absence::NotRam { .. })
+            Err(PageReadError::NotRam { .. })
         ));
         assert!(matches!(
             memory.locate(PhysAddr(0x5800), 0x800),
-            Err(Absence::Truncated { .. })
+            Err(PageReadError::Truncated { .. })
         ));
     }
 
@@ -284,7 +284,10 @@ mod tests {
         assert_eq!(refused, 0);
         let pa = PhysAddr(0x5000);
         assert_eq!(memory.find(pa, 1), None);
-        assert_eq!(memory.locate(pa, u64::MAX), Err(Absence::NotDumped { pa }));
+        assert_eq!(
+            memory.locate(pa, u64::MAX),
+            Err(PageReadError::NotDumped { pa })
+        );
     }
 
     #[test]
@@ -325,15 +328,18 @@ mod tests {
     }
 
     /// What a search through the headers in their order finds.
-    fn naive(headers: &[Segment], pa: u64) -> Result<FileOffset, Absence> {
+    fn naive(headers: &[Segment], pa: u64) -> Result<FileOffset, PageReadError> {
         let holds =
             |header: &&Segment| header.p_paddr <= pa && pa < header.p_paddr + header.p_memsz;
         let pa = PhysAddr(pa);
-        let header = headers.iter().find(holds).ok_or(Absence::NotRam { pa })?;
+        let header = headers
+            .iter()
+            .find(holds)
+            .ok_or(PageReadError::NotRam { pa })?;
         let inside = pa.0 - header.p_paddr;
         match inside < header.p_filesz {
             true => Ok(FileOffset(header.p_offset + inside)),
-            false => Err(Absence::NotDumped { pa }),
+            false => Err(PageReadError::NotDumped { pa }),
         }
     }
 

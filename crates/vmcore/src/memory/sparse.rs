@@ -1,6 +1,6 @@
 //! The sparse pages of a minidump: bitmap, numbering, rank.
 
-use super::Absence;
+use super::PageReadError;
 use crate::source::Source;
 use std::sync::OnceLock;
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
@@ -23,7 +23,7 @@ pub struct SparseMemory {
     tables: FileOffset,
     /// Pages that the bitmap of the file names, but its writer left out.
     lost: Vec<LostPage>,
-    index: OnceLock<Result<Index, Absence>>,
+    index: OnceLock<Result<Index, PageReadError>>,
 }
 
 /// The bitmap and its rank, built when first needed.
@@ -117,18 +117,18 @@ impl SparseMemory {
     }
 
     #[inline]
-    fn index(&self, source: &Source) -> Result<&Index, Absence> {
+    fn index(&self, source: &Source) -> Result<&Index, PageReadError> {
         self.index
             .get_or_init(|| self.build(source))
             .as_ref()
-            .map_err(|absence| *absence)
+            .map_err(|reason| *reason)
     }
 
     #[cold]
-    fn build(&self, source: &Source) -> Result<Index, Absence> {
+    fn build(&self, source: &Source) -> Result<Index, PageReadError> {
         let extent = self.layout.section(Section::Bitmap);
         let range = extent.offset.0..extent.offset.0 + extent.len_bytes;
-        let truncated = Absence::SectionTruncated {
+        let truncated = PageReadError::SectionTruncated {
             section: Section::Bitmap,
         };
         if !source.reaches(range.end) {
@@ -150,7 +150,7 @@ impl SparseMemory {
                     Ok(read) if read == copy.len() => Some(copy),
                     Ok(_) => return Err(truncated),
                     Err(error) => {
-                        return Err(Absence::io(extent.offset, &error));
+                        return Err(PageReadError::io(extent.offset, &error));
                     }
                 }
             }
@@ -190,7 +190,7 @@ impl SparseMemory {
     ///
     /// # Errors
     /// Returns an error if it cannot be read.
-    pub fn bitmap<'a>(&'a self, source: &'a Source) -> Result<Bitmap<'a>, Absence> {
+    pub fn bitmap<'a>(&'a self, source: &'a Source) -> Result<Bitmap<'a>, PageReadError> {
         Ok(self.bitmap_of(source, self.index(source)?))
     }
 
@@ -198,7 +198,7 @@ impl SparseMemory {
     ///
     /// # Errors
     /// Returns an error if the bitmap cannot be read.
-    pub fn set_bits(&self, source: &Source) -> Result<u64, Absence> {
+    pub fn set_bits(&self, source: &Source) -> Result<u64, PageReadError> {
         Ok(self.index(source)?.set_bits)
     }
 
@@ -215,26 +215,33 @@ impl SparseMemory {
 
     /// Where the page starts in the file, which may end before.
     #[inline]
-    pub(crate) fn page_offset(&self, source: &Source, pfn: Pfn) -> Result<FileOffset, Absence> {
+    pub(crate) fn page_offset(
+        &self,
+        source: &Source,
+        pfn: Pfn,
+    ) -> Result<FileOffset, PageReadError> {
         let index = self.index(source)?;
         let pa = self.page_size.base(pfn);
-        let bit = self.numbering().bit_of(pfn).ok_or(Absence::NotRam { pa })?;
+        let bit = self
+            .numbering()
+            .bit_of(pfn)
+            .ok_or(PageReadError::NotRam { pa })?;
         let bitmap = self.bitmap_of(source, index);
         if !bitmap.contains(bit) {
             let lost = self.lost.iter().find(|lost| lost.bit == bit);
-            return Err(
-                lost.map_or(Absence::NotDumped { pa }, |lost| Absence::Lost {
+            return Err(lost.map_or(PageReadError::NotDumped { pa }, |lost| {
+                PageReadError::Lost {
                     pa,
                     from: lost.from,
                     to: lost.to,
-                }),
-            );
+                }
+            }));
         }
         Ok(self.offset_of_rank(index.rank.rank(&bitmap, bit)))
     }
 
     /// Pages before bit `bit`.
-    pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, Absence> {
+    pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, PageReadError> {
         let index = self.index(source)?;
         let bitmap = self.bitmap_of(source, index);
         // Ranges may go on behind the bitmap: nothing is counted for each of them.
@@ -260,7 +267,7 @@ impl SparseMemory {
     ///
     /// # Errors
     /// Returns an error if the bitmap cannot be read.
-    pub fn summary(&self, source: &Source) -> Result<Vec<RangeSummary>, Absence> {
+    pub fn summary(&self, source: &Source) -> Result<Vec<RangeSummary>, PageReadError> {
         let mut summary = Vec::with_capacity(self.ranges.len());
         for range in &self.ranges {
             let before = self.rank(source, range.first_bit)?;

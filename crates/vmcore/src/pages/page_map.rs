@@ -2,7 +2,7 @@
 
 use super::present::PresentRun;
 use super::{Mapping, MappingVisitor, VisitSummary, all, present, visit_mappings};
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::space::AddressSpace;
 use crate::translation::WindowKind;
 use std::ops::ControlFlow;
@@ -92,7 +92,7 @@ impl<'a> PageMap<'a> {
     ///
     /// # Errors
     /// Returns an error if the bitmap cannot be read.
-    pub fn build(space: AddressSpace<'a>) -> Result<Self, Absence> {
+    pub fn build(space: AddressSpace<'a>) -> Result<Self, PageReadError> {
         let memory = space.memory();
         let pages = present::numbered(memory)?;
         let direct_map =
@@ -240,7 +240,7 @@ impl<'a> PageMap<'a> {
 struct Builder<'a> {
     map: PageMap<'a>,
     limit: u64,
-    failed: Result<(), Absence>,
+    failed: Result<(), PageReadError>,
 }
 
 impl MappingVisitor for Builder<'_> {

@@ -1,7 +1,7 @@
 //! Which parts of physical ranges are in the dump, and the number of each page in the file.
 
 use super::Mapping;
-use crate::memory::{Absence, Memory, PhysSegment, SegmentMemory, SparseMemory};
+use crate::memory::{Memory, PageReadError, PhysSegment, SegmentMemory, SparseMemory};
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr, VirtAddr};
 
 /// A part of a mapping whose pages are in the dump and lie together in the file.
@@ -24,7 +24,7 @@ pub struct PresentRun {
 }
 
 /// Pages that the dump has by its headers and bitmap.
-pub(super) fn page_count(memory: &Memory) -> Result<u64, Absence> {
+pub(super) fn page_count(memory: &Memory) -> Result<u64, PageReadError> {
     if let Some(sparse) = memory.sparse() {
         return sparse.set_bits(memory.source());
     }
@@ -38,7 +38,7 @@ pub(super) fn page_count(memory: &Memory) -> Result<u64, Absence> {
 
 /// Pages that have a number: all of a minidump, those in the file of a full dump. Bounded by the
 /// bitmap's size, or by the file's.
-pub(super) fn numbered(memory: &Memory) -> Result<u64, Absence> {
+pub(super) fn numbered(memory: &Memory) -> Result<u64, PageReadError> {
     if let Some(sparse) = memory.sparse() {
         return sparse.set_bits(memory.source());
     }
@@ -48,7 +48,7 @@ pub(super) fn numbered(memory: &Memory) -> Result<u64, Absence> {
 }
 
 /// Numbered pages of which at least a byte is in the file. They come first.
-pub(super) fn in_file(memory: &Memory) -> Result<u64, Absence> {
+pub(super) fn in_file(memory: &Memory) -> Result<u64, PageReadError> {
     let Some(sparse) = memory.sparse() else {
         return numbered(memory);
     };
@@ -60,7 +60,7 @@ pub(super) fn in_file(memory: &Memory) -> Result<u64, Absence> {
 }
 
 /// Pages of RAM of which the dump says something. Bounded like [`numbered`].
-pub(super) fn described(memory: &Memory) -> Result<u64, Absence> {
+pub(super) fn described(memory: &Memory) -> Result<u64, PageReadError> {
     match memory.sparse() {
         Some(sparse) => {
             let bits = sparse.bitmap(memory.source())?.len_bits();
@@ -100,7 +100,7 @@ impl Census {
 }
 
 /// Counts the pages of a mapping, without going through them.
-pub(crate) fn census(memory: &Memory, mapping: Mapping) -> Result<Census, Absence> {
+pub(crate) fn census(memory: &Memory, mapping: Mapping) -> Result<Census, PageReadError> {
     let size = memory.page_size();
     let mut census = Census {
         named: size.pages(mapping.len_bytes),
@@ -168,7 +168,7 @@ pub(super) fn runs(
     memory: &Memory,
     mapping: Mapping,
     on_run: impl FnMut(PresentRun),
-) -> Result<(), Absence> {
+) -> Result<(), PageReadError> {
     match memory.sparse() {
         Some(sparse) => sparse_runs(memory, sparse, mapping, on_run),
         None => {
@@ -183,7 +183,7 @@ fn sparse_runs(
     sparse: &SparseMemory,
     mapping: Mapping,
     mut on_run: impl FnMut(PresentRun),
-) -> Result<(), Absence> {
+) -> Result<(), PageReadError> {
     let size = memory.page_size();
     let source = memory.source();
     let first = size.pfn(mapping.pa).0;
@@ -360,7 +360,7 @@ pub(super) fn at(
 }
 
 /// Where in the file the pages lie, by ascending physical addresses.
-pub(super) fn extents(memory: &Memory) -> Result<Vec<Extent>, Absence> {
+pub(super) fn extents(memory: &Memory) -> Result<Vec<Extent>, PageReadError> {
     if let Some(sparse) = memory.sparse() {
         let pages = sparse.set_bits(memory.source())?;
         return Ok(vec![Extent {

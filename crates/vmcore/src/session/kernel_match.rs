@@ -10,7 +10,7 @@ use super::Session;
 use crate::info;
 use crate::kernel::{BuildId, KernelFile};
 use crate::space::AddressSpace;
-use crate::translation::Fault;
+use crate::translation::TranslationError;
 use serde::Serialize;
 use std::ops::RangeInclusive;
 use vmcore_format::addr::VirtAddr;
@@ -419,8 +419,12 @@ impl Memory<'_> {
             if pointer.0 != 0 {
                 let is_right = match self.space.locate(pointer) {
                     Ok(_) => true,
-                    Err(fault) => {
-                        matches!(fault, Fault::PageAbsent { .. } | Fault::TableAbsent { .. })
+                    Err(error) => {
+                        matches!(
+                            error,
+                            TranslationError::PageAbsent { .. }
+                                | TranslationError::TableAbsent { .. }
+                        )
                     }
                 };
                 tally.add(is_right, || {

@@ -1,7 +1,7 @@
 //! The root of a full dump's page tables: what leads to it, and why it was not found. How it is found
 //! each architecture says.
 
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
@@ -46,14 +46,14 @@ pub enum RootError {
     #[error("the kernel file has no symbol {0}, which leads to the page tables")]
     NoSymbol(&'static str),
     /// The variable cannot be read.
-    #[error("{symbol} at physical {pa} cannot be read: {absence}")]
+    #[error("{symbol} at physical {pa} cannot be read: {reason}")]
     Unreadable {
         /// The symbol.
         symbol: &'static str,
         /// Where it should be.
         pa: PhysAddr,
         /// Why not.
-        absence: Absence,
+        reason: PageReadError,
     },
     /// The variable leads to no plausible root.
     #[error("{symbol} = {root} is not a page-table root; wrong kernel file?")]
@@ -77,9 +77,5 @@ pub(crate) fn read(
 ) -> Result<u64, RootError> {
     memory
         .entry(TableRef::At(pa), 0, width)
-        .map_err(|absence| RootError::Unreadable {
-            symbol,
-            pa,
-            absence,
-        })
+        .map_err(|reason| RootError::Unreadable { symbol, pa, reason })
 }

@@ -3,7 +3,7 @@
 use super::{Check, Verdict};
 use crate::arch::facts;
 use crate::dump::Dump;
-use crate::memory::{Absence, SparseMemory};
+use crate::memory::{PageReadError, SparseMemory};
 use crate::text::{count, counted};
 use std::ops::Range;
 use vmcore_format::arch::Arch;
@@ -19,7 +19,7 @@ const ARM_TABLE: u32 = 1024;
 const DIRECT_MAP_UNIT: u64 = 2 << 20;
 
 /// The header, the ranges and the bitmap of a minidump; nothing for a full dump.
-pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
+pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, PageReadError> {
     let (Some(header), Some(sparse)) = (dump.minidump(), dump.memory().sparse()) else {
         return Ok(Vec::new());
     };
@@ -32,7 +32,7 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, Absence> {
 }
 
 /// The header page is zero behind the header, but for the identity block.
-fn header_page(dump: &Dump, header: &Header) -> Result<Check, Absence> {
+fn header_page(dump: &Dump, header: &Header) -> Result<Check, PageReadError> {
     let page = dump.section(Section::Header)?.unwrap_or_default();
     let block = match dump.identity_block() {
         Err(IdentityError::Absent) => 0..0,
@@ -130,7 +130,7 @@ fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
 }
 
 /// No bit behind the last page is set.
-fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, Absence> {
+fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, PageReadError> {
     let source = dump.memory().source();
     let bitmap = sparse.bitmap(source)?;
     let total = sparse.numbering().total_pages();
@@ -153,7 +153,7 @@ fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, Absence> {
 }
 
 /// The message buffer's structure, which follows it in memory, and its checksum.
-pub(super) fn message_buffer(dump: &Dump) -> Result<Check, Absence> {
+pub(super) fn message_buffer(dump: &Dump) -> Result<Check, PageReadError> {
     let check = |verdict, detail: String| Check::new("message buffer", verdict, detail);
     let (Some(header), Some(section)) = (dump.minidump(), dump.section(Section::MessageBuffer)?)
     else {

@@ -2,7 +2,7 @@
 
 use super::{Check, Verdict};
 use crate::dump::Dump;
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::pages::ScannedPage;
 use crate::source::Source;
 use crate::text::counted;
@@ -18,7 +18,7 @@ const RUNS_TOLD: usize = 16;
 const CHUNK: usize = 1 << 20;
 
 /// The sections in front of the pages; nothing if the dump has no checksums of them.
-pub(super) fn sections(dump: &Dump) -> Result<Vec<Check>, Absence> {
+pub(super) fn sections(dump: &Dump) -> Result<Vec<Check>, PageReadError> {
     const NAME: &str = "section sums";
     let Some(sums) = dump
         .extension()
@@ -94,7 +94,7 @@ fn name(sum: &SectionSum) -> String {
     )
 }
 
-fn checksum_of(source: &Source, start: FileOffset, end: u64) -> Result<u64, Absence> {
+fn checksum_of(source: &Source, start: FileOffset, end: u64) -> Result<u64, PageReadError> {
     let mut sum = Checksum::new();
     let mut at = start.0;
     let len = usize::try_from(end - at).unwrap_or(CHUNK).min(CHUNK);
@@ -104,7 +104,7 @@ fn checksum_of(source: &Source, start: FileOffset, end: u64) -> Result<u64, Abse
         let part = buf.get_mut(..want).unwrap_or_default();
         let read = source
             .read_positional(at, part)
-            .map_err(|error| Absence::io(FileOffset(at), &error))?;
+            .map_err(|error| PageReadError::io(FileOffset(at), &error))?;
         if read == 0 {
             break;
         }

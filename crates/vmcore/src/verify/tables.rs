@@ -2,7 +2,7 @@
 
 use super::{Check, Verdict};
 use crate::arch::{Image, facts};
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::pages::{self, Census, Mapping, MappingVisitor, VisitSummary};
 use crate::session::Session;
 use crate::text::{count, counted};
@@ -13,7 +13,7 @@ use vmcore_format::elf::ELF_MAGIC;
 const HZ_RANGE: std::ops::RangeInclusive<u32> = 10..=100_000;
 
 /// The kernel map and what it maps.
-pub(super) fn checks(session: &Session) -> Result<Vec<Check>, Absence> {
+pub(super) fn checks(session: &Session) -> Result<Vec<Check>, PageReadError> {
     let space = match session.space() {
         Ok(space) => space,
         Err(error) => {
@@ -46,7 +46,7 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, Absence> {
                     false => format!("no ELF header at {va}, where the image starts"),
                 },
             ),
-            Err(fault) => Check::new("kernel image", Verdict::Odd, fault.to_string()),
+            Err(error) => Check::new("kernel image", Verdict::Odd, error.to_string()),
         });
     }
     if let Ok(symbol) = session.symbol("hz") {
@@ -60,7 +60,7 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, Absence> {
                     false => format!("{hz}: not plausible, so symbols do not fit this dump"),
                 },
             ),
-            Err(fault) => Check::new("hz", Verdict::Odd, fault.to_string()),
+            Err(error) => Check::new("hz", Verdict::Odd, error.to_string()),
         });
     }
     Ok(checks)
@@ -122,7 +122,7 @@ struct Count<'a> {
     memory: &'a Memory,
     mappings: u64,
     pages: Pages,
-    failed: Result<(), Absence>,
+    failed: Result<(), PageReadError>,
 }
 
 impl MappingVisitor for Count<'_> {
@@ -130,7 +130,7 @@ impl MappingVisitor for Count<'_> {
         self.mappings += 1;
         match pages::census(self.memory, mapping) {
             Ok(census) => self.pages.add(census),
-            Err(absence) => self.failed = Err(absence),
+            Err(reason) => self.failed = Err(reason),
         }
         ControlFlow::Continue(())
     }

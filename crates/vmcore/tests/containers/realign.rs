@@ -3,7 +3,7 @@
 use std::io::Write as _;
 use vmcore::dump::Warning;
 use vmcore::format::layout::Section;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::KernelChoice;
 use vmcore::verify::{self, Verdict};
 use vmcore::{Dump, OpenOptions, Session, pages};
@@ -48,9 +48,9 @@ fn pages_behind_the_lost_one_are_where_they_belong() {
             let pa = sound.memory().page_size().base(pfn.unwrap());
             let page = match dump.memory().page(pfn.unwrap()) {
                 Ok(page) => page,
-                Err(absence) => {
+                Err(reason) => {
                     // An error, never zeros: it says which page, and between which it is.
-                    assert_eq!(absence, Absence::Lost { pa, from, to });
+                    assert_eq!(reason, PageReadError::Lost { pa, from, to });
                     absent += 1;
                     continue;
                 }
@@ -129,11 +129,11 @@ fn a_damaged_frame_costs_its_pages_and_is_named() {
                 assert!(!inside);
                 assert!(page.to_vec() == sound.memory().page(pfn.unwrap()).unwrap().to_vec());
             }
-            Err(absence) => {
-                let Absence::Damaged { stored, .. } = absence else {
-                    panic!("{absence:?}")
+            Err(reason) => {
+                let PageReadError::Damaged { stored, .. } = reason else {
+                    panic!("{reason:?}")
                 };
-                assert!(inside && stored.0 == damaged_at, "{absence}");
+                assert!(inside && stored.0 == damaged_at, "{reason}");
                 lost += 1;
             }
         }

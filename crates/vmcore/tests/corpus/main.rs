@@ -13,7 +13,7 @@ mod threads;
 
 use serde_json::Value;
 use std::path::PathBuf;
-use vmcore::dump::{Completeness, DumpKind};
+use vmcore::dump::{Completeness, DumpFormat};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::header::DirectMap;
 use vmcore::format::layout::Section;
@@ -208,7 +208,7 @@ fn what_is_missing_at_the_end_is_known_to_the_byte() {
         let dump = case.session.dump();
         let size = number(&case.expected["size"]);
         let end = match dump.kind() {
-            DumpKind::Mini(_) => {
+            DumpFormat::Mini(_) => {
                 let sparse = dump.memory().sparse().unwrap();
                 let pages = sparse.set_bits(dump.memory().source()).unwrap();
                 assert_eq!(
@@ -221,7 +221,7 @@ fn what_is_missing_at_the_end_is_known_to_the_byte() {
                 assert_eq!(sparse.layout().end(pages), Some(FileOffset(end)));
                 end
             }
-            DumpKind::Full(_) => {
+            DumpFormat::Full(_) => {
                 let last = list(&case.expected["loads"]).last().unwrap();
                 number(&last["off"]) + number(&last["len"])
             }

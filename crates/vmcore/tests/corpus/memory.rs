@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::layout::Section;
-use vmcore::memory::Absence;
+use vmcore::memory::{PageReadError, PartialRead};
 use vmcore::pages::{self, Mapping, PageMap};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 
 const PAGE: u64 = 4096;
 
@@ -43,7 +43,8 @@ fn file_physical_and_virtual_addresses_lead_to_the_same_bytes() {
             );
             assert_eq!(memory.locate(PhysAddr(pa)), Ok(FileOffset(off)), "{at}");
             let mut buf = vec![0; len];
-            assert_eq!(memory.read(PhysAddr(pa), &mut buf), (len, None), "{at}");
+            let read = memory.read(PhysAddr(pa), &mut buf);
+            assert_eq!((read.len, read.error), (len, None), "{at}");
             assert_eq!(buf, bytes, "{at}");
             for va in line["va"].as_array().into_iter().flatten() {
                 let va = VirtAddr(number(va));
@@ -115,18 +116,18 @@ fn every_page_of_ram_is_there_or_says_why_not() {
                     true if next < file.len() as u64 => Ok(FileOffset(next)),
                     true => {
                         let file_len = FileOffset(file.len() as u64);
-                        Err(Absence::Truncated {
+                        Err(PageReadError::Truncated {
                             pa,
                             offset: FileOffset(next),
                             file_len,
                         })
                     }
-                    false => Err(Absence::NotDumped { pa }),
+                    false => Err(PageReadError::NotDumped { pa }),
                 };
                 assert_eq!(memory.locate(pa), expected, "{}", case.name);
                 counts[match expected {
                     Ok(_) => 0,
-                    Err(Absence::Truncated { .. }) => 1,
+                    Err(PageReadError::Truncated { .. }) => 1,
                     Err(_) => 2,
                 }] += 1;
                 bit += 1;
@@ -149,10 +150,10 @@ fn every_page_of_ram_is_there_or_says_why_not() {
             number(&last[1]),
             1 << 51,
         ] {
-            let absence = memory.locate(PhysAddr(hole));
+            let reason = memory.locate(PhysAddr(hole));
             assert_eq!(
-                absence,
-                Err(Absence::NotRam { pa: PhysAddr(hole) }),
+                reason,
+                Err(PageReadError::NotRam { pa: PhysAddr(hole) }),
                 "{}",
                 case.name
             );
@@ -168,33 +169,33 @@ fn the_last_page_is_truncated_and_no_dump_memory_is_not_dumped() {
         if case.name.starts_with("amd64-full") {
             let pa = PhysAddr(0x7fd_e000);
             let offset = FileOffset(0x7f7_a000);
-            let absence = Absence::Truncated {
+            let reason = PageReadError::Truncated {
                 pa,
                 offset,
                 file_len,
             };
-            assert_eq!(space.memory().locate(pa), Err(absence));
+            assert_eq!(space.memory().locate(pa), Err(reason));
         }
         if case.name.starts_with("amd64-minidump") {
             let (pa, va) = (PhysAddr(0x7fd_e000), VirtAddr(0xffff_f800_07fd_e000));
             let offset = FileOffset(0x666_9000);
-            let absence = Absence::Truncated {
+            let reason = PageReadError::Truncated {
                 pa,
                 offset,
                 file_len,
             };
-            let fault = space.read_u64(va).unwrap_err();
-            assert_eq!(fault, Fault::PageAbsent { va, pa, absence });
-            assert!(fault.is_loss());
-            let words = fault.to_string();
+            let error = space.read_u64(va).unwrap_err();
+            assert_eq!(error, TranslationError::PageAbsent { va, pa, reason });
+            assert!(error.is_loss());
+            let words = error.to_string();
             assert!(words.contains("truncated at 0x60f9800"), "{words}");
             // A valid entry of the page tables names RAM that the kernel did not dump.
             let (pa, va) = (PhysAddr(0x400_f000), VirtAddr(0xffff_fe00_4580_f000));
-            let absence = Absence::NotDumped { pa };
-            let fault = space.read_u64(va).unwrap_err();
-            assert_eq!(fault, Fault::PageAbsent { va, pa, absence });
-            assert!(!fault.is_loss());
-            assert!(fault.to_string().contains("bit is clear"), "{fault}");
+            let reason = PageReadError::NotDumped { pa };
+            let error = space.read_u64(va).unwrap_err();
+            assert_eq!(error, TranslationError::PageAbsent { va, pa, reason });
+            assert!(!error.is_loss());
+            assert!(error.to_string().contains("bit is clear"), "{error}");
         }
     });
 }
@@ -213,10 +214,13 @@ fn reads_over_the_cut_are_partial() {
         );
         let pa = PhysAddr(number(&line["pa"]));
         let mut buf = vec![0; len + 64];
-        let (read, absence) = memory.read(pa, &mut buf);
+        let PartialRead {
+            len: read,
+            error: reason,
+        } = memory.read(pa, &mut buf);
         assert!(
-            matches!(absence, Some(Absence::Truncated { .. })),
-            "{} {absence:?}",
+            matches!(reason, Some(PageReadError::Truncated { .. })),
+            "{} {reason:?}",
             case.name
         );
         let space = case.session.space().unwrap();
@@ -224,7 +228,7 @@ fn reads_over_the_cut_are_partial() {
         let part = space.read(va, &mut buf);
         assert_eq!(part.len, len, "{}", case.name);
         assert!(
-            part.fault.is_some_and(|fault| fault.is_loss()),
+            part.error.is_some_and(|error| error.is_loss()),
             "{}",
             case.name
         );

@@ -2,11 +2,11 @@
 
 use vmcore::dump::OpenError;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::KernelChoice;
 use vmcore::source::Access;
 use vmcore::space::AddressSpace;
-use vmcore::translation::{Fault, Translation};
+use vmcore::translation::{Translation, TranslationError};
 use vmcore::{Dump, OpenOptions, Session};
 use vmcore_testkit::written;
 
@@ -67,19 +67,19 @@ impl<'a> Virtual<'a> {
     }
 
     /// Physical address behind a virtual one, whether its page is there or not.
-    pub(crate) fn pa(&self, va: u64) -> Result<u64, Fault> {
+    pub(crate) fn pa(&self, va: u64) -> Result<u64, TranslationError> {
         let found = self.translation.lookup(self.dump.memory(), VirtAddr(va));
         found.map(|found| found.leaf.pa.0)
     }
 
     /// Physical address and file offset behind a virtual address.
-    pub(crate) fn place(&self, va: u64) -> Result<(u64, u64), Fault> {
+    pub(crate) fn place(&self, va: u64) -> Result<(u64, u64), TranslationError> {
         let found = self.space().locate(VirtAddr(va));
         found.map(|(found, offset)| (found.leaf.pa.0, offset.0))
     }
 
     /// The first bytes at a virtual address.
-    pub(crate) fn text(&self, va: u64, len: usize) -> Result<Vec<u8>, Fault> {
+    pub(crate) fn text(&self, va: u64, len: usize) -> Result<Vec<u8>, TranslationError> {
         let mut bytes = vec![0; len];
         self.space()
             .read_exact(VirtAddr(va), &mut bytes)
@@ -88,25 +88,29 @@ impl<'a> Virtual<'a> {
 }
 
 /// Why the page of a mapped address is absent.
-pub(crate) fn page_absent(va: u64, pa: u64, absence: fn(PhysAddr) -> Absence) -> Fault {
+pub(crate) fn page_absent(
+    va: u64,
+    pa: u64,
+    reason: fn(PhysAddr) -> PageReadError,
+) -> TranslationError {
     let page = PhysAddr(pa / 4096 * 4096);
-    Fault::PageAbsent {
+    TranslationError::PageAbsent {
         va: VirtAddr(va),
         pa: PhysAddr(pa),
-        absence: absence(page),
+        reason: reason(page),
     }
 }
 
-pub(crate) fn not_ram(pa: PhysAddr) -> Absence {
-    Absence::NotRam { pa }
+pub(crate) fn not_ram(pa: PhysAddr) -> PageReadError {
+    PageReadError::NotRam { pa }
 }
 
-pub(crate) fn not_dumped(pa: PhysAddr) -> Absence {
-    Absence::NotDumped { pa }
+pub(crate) fn not_dumped(pa: PhysAddr) -> PageReadError {
+    PageReadError::NotDumped { pa }
 }
 
 /// Where the byte at a physical address lies.
-pub(crate) fn locate(dump: &Dump, pa: u64) -> Result<u64, Absence> {
+pub(crate) fn locate(dump: &Dump, pa: u64) -> Result<u64, PageReadError> {
     dump.memory()
         .locate(PhysAddr(pa))
         .map(|FileOffset(offset)| offset)

@@ -2,7 +2,7 @@
 //! line of [`KINDS`].
 
 use vmcore::format::addr::PhysAddr;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
@@ -258,7 +258,7 @@ pub(crate) fn text(pa: u64) -> Vec<u8> {
 }
 
 /// Why a page is absent: it is of RAM, or not.
-pub(crate) fn absence(dump: &Minidump, pa: u64) -> Absence {
+pub(crate) fn reason(dump: &Minidump, pa: u64) -> PageReadError {
     let pa = pa / dump.page_size * dump.page_size;
     let is_ram = match dump.has_dump_avail() {
         true => dump
@@ -273,7 +273,7 @@ pub(crate) fn absence(dump: &Minidump, pa: u64) -> Absence {
     };
     let pa = PhysAddr(pa);
     match is_ram {
-        true => Absence::NotDumped { pa },
-        false => Absence::NotRam { pa },
+        true => PageReadError::NotDumped { pa },
+        false => PageReadError::NotRam { pa },
     }
 }

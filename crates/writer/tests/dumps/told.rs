@@ -3,7 +3,7 @@
 
 use crate::round_trip::payload;
 use std::io::Write as _;
-use vmcore::dump::{Completeness, Place, Warning};
+use vmcore::dump::{Completeness, Warning, WarningSubject};
 use vmcore::format::identity::IDENTITY_LEN;
 use vmcore::info::{Info, info};
 use vmcore::kernel::Evidence;
@@ -287,8 +287,12 @@ fn any_damaged_byte_of_the_identity_block_is_a_warning_and_the_copy_is_used() {
         let mut damaged = file.clone();
         damaged[1024 + at] ^= 0x41;
         let opened_dump = opened(&damaged);
-        let places: Vec<_> = opened_dump.warnings().iter().map(Warning::place).collect();
-        assert_eq!(places, [Place::Identity], "byte {at}");
+        let places: Vec<_> = opened_dump
+            .warnings()
+            .iter()
+            .map(Warning::subject)
+            .collect();
+        assert_eq!(places, [WarningSubject::Identity], "byte {at}");
         assert_eq!(opened_dump.identity(), good.identity());
         assert_eq!(opened_dump.id(), good.id());
         assert_eq!(opened_dump.completeness(), good.completeness());
@@ -321,7 +325,7 @@ fn any_damaged_byte_of_the_extension_is_a_warning_and_the_rest_is_used() {
         let opened_dump = opened(&damaged);
         assert!(!opened_dump.warnings().is_empty(), "byte {at:#x}");
         for warning in opened_dump.warnings() {
-            assert_eq!(warning.place(), Place::Extension, "byte {at:#x}");
+            assert_eq!(warning.subject(), WarningSubject::Extension, "byte {at:#x}");
         }
         assert_eq!(opened_dump.identity(), good.identity());
         assert_eq!(opened_dump.id(), good.id());

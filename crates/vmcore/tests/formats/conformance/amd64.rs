@@ -4,16 +4,22 @@ use super::{dump, entries, page_text};
 use crate::common::{Virtual, each_access, not_dumped, not_ram, page_absent};
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::paging::{Prot, TableRef};
-use vmcore::memory::Absence;
-use vmcore::translation::{Fault, Via};
+use vmcore::memory::PageReadError;
+use vmcore::translation::{TranslationError, Via};
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
 const KERNBASE: u64 = 0xffff_fe00_0000_0000;
 const DMAP: u64 = 0xffff_f800_0000_0000;
 
-fn not_mapped(va: u64, entry: &'static str, level: u32, table: TableRef, index: u64) -> Fault {
-    Fault::NotMapped {
+fn not_mapped(
+    va: u64,
+    entry: &'static str,
+    level: u32,
+    table: TableRef,
+    index: u64,
+) -> TranslationError {
+    TranslationError::NotMapped {
         va: VirtAddr(va),
         entry,
         level,
@@ -68,7 +74,7 @@ fn line_11_version_1_has_an_entry_for_each_small_page() {
             Err(not_mapped(va, "PTE", 0, TableRef::Section, 1))
         );
         let va = VirtAddr(kernbase + 0x40_0000);
-        assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+        assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
         assert_eq!(memory.place(dmap + 0x7f_f000), Ok((0x7f_f000, 0x7000)));
         let va = dmap + 0x88_8000;
         assert_eq!(
@@ -76,7 +82,10 @@ fn line_11_version_1_has_an_entry_for_each_small_page() {
             Err(page_absent(va, 0x88_8000, not_dumped))
         );
         for va in [0xffff_ff80_0000_0000, 0x1000] {
-            assert_eq!(memory.place(va), Err(Fault::NoWindow { va: VirtAddr(va) }));
+            assert_eq!(
+                memory.place(va),
+                Err(TranslationError::NoWindow { va: VirtAddr(va) })
+            );
         }
         let write = Prot {
             write: true,
@@ -104,7 +113,7 @@ fn with_table(version: u32) -> Minidump {
 }
 
 /// What lines 12 and 13 expect of the kernel map; `beyond` says why memory at 1 GiB is absent.
-fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> Absence) {
+fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> PageReadError) {
     assert_eq!(memory.pa(KERNBASE + 0x5000), Ok(0x23_4000));
     assert_eq!(
         memory.text(KERNBASE + 0x5000, 16),
@@ -133,14 +142,14 @@ fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> Absence) {
         Ok(page_text(0x10_0000)[..16].to_vec())
     );
     let va = VirtAddr(KERNBASE + 0x40_0000);
-    let (table, absence) = (PhysAddr(0x55_5000), not_dumped(PhysAddr(0x55_5000)));
-    let fault = Fault::TableAbsent {
+    let (table, reason) = (PhysAddr(0x55_5000), not_dumped(PhysAddr(0x55_5000)));
+    let error = TranslationError::TableAbsent {
         va,
         entry: "PTE",
         table: TableRef::At(table),
-        absence,
+        reason,
     };
-    assert_eq!(memory.place(va.0), Err(fault));
+    assert_eq!(memory.place(va.0), Err(error));
     let va = KERNBASE + 0x60_0000;
     assert_eq!(memory.place(va), Err(page_absent(va, 0x4000_0000, beyond)));
     let va = KERNBASE + 0x80_0000;
@@ -149,7 +158,7 @@ fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> Absence) {
         Err(not_mapped(va, "PDE", 1, TableRef::Section, 4))
     );
     let va = VirtAddr(KERNBASE + 0x1_0000_0000);
-    assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+    assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
 }
 
 #[test]
@@ -174,14 +183,14 @@ fn line_13_version_3_numbers_its_pages_by_ranges() {
             memory.text(DMAP + 0x23_4000, 16),
             Ok(page_text(0x23_4000)[..16].to_vec())
         );
-        for (pa, absence) in [
-            (0x9_f000, not_dumped as fn(PhysAddr) -> Absence),
+        for (pa, reason) in [
+            (0x9_f000, not_dumped as fn(PhysAddr) -> PageReadError),
             (0xa_0000, not_ram),
             (0x90_0000, not_ram),
         ] {
             assert_eq!(
                 memory.place(DMAP + pa),
-                Err(page_absent(DMAP + pa, pa, absence))
+                Err(page_absent(DMAP + pa, pa, reason))
             );
         }
     });
@@ -259,7 +268,10 @@ fn line_16_a_page_of_1_gib_is_512_fabricated_entries() {
             memory.place(va),
             Err(page_absent(va, 0x8060_4000, not_dumped))
         );
-        assert!(matches!(memory.pa(KERNBASE), Err(Fault::NotMapped { .. })));
+        assert!(matches!(
+            memory.pa(KERNBASE),
+            Err(TranslationError::NotMapped { .. })
+        ));
     });
 }
 
@@ -305,7 +317,10 @@ fn line_18_a_direct_map_in_57_bit_space_is_taken_from_the_header() {
             let found = memory.space().locate(VirtAddr(base + 0x7f_f000)).unwrap().0;
             assert_eq!(found.via, Via::DirectMap);
             for va in [base - 1, end, DMAP] {
-                assert_eq!(memory.place(va), Err(Fault::NoWindow { va: VirtAddr(va) }));
+                assert_eq!(
+                    memory.place(va),
+                    Err(TranslationError::NoWindow { va: VirtAddr(va) })
+                );
             }
         });
     }

@@ -6,7 +6,7 @@ use vmcore::format::addr::VirtAddr;
 use vmcore::format::paging::{PageKind, Probe, Prot};
 use vmcore::pages::{Mapping, PageMap, visit_mappings};
 use vmcore::session::KernelChoice;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore::{OpenOptions, Session};
 use vmcore_synth::Arch;
 use vmcore_synth::elf::Kernel;
@@ -89,13 +89,16 @@ fn line_20_arm_has_small_and_large_pages() {
         assert_eq!(space.place(at(0x2_0000)), Err(absent));
         assert!(matches!(
             space.place(at(0x1000)),
-            Err(Fault::NotMapped { .. })
+            Err(TranslationError::NotMapped { .. })
         ));
         assert!(matches!(
             space.place(at(0x20_0000)),
-            Err(Fault::Outside { .. })
+            Err(TranslationError::Outside { .. })
         ));
-        assert!(matches!(space.place(0x1000), Err(Fault::NoWindow { .. })));
+        assert!(matches!(
+            space.place(0x1000),
+            Err(TranslationError::NoWindow { .. })
+        ));
         let prot = |va| space.space().locate(VirtAddr(va)).unwrap().0.leaf.prot;
         assert_eq!(
             prot(at(0x3000)),
@@ -130,7 +133,7 @@ fn line_20_arm_has_small_and_large_pages() {
         let space = Virtual::of(&opened);
         assert!(matches!(
             space.place(at(0x4000)),
-            Err(Fault::NotMapped { .. })
+            Err(TranslationError::NotMapped { .. })
         ));
         assert_eq!(space.pa(at(0x3010)), Ok(0x23_4010));
     }
@@ -180,9 +183,12 @@ fn line_23_mips_reaches_the_lowest_memory_without_tables() {
             assert_eq!(space.place(kseg0 + 0x5000), Err(absent));
             assert!(matches!(
                 space.place(base + 0x6000),
-                Err(Fault::NotMapped { .. })
+                Err(TranslationError::NotMapped { .. })
             ));
-            assert!(matches!(space.place(0x1000), Err(Fault::NoWindow { .. })));
+            assert!(matches!(
+                space.place(0x1000),
+                Err(TranslationError::NoWindow { .. })
+            ));
             let leaf = space
                 .space()
                 .locate(VirtAddr(base + 0x4000))
@@ -249,11 +255,11 @@ fn line_24_the_hashed_table_is_searched_in_both_groups() {
             let what = "hashed page table";
             assert_eq!(
                 space.place(missing.0),
-                Err(Fault::NoEntry { va: missing, what })
+                Err(TranslationError::NoEntry { va: missing, what })
             );
             assert!(matches!(
                 space.place(0xf000_0000_0000_0000),
-                Err(Fault::Outside { .. })
+                Err(TranslationError::Outside { .. })
             ));
             // The direct map's last address belongs to it.
             assert_eq!(space.pa(built.dmapend), Ok(built.dmapend - built.dmapbase));
@@ -325,14 +331,17 @@ fn addresses_below_the_direct_map_are_those_of_the_allocator_without_large_pages
             let opened = open(&built.build());
             let space = Virtual::of(&opened);
             let (va, what) = (VirtAddr(0x7000_0000), "hashed page table");
-            assert_eq!(space.place(va.0), Err(Fault::NoEntry { va, what }));
+            assert_eq!(
+                space.place(va.0),
+                Err(TranslationError::NoEntry { va, what })
+            );
             // With large pages the same addresses are those of the kernel file, or of processes.
             built.hw_direct_map = true;
             let opened = open(&built.build());
             let space = Virtual::of(&opened);
             assert_eq!(space.pa(0x10_3010), Ok(0x50_3010));
             let user = space.place(0x23_4008 + 0x1000_0000);
-            assert!(matches!(user, Err(Fault::NoWindow { .. })));
+            assert!(matches!(user, Err(TranslationError::NoWindow { .. })));
         }
     }
 }
@@ -415,15 +424,15 @@ fn line_24_radix_tables_are_big_endian_in_every_dump() {
         assert_eq!(space.pa(base + 0x4000_1234), Ok(0x4000_1234));
         assert!(matches!(
             space.place(base + 0x6000),
-            Err(Fault::NotMapped { .. })
+            Err(TranslationError::NotMapped { .. })
         ));
         assert!(matches!(
             space.place(base + 0x7000),
-            Err(Fault::NotMapped { .. })
+            Err(TranslationError::NotMapped { .. })
         ));
         assert!(matches!(
             space.place(base + (1 << 40)),
-            Err(Fault::NotMapped { .. })
+            Err(TranslationError::NotMapped { .. })
         ));
         let missing = |warning: &Warning| matches!(warning, Warning::NoPageTables);
         assert!(!opened.warnings().iter().any(missing));
@@ -433,7 +442,10 @@ fn line_24_radix_tables_are_big_endian_in_every_dump() {
         let space = Virtual::of(&opened);
         assert!(opened.warnings().iter().any(missing));
         assert_eq!(space.pa(0xc000_0000_0010_1000), Ok(0x10_1000));
-        assert!(matches!(space.place(base), Err(Fault::Outside { .. })));
+        assert!(matches!(
+            space.place(base),
+            Err(TranslationError::Outside { .. })
+        ));
     }
 }
 
@@ -453,11 +465,11 @@ fn line_26_a_relocated_kernel_is_read_at_both_of_its_addresses() {
         assert_eq!(space.text(0x10_1000, 7).unwrap(), b"page at");
         assert!(matches!(
             space.place(0x10_00ff),
-            Err(Fault::NoWindow { .. })
+            Err(TranslationError::NoWindow { .. })
         ));
         assert!(matches!(
             space.place(0x20_0000),
-            Err(Fault::NoWindow { .. })
+            Err(TranslationError::NoWindow { .. })
         ));
         // Where the kernel itself is no RAM by the dump's ranges, that is said.
         let is_said = |dump: &vmcore::Dump| {

@@ -1,16 +1,16 @@
 //! Lines 1, 2, 4 to 10 once more: of every kind of minidump, by one table.
 
 use crate::common::{Virtual, each_access, locate, open, session};
-use crate::kinds::{KINDS, Kind, Tables, absence, direct_va, kernel_va, page};
+use crate::kinds::{KINDS, Kind, Tables, direct_va, kernel_va, page, reason};
 use std::collections::BTreeMap;
 use vmcore::Dump;
 use vmcore::dump::Completeness;
 use vmcore::format::addr::{Pfn, PhysAddr, VirtAddr};
 use vmcore::format::endian::Endian;
 use vmcore::format::layout::Section;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::PageMap;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
@@ -192,10 +192,10 @@ fn line_06_pages_outside_all_ranges_are_no_ram() {
                         (1..=0x9f).contains(&number),
                         (0x100..0x800).contains(&number),
                     ) {
-                        (false, false) => Absence::NotRam { pa },
-                        _ => Absence::NotDumped { pa },
+                        (false, false) => PageReadError::NotRam { pa },
+                        _ => PageReadError::NotDumped { pa },
                     },
-                    false => absence(&built, pa.0),
+                    false => reason(&built, pa.0),
                 };
                 for inside in [0, first - 1] {
                     let found = locate(dump, pa + inside);
@@ -255,14 +255,14 @@ fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
             }
             // It is absent: what is before it is there.
             let (va, pa) = (kernel_va(&built, 3), page(&built, 6));
-            let fault = Fault::PageAbsent {
+            let error = TranslationError::PageAbsent {
                 va: VirtAddr(va),
                 pa: PhysAddr(pa),
-                absence: absence(&built, pa),
+                reason: reason(&built, pa),
             };
             let mut buf = [0xaa; 64];
             let part = memory.space().read(VirtAddr(va - 16), &mut buf);
-            assert_eq!((part.len, part.fault), (16, Some(fault)), "{}", kind.name);
+            assert_eq!((part.len, part.error), (16, Some(error)), "{}", kind.name);
             assert_eq!(buf[..16], elsewhere[size - 16..]);
             assert_eq!(buf[16..], [0xaa; 48]);
             let (mut buf, mut holes) = (vec![0xaa; size + 32], Vec::new());
@@ -281,7 +281,7 @@ fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
             let va = VirtAddr(kernel_va(&built, 5) - 16);
             let part = Virtual::of(dump).space().read(va, &mut buf);
             assert_eq!(part.len, 16 + 0x123, "{}", kind.name);
-            let is_loss = part.fault.is_some_and(|fault| fault.is_loss());
+            let is_loss = part.error.is_some_and(|error| error.is_loss());
             assert!(is_loss, "{}", kind.name);
         });
     }
@@ -327,7 +327,7 @@ fn line_09_reads_of_nothing_unaligned_ones_and_those_up_to_the_end() {
             let mut buf = [0; 16];
             let part = memory.space().read(VirtAddr(last - 7), &mut buf);
             assert_eq!((part.len, &buf[..8]), (8, &expected[2 * size - 8..]));
-            let is_outside = matches!(part.fault, Some(Fault::NoWindow { .. }));
+            let is_outside = matches!(part.error, Some(TranslationError::NoWindow { .. }));
             assert!(is_outside, "{}: {part:?}", kind.name);
         });
     }

@@ -4,11 +4,11 @@ use super::page_text;
 use crate::common::{locate, session};
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use vmcore::dump::{DumpKind, KernelDelta};
+use vmcore::dump::{DumpFormat, KernelDelta};
 use vmcore::format::addr::{Pfn, PhysAddr, VirtAddr};
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::{self, Mapping as Found};
-use vmcore::translation::{Fault, RootError};
+use vmcore::translation::{RootError, TranslationError};
 use vmcore::{Session, SessionError};
 use vmcore_synth::Arch;
 use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind, Segment};
@@ -65,7 +65,7 @@ impl Amd64 {
     }
 }
 
-fn text(session: &Session, va: u64, len: usize) -> Result<Vec<u8>, Fault> {
+fn text(session: &Session, va: u64, len: usize) -> Result<Vec<u8>, TranslationError> {
     let mut bytes = vec![0; len];
     let space = session.space().unwrap();
     space.read_exact(VirtAddr(va), &mut bytes).map(|()| bytes)
@@ -106,13 +106,16 @@ fn line_25_amd64_is_walked_through_pages_of_every_size() {
     // The image of the kernel itself.
     let header = text(&session, IMAGE, 4).unwrap();
     assert_eq!(header, b"\x7fELF");
-    let fault = text(&session, MAP, 1).unwrap_err();
+    let error = text(&session, MAP, 1).unwrap_err();
     assert!(
-        matches!(fault, Fault::NotMapped { entry: "PTE", .. }),
-        "{fault}"
+        matches!(error, TranslationError::NotMapped { entry: "PTE", .. }),
+        "{error}"
     );
     let va = VirtAddr(0x0000_fe00_0000_5000);
-    assert_eq!(text(&session, va.0, 1), Err(Fault::Outside { va }));
+    assert_eq!(
+        text(&session, va.0, 1),
+        Err(TranslationError::Outside { va })
+    );
 }
 
 #[test]
@@ -122,27 +125,30 @@ fn line_25_memory_between_two_segments_is_no_ram() {
     let dump = FullDump::of_memory(Arch::Amd64, &RAM, &machine.pages());
     let session = machine.session(&dump);
     for pa in [0x9_f000, 0xf_ffff, 0x80_0000, 1 << 45] {
-        let absence = Absence::NotRam { pa: PhysAddr(pa) };
-        assert_eq!(locate(session.dump(), pa), Err(absence));
+        let reason = PageReadError::NotRam { pa: PhysAddr(pa) };
+        assert_eq!(locate(session.dump(), pa), Err(reason));
     }
     let (va, pa) = (VirtAddr(MAP + 0x9_f000), PhysAddr(0x9_f000));
-    let fault = Fault::PageAbsent {
+    let error = TranslationError::PageAbsent {
         va,
         pa,
-        absence: Absence::NotRam { pa },
+        reason: PageReadError::NotRam { pa },
     };
-    assert_eq!(text(&session, va.0, 1), Err(fault));
+    assert_eq!(text(&session, va.0, 1), Err(error));
     // A read that runs into the gap brings what is in front of it.
     let part = session
         .space()
         .unwrap()
         .read(VirtAddr(MAP + 0x9_eff0), &mut [0; 64]);
-    assert_eq!((part.len, part.fault), (16, Some(fault)));
-    let (read, absence) = session
+    assert_eq!((part.len, part.error), (16, Some(error)));
+    let read = session
         .dump()
         .memory()
         .read(PhysAddr(0x9_eff0), &mut [0; 64]);
-    assert_eq!((read, absence), (16, Some(Absence::NotRam { pa })));
+    assert_eq!(
+        (read.len, read.error),
+        (16, Some(PageReadError::NotRam { pa }))
+    );
 }
 
 /// A segment ends inside the page at 0x3000; the next one follows in the file, not in memory.
@@ -161,25 +167,23 @@ fn line_25_a_page_that_a_segment_ends_in_has_no_bytes_of_the_next_one() {
     pages.insert(0x3000, page_text(0x3000));
     let dump = cut_inside_a_page(&mut pages);
     let session = machine.session(&dump);
-    let absence = Absence::NotRam {
+    let reason = PageReadError::NotRam {
         pa: PhysAddr(0x3808),
     };
-    let fault = Fault::PageAbsent {
+    let error = TranslationError::PageAbsent {
         va: VirtAddr(MAP + 0x808),
         pa: PhysAddr(0x3808),
-        absence,
+        reason,
     };
     let mut buf = vec![0; 4096];
     let part = session.space().unwrap().read(VirtAddr(MAP), &mut buf);
-    assert_eq!((part.len, part.fault), (0x808, Some(fault)));
+    assert_eq!((part.len, part.error), (0x808, Some(error)));
     assert_eq!(buf[..0x808], page_text(0x3000)[..0x808]);
-    assert_eq!(text(&session, MAP + 0x800, 16), Err(fault));
+    assert_eq!(text(&session, MAP + 0x800, 16), Err(error));
     let memory = session.dump().memory();
-    assert_eq!(
-        memory.read(PhysAddr(0x3000), &mut buf),
-        (0x808, Some(absence))
-    );
-    assert_eq!(memory.page(Pfn(3)).map(|page| page.len()), Err(absence));
+    let read = memory.read(PhysAddr(0x3000), &mut buf);
+    assert_eq!((read.len, read.error), (0x808, Some(reason)));
+    assert_eq!(memory.page(Pfn(3)).map(|page| page.len()), Err(reason));
     assert_eq!(memory.page(Pfn(2)).map(|page| page.len()), Ok(4096));
 }
 
@@ -219,10 +223,10 @@ fn line_25_a_page_table_that_a_segment_ends_in_has_no_entries_of_the_next_one() 
     let dump = cut_inside_a_page(&mut pages);
     let session = machine.session(&dump);
     let space = session.space().unwrap();
-    let fault = text(&session, MAP + 257 * 4096, 1).unwrap_err();
+    let error = text(&session, MAP + 257 * 4096, 1).unwrap_err();
     assert!(
-        matches!(fault, Fault::TableAbsent { entry: "PTE", .. }),
-        "{fault}"
+        matches!(error, TranslationError::TableAbsent { entry: "PTE", .. }),
+        "{error}"
     );
     let mut found = Vec::new();
     let summary = pages::visit_mappings(space, &mut |mapping: Found| {
@@ -247,7 +251,7 @@ fn line_25_the_header_says_where_a_moved_kernel_is() {
         p_align: 2 << 20,
     });
     let session = machine.session(&dump);
-    let DumpKind::Full(header) = session.dump().kind() else {
+    let DumpFormat::Full(header) = session.dump().kind() else {
         panic!("a full dump")
     };
     let delta = KernelDelta {
@@ -353,10 +357,16 @@ fn line_25_i386_is_walked_with_and_without_pae_of_every_age() {
             Ok(b"\x7fELF".to_vec()),
             "{at}"
         );
-        let fault = text(&session, 0xd000_4000, 1).unwrap_err();
-        assert!(matches!(fault, Fault::NotMapped { .. }), "{at}: {fault}");
-        let fault = text(&session, 0x1_0000_0000, 1).unwrap_err();
-        assert!(matches!(fault, Fault::NoWindow { .. }), "{at}: {fault}");
+        let error = text(&session, 0xd000_4000, 1).unwrap_err();
+        assert!(
+            matches!(error, TranslationError::NotMapped { .. }),
+            "{at}: {error}"
+        );
+        let error = text(&session, 0x1_0000_0000, 1).unwrap_err();
+        assert!(
+            matches!(error, TranslationError::NoWindow { .. }),
+            "{at}: {error}"
+        );
     }
 }
 

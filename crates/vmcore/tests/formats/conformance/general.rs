@@ -9,7 +9,7 @@ use vmcore::format::endian::Endian;
 use vmcore::format::header::HeaderError;
 use vmcore::format::layout::Section;
 use vmcore::log::{self, LogOrder};
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::PageMap;
 use vmcore::{Dump, OpenOptions};
 use vmcore_synth::Arch;
@@ -101,10 +101,8 @@ fn line_02_sections_follow_the_message_buffer() {
             let buffer = dump.section(Section::MessageBuffer).unwrap().unwrap();
             assert_eq!(buffer[..size], built.msgbuf);
             let mut page = vec![0; 4096];
-            assert_eq!(
-                dump.memory().read(PhysAddr(0x5000), &mut page),
-                (4096, None)
-            );
+            let read = dump.memory().read(PhysAddr(0x5000), &mut page);
+            assert_eq!((read.len, read.error), (4096, None));
             assert_eq!(page, page_text(0x5000));
         });
     }
@@ -189,7 +187,10 @@ fn line_04_one_page_in_megabytes_of_zeros_is_found() {
         assert_eq!(locate(dump, pa), Ok(first));
         for other in [0, pa - 4096, pa + 4096, (5 << 23) * 4096 - 1] {
             let page = PhysAddr(other / 4096 * 4096);
-            assert_eq!(locate(dump, other), Err(Absence::NotDumped { pa: page }));
+            assert_eq!(
+                locate(dump, other),
+                Err(PageReadError::NotDumped { pa: page })
+            );
         }
     });
 }
@@ -239,13 +240,13 @@ fn line_06_pages_outside_all_ranges_are_no_ram() {
             let page = PageSize::SIZE_4K.base(Pfn(pa >> 12));
             assert_eq!(
                 locate(dump, pa),
-                Err(Absence::NotRam { pa: page }),
+                Err(PageReadError::NotRam { pa: page }),
                 "{pa:#x}"
             );
         }
         assert_eq!(
             locate(dump, 0x2000),
-            Err(Absence::NotDumped {
+            Err(PageReadError::NotDumped {
                 pa: PhysAddr(0x2000)
             })
         );

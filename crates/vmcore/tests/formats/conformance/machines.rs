@@ -7,11 +7,11 @@ use vmcore::dump::Warning;
 use vmcore::format::addr::VirtAddr;
 use vmcore::format::arch::Arch;
 use vmcore::kernel::Evidence;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::PageMap;
 use vmcore::process::{self, PcbSource};
 use vmcore::session::KernelMatch;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore::{Session, info, log};
 use vmcore_synth::elf::Kernel;
 use vmcore_synth::machine::{DumpFile, Machine, Options, PANIC, Pcb, Truth, UPTIME_TEXT};
@@ -102,18 +102,24 @@ fn variables_read_as_they_were_set_and_nothing_else_is_mapped() {
                 .lookup(space.memory(), VirtAddr(*va))
                 .unwrap();
             assert_eq!(found.leaf.pa.0, *pa, "{name} {va:#x}");
-            let fault = space.locate(VirtAddr(*va)).unwrap_err();
-            let Fault::PageAbsent { absence, .. } = fault else {
-                panic!("{name}: {fault}")
+            let error = space.locate(VirtAddr(*va)).unwrap_err();
+            let TranslationError::PageAbsent { reason, .. } = error else {
+                panic!("{name}: {error}")
             };
-            assert_eq!(locate(session.dump(), *pa), Err(absence), "{name} {va:#x}");
-            let is_known = matches!(absence, Absence::NotRam { .. } | Absence::NotDumped { .. });
-            assert!(is_known, "{name}: {absence}");
+            assert_eq!(locate(session.dump(), *pa), Err(reason), "{name} {va:#x}");
+            let is_known = matches!(
+                reason,
+                PageReadError::NotRam { .. } | PageReadError::NotDumped { .. }
+            );
+            assert!(is_known, "{name}: {reason}");
         }
         for va in &machine.truth.unmapped {
-            let fault = space.locate(VirtAddr(*va)).unwrap_err();
-            let is_unmapped = matches!(fault, Fault::NotMapped { .. } | Fault::NoEntry { .. });
-            assert!(is_unmapped, "{name}: {fault}");
+            let error = space.locate(VirtAddr(*va)).unwrap_err();
+            let is_unmapped = matches!(
+                error,
+                TranslationError::NotMapped { .. } | TranslationError::NoEntry { .. }
+            );
+            assert!(is_unmapped, "{name}: {error}");
         }
     });
 }

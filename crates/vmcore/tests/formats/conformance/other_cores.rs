@@ -8,7 +8,7 @@ use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::arch::Arch as Of;
 use vmcore::format::endian::Endian;
 use vmcore::pages::{Mapping, visit_mappings};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore::{Dump, OpenOptions};
 use vmcore_synth::Arch;
 use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
@@ -70,9 +70,9 @@ fn line_25_arm_walks_from_the_first_level_table() {
             let (found, _) = space.locate(VirtAddr(0xc100_0000)).unwrap();
             assert_eq!((found.leaf.pa.0, found.leaf.size_shift), (0x8100_0000, 24));
             let unmapped = space.locate(VirtAddr(0xc000_3000));
-            assert!(matches!(unmapped, Err(Fault::NotMapped { .. })));
+            assert!(matches!(unmapped, Err(TranslationError::NotMapped { .. })));
             let gone = space.locate(VirtAddr(0xc100_4000));
-            assert!(matches!(gone, Err(Fault::PageAbsent { .. })));
+            assert!(matches!(gone, Err(TranslationError::PageAbsent { .. })));
         };
         check(&dump, &kernel);
         // The dump's own word counts more than the symbols'.
@@ -122,9 +122,12 @@ fn line_25_powerpc_has_virtual_cores_with_and_without_a_device_header() {
             assert_eq!(space.text(0xd000_2000, 18).unwrap(), b"page at 0xd0002000");
             assert!(matches!(
                 space.place(0xd000_4000),
-                Err(Fault::NoWindow { .. })
+                Err(TranslationError::NoWindow { .. })
             ));
-            assert!(matches!(space.place(0x1000), Err(Fault::NoWindow { .. })));
+            assert!(matches!(
+                space.place(0x1000),
+                Err(TranslationError::NoWindow { .. })
+            ));
         }
     }
     // One with physical addresses can be read by them, and translates nothing.
@@ -193,7 +196,10 @@ fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
     // A page of 64 KiB.
     assert_eq!(space.pa(0xc010_0010), Ok(0x80_0010));
     let va = VirtAddr(0xc000_4000);
-    assert_eq!(space.place(va.0), Err(Fault::NoEntry { va, what: "TSB" }));
+    assert_eq!(
+        space.place(va.0),
+        Err(TranslationError::NoEntry { va, what: "TSB" })
+    );
     // All that the buffer maps: of a large page the small one whose entry it is.
     let mut mapped = Vec::new();
     visit_mappings(space.space(), &mut |mapping: Mapping| {
@@ -206,7 +212,7 @@ fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
     expected.extend((0..8).map(|n| (0xc010_0000 + n * 0x2000, 0x80_0000 + n * 0x2000, 0x2000)));
     assert_eq!(mapped, expected);
     let gone = space.place(0xffff_f800_0100_0000);
-    assert!(matches!(gone, Err(Fault::PageAbsent { .. })));
+    assert!(matches!(gone, Err(TranslationError::PageAbsent { .. })));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use vmcore::dump::OpenError;
 use vmcore::format::addr::VirtAddr;
 use vmcore::format::header::HeaderError;
 use vmcore::format::paging::{Prot, TableRef};
-use vmcore::translation::{Fault, Via};
+use vmcore::translation::{TranslationError, Via};
 use vmcore_synth::Arch;
 
 /// 32-bit entries.
@@ -92,7 +92,7 @@ fn line_19_i386_has_narrow_or_wide_entries() {
                     Err(page_absent(va, 0x99_9000, not_dumped))
                 );
                 let va = VirtAddr(kernbase + 0x1000);
-                let fault = Fault::NotMapped {
+                let error = TranslationError::NotMapped {
                     va,
                     entry: "PTE",
                     level: 0,
@@ -100,13 +100,16 @@ fn line_19_i386_has_narrow_or_wide_entries() {
                     index: 1,
                     raw: 0,
                 };
-                assert_eq!(memory.place(va.0), Err(fault));
+                assert_eq!(memory.place(va.0), Err(error));
                 // 1024 entries, of either width.
                 let va = VirtAddr(kernbase + 0x40_0000);
-                assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+                assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
                 // There is no direct map, and nothing above 4 GiB.
                 for va in [kernbase - 1, 0x1_0000_0000 + kernbase, u64::MAX] {
-                    assert_eq!(memory.place(va), Err(Fault::NoWindow { va: VirtAddr(va) }));
+                    assert_eq!(
+                        memory.place(va),
+                        Err(TranslationError::NoWindow { va: VirtAddr(va) })
+                    );
                 }
             });
         }
@@ -154,7 +157,7 @@ fn line_21_arm64_with_4_kib_pages_tries_the_direct_map_first() {
             let va = VirtAddr(ARM64_KERNBASE + 0x3000);
             assert!(matches!(
                 memory.place(va.0),
-                Err(Fault::NotMapped {
+                Err(TranslationError::NotMapped {
                     entry: "L3 entry",
                     raw: 0x4010_0701,
                     ..
@@ -177,9 +180,9 @@ fn line_21_arm64_with_4_kib_pages_tries_the_direct_map_first() {
                 .0;
             assert_eq!(found.via, Via::DirectMap);
             let va = VirtAddr(ARM64_KERNBASE + 0x20_0000);
-            assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+            assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
             let va = VirtAddr(ARM64_KERNBASE - 1);
-            assert_eq!(memory.place(va.0), Err(Fault::NoWindow { va }));
+            assert_eq!(memory.place(va.0), Err(TranslationError::NoWindow { va }));
         });
     }
 }
@@ -240,7 +243,7 @@ fn line_21_arm64_with_16_kib_pages_has_them_in_every_section() {
             Ok(big_page(0x4010_0000))
         );
         let va = VirtAddr(ARM64_KERNBASE + 0x400_0000);
-        assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+        assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
     });
 }
 
@@ -320,7 +323,7 @@ fn line_22_riscv64_wants_a_right_in_every_last_entry() {
             for page in [3, 4] {
                 let place = memory.place(kernbase + page * 0x1000);
                 assert!(
-                    matches!(place, Err(Fault::NotMapped { level: 0, .. })),
+                    matches!(place, Err(TranslationError::NotMapped { level: 0, .. })),
                     "{place:?}"
                 );
             }
@@ -336,7 +339,7 @@ fn line_22_riscv64_wants_a_right_in_every_last_entry() {
                 Ok(page_text(0x8020_0000))
             );
             let va = VirtAddr(kernbase + 0x20_0000);
-            assert_eq!(memory.place(va.0), Err(Fault::Outside { va }));
+            assert_eq!(memory.place(va.0), Err(TranslationError::Outside { va }));
         });
     }
 }

@@ -3,8 +3,8 @@
 use super::{dump, entries, page_text};
 use crate::common::{Virtual, each_access, not_dumped, page_absent};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
-use vmcore::memory::Absence;
-use vmcore::translation::Fault;
+use vmcore::memory::PageReadError;
+use vmcore::translation::TranslationError;
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
@@ -50,13 +50,13 @@ fn line_08_reads_into_an_absent_page_bring_what_is_before_it() {
     let built = neighbours();
     each_access(&built.build(), |dump| {
         let memory = Virtual::of(dump);
-        let fault = page_absent(KERNBASE + 0x3000, 0x6000, not_dumped);
+        let error = page_absent(KERNBASE + 0x3000, 0x6000, not_dumped);
         let mut buf = [0xaa; 0x40];
         let part = memory.space().read(VirtAddr(KERNBASE + 0x2ff0), &mut buf);
-        assert_eq!((part.len, part.fault), (0x10, Some(fault)));
+        assert_eq!((part.len, part.error), (0x10, Some(error)));
         assert_eq!(buf[..0x10], page_text(0x5000)[0xff0..]);
         assert_eq!(buf[0x10..], [0xaa; 0x30]);
-        assert_eq!(memory.text(KERNBASE + 0x2ff0, 0x40), Err(fault));
+        assert_eq!(memory.text(KERNBASE + 0x2ff0, 0x40), Err(error));
 
         // With holes, it goes on behind them: pages 2, 3 (absent), 4.
         let (mut buf, mut holes) = (vec![0xaa; 0x2010], Vec::new());
@@ -80,10 +80,10 @@ fn line_08_reads_over_the_end_of_the_file_say_truncated() {
     built.truncate_to = Some(last + 0x123);
     each_access(&built.build(), |dump| {
         let memory = Virtual::of(dump);
-        let absent_at = |inside: u64| Fault::PageAbsent {
+        let absent_at = |inside: u64| TranslationError::PageAbsent {
             va: VirtAddr(KERNBASE + 0x5000 + inside),
             pa: PhysAddr(0x7f_f000 + inside),
-            absence: Absence::Truncated {
+            reason: PageReadError::Truncated {
                 pa: PhysAddr(0x7f_f000 + inside),
                 offset: FileOffset(last + inside),
                 file_len: FileOffset(last + 0x123),
@@ -91,16 +91,16 @@ fn line_08_reads_over_the_end_of_the_file_say_truncated() {
         };
         let mut buf = [0; 0x200];
         let part = memory.space().read(VirtAddr(KERNBASE + 0x4ff0), &mut buf);
-        assert_eq!((part.len, part.fault), (0x133, Some(absent_at(0x123))));
+        assert_eq!((part.len, part.error), (0x133, Some(absent_at(0x123))));
         assert_eq!(buf[..0x10], page_text(0x10_1000)[0xff0..]);
         assert_eq!(buf[0x10..0x133], page_text(0x7f_f000)[..0x123]);
         assert!(absent_at(0x123).is_loss());
         // Physical reads bring the same.
-        let (read, absence) = dump.memory().read(PhysAddr(0x7f_f100), &mut buf);
-        assert_eq!(read, 0x23);
+        let read = dump.memory().read(PhysAddr(0x7f_f100), &mut buf);
+        assert_eq!(read.len, 0x23);
         assert!(
-            matches!(absence, Some(Absence::Truncated { .. })),
-            "{absence:?}"
+            matches!(read.error, Some(PageReadError::Truncated { .. })),
+            "{read:?}"
         );
     });
 }
@@ -120,12 +120,13 @@ fn line_09_reads_of_nothing_always_succeed() {
         ] {
             assert_eq!(memory.text(va, 0), Ok(Vec::new()), "{va:#x}");
             let part = memory.space().read(VirtAddr(va), &mut []);
-            assert_eq!((part.len, part.fault), (0, None), "{va:#x}");
+            assert_eq!((part.len, part.error), (0, None), "{va:#x}");
             memory
                 .space()
                 .read_with_holes(VirtAddr(va), &mut [], |hole| panic!("{hole:?}"));
         }
-        assert_eq!(dump.memory().read(PhysAddr(0x6000), &mut []), (0, None));
+        let read = dump.memory().read(PhysAddr(0x6000), &mut []);
+        assert_eq!((read.len, read.error), (0, None));
     });
 }
 
@@ -164,7 +165,7 @@ fn line_09_reads_end_at_the_last_byte_of_the_address_space() {
         let part = memory.space().read(VirtAddr(u64::MAX - 7), &mut buf);
         assert_eq!(part.len, 8);
         assert!(
-            matches!(part.fault, Some(Fault::NoWindow { .. })),
+            matches!(part.error, Some(TranslationError::NoWindow { .. })),
             "{part:?}"
         );
         assert_eq!(&buf[..8], last);

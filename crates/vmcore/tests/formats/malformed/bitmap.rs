@@ -1,11 +1,11 @@
 //! Rows 11 to 14, 16, 28 and 29: bitmaps of odd lengths, and pages more or less than bits.
 
 use crate::common::{each_access, locate, open, session};
-use crate::kinds::{KINDS, absence, page};
+use crate::kinds::{KINDS, page, reason};
 use vmcore::dump::{Completeness, Warning};
 use vmcore::format::addr::{FileOffset, PhysAddr};
 use vmcore::info;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::PageMap;
 
 #[test]
@@ -29,7 +29,7 @@ fn m11_a_file_that_ends_inside_its_pages_opens_and_says_what_is_missing() {
                 for (pa, offset) in &offsets {
                     let expected = match *offset < file_len {
                         true => Ok(*offset),
-                        false => Err(Absence::Truncated {
+                        false => Err(PageReadError::Truncated {
                             pa: PhysAddr(*pa),
                             offset: FileOffset(*offset),
                             file_len: FileOffset(file_len),
@@ -40,7 +40,7 @@ fn m11_a_file_that_ends_inside_its_pages_opens_and_says_what_is_missing() {
                 }
                 // What is not in the dump is so still.
                 let pa = page(&dump, 6);
-                assert_eq!(locate(opened, pa), Err(absence(&dump, pa)), "{}", kind.name);
+                assert_eq!(locate(opened, pa), Err(reason(&dump, pa)), "{}", kind.name);
             });
         }
     }
@@ -56,7 +56,7 @@ fn m12_a_dump_without_bitmap_opens_without_pages() {
             assert!(opened.warnings().contains(&Warning::NoBitmap));
             assert_eq!(vmcore::pages::page_count(opened.memory()), Ok(0));
             let pa = page(&dump, 5);
-            assert_eq!(locate(opened, pa), Err(absence(&dump, pa)), "{}", kind.name);
+            assert_eq!(locate(opened, pa), Err(reason(&dump, pa)), "{}", kind.name);
             let complete = Completeness::Complete { trailing_bytes: 0 };
             assert_eq!(opened.completeness(), Ok(complete), "{}", kind.name);
         });
@@ -83,7 +83,7 @@ fn m13_a_bitmap_of_any_length_is_padded_with_zeros() {
             assert_eq!(vmcore::pages::page_count(opened.memory()), Ok(set_bits));
             for number in 1..=40 {
                 let pa = page(&dump, number);
-                let expected = dump.offset_of(pa).ok_or(absence(&dump, pa));
+                let expected = dump.offset_of(pa).ok_or(reason(&dump, pa));
                 let found = locate(opened, pa);
                 assert_eq!(found, expected, "{}, {len} bytes, {pa:#x}", kind.name);
             }
@@ -102,7 +102,7 @@ fn m14_a_bitmap_of_64_bytes_is_accepted() {
             assert_eq!(vmcore::pages::page_count(opened.memory()), Ok(2));
             for number in 0..=64 {
                 let pa = page(&dump, number);
-                let expected = dump.offset_of(pa).ok_or(absence(&dump, pa));
+                let expected = dump.offset_of(pa).ok_or(reason(&dump, pa));
                 assert_eq!(locate(opened, pa), expected, "{}, {pa:#x}", kind.name);
             }
         });
@@ -120,7 +120,7 @@ fn m16_pages_behind_a_short_bitmap_are_not_dumped() {
             assert_eq!(opened.warnings(), [short], "{}", kind.name);
             assert!(locate(opened, page(&dump, 1)).is_ok());
             let pa = page(&dump, 255);
-            assert_eq!(locate(opened, pa), Err(absence(&dump, pa)), "{}", kind.name);
+            assert_eq!(locate(opened, pa), Err(reason(&dump, pa)), "{}", kind.name);
         });
         // As long as it must be, it is not short; one bit less, it is.
         dump.bitmap = Some(vec![0; 32]);
@@ -154,7 +154,7 @@ fn m28_more_bits_than_pages_is_a_truncated_file() {
         assert_eq!(locate(opened, bit(pages - 1)), Ok(last), "{}", kind.name);
         let behind = locate(opened, bit(pages));
         assert!(
-            matches!(behind, Err(Absence::Truncated { .. })),
+            matches!(behind, Err(PageReadError::Truncated { .. })),
             "{}: {behind:?}",
             kind.name
         );
@@ -185,11 +185,6 @@ fn m29_fewer_bits_than_pages_is_a_surplus() {
         assert_eq!(opened.completeness(), Ok(complete), "{}", kind.name);
         assert_eq!(locate(&opened, first), Ok(dump.sections().pages));
         let pa = page(&dump, 5);
-        assert_eq!(
-            locate(&opened, pa),
-            Err(absence(&dump, pa)),
-            "{}",
-            kind.name
-        );
+        assert_eq!(locate(&opened, pa), Err(reason(&dump, pa)), "{}", kind.name);
     }
 }

@@ -7,7 +7,7 @@ use vmcore::SessionError;
 use vmcore::dump::{OpenError, Warning};
 use vmcore::format::addr::PhysAddr;
 use vmcore::format::elf::ElfError;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages;
 use vmcore::translation::RootError;
 use vmcore_synth::Arch;
@@ -114,7 +114,7 @@ fn m30_segments_that_overflow_are_left_out_with_a_warning() {
     assert_eq!(opened.warnings(), [Warning::SegmentsRefused { count: 1 }]);
     assert_eq!(
         locate(&opened, 0x2000),
-        Err(Absence::NotRam {
+        Err(PageReadError::NotRam {
             pa: PhysAddr(0x2000)
         })
     );
@@ -132,14 +132,14 @@ fn m30_bytes_behind_the_end_of_the_file_are_truncated_and_tails_in_memory_only_a
     dump.segments[1].p_filesz = Some(0x1000);
     let opened = open(&dump.build());
     let pa = PhysAddr(0x10_1000);
-    assert_eq!(locate(&opened, pa.0), Err(Absence::NotDumped { pa }));
+    assert_eq!(locate(&opened, pa.0), Err(PageReadError::NotDumped { pa }));
     let mut dump = sound();
     (dump.segments[1].p_filesz, dump.segments[1].p_memsz) = (Some(1 << 40), Some(1 << 40));
     let opened = open(&dump.build());
     assert!(locate(&opened, 0x10_1fff).is_ok());
     assert!(matches!(
         locate(&opened, 0x10_2000),
-        Err(Absence::Truncated { .. })
+        Err(PageReadError::Truncated { .. })
     ));
     // Its headers claim more pages than there are in the file, which are the ones that count.
     assert_eq!(pages::page_count(opened.memory()), Ok((1 << 28) + 4));

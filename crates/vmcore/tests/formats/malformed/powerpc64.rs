@@ -7,7 +7,7 @@ use vmcore::dump::OpenError;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::header::HeaderError;
 use vmcore::format::paging::TableRef;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_synth::Arch;
 use vmcore_synth::hashed;
 use vmcore_synth::minidump::Minidump;
@@ -77,18 +77,18 @@ fn m25_a_radix_table_of_each_level_that_is_not_in_the_dump_says_so() {
             levels[level] = 0x8000;
             let dump = radix(arch, levels, &[(1, VALID | LEAF | 0x5000 | 6)]);
             each_access(&dump.build(), |opened| {
-                let fault = Virtual::of(opened)
+                let error = Virtual::of(opened)
                     .place(dump.kernbase + 0x1000)
                     .unwrap_err();
-                let Fault::TableAbsent {
-                    va, table, absence, ..
-                } = fault
+                let TranslationError::TableAbsent {
+                    va, table, reason, ..
+                } = error
                 else {
-                    panic!("{fault}")
+                    panic!("{error}")
                 };
                 assert_eq!(va, VirtAddr(dump.kernbase + 0x1000));
                 assert_eq!(table, TableRef::At(PhysAddr(0x8000)));
-                assert_eq!(absence, not_dumped(PhysAddr(0x8000)));
+                assert_eq!(reason, not_dumped(PhysAddr(0x8000)));
             });
         }
     }
@@ -100,8 +100,11 @@ fn m26_a_radix_table_may_be_its_own_next_one() {
         let dump = radix(arch, [0x2000, 0x2000, 0x2000], &[]);
         each_access(&dump.build(), |opened| {
             // The depth is fixed: what leads to a table is no page.
-            let fault = Virtual::of(opened).place(dump.kernbase).unwrap_err();
-            assert!(matches!(fault, Fault::NotMapped { .. }), "{fault}");
+            let error = Virtual::of(opened).place(dump.kernbase).unwrap_err();
+            assert!(
+                matches!(error, TranslationError::NotMapped { .. }),
+                "{error}"
+            );
         });
     }
 }

@@ -6,9 +6,9 @@ use crate::kinds::{KINDS, PAGES, Tables, direct_va, kernel_va, page, text};
 use vmcore::dump::{Completeness, OpenError};
 use vmcore::format::addr::VirtAddr;
 use vmcore::format::layout::Section;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::session::KernelChoice;
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore::{Dump, OpenOptions, Session, log};
 use vmcore_synth::minidump::Minidump;
 
@@ -112,7 +112,7 @@ fn m09_the_sections_before_the_cut_can_be_had_on_request() {
     );
     let ranges = opened.memory().sparse().unwrap().numbering().ranges().len();
     assert_eq!(ranges, 1);
-    let cut = Absence::SectionTruncated {
+    let cut = PageReadError::SectionTruncated {
         section: Section::Bitmap,
     };
     assert_eq!(locate(&opened, 0x5000), Err(cut));
@@ -178,21 +178,24 @@ fn m10_without_page_tables_the_direct_map_would_do_if_its_pages_were_there() {
     let memory = Virtual::of(&opened);
     assert_eq!(memory.pa(DMAP + 0x5000), Ok(0x5000));
     assert!(memory.place(DMAP + 0x5000).unwrap_err().is_loss());
-    assert!(matches!(memory.pa(KERNBASE), Err(Fault::NotMapped { .. })));
-    let fault = memory.pa(KERNBASE + (1023 << 21)).unwrap_err();
-    let absence = Absence::SectionTruncated {
+    assert!(matches!(
+        memory.pa(KERNBASE),
+        Err(TranslationError::NotMapped { .. })
+    ));
+    let error = memory.pa(KERNBASE + (1023 << 21)).unwrap_err();
+    let reason = PageReadError::SectionTruncated {
         section: Section::PageTables,
     };
     assert!(
-        matches!(fault, Fault::TableAbsent { absence: found, .. } if found == absence),
-        "{fault}"
+        matches!(error, TranslationError::TableAbsent { reason: found, .. } if found == reason),
+        "{error}"
     );
-    assert!(fault.is_loss());
+    assert!(error.is_loss());
     assert!(
-        fault
+        error
             .to_string()
             .ends_with("the page tables section is truncated"),
-        "{fault}"
+        "{error}"
     );
 }
 
@@ -222,7 +225,12 @@ fn m22_page_tables_of_no_whole_entry_map_nothing() {
                 for number in PAGES {
                     let va = VirtAddr(kernel_va(&dump, number));
                     let found = memory.place(va.0);
-                    assert_eq!(found, Err(Fault::Outside { va }), "{}", kind.name);
+                    assert_eq!(
+                        found,
+                        Err(TranslationError::Outside { va }),
+                        "{}",
+                        kind.name
+                    );
                 }
                 // The direct map does not need them.
                 let expected = text(page(&dump, 5));

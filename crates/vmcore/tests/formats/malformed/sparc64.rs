@@ -6,8 +6,8 @@ use crate::common::{Virtual, locate, open, session};
 use std::collections::BTreeMap;
 use vmcore::dump::{OpenError, Warning};
 use vmcore::format::addr::PhysAddr;
-use vmcore::memory::Absence;
-use vmcore::translation::Fault;
+use vmcore::memory::PageReadError;
+use vmcore::translation::TranslationError;
 use vmcore::verify::verify;
 use vmcore_synth::sparc64::{RegionDump, buffer};
 use vmcore_synth::tables::Mapping;
@@ -102,7 +102,7 @@ fn m11_m29_pages_that_are_cut_off_and_bytes_that_are_too_many() {
     assert_eq!(locate(&opened, MAPPED.1 + 0xff), Ok(cut - 1));
     let beyond = locate(&opened, MAPPED.1 + 0x100);
     assert!(
-        matches!(beyond, Err(Absence::Truncated { .. })),
+        matches!(beyond, Err(PageReadError::Truncated { .. })),
         "{beyond:?}"
     );
     assert_eq!(Virtual::of(&opened).pa(MAPPED.0), Ok(MAPPED.1));
@@ -114,7 +114,7 @@ fn m11_m29_pages_that_are_cut_off_and_bytes_that_are_too_many() {
 #[test]
 fn m30_regions_that_overflow_overlap_or_are_empty() {
     let [pa, size, offset] = region(1);
-    let gone = Err(Absence::NotRam {
+    let gone = Err(PageReadError::NotRam {
         pa: PhysAddr(SECOND),
     });
     // Its last address, or its last byte in the file, is behind the last there is.
@@ -131,7 +131,10 @@ fn m30_regions_that_overflow_overlap_or_are_empty() {
     // Its bytes are behind the file.
     let opened = open(&with(offset, 1 << 40).build());
     let found = locate(&opened, SECOND);
-    assert!(matches!(found, Err(Absence::Truncated { .. })), "{found:?}");
+    assert!(
+        matches!(found, Err(PageReadError::Truncated { .. })),
+        "{found:?}"
+    );
     // The first that has an address wins.
     let opened = open(&with(pa, FIRST + 0x2000).build());
     assert_eq!(locate(&opened, FIRST + 0x3fff), Ok(512 + 0x3fff));
@@ -148,7 +151,10 @@ fn m30_regions_that_overflow_overlap_or_are_empty() {
 fn a_buffer_that_is_not_there_or_damaged_maps_nothing_and_ends() {
     let opened = open(&with(8, SECOND - 0x2000).build());
     let found = Virtual::of(&opened).pa(MAPPED.0);
-    assert!(matches!(found, Err(Fault::TableAbsent { .. })), "{found:?}");
+    assert!(
+        matches!(found, Err(TranslationError::TableAbsent { .. })),
+        "{found:?}"
+    );
     // Addresses behind the last, masks that are none, and entries of ones.
     let mut damaged: Vec<RegionDump> = [
         (8, u64::MAX),

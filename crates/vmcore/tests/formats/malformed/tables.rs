@@ -2,14 +2,14 @@
 
 use super::{DMAP, KERNBASE, sound};
 use crate::common::{Virtual, each_access, not_dumped, not_ram, open, page_absent, session};
-use crate::kinds::{KINDS, PAGES, Tables, absence, direct_va, kernel_va, page, text};
+use crate::kinds::{KINDS, PAGES, Tables, direct_va, kernel_va, page, reason, text};
 use std::ops::ControlFlow;
 use vmcore::dump::Warning;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::paging::TableRef;
-use vmcore::memory::Absence;
+use vmcore::memory::PageReadError;
 use vmcore::pages::{self, Mapping, PageMap, VisitSummary};
-use vmcore::translation::Fault;
+use vmcore::translation::TranslationError;
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
 
@@ -76,10 +76,10 @@ fn m24_entries_of_every_kind_that_name_no_page_of_the_dump_say_so() {
             let memory = Virtual::of(opened);
             for (number, pa) in named {
                 let va = VirtAddr(kernel_va(&dump, number));
-                let absence = absence(&dump, pa);
+                let reason = reason(&dump, pa);
                 let pa = PhysAddr(pa);
-                let fault = Fault::PageAbsent { va, pa, absence };
-                assert_eq!(memory.place(va.0), Err(fault), "{}", kind.name);
+                let error = TranslationError::PageAbsent { va, pa, reason };
+                assert_eq!(memory.place(va.0), Err(error), "{}", kind.name);
             }
         });
         // The last page's bit is there, and the page is not.
@@ -89,8 +89,8 @@ fn m24_entries_of_every_kind_that_name_no_page_of_the_dump_say_so() {
             let found = memory.place(kernel_va(&dump, 255));
             let is_truncated = matches!(
                 found,
-                Err(Fault::PageAbsent {
-                    absence: Absence::Truncated { .. },
+                Err(TranslationError::PageAbsent {
+                    reason: PageReadError::Truncated { .. },
                     ..
                 })
             );
@@ -111,13 +111,13 @@ fn m24_entries_that_name_no_page_of_the_dump_say_so() {
     dump.pages.insert(0x5000, table(&entries));
     each_access(&dump.build(), |opened| {
         let memory = Virtual::of(opened);
-        for (page, pa, absence) in [
-            (0, 0x6000, not_dumped as fn(PhysAddr) -> Absence),
+        for (page, pa, reason) in [
+            (0, 0x6000, not_dumped as fn(PhysAddr) -> PageReadError),
             (1, 0x10_0000, not_ram),
             (2, 0x000f_ffff_ffff_f000, not_ram),
         ] {
             let va = KERNBASE + page * 4096;
-            assert_eq!(memory.place(va), Err(page_absent(va, pa, absence)));
+            assert_eq!(memory.place(va), Err(page_absent(va, pa, reason)));
         }
         assert_eq!(
             memory.text(KERNBASE + 0x3000, 11),
@@ -130,11 +130,11 @@ fn m24_entries_that_name_no_page_of_the_dump_say_so() {
     dump.extra_bits.insert(5);
     dump.truncate_to = Some(dump.build().len() as u64 - 4096);
     each_access(&dump.build(), |opened| {
-        let fault = Virtual::of(opened).place(KERNBASE).unwrap_err();
+        let error = Virtual::of(opened).place(KERNBASE).unwrap_err();
         assert!(matches!(
-            fault,
-            Fault::PageAbsent {
-                absence: Absence::Truncated { .. },
+            error,
+            TranslationError::PageAbsent {
+                reason: PageReadError::Truncated { .. },
                 ..
             }
         ));
@@ -146,20 +146,20 @@ fn m25_a_page_table_that_is_not_in_the_dump_says_so() {
     let dump = with_directory(&[(0, 0x6003), (1, 0x10_0003), (2, 0x9003)]);
     each_access(&dump.build(), |opened| {
         let memory = Virtual::of(opened);
-        for (number, pa, absence) in [
-            (0, 0x6000, not_dumped as fn(PhysAddr) -> Absence),
+        for (number, pa, reason) in [
+            (0, 0x6000, not_dumped as fn(PhysAddr) -> PageReadError),
             (1, 0x10_0000, not_ram),
         ] {
             let va = VirtAddr(KERNBASE + (number << 21));
             let (pa, table) = (PhysAddr(pa), TableRef::At(PhysAddr(pa)));
-            let fault = Fault::TableAbsent {
+            let error = TranslationError::TableAbsent {
                 va,
                 entry: "PTE",
                 table,
-                absence: absence(pa),
+                reason: reason(pa),
             };
-            assert_eq!(memory.place(va.0), Err(fault));
-            assert!(!fault.is_loss());
+            assert_eq!(memory.place(va.0), Err(error));
+            assert!(!error.is_loss());
         }
     });
     let (found, summary) = mapped(&dump);
@@ -183,19 +183,19 @@ fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
         let va = VirtAddr(KERNBASE);
         let pa = PhysAddr(0xf_f000);
         let (offset, file_len) = (FileOffset(offset), FileOffset(offset));
-        let absence = Absence::Truncated {
+        let reason = PageReadError::Truncated {
             pa,
             offset,
             file_len,
         };
-        let fault = Fault::TableAbsent {
+        let error = TranslationError::TableAbsent {
             va,
             entry: "PTE",
             table: TableRef::At(pa),
-            absence,
+            reason,
         };
-        assert_eq!(Virtual::of(opened).place(KERNBASE), Err(fault));
-        assert!(fault.is_loss());
+        assert_eq!(Virtual::of(opened).place(KERNBASE), Err(error));
+        assert!(error.is_loss());
     });
     assert_eq!(mapped(&dump).1.unreadable_tables, 1);
 
@@ -205,10 +205,10 @@ fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
         let memory = Virtual::of(opened);
         assert_eq!(memory.pa(KERNBASE), Ok(0x5000));
         for page in [1, 511] {
-            let fault = memory.pa(KERNBASE + page * 4096).unwrap_err();
+            let error = memory.pa(KERNBASE + page * 4096).unwrap_err();
             assert!(
-                matches!(fault, Fault::TableAbsent { .. }) && fault.is_loss(),
-                "{fault}"
+                matches!(error, TranslationError::TableAbsent { .. }) && error.is_loss(),
+                "{error}"
             );
         }
     });
@@ -259,7 +259,10 @@ fn m27_a_kernel_map_at_the_end_of_the_address_space_does_not_wrap() {
         let memory = Virtual::of(opened);
         assert_eq!(memory.pa(memory_end + 0x5000), Ok(0x5000));
         assert_eq!(memory.pa(u64::MAX), Ok(0x3f_ffff));
-        assert_eq!(memory.pa(0), Err(Fault::NoWindow { va: VirtAddr(0) }));
+        assert_eq!(
+            memory.pa(0),
+            Err(TranslationError::NoWindow { va: VirtAddr(0) })
+        );
     });
     let (found, _) = mapped(&dump);
     assert_eq!(
@@ -286,7 +289,7 @@ fn m27_a_kernel_map_of_every_kind_ends_with_the_address_space() {
             assert_eq!(memory.pa(dump.kernbase), Ok(pa), "{}", kind.name);
             assert_eq!(memory.pa(last), Ok(pa + size - 1), "{}", kind.name);
             let va = VirtAddr(last.wrapping_add(1));
-            let outside = Err(Fault::NoWindow { va });
+            let outside = Err(TranslationError::NoWindow { va });
             assert_eq!(memory.pa(va.0), outside, "{}", kind.name);
         });
         let (found, _) = mapped(&dump);
@@ -336,7 +339,10 @@ fn m27_a_direct_map_that_ends_before_it_starts_is_empty() {
         assert_eq!(opened.warnings(), expected);
         let memory = Virtual::of(&opened);
         for va in [base.min(KERNBASE - 1), end, DMAP + 0x5000] {
-            assert_eq!(memory.place(va), Err(Fault::NoWindow { va: VirtAddr(va) }));
+            assert_eq!(
+                memory.place(va),
+                Err(TranslationError::NoWindow { va: VirtAddr(va) })
+            );
         }
         assert_eq!(
             memory.text(KERNBASE + 0x5000, 11),

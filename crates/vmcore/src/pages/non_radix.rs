@@ -2,7 +2,7 @@
 //! storage buffer.
 
 use super::{Adapter, MappingVisitor};
-use crate::memory::{Absence, Memory};
+use crate::memory::{Memory, PageReadError};
 use crate::pages;
 use crate::translation::{Translation, Tsb, Window, WindowKind};
 use std::collections::BTreeSet;
@@ -78,7 +78,7 @@ fn visit<V: MappingVisitor>(
     adapter: &mut Adapter<'_, V>,
     entries: u64,
     others: Vec<(VirtAddr, Leaf)>,
-    mapping: impl Fn(u64) -> Result<Option<(VirtAddr, Leaf)>, Absence>,
+    mapping: impl Fn(u64) -> Result<Option<(VirtAddr, Leaf)>, PageReadError>,
 ) -> ControlFlow<()> {
     let mut found = Vec::new();
     for entry in 0..entries {
