@@ -5,8 +5,8 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::io::Write as _;
+use vmcore::container::{self, ContainerOptions};
 use vmcore::source::Source;
-use vmcore::{OpenOptions, container};
 use vmcore_fuzz::file::InputFile;
 use zstd::zstd_safe::CParameter;
 
@@ -41,7 +41,7 @@ fuzz_target!(|data: &[u8]| {
         _ => disk(data, b"no table"),
     };
     let file = InputFile::new(&bytes);
-    let options = OpenOptions::default();
+    let options = ContainerOptions::default();
     let Ok(opened) = container::open(file.path(), &options) else {
         return;
     };
@@ -137,7 +137,9 @@ fn textdump(data: &[u8]) {
     header.magic = vmcore_synth::header::MAGIC_TEXT.to_owned();
     let device = header.device(1 << 17, &[], &archive).expect("room");
     let file = InputFile::new(&device);
-    if let Ok(textdump) = vmcore::textdump::Textdump::open(file.path(), &OpenOptions::default()) {
+    if let Ok(textdump) =
+        vmcore::textdump::Textdump::open(file.path(), &ContainerOptions::default())
+    {
         let bytes: usize = textdump
             .files()
             .iter()

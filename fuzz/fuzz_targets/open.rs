@@ -8,7 +8,7 @@ use std::fmt::{self, Debug, Write as _};
 use std::hash::{DefaultHasher, Hasher as _};
 use std::ops::ControlFlow;
 use std::path::Path;
-use vmcore::container::Layer;
+use vmcore::container::{ContainerOptions, Layer};
 use vmcore::dump::Completeness;
 use vmcore::format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore::format::endian::Width;
@@ -32,10 +32,10 @@ fuzz_target!(|data: &[u8]| {
     let file = InputFile::new(data);
     let answers = |access| {
         limit::memory(data.len(), || {
-            let options = OpenOptions {
+            let options = OpenOptions::from(ContainerOptions {
                 access,
-                ..OpenOptions::default()
-            };
+                ..ContainerOptions::default()
+            });
             let options = match data.last() {
                 // Every now and then a dump that is cut before its pages begin.
                 Some(7) => OpenOptions {

@@ -4,12 +4,10 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmcore::container::{self, Layer};
-use vmcore::dump::OpenError;
+use vmcore::container::{self, ContainerError, ContainerOptions, Layer, Opened};
 use vmcore::format::partition::{
     GPT_ENTRIES_MAX, Gpt, SECTOR_LEN, bsd_partitions, is_extended, mbr_slices,
 };
-use vmcore::{OpenOptions, container::Opened};
 use vmcore_fuzz::file::InputFile;
 use vmcore_fuzz::limit;
 use vmcore_synth::header::DumpHeader;
@@ -29,7 +27,7 @@ fuzz_target!(|data: &[u8]| {
     limit::memory(disk.len(), || {
         let names = match open(&file, None) {
             Ok(opened) => layer(&opened).into_iter().collect(),
-            Err(OpenError::SeveralDumps { partitions, .. }) => {
+            Err(ContainerError::SeveralDumps { partitions, .. }) => {
                 assert!(partitions.len() > 1);
                 partitions.into_iter().map(|(name, _)| name).collect()
             }
@@ -48,10 +46,10 @@ fuzz_target!(|data: &[u8]| {
     });
 });
 
-fn open(file: &InputFile, partition: Option<&str>) -> Result<Opened, OpenError> {
-    let options = OpenOptions {
+fn open(file: &InputFile, partition: Option<&str>) -> Result<Opened, ContainerError> {
+    let options = ContainerOptions {
         partition: partition.map(str::to_owned),
-        ..OpenOptions::default()
+        ..ContainerOptions::default()
     };
     container::open(file.path(), &options)
 }

@@ -1,13 +1,13 @@
 //! Files that the library opens, read in order and here and there.
 
 use crate::file::InputFile;
-use vmcore::container::{self, Layer};
-use vmcore::{OpenOptions, source::Source};
+use vmcore::container::{self, ContainerOptions, Layer};
+use vmcore::source::Source;
 
 /// The library takes `packed` for one `layer` around `plain`, and reads it right.
 pub fn check(packed: &[u8], layer: &Layer, plain: &[u8]) {
     let file = InputFile::new(packed);
-    let opened = container::open(file.path(), &OpenOptions::default()).expect("it opens");
+    let opened = container::open(file.path(), &ContainerOptions::default()).expect("it opens");
     assert_eq!(opened.layers.first(), Some(layer));
     // Memory may start like a dump device's header.
     if opened.layers.len() == 1 {

@@ -4,6 +4,7 @@ use crate::handle::{ERROR_LEN, Kvm, caught, print};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
+use vmcore::container::ContainerOptions;
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::source::Access;
 use vmcore::{OpenOptions, Session};
@@ -122,10 +123,10 @@ unsafe fn open(
         Some(kernel) => KernelChoice::Given(path(kernel)),
         None => KernelChoice::Find(&[]),
     };
-    let options = OpenOptions {
+    let options = OpenOptions::from(ContainerOptions {
         access: Access::Positional,
-        ..OpenOptions::default()
-    };
+        ..ContainerOptions::default()
+    });
     let session = Session::open(path(core), choice, &options).map_err(|error| error.to_string())?;
     if let (Some(kernel), Some(KernelMatch::OtherArch { dump, file })) =
         (session.kernel(), session.kernel_match())

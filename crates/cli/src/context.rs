@@ -11,6 +11,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
+use vmcore::container::ContainerOptions;
 use vmcore::dump::{DumpFormat, Warning};
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::textdump::Textdump;
@@ -262,9 +263,9 @@ impl Context {
             Err(error) => error,
         };
         match error.downcast_ref() {
-            Some(SessionError::Open(OpenError::Textdump { path })) => {
-                Ok(Opened::Text(Textdump::open(path, &self.options(options))?))
-            }
+            Some(SessionError::Open(OpenError::Textdump { path })) => Ok(Opened::Text(
+                Textdump::open(path, &self.container_options())?,
+            )),
             _ => Err(error),
         }
     }
@@ -272,10 +273,18 @@ impl Context {
     /// How to open the dump, with what the options of every command say.
     pub(crate) fn options(&self, options: &OpenOptions) -> OpenOptions {
         OpenOptions {
+            container: self.container_options(),
+            ..options.clone()
+        }
+    }
+
+    /// What the options of every command say of what is around the dump.
+    pub(crate) fn container_options(&self) -> ContainerOptions {
+        ContainerOptions {
             key: self.common.key.clone(),
             key_block: self.common.key_block.clone(),
             partition: self.common.partition.clone(),
-            ..options.clone()
+            ..ContainerOptions::default()
         }
     }
 

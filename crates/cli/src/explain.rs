@@ -6,8 +6,9 @@ use crate::text;
 use std::fmt;
 use std::path::Path;
 use vmcore::OpenError;
+use vmcore::container::{ContainerError, DeviceHeader};
 use vmcore::crypt::KeyError;
-use vmcore::dump::{DeviceHeader, DumpFormat};
+use vmcore::dump::DumpFormat;
 use vmcore::format::layout::Section;
 use vmcore::kernel::KernelError;
 use vmcore::memory::PageReadError;
@@ -104,6 +105,9 @@ pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
         }
         if let Some(error) = cause.downcast_ref::<OpenError>() {
             return open(error, context);
+        }
+        if let Some(error) = cause.downcast_ref::<ContainerError>() {
+            return container(error, context);
         }
         if let Some(error) = cause.downcast_ref::<TranslationError>() {
             return unreadable(error, context);
@@ -249,9 +253,9 @@ fn root(error: &RootError, context: &Context) -> Failure {
     }
 }
 
-fn open(error: &OpenError, context: &Context) -> Failure {
+fn container(error: &ContainerError, context: &Context) -> Failure {
     match error {
-        OpenError::Io { path, source } => {
+        ContainerError::Io { path, source } => {
             let failure = Failure::new(format!("{}: {}", path.display(), text::os_error(source)));
             if source.kind() == std::io::ErrorKind::PermissionDenied {
                 return failure
@@ -263,28 +267,19 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             }
             failure.next(format!("vmcore list -d {}", directory(path)))
         }
-        OpenError::OtherKind { path, kind } => Failure::new(error.to_string())
-            .next(kind.command.replace("FILE", &text::shell_word(path))),
-        OpenError::KernelFile { path, arch } => Failure::new(format!(
-            "{} is a kernel or program ({arch}), not a dump",
-            path.display()
-        ))
-        .next(format!(
-            "vmcore {} vmcore.N -k {}",
-            context.command(),
-            text::shell_word(path)
-        )),
-        OpenError::Encrypted { path } => Failure::new(format!("{} is encrypted", path.display()))
-            .line("to read it takes the RSA private key that belongs to dumpon's public one")
-            .next(context.again("--key PRIVATE.pem")),
-        OpenError::NoKeyBlock { path, key_file } => Failure::new(format!(
+        ContainerError::Encrypted { path } => {
+            Failure::new(format!("{} is encrypted", path.display()))
+                .line("to read it takes the RSA private key that belongs to dumpon's public one")
+                .next(context.again("--key PRIVATE.pem"))
+        }
+        ContainerError::NoKeyBlock { path, key_file } => Failure::new(format!(
             "{} is encrypted, or not a dump: its encrypted key {} is not there",
             path.display(),
             key_file.display()
         ))
         .line("savecore wrote it beside the dump; copy it from there, or name it")
         .next(context.again("--key-block KEY.N")),
-        OpenError::Key { path, source } => {
+        ContainerError::Key { path, source } => {
             let failure = Failure::new(format!("{}: {source}", path.display()));
             let key = text::shell_word(path);
             let failure = match source {
@@ -300,13 +295,7 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             };
             failure.next(context.again("--key PRIVATE.pem"))
         }
-        OpenError::Textdump { path } => Failure::new(format!(
-            "{} is a textdump: a tar archive of text, not memory",
-            path.display()
-        ))
-        .line("info, log and report answer from its files, and no other command does")
-        .next(context.proposal("report")),
-        OpenError::SeveralDumps { path, partitions } => {
+        ContainerError::SeveralDumps { path, partitions } => {
             let first = partitions.first().map_or("p1", |(name, _)| name.as_str());
             let sentence = format!("{} is a disk with several dumps", path.display());
             let failure = partitions
@@ -317,16 +306,15 @@ fn open(error: &OpenError, context: &Context) -> Failure {
                 });
             failure.next(context.again(&format!("--partition {first}")))
         }
-        OpenError::NoSuchPartition {
+        ContainerError::NoSuchPartition {
             path,
             wanted,
             partitions,
         } => no_partition(path, wanted, partitions),
-        OpenError::UnsoundHeader { path, .. } => Failure::new(error.to_string()).next(format!(
-            "vmcore save {} DIR --force",
-            text::shell_word(path)
-        )),
-        OpenError::NoDumpOnDisk { path, partitions } => {
+        ContainerError::UnsoundHeader { path, .. } => Failure::new(error.to_string()).next(
+            format!("vmcore save {} DIR --force", text::shell_word(path)),
+        ),
+        ContainerError::NoDumpOnDisk { path, partitions } => {
             let failure = Failure::new(format!(
                 "{} is a disk, and no partition of it ends in a dump header",
                 path.display()
@@ -339,6 +327,37 @@ fn open(error: &OpenError, context: &Context) -> Failure {
                 .line("a dump that has been overwritten by swapping cannot be found any more")
                 .next("vmcore list")
         }
+        error => not_a_dump(error, context),
+    }
+}
+
+fn not_a_dump(error: &dyn fmt::Display, context: &Context) -> Failure {
+    Failure::new(error.to_string()).next(match context.dump() {
+        Some(dump) => format!("vmcore list -d {}", directory(dump)),
+        None => "vmcore list".to_owned(),
+    })
+}
+
+fn open(error: &OpenError, context: &Context) -> Failure {
+    match error {
+        OpenError::Container(error) => container(error, context),
+        OpenError::OtherKind { path, kind } => Failure::new(error.to_string())
+            .next(kind.command.replace("FILE", &text::shell_word(path))),
+        OpenError::KernelFile { path, arch } => Failure::new(format!(
+            "{} is a kernel or program ({arch}), not a dump",
+            path.display()
+        ))
+        .next(format!(
+            "vmcore {} vmcore.N -k {}",
+            context.command(),
+            text::shell_word(path)
+        )),
+        OpenError::Textdump { path } => Failure::new(format!(
+            "{} is a textdump: a tar archive of text, not memory",
+            path.display()
+        ))
+        .line("info, log and report answer from its files, and no other command does")
+        .next(context.proposal("report")),
         OpenError::Truncated {
             path,
             section,
@@ -352,10 +371,7 @@ fn open(error: &OpenError, context: &Context) -> Failure {
             );
             truncated(path, *section, Some(missing))
         }
-        error => Failure::new(error.to_string()).next(match context.dump() {
-            Some(dump) => format!("vmcore list -d {}", directory(dump)),
-            None => "vmcore list".to_owned(),
-        }),
+        error => not_a_dump(error, context),
     }
 }
 

@@ -24,13 +24,12 @@ mod sparc64;
 mod uneven;
 mod warning;
 
-pub use detect::DeviceHeader;
 pub use extension::Extension;
 pub use full::{FullHeader, KernelDelta};
 pub use open::{OpenError, OpenOptions};
 pub use warning::{Warning, WarningSubject};
 
-use crate::container::{self, Layer, Opened};
+use crate::container::{self, ContainerError, DeviceHeader, Layer, Opened};
 use crate::kinds;
 use crate::memory::{Memory, PageReadError};
 use serde::Serialize;
@@ -112,21 +111,25 @@ impl Dump {
     /// Returns an error if the file cannot be read, is no dump of a known kind, or ends before its
     /// pages begin.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
-        let io_error = |source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        };
         let Opened {
             source,
             layers,
             device_header,
-        } = container::open(path, options)?;
+            is_text,
+        } = container::open(path, &options.container)?;
+        if is_text {
+            return Err(OpenError::Textdump {
+                path: path.to_owned(),
+            });
+        }
         let mut first = [0; 4096];
-        let len = source.read_positional(0, &mut first).map_err(io_error)?;
+        let len = source
+            .read_positional(0, &mut first)
+            .map_err(|error| OpenError::io(path, error))?;
         let first = first.get(..len).unwrap_or_default();
         if let (true, Some(source)) = (first.is_empty(), source.damage()) {
             let path = path.to_owned();
-            return Err(OpenError::Broken { path, source });
+            return Err(ContainerError::Broken { path, source }.into());
         }
         let (kind, memory, header_warnings) = match detect::detect(path, &source, first)? {
             detect::Format::Minidump => minidump::open(path, source, first, options)?,

@@ -2,8 +2,8 @@
 //!
 //! From the bytes up, in the order of the modules:
 //!
-//! - [`source`]: the bytes of a file, by positional reads and by mapping, or what they expand to;
-//! - [`container`]: what may be around a dump: disk, device, encryption ([`crypt`]), compression;
+//! - [`source`]: the bytes of a file, and what may be around a dump in it ([`container`]: disk, device,
+//!   encryption, compression), which are a crate of their own;
 //! - [`dump`]: which kind of dump it is ([`Dump::open`] is cheap on a machine of any size);
 //! - [`memory`]: physical memory: which page is in the dump and where, and why one is not;
 //! - [`translation`]: virtual addresses: windows in each format's own order;
@@ -25,18 +25,14 @@
 //! println!("hz = {hz}");
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
-#![deny(unsafe_code)]
+#![forbid(unsafe_code)]
 
 pub mod arch;
-pub mod container;
-pub mod crypt;
-mod disk;
 pub mod dump;
 pub mod info;
 pub mod kernel;
 pub mod kinds;
 pub mod list;
-pub mod locate;
 pub mod log;
 pub mod map;
 pub mod memory;
@@ -45,7 +41,6 @@ pub mod process;
 pub mod registers;
 pub mod search;
 pub mod session;
-pub mod source;
 pub mod space;
 pub mod text;
 pub mod textdump;
@@ -55,6 +50,8 @@ pub mod verify;
 pub use dump::{Dump, OpenError, OpenOptions};
 pub use session::{Session, SessionError};
 pub use vmcore_format as format;
+pub use vmcore_source as source;
+pub use vmcore_source::{container, crypt, locate};
 
 /// Serialises a path as text; bytes that are not UTF-8 become replacement characters.
 fn serialize_path<S: serde::Serializer>(

@@ -9,6 +9,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+use crate::container::{ContainerError, ContainerOptions};
 use crate::dump::{Completeness, Dump, OpenError, OpenOptions};
 use crate::info::{Facts, Known, facts};
 use crate::log;
@@ -211,7 +212,9 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
     );
     let session = match opened {
         Ok(session) => session,
-        Err(crate::SessionError::Open(OpenError::Encrypted { .. })) => {
+        Err(crate::SessionError::Open(OpenError::Container(ContainerError::Encrypted {
+            ..
+        }))) => {
             entry.state = State::Encrypted;
             return with_facts(entry, facts::beside);
         }
@@ -222,7 +225,7 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
             return with_facts(entry, facts::beside);
         }
         Err(crate::SessionError::Open(OpenError::Textdump { .. })) => {
-            match Textdump::open(&entry.path, &OpenOptions::default()) {
+            match Textdump::open(&entry.path, &ContainerOptions::default()) {
                 Ok(textdump) => {
                     entry.state = State::Textdump;
                     entry.kind = Some("textdump");

@@ -4,8 +4,8 @@
 //! length is not known before; savecore turns it round and calls it `textdump.tar.N`. Either is read
 //! here, behind whatever layers [`crate::container`] takes off. Source: `sys/ddb/db_textdump.c`.
 
-use crate::container::{self, Layer};
-use crate::dump::{DeviceHeader, OpenError, OpenOptions};
+use crate::container::{self, ContainerOptions, DeviceHeader, Layer};
+use crate::dump::OpenError;
 use crate::info::{Facts, Known};
 use crate::source::{Access, Source};
 use serde::Serialize;
@@ -83,13 +83,9 @@ impl Textdump {
     ///
     /// # Errors
     /// Returns an error if the file cannot be read, or holds no textdump.
-    pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
-        let opened = container::open_any(path, options)?;
-        let io_error = |source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        };
-        let archive = read(&opened.source).map_err(io_error)?;
+    pub fn open(path: &Path, options: &ContainerOptions) -> Result<Self, OpenError> {
+        let opened = container::open(path, options)?;
+        let archive = read(&opened.source).map_err(|error| OpenError::io(path, error))?;
         let files = files(&archive);
         if files.is_empty() {
             return Err(OpenError::BadTextdump {

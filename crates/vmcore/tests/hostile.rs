@@ -8,6 +8,7 @@ use proptest::sample::Index;
 use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use vmcore::container::ContainerOptions;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::layout::Section;
 use vmcore::pages::{self, Mapping, PageMap};
@@ -101,9 +102,11 @@ fn ask_of(folder: &Path, dump: &[u8], kernel: &[u8], access: Access, addresses: 
     for up_to in [Section::PageTables, Section::MessageBuffer] {
         for kernel in [KernelChoice::Given(&file), KernelChoice::None] {
             let options = OpenOptions {
-                access,
                 up_to,
-                ..OpenOptions::default()
+                ..OpenOptions::from(ContainerOptions {
+                    access,
+                    ..ContainerOptions::default()
+                })
             };
             if let Ok(session) = Session::open(&core, kernel, &options) {
                 ask(&session, addresses);
@@ -268,7 +271,7 @@ proptest! {
         std::fs::write(&core, &dump).unwrap();
         std::fs::write(&file, &kernel).unwrap();
         let found = |access| {
-            let options = OpenOptions { access, ..OpenOptions::default() };
+            let options = OpenOptions::from(ContainerOptions { access, ..ContainerOptions::default() });
             let session = Session::open(&core, KernelChoice::Given(&file), &options).ok()?;
             let places: Vec<_> =
                 addresses.iter().map(|pa| session.dump().memory().locate(PhysAddr(*pa))).collect();

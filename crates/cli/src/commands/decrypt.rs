@@ -54,7 +54,7 @@ pub(crate) fn run(context: &Context, args: &Decrypt) -> anyhow::Result<Status> {
         .map(Path::new)
         .ok_or_else(|| Failure::usage("OUT is missing"))?;
     let dump = context.dump().ok_or_else(|| Failure::new("no dump"))?;
-    let options = context.options(&OpenOptions::default());
+    let options = context.container_options();
     let Some(opened) = container::open_decrypted(dump, &options)? else {
         return Err(
             Failure::new(format!("{} is not encrypted", text::path(dump)))

@@ -5,7 +5,7 @@ use crate::text;
 use clap::Parser;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use vmcore::{OpenOptions, container};
+use vmcore::container::{self, ContainerOptions};
 use vmcore_pipeline::plain;
 
 /// FreeBSD's command line.
@@ -71,10 +71,10 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         }
         _ => anyhow::bail!("-n, or all of -k, -e and -c"),
     };
-    let options = OpenOptions {
+    let options = ContainerOptions {
         key: Some(arguments.private.clone()),
         key_block: Some(key),
-        ..OpenOptions::default()
+        ..ContainerOptions::default()
     };
     let opened = container::open_decrypted(&encrypted, &options)?;
     let opened =

@@ -9,8 +9,8 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Duration;
+use vmcore::container::{self, ContainerOptions};
 use vmcore::source::{Access, Source};
-use vmcore::{OpenOptions, container};
 use vmcore_pipeline::compress::{self, Method};
 
 /// Bytes of the dump that are compressed.
@@ -55,7 +55,7 @@ struct Rows<'a> {
 
 /// Opens a file in whatever form it is.
 fn open(path: &Path) -> Source {
-    container::open(path, &OpenOptions::default())
+    container::open(path, &ContainerOptions::default())
         .expect("it opens")
         .source
 }

@@ -9,9 +9,9 @@ use crate::sparse::SparseWriter;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
+use vmcore::container::{self, ContainerOptions};
 use vmcore::source::{Access, Source};
 use vmcore::textdump::reverse_blocks;
-use vmcore::{OpenOptions, container};
 
 /// Bytes that are read at once; a multiple of what follows.
 const CHUNK: usize = 1 << 20;
@@ -163,7 +163,7 @@ impl Part {
     ) -> Result<bool, SaveError> {
         let error = |source: io::Error| SaveError::directory(path)(source);
         let file = match form {
-            Form::Packed(_) => container::open(path, &OpenOptions::default())
+            Form::Packed(_) => container::open(path, &ContainerOptions::default())
                 .map(|opened| opened.source)
                 .map_err(io::Error::other),
             Form::AsIs | Form::Unpacked => Source::open(path, Access::Positional),

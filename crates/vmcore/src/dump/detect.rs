@@ -1,6 +1,7 @@
-//! Which kind of dump it is, and what its device header said.
+//! Which kind of dump it is.
 
 use super::OpenError;
+use crate::container::ContainerError;
 use crate::kinds;
 use crate::source::Source;
 use crate::textdump;
@@ -8,7 +9,6 @@ use std::path::Path;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
 use vmcore_format::header::MINIDUMP_PREFIX;
-use vmcore_format::kerneldump::DumpHeader;
 use vmcore_format::sparc64;
 
 /// Formats that can be read.
@@ -18,45 +18,11 @@ pub(super) enum Format {
     Sparc64,
 }
 
-/// What a device's dump header says about the dump behind it. Strings are as the kernel wrote
-/// them, without their NUL.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct DeviceHeader {
-    /// Version of the header.
-    pub version: u32,
-    /// `MACHINE_ARCH`.
-    pub architecture: Vec<u8>,
-    /// Seconds since 1970.
-    pub dumptime: u64,
-    /// Bytes of the dump.
-    pub dumplength: u64,
-    /// Host name.
-    pub hostname: Vec<u8>,
-    /// The kernel's version string.
-    pub versionstring: Vec<u8>,
-    /// The panic message.
-    pub panicstring: Vec<u8>,
-}
-
-impl DeviceHeader {
-    pub(crate) fn of(header: &DumpHeader<'_>) -> Self {
-        Self {
-            version: header.version,
-            architecture: header.architecture.to_vec(),
-            dumptime: header.dumptime,
-            dumplength: header.dumplength,
-            hostname: header.hostname.to_vec(),
-            versionstring: header.versionstring.to_vec(),
-            panicstring: header.panicstring.to_vec(),
-        }
-    }
-}
-
 /// Tells formats apart by their first bytes.
 pub(super) fn detect(path: &Path, source: &Source, first: &[u8]) -> Result<Format, OpenError> {
     let path = || path.to_owned();
     if first.is_empty() {
-        return Err(OpenError::Empty { path: path() });
+        return Err(ContainerError::Empty { path: path() }.into());
     }
     if first.starts_with(MINIDUMP_PREFIX) {
         return Ok(Format::Minidump);

@@ -191,10 +191,7 @@ fn program_headers(
         let mut bytes = vec![0; len];
         let read = source
             .read_positional(offset, &mut bytes)
-            .map_err(|source| OpenError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|error| OpenError::io(path, error))?;
         bytes.truncate(read);
         Ok(bytes)
     };

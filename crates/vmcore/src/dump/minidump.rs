@@ -104,10 +104,7 @@ fn ranges(
     let mut bytes = vec![0; usize::try_from(len).unwrap_or(0)];
     let read = source
         .read_positional(extent.offset.0, &mut bytes)
-        .map_err(|source| OpenError::Io {
-            path: path.to_owned(),
-            source,
-        })?;
+        .map_err(|error| OpenError::io(path, error))?;
     bytes.truncate(read);
     let could_be_narrow = header.could_have_narrow_ranges();
     let width = match could_be_narrow && dump_avail::is_narrow(&bytes, header.endian) {

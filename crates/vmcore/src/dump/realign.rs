@@ -6,9 +6,9 @@
 //! too short by a few pages. Where they are missing the page tables tell: the page-table pages that
 //! the page-table section names are known by their look, and each says by how much it is shifted.
 
-use super::{DeviceHeader, Warning};
+use super::Warning;
 use crate::arch::tables_in_section;
-use crate::container::Layer;
+use crate::container::{DeviceHeader, Layer};
 use crate::memory::{LostPage, Memory, SparseMemory, Store};
 use crate::translation::with_paging;
 use vmcore_format::addr::{FileOffset, PhysAddr};

@@ -36,10 +36,7 @@ pub(super) fn open(
         let raw = raw.get_mut(..len).unwrap_or_default();
         let read = source
             .read_positional(at, raw)
-            .map_err(|source| OpenError::Io {
-                path: path.to_owned(),
-                source,
-            })?;
+            .map_err(|error| OpenError::io(path, error))?;
         let region = raw.get(..read).and_then(Region::parse);
         segments.extend(region.map(segment));
     }

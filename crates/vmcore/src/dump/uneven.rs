@@ -7,9 +7,9 @@
 //! is a copy of pages, the image starts with an ELF header, and the head of an empty list points to
 //! itself.
 
-use super::{DeviceHeader, Extension, Warning};
+use super::{Extension, Warning};
 use crate::arch::facts;
-use crate::container::Layer;
+use crate::container::{DeviceHeader, Layer};
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::translation::Translation;
 use std::cmp::Ordering;

@@ -1,7 +1,7 @@
 //! What the pieces around a dump say about the crash: panic message, version, host, times.
 
 use super::identity;
-use crate::dump::DeviceHeader;
+use crate::container::DeviceHeader;
 use crate::log::Log;
 use crate::session::Session;
 use crate::source::read_small;

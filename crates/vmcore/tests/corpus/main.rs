@@ -13,6 +13,7 @@ mod threads;
 
 use serde_json::Value;
 use std::path::PathBuf;
+use vmcore::container::ContainerOptions;
 use vmcore::dump::{Completeness, DumpFormat};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::header::DirectMap;
@@ -51,10 +52,10 @@ fn by(accesses: &[Access], check: impl Fn(&Case)) {
         let path = corpus.file(&format!("vmcore-{name}"));
         let kernel = corpus.file(&format!("kernel-{}", text(&expected["machine"])));
         for access in accesses {
-            let options = OpenOptions {
+            let options = OpenOptions::from(ContainerOptions {
                 access: *access,
-                ..OpenOptions::default()
-            };
+                ..ContainerOptions::default()
+            });
             let session = Session::open(&path, KernelChoice::Given(&kernel), &options).unwrap();
             check(&Case {
                 name: format!("{name} ({access:?})"),

@@ -1,5 +1,6 @@
 //! Opening files that a test has built.
 
+use vmcore::container::ContainerOptions;
 use vmcore::dump::OpenError;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::memory::PageReadError;
@@ -26,10 +27,10 @@ pub(crate) fn open(bytes: &[u8]) -> Dump {
 /// Runs a check with every kind of access.
 pub(crate) fn each_access(bytes: &[u8], check: impl Fn(&Dump)) {
     for access in ACCESSES {
-        let options = OpenOptions {
+        let options = OpenOptions::from(ContainerOptions {
             access,
-            ..OpenOptions::default()
-        };
+            ..ContainerOptions::default()
+        });
         check(&try_open(bytes, &options).unwrap());
     }
 }

@@ -8,8 +8,8 @@ use crate::link::{CLIENT, Link, SERVER, Trouble};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use vmcore::container::{self, Layer};
-use vmcore::{Dump, OpenOptions};
+use vmcore::Dump;
+use vmcore::container::{self, ContainerOptions, Layer};
 use vmcore_format::addr::Pfn;
 use vmcore_format::kerneldump::{Compression, DumpHeader};
 use vmcore_format::kerneldumpkey::Cipher;
@@ -134,7 +134,7 @@ fn dump<P: KernelPaging>(sim: &Sim<P>, settings: Settings, layers: Layers, below
 /// A folder with the private key in it, and how to open what it holds.
 struct Folder {
     dir: tempfile::TempDir,
-    options: OpenOptions,
+    options: ContainerOptions,
 }
 
 impl Folder {
@@ -142,9 +142,9 @@ impl Folder {
         let dir = tempfile::tempdir().unwrap();
         let key = dir.path().join("private.pem");
         fs::write(&key, PRIVATE_KEY).unwrap();
-        let options = OpenOptions {
+        let options = ContainerOptions {
             key: Some(key),
-            ..OpenOptions::default()
+            ..ContainerOptions::default()
         };
         Self { dir, options }
     }
@@ -174,8 +174,8 @@ impl Folder {
 
         let reference = self.path("plain");
         fs::write(&reference, plain).unwrap();
-        let reference = Dump::open(&reference, &self.options).unwrap();
-        let dump = Dump::open(file, &self.options).unwrap();
+        let reference = Dump::open(&reference, &self.options.clone().into()).unwrap();
+        let dump = Dump::open(file, &self.options.clone().into()).unwrap();
         assert_eq!(dump.warnings(), [], "{when}");
         let last = sim.ranges.last().unwrap().end.0 >> sim.model.page_shift;
         // In front and behind the holes between the ranges there is nothing to compare.

@@ -4,6 +4,7 @@ use super::{error_of, says, sound};
 use crate::common::{locate, open, try_open};
 use crate::kinds::{KINDS, page, text};
 use vmcore::OpenOptions;
+use vmcore::container::ContainerError;
 use vmcore::dump::{Completeness, OpenError};
 use vmcore::format::addr::PhysAddr;
 use vmcore::format::header::HeaderError;
@@ -25,7 +26,10 @@ fn header_error(bytes: &[u8]) -> HeaderError {
 #[test]
 fn m01_an_empty_file_is_empty() {
     let error = error_of(b"");
-    assert!(matches!(error, OpenError::Empty { .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Container(ContainerError::Empty { .. })),
+        "{error}"
+    );
     says(&error, "is empty");
 }
 
@@ -212,7 +216,10 @@ fn m34_what_is_behind_a_device_header_decides_how_it_is_read() {
     let mut encrypted = sound.clone();
     encrypted.dumpkeysize = 512;
     let error = error_of(&encrypted.before(&file));
-    assert!(matches!(error, OpenError::KeyBlock { .. }), "{error}");
+    assert!(
+        matches!(error, OpenError::Container(ContainerError::KeyBlock { .. })),
+        "{error}"
+    );
     let mut text = sound.clone();
     text.magic = MAGIC_TEXT.to_owned();
     let error = error_of(&text.before(&file));
@@ -239,7 +246,7 @@ fn m34_a_device_header_with_a_block_size_beyond_the_file_leaves_nothing() {
     assert!(
         matches!(
             error,
-            OpenError::Empty { .. } | OpenError::UnknownFormat { .. }
+            OpenError::Container(ContainerError::Empty { .. }) | OpenError::UnknownFormat { .. }
         ),
         "{error}"
     );
@@ -253,7 +260,10 @@ fn m35_compressed_rubbish_says_where_it_breaks_off() {
         (&[0x1f, 0x8b, 7], "form"),
     ] {
         let error = error_of(&[start, &[0xff; 100]].concat());
-        assert!(matches!(error, OpenError::Broken { .. }), "{error}");
+        assert!(
+            matches!(error, OpenError::Container(ContainerError::Broken { .. })),
+            "{error}"
+        );
         says(&error, what);
         says(&error, "breaks off");
     }
@@ -275,7 +285,10 @@ fn a_folder_and_a_missing_file_are_errors_of_the_system() {
     let folder = tempfile::tempdir().unwrap();
     for path in [folder.path().to_owned(), folder.path().join("missing")] {
         let error = vmcore::Dump::open(&path, &OpenOptions::default()).unwrap_err();
-        assert!(matches!(error, OpenError::Io { .. }), "{error}");
+        assert!(
+            matches!(error, OpenError::Container(ContainerError::Io { .. })),
+            "{error}"
+        );
     }
     assert!(try_open(&sound().build(), &OpenOptions::default()).is_ok());
 }

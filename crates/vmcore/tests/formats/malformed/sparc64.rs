@@ -4,6 +4,7 @@
 use super::{error_of, says};
 use crate::common::{Virtual, locate, open, session};
 use std::collections::BTreeMap;
+use vmcore::container::ContainerError;
 use vmcore::dump::{OpenError, Warning};
 use vmcore::format::addr::PhysAddr;
 use vmcore::memory::PageReadError;
@@ -58,7 +59,10 @@ fn m1_m2_a_cut_header_is_told_by_where_it_is_cut() {
         dump.truncate_to = Some(len);
         let file = dump.build();
         match len {
-            0 => assert!(matches!(error_of(&file), OpenError::Empty { .. })),
+            0 => assert!(matches!(
+                error_of(&file),
+                OpenError::Container(ContainerError::Empty { .. })
+            )),
             1..40 => assert!(matches!(error_of(&file), OpenError::UnknownFormat { .. })),
             40..512 => says(&error_of(&file), "beyond the end of the file"),
             _ => assert!(open(&file).memory().locate(PhysAddr(FIRST)).is_err()),

@@ -1,8 +1,8 @@
 //! A gzip file from its start or from a checkpoint: members, their deflate streams, their checksums.
 
-use super::input::Input;
-use super::points::{Packed, Point, PointState, Points};
-use super::stream::{Broken, Window};
+use crate::input::Input;
+use crate::points::{Packed, Point, PointState, Points};
+use crate::stream::{Broken, Window};
 use miniz_oxide::inflate::TINFLStatus;
 use miniz_oxide::inflate::core::inflate_flags::{
     TINFL_FLAG_HAS_MORE_INPUT, TINFL_FLAG_STOP_ON_BLOCK_BOUNDARY,
@@ -34,7 +34,7 @@ enum Place {
 }
 
 /// A decoder at some place of the file.
-pub(super) struct GzipCursor {
+pub(crate) struct GzipCursor {
     window: Window,
     /// Compressed bytes taken.
     stored: u64,
@@ -55,7 +55,7 @@ pub(super) struct GzipCursor {
 }
 
 impl GzipCursor {
-    pub(super) fn at(point: &Point) -> io::Result<Self> {
+    pub(crate) fn at(point: &Point) -> io::Result<Self> {
         let mut cursor = Self {
             window: Window::default(),
             stored: point.stored,
@@ -84,7 +84,7 @@ impl GzipCursor {
     }
 
     /// Fills `out` with what comes next; fewer bytes only at the end. Leaves checkpoints in `points`.
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &mut self,
         input: &Input,
         out: &mut [u8],
@@ -141,7 +141,7 @@ impl GzipCursor {
 
     /// Goes over `len` bytes that nobody wants; gives their number, fewer only at the end. Leaves
     /// checkpoints in `points`.
-    pub(super) fn pass_over(
+    pub(crate) fn pass_over(
         &mut self,
         input: &Input,
         len: usize,

@@ -1,4 +1,10 @@
 //! A dump whose writer left out a page: what is behind it is found all the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation
+)]
 
 use std::io::Write as _;
 use vmcore::dump::Warning;

@@ -1,8 +1,8 @@
 //! A zstd file in independent frames whose places and lengths are known without expanding them:
 //! from the seek table at its end, or from the headers of frames and blocks.
 
-use super::input::Input;
-use super::stream::Window;
+use crate::input::Input;
+use crate::stream::Window;
 use std::io;
 use std::sync::{Mutex, PoisonError};
 use thiserror::Error;
@@ -42,7 +42,7 @@ pub struct DamagedFrame {
 }
 
 /// A file in frames.
-pub(super) struct Frames {
+pub(crate) struct Frames {
     input: Input,
     /// Ascending; the last is the end of all.
     starts: Vec<Start>,
@@ -66,7 +66,7 @@ impl std::fmt::Debug for Frames {
 
 impl Frames {
     /// The frames of a file; `None` if it does not tell, or they are too large.
-    pub(super) fn of(input: &Input) -> io::Result<Option<Self>> {
+    pub(crate) fn of(input: &Input) -> io::Result<Option<Self>> {
         let starts = match by_seek_table(input)? {
             Some(starts) => Some(starts),
             None => by_headers(input)?,
@@ -78,18 +78,18 @@ impl Frames {
         }))
     }
 
-    pub(super) fn count(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         (self.starts.len() as u64).saturating_sub(1)
     }
 
     #[inline]
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         self.starts.last().map_or(0, |end| end.expanded)
     }
 
     /// The frame that holds `offset`, and where it starts.
     #[inline]
-    pub(super) fn find(&self, offset: u64) -> Option<(u64, u64)> {
+    pub(crate) fn find(&self, offset: u64) -> Option<(u64, u64)> {
         if offset >= self.len() {
             return None;
         }
@@ -105,13 +105,13 @@ impl Frames {
         Some((*self.starts.get(number)?, *self.starts.get(number + 1)?))
     }
 
-    pub(super) fn len_of(&self, number: u64) -> u64 {
+    pub(crate) fn len_of(&self, number: u64) -> u64 {
         self.frame(number)
             .map_or(0, |(start, end)| end.expanded - start.expanded)
     }
 
     /// Expands a frame into `expanded`, of which only the memory is used.
-    pub(super) fn expand(&self, number: u64, mut expanded: Vec<u8>) -> io::Result<Vec<u8>> {
+    pub(crate) fn expand(&self, number: u64, mut expanded: Vec<u8>) -> io::Result<Vec<u8>> {
         let len = usize::try_from(self.len_of(number)).map_err(io::Error::other)?;
         expanded.clear();
         expanded.reserve_exact(len);
@@ -120,7 +120,7 @@ impl Frames {
     }
 
     /// Expands a frame to where there is room for it.
-    pub(super) fn expand_to<B: WriteBuf + ?Sized>(
+    pub(crate) fn expand_to<B: WriteBuf + ?Sized>(
         &self,
         number: u64,
         expanded: &mut B,

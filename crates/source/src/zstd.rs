@@ -5,11 +5,11 @@
 //! dictionary. A checkpoint is such a dictionary: the tables and offsets in force between two
 //! blocks, and the bytes before. Behind it the blocks that follow are a frame with that dictionary.
 
-use super::input::Input;
-use super::points::{Packed, Point, PointState, Points};
-use super::sequences::Offsets;
-use super::stream::{Broken, Window};
-use super::zstd_block::{Table, Tables};
+use crate::input::Input;
+use crate::points::{Packed, Point, PointState, Points};
+use crate::sequences::Offsets;
+use crate::stream::{Broken, Window};
+use crate::zstd_block::{Table, Tables};
 use std::io;
 use std::ops::Range;
 use vmcore_format::zstd::{
@@ -26,7 +26,7 @@ const WINDOWS_APART: u64 = 16;
 const RECENT_MORE: usize = 1 << 20;
 
 /// A decoder at some place of the file.
-pub(super) struct ZstdCursor {
+pub(crate) struct ZstdCursor {
     window: Window,
     decoder: Decoder<'static>,
     /// Compressed bytes before the next block or header.
@@ -107,7 +107,7 @@ impl Recent {
 }
 
 impl ZstdCursor {
-    pub(super) fn at(point: &Point) -> io::Result<Self> {
+    pub(crate) fn at(point: &Point) -> io::Result<Self> {
         let mut cursor = Self {
             window: Window::default(),
             decoder: Decoder::new()?,
@@ -141,7 +141,7 @@ impl ZstdCursor {
         Ok(cursor)
     }
 
-    pub(super) fn fill(
+    pub(crate) fn fill(
         &mut self,
         input: &Input,
         out: &mut [u8],
@@ -400,7 +400,7 @@ impl Tracker {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::source::Access;
+    use crate::Access;
     use std::io::Write as _;
 
     #[test]

@@ -4,11 +4,11 @@
 //! there reading can start again. So nothing is expanded a second time but what lies between a
 //! checkpoint and what is wanted, and the memory for it is bounded however long the stream is.
 
-use super::gzip::GzipCursor;
-use super::input::Input;
-use super::map::Mapping;
-use super::points::{Point, Points};
-use super::zstd::ZstdCursor;
+use crate::gzip::GzipCursor;
+use crate::input::Input;
+use crate::map::Mapping;
+use crate::points::{Point, Points};
+use crate::zstd::ZstdCursor;
 use serde::Serialize;
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -41,24 +41,24 @@ pub struct Damage {
 
 /// How a stream is compressed.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Gzip,
     Zstd,
 }
 
 /// Why a stream cannot be expanded further.
 #[derive(Debug)]
-pub(super) struct Broken {
+pub(crate) struct Broken {
     /// Compressed bytes before it.
-    pub(super) stored: u64,
+    pub(crate) stored: u64,
     /// Bytes of the output that are good.
-    pub(super) filled: usize,
-    pub(super) reason: String,
+    pub(crate) filled: usize,
+    pub(crate) reason: String,
 }
 
 /// A stretch of an input that is read ahead, or mapped.
 #[derive(Debug, Default)]
-pub(super) struct Window {
+pub(crate) struct Window {
     bytes: Vec<u8>,
     /// Instead of `bytes`.
     mapping: Option<Mapping>,
@@ -72,7 +72,7 @@ impl Window {
     const MAPPED_LEN: usize = 1 << 20;
 
     /// At least `len` bytes at `at`, fewer only at the end.
-    pub(super) fn get(&mut self, input: &Input, at: u64, len: usize) -> io::Result<&[u8]> {
+    pub(crate) fn get(&mut self, input: &Input, at: u64, len: usize) -> io::Result<&[u8]> {
         let skip = at
             .checked_sub(self.start)
             .and_then(|skip| usize::try_from(skip).ok());
@@ -177,7 +177,7 @@ impl Cursor {
 
 /// A stream that is expanded once.
 #[derive(Debug)]
-pub(super) struct Stream {
+pub(crate) struct Stream {
     input: Input,
     format: Format,
     state: Mutex<State>,
@@ -204,7 +204,7 @@ struct State {
 }
 
 impl Stream {
-    pub(super) fn new(input: Input, format: Format) -> Self {
+    pub(crate) fn new(input: Input, format: Format) -> Self {
         Self {
             input,
             format,
@@ -224,13 +224,13 @@ impl Stream {
 
     /// The chunk that would hold `offset`, and where it starts.
     #[inline]
-    pub(super) const fn find(offset: u64) -> (u64, u64) {
+    pub(crate) const fn find(offset: u64) -> (u64, u64) {
         let number = offset >> CHUNK_SHIFT;
         (number, number << CHUNK_SHIFT)
     }
 
     #[inline]
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match self.len.load(Ordering::Acquire) {
             UNKNOWN => {
                 self.advance(&mut self.state(), u64::MAX);
@@ -240,12 +240,12 @@ impl Stream {
         }
     }
 
-    pub(super) fn knows_len(&self) -> bool {
+    pub(crate) fn knows_len(&self) -> bool {
         self.len.load(Ordering::Acquire) != UNKNOWN
     }
 
     #[inline]
-    pub(super) fn reaches(&self, end: u64) -> bool {
+    pub(crate) fn reaches(&self, end: u64) -> bool {
         if end <= self.reached.load(Ordering::Acquire) {
             return true;
         }
@@ -257,7 +257,7 @@ impl Stream {
         end <= state.reached
     }
 
-    pub(super) fn damage(&self) -> Option<Damage> {
+    pub(crate) fn damage(&self) -> Option<Damage> {
         self.state().damage.clone()
     }
 
@@ -328,7 +328,7 @@ impl Stream {
 
     /// Fills `buf` with chunk `number` and those behind it, as many as fit, if the pass comes there
     /// next; gives the bytes, fewer only at the end. `None` if it does not.
-    pub(super) fn read_next(&self, number: u64, buf: &mut [u8]) -> Option<usize> {
+    pub(crate) fn read_next(&self, number: u64, buf: &mut [u8]) -> Option<usize> {
         let mut state = self.state();
         if number.checked_mul(CHUNK as u64)? != state.reached || buf.len() < CHUNK {
             return None;
@@ -346,7 +346,7 @@ impl Stream {
     }
 
     /// Chunk `number`; shorter, or empty, at the end. `chunk` is memory for it.
-    pub(super) fn chunk(&self, number: u64, mut chunk: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
+    pub(crate) fn chunk(&self, number: u64, mut chunk: Vec<u8>) -> io::Result<Arc<Vec<u8>>> {
         let start = number.saturating_mul(CHUNK as u64);
         let mut state = self.state();
         if start < state.reached {

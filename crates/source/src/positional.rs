@@ -7,7 +7,7 @@ use std::sync::Mutex;
 
 /// A file that is read at given offsets only.
 #[derive(Debug)]
-pub(super) struct PositionalFile {
+pub(crate) struct PositionalFile {
     file: File,
     /// Elsewhere than on Unix a read moves the file's position.
     #[cfg_attr(
@@ -19,8 +19,8 @@ pub(super) struct PositionalFile {
 
 impl PositionalFile {
     /// Opens a file or a device: with its length, and whether it is a regular file.
-    pub(super) fn open(path: &Path) -> io::Result<(Self, u64, bool)> {
-        let file = super::open_file(path)?;
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, u64, bool)> {
+        let file = crate::open::open_file(path)?;
         let metadata = file.metadata()?;
         let file = Self {
             file,
@@ -33,7 +33,7 @@ impl PositionalFile {
         Ok((file, len, false))
     }
 
-    pub(super) fn as_file(&self) -> &File {
+    pub(crate) fn as_file(&self) -> &File {
         &self.file
     }
 
@@ -46,7 +46,7 @@ impl PositionalFile {
     }
 
     /// Fills `buf` from `offset`; fewer bytes only at the end.
-    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let mut done = 0;
         while let Some(rest) = buf.get_mut(done..).filter(|rest| !rest.is_empty()) {
             match self.read_some(offset + done as u64, rest) {

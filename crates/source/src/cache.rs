@@ -20,7 +20,7 @@ const SPARE_BYTES: usize = 8 << 20;
 
 /// Expanded chunks by number; of each kind the one that was not used for longest goes first.
 #[derive(Debug, Default)]
-pub(super) struct Cache {
+pub(crate) struct Cache {
     chunks: HashMap<u64, Entry>,
     /// Counts uses.
     clock: u64,
@@ -33,7 +33,7 @@ pub(super) struct Cache {
 
 /// What is known of who wants a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(crate) enum Kind {
     Ahead,
     Once,
     Again,
@@ -57,7 +57,7 @@ struct Entry {
 }
 
 impl Cache {
-    pub(super) fn get(&mut self, number: u64) -> Option<Arc<Vec<u8>>> {
+    pub(crate) fn get(&mut self, number: u64) -> Option<Arc<Vec<u8>>> {
         let entry = self.chunks.get_mut(&number)?;
         let before = entry.kind;
         let kind = match before {
@@ -76,11 +76,11 @@ impl Cache {
         Some(chunk)
     }
 
-    pub(super) fn has(&self, number: u64) -> bool {
+    pub(crate) fn has(&self, number: u64) -> bool {
         self.chunks.contains_key(&number)
     }
 
-    pub(super) fn put(&mut self, number: u64, chunk: Arc<Vec<u8>>, kind: Kind) {
+    pub(crate) fn put(&mut self, number: u64, chunk: Arc<Vec<u8>>, kind: Kind) {
         self.clock += 1;
         let came_back = self.gone.iter().position(|gone| *gone == number);
         let kind = match came_back.and_then(|place| self.gone.remove(place)) {
@@ -98,7 +98,7 @@ impl Cache {
     }
 
     /// Memory for a chunk, if some is left over; it may be empty, and it may hold anything.
-    pub(super) fn spare(&mut self) -> Vec<u8> {
+    pub(crate) fn spare(&mut self) -> Vec<u8> {
         self.spare.pop().unwrap_or_default()
     }
 

@@ -14,7 +14,7 @@ use std::path::Path;
 /// Returns an error if it cannot be opened, or is a directory, a pipe or a socket.
 ///
 /// ```
-/// let error = vmcore::source::open_file(std::env::temp_dir().as_path()).unwrap_err();
+/// let error = vmcore_source::open_file(std::env::temp_dir().as_path()).unwrap_err();
 /// assert_eq!(error.kind(), std::io::ErrorKind::IsADirectory);
 /// ```
 pub fn open_file(path: &Path) -> io::Result<File> {

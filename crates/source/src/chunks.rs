@@ -4,11 +4,11 @@
 //! first asked for and kept for a while. Reading in order makes several at once, on all cores; whoever
 //! wants several whole ones gets them where he wants them, and none is kept.
 
-use super::Bytes;
-use super::cache::{Cache, Kind};
-use super::frames::Frames;
-use super::input::Input;
-use super::stream::{Damage, Format, Stream};
+use crate::bytes::Bytes;
+use crate::cache::{Cache, Kind};
+use crate::frames::Frames;
+use crate::input::Input;
+use crate::stream::{Damage, Format, Stream};
 use rayon::prelude::*;
 use std::io;
 use std::ops::Range;
@@ -76,7 +76,7 @@ impl ChunkSource {
     }
 
     #[inline]
-    pub(super) fn len(&self) -> u64 {
+    pub(crate) fn len(&self) -> u64 {
         match &self.body {
             Body::Stored(input) => input.len(),
             Body::Frames(frames) => frames.len(),
@@ -84,7 +84,7 @@ impl ChunkSource {
         }
     }
 
-    pub(super) fn knows_len(&self) -> bool {
+    pub(crate) fn knows_len(&self) -> bool {
         match &self.body {
             Body::Stored(_) | Body::Frames(_) => true,
             Body::Stream(stream) => stream.knows_len(),
@@ -92,7 +92,7 @@ impl ChunkSource {
     }
 
     #[inline]
-    pub(super) fn reaches(&self, end: u64) -> bool {
+    pub(crate) fn reaches(&self, end: u64) -> bool {
         match &self.body {
             Body::Stored(input) => end <= input.len(),
             Body::Frames(frames) => end <= frames.len(),
@@ -100,7 +100,7 @@ impl ChunkSource {
         }
     }
 
-    pub(super) fn damage(&self) -> Option<Damage> {
+    pub(crate) fn damage(&self) -> Option<Damage> {
         match &self.body {
             Body::Stored(_) | Body::Frames(_) => None,
             Body::Stream(stream) => stream.damage(),
@@ -108,13 +108,13 @@ impl ChunkSource {
     }
 
     /// Fills `buf` from `offset`; fewer bytes only at the end.
-    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.read(offset, buf, Cores::All)
     }
 
     /// The same, without the help of other threads: for what lies between this and a stream, whose
     /// lock is held meanwhile.
-    pub(super) fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.read(offset, buf, Cores::One)
     }
 
@@ -233,7 +233,7 @@ impl ChunkSource {
     }
 
     /// Bytes `range`, shared with a chunk if one has them all; `None` beyond the end.
-    pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'static>>> {
+    pub(crate) fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'static>>> {
         let Some(len) = range.end.checked_sub(range.start) else {
             return Ok(None);
         };

@@ -8,9 +8,9 @@
 //! A mapped file must not be shortened while it is open: the operating system ends a process that
 //! touches a page behind the new end. Positional access has no such limit.
 
-use super::map::Mapping;
-use super::positional::PositionalFile;
-use super::{Access, Bytes};
+use crate::bytes::{Access, Bytes};
+use crate::map::Mapping;
+use crate::positional::PositionalFile;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(crate) struct FileSource {
 
 impl FileSource {
     /// Opens a regular file or a device.
-    pub(super) fn open(path: &Path, access: Access) -> io::Result<Self> {
+    pub(crate) fn open(path: &Path, access: Access) -> io::Result<Self> {
         let (file, len, is_regular) = PositionalFile::open(path)?;
         let access = if is_regular {
             access
@@ -54,7 +54,7 @@ impl FileSource {
     }
 
     /// `len` bytes of `file` from `start`.
-    pub(super) fn new(file: Arc<PositionalFile>, start: u64, len: u64, access: Access) -> Self {
+    pub(crate) fn new(file: Arc<PositionalFile>, start: u64, len: u64, access: Access) -> Self {
         let regions = match access {
             Access::Auto => usize::try_from(len >> REGION_SHIFT).map_or(0, |last| last + 1),
             Access::Positional | Access::Mapped => 0,
@@ -74,7 +74,7 @@ impl FileSource {
     }
 
     /// The same file from `offset` on, as when a device's dump header stands in front.
-    pub(super) fn starting_at(self, offset: u64) -> Self {
+    pub(crate) fn starting_at(self, offset: u64) -> Self {
         let offset = offset.min(self.len);
         Self::new(
             self.file,
@@ -85,13 +85,13 @@ impl FileSource {
     }
 
     /// Bytes there are.
-    pub(super) const fn len(&self) -> u64 {
+    pub(crate) const fn len(&self) -> u64 {
         self.len
     }
 
     /// Fills `buf` from `offset`; fewer bytes only at the end of the file.
     #[inline]
-    pub(super) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         if let Some(mapped) = self.mapped_if_warm(offset)
             && let Some(bytes) = usize::try_from(offset)
                 .ok()
@@ -105,7 +105,7 @@ impl FileSource {
 
     /// `N` bytes at `offset`; `None` if they cannot be read, for whatever reason.
     #[inline]
-    pub(super) fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+    pub(crate) fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         if let Some(mapped) = self.mapped_if_warm(offset)
             && let Some(bytes) = usize::try_from(offset)
                 .ok()
@@ -124,7 +124,7 @@ impl FileSource {
     }
 
     /// Reads by position whatever the history of the region: for passes over the whole file.
-    pub(super) fn read_positional(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+    pub(crate) fn read_positional(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         let Some(left) = self.len.checked_sub(offset) else {
             return Ok(0);
         };
@@ -134,7 +134,7 @@ impl FileSource {
     }
 
     /// Bytes `range`, borrowed from the mapping if there is one, or `None` beyond the end.
-    pub(super) fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'_>>> {
+    pub(crate) fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'_>>> {
         if range.end > self.len || range.start > range.end {
             return Ok(None);
         }
@@ -148,7 +148,7 @@ impl FileSource {
     }
 
     /// Bytes `range` of the mapping; `None` if the file is not mapped or ends before.
-    pub(super) fn mapped(&self, range: Range<u64>) -> Option<&[u8]> {
+    pub(crate) fn mapped(&self, range: Range<u64>) -> Option<&[u8]> {
         let start = usize::try_from(range.start).ok()?;
         let end = usize::try_from(range.end).ok()?;
         self.mapping()?.get(start..end)
@@ -156,7 +156,7 @@ impl FileSource {
 
     /// Says that `range` will be read through the mapping soon, so that the operating system can
     /// prepare it in one go.
-    pub(super) fn expect_mapped_reads(&self, range: Range<u64>) {
+    pub(crate) fn expect_mapped_reads(&self, range: Range<u64>) {
         if let Some(Some(mapping)) = self.mapping.get() {
             mapping.populate(range);
         }

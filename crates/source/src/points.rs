@@ -17,7 +17,7 @@ const SMALL: usize = 64 << 10;
 
 /// Bytes that are kept compressed.
 #[derive(Clone, Debug)]
-pub(super) struct Packed {
+pub(crate) struct Packed {
     bytes: Arc<Mutex<Bytes>>,
     len: usize,
 }
@@ -38,7 +38,7 @@ fn pack(bytes: &[u8]) -> io::Result<Vec<u8>> {
 
 impl Packed {
     /// Compresses them on another thread, if few wait for that already.
-    pub(super) fn new(bytes: Vec<u8>) -> io::Result<Self> {
+    pub(crate) fn new(bytes: Vec<u8>) -> io::Result<Self> {
         static WAITING: AtomicUsize = AtomicUsize::new(0);
         let len = bytes.len();
         let of = |bytes| Self {
@@ -72,7 +72,7 @@ impl Packed {
         }
     }
 
-    pub(super) fn unpack(&self) -> io::Result<Vec<u8>> {
+    pub(crate) fn unpack(&self) -> io::Result<Vec<u8>> {
         match &*self.bytes() {
             Bytes::Plain(plain) => Ok(plain.clone()),
             Bytes::Packed(packed) => zstd::bulk::decompress(packed, self.len),
@@ -89,7 +89,7 @@ impl Packed {
 }
 
 /// What it takes to go on.
-pub(super) enum PointState {
+pub(crate) enum PointState {
     /// A frame or a member starts here: nothing.
     Start,
     /// Between two blocks of deflate: the bits that are left of the last byte, and the bytes before.
@@ -127,24 +127,24 @@ impl PointState {
 
 /// A checkpoint.
 #[derive(Debug)]
-pub(super) struct Point {
+pub(crate) struct Point {
     /// Expanded bytes before it.
-    pub(super) out: u64,
+    pub(crate) out: u64,
     /// Compressed bytes before it.
-    pub(super) stored: u64,
-    pub(super) state: PointState,
+    pub(crate) stored: u64,
+    pub(crate) state: PointState,
 }
 
 /// The checkpoints of a stream, ascending.
 #[derive(Debug)]
-pub(super) struct Points {
+pub(crate) struct Points {
     list: Vec<Point>,
     /// Expanded bytes between two of them, at least.
     spacing: u64,
 }
 
 impl Points {
-    pub(super) fn new(spacing: u64) -> Self {
+    pub(crate) fn new(spacing: u64) -> Self {
         let first = Point {
             out: 0,
             stored: 0,
@@ -157,21 +157,21 @@ impl Points {
     }
 
     /// Where the next checkpoint is wanted, in expanded bytes.
-    pub(super) fn next_at(&self) -> u64 {
+    pub(crate) fn next_at(&self) -> u64 {
         let last = self.list.last().map_or(0, |point| point.out);
         last.saturating_add(self.spacing)
     }
 
-    pub(super) fn wants(&self, out: u64) -> bool {
+    pub(crate) fn wants(&self, out: u64) -> bool {
         out >= self.next_at()
     }
 
     /// Makes the checkpoints at least so far apart: those of a large window cost time to make.
-    pub(super) fn space_out(&mut self, spacing: u64) {
+    pub(crate) fn space_out(&mut self, spacing: u64) {
         self.spacing = self.spacing.max(spacing);
     }
 
-    pub(super) fn add(&mut self, point: Point) {
+    pub(crate) fn add(&mut self, point: Point) {
         self.list.push(point);
         while self.bytes() > POINTS_BYTES && self.list.len() > 2 {
             let mut number = 0;
@@ -191,12 +191,12 @@ impl Points {
     }
 
     /// Takes back the checkpoint at `out`, if it is the last.
-    pub(super) fn withdraw(&mut self, out: u64) {
+    pub(crate) fn withdraw(&mut self, out: u64) {
         let _ = self.list.pop_if(|point| point.out == out && out != 0);
     }
 
     /// The last checkpoint at or before `out`.
-    pub(super) fn before(&self, out: u64) -> Option<&Point> {
+    pub(crate) fn before(&self, out: u64) -> Option<&Point> {
         let behind = self.list.partition_point(|point| point.out <= out);
         self.list.get(behind.checked_sub(1)?)
     }

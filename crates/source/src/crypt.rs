@@ -6,8 +6,8 @@
 //! Source: `sbin/dumpon/dumpon.c`, `sys/kern/kern_shutdown.c`, `sbin/decryptcore/decryptcore.c`.
 //!
 //! ```no_run
-//! use vmcore::crypt::PayloadKey;
-//! use vmcore::format::kerneldumpkey::KeyBlock;
+//! use vmcore_source::crypt::PayloadKey;
+//! use vmcore_source::format::kerneldumpkey::KeyBlock;
 //! let block = std::fs::read("key.0")?;
 //! let pem = std::fs::read("private.pem")?;
 //! let key = PayloadKey::open(&KeyBlock::parse(&block)?, &pem)?;

@@ -7,12 +7,12 @@ use std::ops::{Deref, Range};
 
 /// A read-only, private mapping of a part of a regular file.
 #[derive(Debug)]
-pub(super) struct Mapping(Mmap);
+pub(crate) struct Mapping(Mmap);
 
 impl Mapping {
     /// Maps `len` bytes from `start`, to be read here and there; `None` if the operating system
     /// refuses or there are none.
-    pub(super) fn new(file: &File, start: u64, len: u64) -> Option<Self> {
+    pub(crate) fn new(file: &File, start: u64, len: u64) -> Option<Self> {
         let mapping = Self::plain(file, start, len)?;
         // Readahead on random access reads sixteen pages for one.
         #[cfg(unix)]
@@ -21,7 +21,7 @@ impl Mapping {
     }
 
     /// The same, to be read from its start to its end, soon.
-    pub(super) fn in_order(file: &File, start: u64, len: u64) -> Option<Self> {
+    pub(crate) fn in_order(file: &File, start: u64, len: u64) -> Option<Self> {
         let mapping = Self::plain(file, start, len)?;
         mapping.populate(0..len);
         Some(mapping)
@@ -40,7 +40,7 @@ impl Mapping {
     }
 
     /// Makes the pages of `range` present in one go, where the operating system can.
-    pub(super) fn populate(&self, range: Range<u64>) {
+    pub(crate) fn populate(&self, range: Range<u64>) {
         #[cfg(target_os = "linux")]
         if let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end))
             && start < end

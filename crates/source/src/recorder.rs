@@ -26,7 +26,7 @@ impl Recorder {
     }
 
     /// Makes the pages, which start at `pages`, units of their own.
-    pub(crate) fn align(&self, pages: u64) {
+    pub fn align(&self, pages: u64) {
         let skew = pages.wrapping_neg() & ((1 << UNIT_SHIFT) - 1);
         self.skew.store(skew, Ordering::Relaxed);
     }
@@ -37,7 +37,7 @@ impl Recorder {
     }
 
     /// Makes room for a dump of `len` bytes.
-    pub(super) fn begin(&self, len: u64) {
+    pub(crate) fn begin(&self, len: u64) {
         self.words.get_or_init(|| {
             let units = len.min(MAX_BYTES) >> UNIT_SHIFT;
             let words = usize::try_from((units + 1) / WORD_BITS + 1).unwrap_or(0);
@@ -45,7 +45,7 @@ impl Recorder {
         });
     }
 
-    pub(super) fn note(&self, offset: u64, len: usize) {
+    pub(crate) fn note(&self, offset: u64, len: usize) {
         if !self.is_on.load(Ordering::Relaxed) || len == 0 {
             return;
         }

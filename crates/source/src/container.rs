@@ -6,24 +6,28 @@
 //! or a header may itself be compressed, as when somebody has packed an image to send it.
 //!
 //! ```
-//! use vmcore::container::{self, Layer};
-//! use vmcore::OpenOptions;
+//! use vmcore_source::container::{self, ContainerOptions, Layer};
 //! use vmcore_synth::header::DumpHeader;
 //! let image = DumpHeader::new("amd64", 8192).device(1 << 17, &[], &[7; 8192]);
 //! let dir = tempfile::tempdir()?;
 //! let path = dir.path().join("swap.img");
 //! std::fs::write(&path, image.ok_or("does not fit")?)?;
-//! let opened = container::open(&path, &OpenOptions::default())?;
+//! let opened = container::open(&path, &ContainerOptions::default())?;
 //! assert!(matches!(opened.layers[..], [Layer::Device { .. }]));
 //! assert_eq!(opened.source.len(), 8192);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::bytes::Access;
+use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
+pub use crate::device_header::DeviceHeader;
 use crate::disk;
-use crate::dump::{DeviceHeader, OpenError, OpenOptions};
+pub use crate::error::ContainerError;
+use crate::input::Input;
 use crate::locate::{self, Found, Search};
-use crate::source::{Access, ChunkSource, Input, Source, read_small};
+use crate::open::read_small;
+use crate::source::Source;
 use serde::Serialize;
 use std::fmt;
 use std::io;
@@ -94,6 +98,20 @@ impl fmt::Display for Layer {
     }
 }
 
+/// How to reach a dump.
+#[derive(Clone, Debug, Default)]
+pub struct ContainerOptions {
+    /// How the file is read.
+    pub access: Access,
+    /// The RSA private key of an encrypted dump, in PEM form.
+    pub key: Option<PathBuf>,
+    /// The key block of an encrypted dump, if it is neither on the device nor `key.N` beside
+    /// `vmcore_encrypted.N`.
+    pub key_block: Option<PathBuf>,
+    /// The partition of a disk with several dumps: `p3`, `s1b`, or a number.
+    pub partition: Option<String>,
+}
+
 /// A dump without what was around it.
 #[derive(Debug)]
 pub struct Opened {
@@ -103,6 +121,8 @@ pub struct Opened {
     pub layers: Vec<Layer>,
     /// The dump header of its device.
     pub device_header: Option<DeviceHeader>,
+    /// Whether that header says that it is a textdump, not memory.
+    pub is_text: bool,
 }
 
 /// A dump as it is stored: compressed and encrypted still, but alone.
@@ -121,28 +141,16 @@ pub(crate) struct Stored {
 /// # Errors
 /// Returns an error if it cannot be read, holds no dump or several, or is encrypted and the key is
 /// missing or wrong. What is inside may still be no dump.
-pub fn open(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
-    let (opened, is_text) = unpack(path, find(path, options)?, options)?;
-    match is_text {
-        true => Err(OpenError::Textdump {
-            path: path.to_owned(),
-        }),
-        false => Ok(opened),
-    }
+pub fn open(path: &Path, options: &ContainerOptions) -> Result<Opened, ContainerError> {
+    unpack(path, find(path, options)?, options)
 }
 
-/// As [`open`], whether memory is inside or text.
-pub(crate) fn open_any(path: &Path, options: &OpenOptions) -> Result<Opened, OpenError> {
-    Ok(unpack(path, find(path, options)?, options)?.0)
-}
-
-/// Takes off what is around the dump, the cipher first. With whether its header says that it is a
-/// textdump.
+/// Takes off what is around the dump, the cipher first.
 fn unpack(
     path: &Path,
     mut stored: Stored,
-    options: &OpenOptions,
-) -> Result<(Opened, bool), OpenError> {
+    options: &ContainerOptions,
+) -> Result<Opened, ContainerError> {
     decrypt(&mut stored, path, options)?;
     let Stored {
         payload,
@@ -153,16 +161,17 @@ fn unpack(
     } = stored;
     // Once only: nobody packs a packed image.
     let may_be_image = layers.is_empty();
-    let io_error = |source| io_error(path, source);
+    let io_error = |source| ContainerError::io(path, source);
     let (layer, chunks) = match chunks(payload).map_err(io_error)? {
         Ok(chunks) => chunks,
         Err(payload) => {
             let opened = Opened {
-                source: payload.into_source(),
+                source: Source::of_input(payload),
                 layers,
                 device_header,
+                is_text,
             };
-            return Ok((opened, is_text));
+            return Ok(opened);
         }
     };
     layers.push(layer);
@@ -175,8 +184,9 @@ fn unpack(
         source: Source::of_chunks(chunks),
         layers,
         device_header,
+        is_text,
     };
-    Ok((opened, is_text))
+    Ok(opened)
 }
 
 /// Whether what starts so is zstd or gzip.
@@ -223,8 +233,8 @@ fn chunks(input: Input) -> io::Result<Result<(Layer, ChunkSource), Input>> {
 fn find_expanded(
     path: &Path,
     chunks: &Arc<ChunkSource>,
-    options: &OpenOptions,
-) -> Result<Option<Stored>, OpenError> {
+    options: &ContainerOptions,
+) -> Result<Option<Stored>, ContainerError> {
     let input = Input::expanded(chunks.clone());
     // Damage is an error for who wants what is damaged.
     let Ok(first) = input.read_vec(0, HEADER_LEN) else {
@@ -242,15 +252,19 @@ fn find_expanded(
 ///
 /// # Errors
 /// As [`open`].
-pub fn open_decrypted(path: &Path, options: &OpenOptions) -> Result<Option<Opened>, OpenError> {
+pub fn open_decrypted(
+    path: &Path,
+    options: &ContainerOptions,
+) -> Result<Option<Opened>, ContainerError> {
     let mut stored = find(path, options)?;
     if decrypt(&mut stored, path, options)?.is_none() {
         return Ok(None);
     }
     Ok(Some(Opened {
-        source: stored.payload.into_source(),
+        source: Source::of_input(stored.payload),
         layers: stored.layers,
         device_header: stored.device_header,
+        is_text: stored.is_text,
     }))
 }
 
@@ -263,13 +277,13 @@ pub fn is_wrapped(path: &Path) -> bool {
     if name.starts_with("vmcore_encrypted.") {
         return true;
     }
-    match find(path, &OpenOptions::default()) {
+    match find(path, &ContainerOptions::default()) {
         Ok(stored) => !stored.layers.is_empty() || stored.key.is_some(),
         Err(error) => matches!(
             error,
-            OpenError::SeveralDumps { .. }
-                | OpenError::NoDumpOnDisk { .. }
-                | OpenError::UnsoundHeader { .. }
+            ContainerError::SeveralDumps { .. }
+                | ContainerError::NoDumpOnDisk { .. }
+                | ContainerError::UnsoundHeader { .. }
         ),
     }
 }
@@ -281,20 +295,13 @@ fn is_plain(header: &DumpHeader<'_>) -> bool {
         && header.dumpkeysize == 0
 }
 
-fn io_error(path: &Path, source: io::Error) -> OpenError {
-    OpenError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
 /// Finds the dump in a file or on a device.
-pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenError> {
-    let io_error = |source| io_error(path, source);
+pub(crate) fn find(path: &Path, options: &ContainerOptions) -> Result<Stored, ContainerError> {
+    let io_error = |source| ContainerError::io(path, source);
     let input = Input::open(path, options.access).map_err(io_error)?;
     let first = input.read_vec(0, HEADER_LEN).map_err(io_error)?;
     if first.is_empty() {
-        return Err(OpenError::Empty {
+        return Err(ContainerError::Empty {
             path: path.to_owned(),
         });
     }
@@ -322,7 +329,7 @@ pub(crate) fn find(path: &Path, options: &OpenOptions) -> Result<Stored, OpenErr
         None if key.is_some() || (key_file.is_none() && options.key.is_none()) => {
             Ok(alone(input, key))
         }
-        None => Err(OpenError::NoKeyBlock {
+        None => Err(ContainerError::NoKeyBlock {
             path: path.to_owned(),
             key_file: key_file.unwrap_or_else(|| PathBuf::from("key.N")),
         }),
@@ -340,9 +347,9 @@ fn find_in(
     path: &Path,
     input: &Input,
     first: &[u8],
-    options: &OpenOptions,
-) -> Result<Option<Stored>, OpenError> {
-    let io_error = |source| io_error(path, source);
+    options: &ContainerOptions,
+) -> Result<Option<Stored>, ContainerError> {
+    let io_error = |source| ContainerError::io(path, source);
     if let Ok(header) = DumpHeader::parse(first)
         && options.partition.is_none()
     {
@@ -351,7 +358,7 @@ fn find_in(
     match locate::search(input, options.partition.as_deref()).map_err(io_error)? {
         Search::One(partition, medium, found) => {
             let Some(mut stored) = stored(&medium, &found).map_err(io_error)? else {
-                return Err(OpenError::UnsoundHeader {
+                return Err(ContainerError::UnsoundHeader {
                     path: path.to_owned(),
                     problems: found.problems().to_vec(),
                 });
@@ -360,7 +367,7 @@ fn find_in(
             stored.layers.splice(0..0, disk);
             Ok(Some(stored))
         }
-        Search::Several(found) => Err(OpenError::SeveralDumps {
+        Search::Several(found) => Err(ContainerError::SeveralDumps {
             path: path.to_owned(),
             partitions: found
                 .into_iter()
@@ -375,11 +382,11 @@ fn find_in(
         {
             Ok(None)
         }
-        Search::Nowhere(looked_at) => Err(OpenError::NoDumpOnDisk {
+        Search::Nowhere(looked_at) => Err(ContainerError::NoDumpOnDisk {
             path: path.to_owned(),
             partitions: looked_at.into_iter().map(|(name, _)| name).collect(),
         }),
-        Search::NoSuchPartition(partitions) => Err(OpenError::NoSuchPartition {
+        Search::NoSuchPartition(partitions) => Err(ContainerError::NoSuchPartition {
             path: path.to_owned(),
             wanted: options.partition.clone().unwrap_or_default(),
             partitions,
@@ -433,7 +440,10 @@ fn key_block(input: &Input, at: u64, header: &DumpHeader<'_>) -> io::Result<Opti
 
 /// The key block in a file of its own: the one that was named, or `key.N` beside
 /// `vmcore_encrypted.N`.
-fn key_block_file(path: &Path, options: &OpenOptions) -> Result<Option<Vec<u8>>, OpenError> {
+fn key_block_file(
+    path: &Path,
+    options: &ContainerOptions,
+) -> Result<Option<Vec<u8>>, ContainerError> {
     let file = match &options.key_block {
         Some(file) => file.clone(),
         None => match key_file_of(path).filter(|file| file.exists()) {
@@ -441,7 +451,8 @@ fn key_block_file(path: &Path, options: &OpenOptions) -> Result<Option<Vec<u8>>,
             None => return Ok(None),
         },
     };
-    let block = read_small(&file, KEY_FILE_MAX).map_err(|source| io_error(&file, source))?;
+    let block =
+        read_small(&file, KEY_FILE_MAX).map_err(|source| ContainerError::io(&file, source))?;
     Ok(Some(block))
 }
 
@@ -456,22 +467,23 @@ fn key_file_of(path: &Path) -> Option<PathBuf> {
 pub(crate) fn decrypt(
     stored: &mut Stored,
     path: &Path,
-    options: &OpenOptions,
-) -> Result<Option<Cipher>, OpenError> {
+    options: &ContainerOptions,
+) -> Result<Option<Cipher>, ContainerError> {
     let Some(block) = stored.key.take() else {
         return Ok(None);
     };
-    let block = KeyBlock::parse(&block).map_err(|source| OpenError::KeyBlock {
+    let block = KeyBlock::parse(&block).map_err(|source| ContainerError::KeyBlock {
         path: path.to_owned(),
         source,
     })?;
     let Some(private) = &options.key else {
-        return Err(OpenError::Encrypted {
+        return Err(ContainerError::Encrypted {
             path: path.to_owned(),
         });
     };
-    let pem = read_small(private, KEY_FILE_MAX).map_err(|source| io_error(private, source))?;
-    let key = PayloadKey::open(&block, &pem).map_err(|source| OpenError::Key {
+    let pem =
+        read_small(private, KEY_FILE_MAX).map_err(|source| ContainerError::io(private, source))?;
+    let key = PayloadKey::open(&block, &pem).map_err(|source| ContainerError::Key {
         path: private.clone(),
         source,
     })?;

@@ -11,7 +11,7 @@
 //! dumped to ends before it. Source: `sys/kern/kern_shutdown.c`, `sbin/savecore/savecore.c`.
 //!
 //! ```
-//! use vmcore::locate::Medium;
+//! use vmcore_source::locate::Medium;
 //! use vmcore_synth::header::DumpHeader;
 //! let image = DumpHeader::new("amd64", 4096).device(1 << 17, &[], &[7; 4096]);
 //! let dir = tempfile::tempdir()?;
@@ -23,8 +23,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+use crate::bytes::Access;
 use crate::disk::{self, Place};
-use crate::source::{Access, Input, Source};
+use crate::input::Input;
+use crate::source::Source;
 use serde::Serialize;
 use std::io;
 use std::ops::Range;

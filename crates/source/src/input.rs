@@ -1,12 +1,12 @@
 //! The stored bytes that a dump is made of: a part of a file or device, or of what a compressed one
 //! expands to; decrypted if need be.
 
-use super::chunks::ChunkSource;
-use super::file::FileSource;
-use super::map::Mapping;
-use super::positional::PositionalFile;
-use super::{Access, Body, Source};
+use crate::bytes::Access;
+use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
+use crate::file::FileSource;
+use crate::map::Mapping;
+use crate::positional::PositionalFile;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
@@ -119,17 +119,16 @@ impl Input {
         }
     }
 
-    /// Its bytes as a source.
-    pub(crate) fn into_source(self) -> Source {
-        let len = self.len();
-        match self.medium {
-            Medium::File(file) if self.key.is_none() => Source(Body::File(FileSource::new(
-                file,
+    /// The part of a plain file that it is, if it is one.
+    pub(crate) fn plain_file(&self) -> Option<FileSource> {
+        match &self.medium {
+            Medium::File(file) if self.key.is_none() => Some(FileSource::new(
+                file.clone(),
                 self.start,
-                len,
+                self.len(),
                 self.access,
-            ))),
-            _ => Source::of_chunks(Arc::new(ChunkSource::stored(self))),
+            )),
+            _ => None,
         }
     }
 
@@ -164,7 +163,7 @@ impl Input {
 
     /// `len` bytes from `offset`, fewer at the end, as a mapping that is read in order: far quicker
     /// than a copy. `None` if there are none, or no mapping is possible or wanted.
-    pub(super) fn map(&self, offset: u64, len: u64) -> Option<Mapping> {
+    pub(crate) fn map(&self, offset: u64, len: u64) -> Option<Mapping> {
         let Medium::File(file) = &self.medium else {
             return None;
         };

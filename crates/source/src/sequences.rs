@@ -4,7 +4,7 @@
 //! before the first block that is looked at is unknown; after three new offsets nothing of it is
 //! left. Source: RFC 8878, sections 3.1.1.3.2, 3.1.1.5 and 4.1.
 
-use super::zstd_block::{Distribution, Sequences, Table};
+use crate::zstd_block::{Distribution, Sequences, Table};
 
 /// Bits behind the code of a literal length, from code 16 on.
 const LITERAL_BITS: [u32; 20] = [
@@ -19,7 +19,7 @@ const OFFSET_CODE_MAX: u32 = 31;
 
 /// The last three offsets, the newest first, as far as they are known.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Offsets([Option<u32>; 3]);
+pub(crate) struct Offsets([Option<u32>; 3]);
 
 /// A state of a table: what it means, and how to get to the next.
 #[derive(Clone, Copy, Debug, Default)]
@@ -141,17 +141,17 @@ impl<'a> Bits<'a> {
 
 impl Offsets {
     /// Those that a frame starts with. Only sequences change them: blocks that are stored do not.
-    pub(super) const AT_START: Self = Self([Some(1), Some(4), Some(8)]);
+    pub(crate) const AT_START: Self = Self([Some(1), Some(4), Some(8)]);
 
     /// All three, once they are known.
-    pub(super) fn known(self) -> Option<[u32; 3]> {
+    pub(crate) fn known(self) -> Option<[u32; 3]> {
         let [a, b, c] = self.0;
         Some([a?, b?, c?])
     }
 
     /// Follows the sequences of a block, whose tables are `tables`. What cannot be decoded leaves
     /// nothing known.
-    pub(super) fn follow(&mut self, sequences: &Sequences<'_>, tables: &[Table; 3]) {
+    pub(crate) fn follow(&mut self, sequences: &Sequences<'_>, tables: &[Table; 3]) {
         if sequences.count > 0 && self.decode(sequences, tables).is_none() {
             *self = Self::default();
         }

@@ -5,7 +5,7 @@
 //! kept in bounded memory. Nobody who reads has to know which.
 //!
 //! ```
-//! use vmcore::source::{Access, Source};
+//! use vmcore_source::{Access, Source};
 //! let dir = tempfile::tempdir()?;
 //! let path = dir.path().join("file");
 //! std::fs::write(&path, b"minidump")?;
@@ -17,46 +17,16 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-mod cache;
-mod chunks;
-mod file;
-mod frames;
-mod gzip;
-mod input;
-mod map;
-mod open;
-mod points;
-mod positional;
-mod recorder;
-mod sequences;
-mod stream;
-mod zstd;
-mod zstd_block;
-
-pub(crate) use chunks::ChunkSource;
-pub use frames::DamagedFrame;
-pub(crate) use input::Input;
-pub use open::{open_file, read_small};
-pub use recorder::Recorder;
-pub use stream::Damage;
-
-use file::FileSource;
+use crate::bytes::{Access, Bytes};
+use crate::chunks::ChunkSource;
+use crate::file::FileSource;
+use crate::input::Input;
+use crate::recorder::Recorder;
+use crate::stream::Damage;
 use std::io;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
-
-/// How a file is read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Access {
-    /// Positional reads first, the mapping where it pays; only regular files are mapped.
-    #[default]
-    Auto,
-    /// Positional reads only.
-    Positional,
-    /// The mapping from the first read on.
-    Mapped,
-}
 
 /// A dump's bytes, shared by any number of threads.
 #[derive(Debug)]
@@ -69,32 +39,6 @@ enum Body {
     Recorded(Box<Source>, Arc<Recorder>),
 }
 
-/// Bytes of a dump: borrowed from the mapping, or a part of a shared copy.
-#[derive(Clone, Debug)]
-pub enum Bytes<'a> {
-    /// A part of the mapped file.
-    Borrowed(&'a [u8]),
-    /// A part of a copy.
-    Chunk(Arc<Vec<u8>>, Range<usize>),
-}
-
-impl From<Vec<u8>> for Bytes<'_> {
-    fn from(bytes: Vec<u8>) -> Self {
-        let all = 0..bytes.len();
-        Self::Chunk(Arc::new(bytes), all)
-    }
-}
-
-impl std::ops::Deref for Bytes<'_> {
-    type Target = [u8];
-    fn deref(&self) -> &[u8] {
-        match self {
-            Self::Borrowed(bytes) => bytes,
-            Self::Chunk(bytes, range) => bytes.get(range.clone()).unwrap_or_default(),
-        }
-    }
-}
-
 impl Source {
     /// Opens a regular file or a device, and takes its bytes as they are.
     ///
@@ -102,6 +46,14 @@ impl Source {
     /// Returns an error if the file cannot be opened or is a directory, or its length is unknown.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
         Ok(Self(Body::File(FileSource::open(path, access)?)))
+    }
+
+    /// The bytes of an input: of a part of a plain file without a detour.
+    pub(crate) fn of_input(input: Input) -> Self {
+        match input.plain_file() {
+            Some(file) => Self(Body::File(file)),
+            None => Self::of_chunks(Arc::new(ChunkSource::stored(input))),
+        }
     }
 
     /// What an input expands to.
@@ -196,7 +148,8 @@ impl Source {
 
     /// `N` bytes at `offset`; `None` if they cannot be read, for whatever reason.
     #[inline]
-    pub(crate) fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+    #[must_use]
+    pub fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         match &self.0 {
             Body::File(file) => file.array(offset),
             Body::Chunks(chunks, start) => {

@@ -25,9 +25,9 @@ const MATCHES_DEFAULT: [i16; 53] = [
 
 /// How often each symbol stands in a table of 2^`log` states; -1 is less than once.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Distribution {
-    pub(super) log: u32,
-    pub(super) counts: Vec<i16>,
+pub(crate) struct Distribution {
+    pub(crate) log: u32,
+    pub(crate) counts: Vec<i16>,
 }
 
 impl Distribution {
@@ -147,7 +147,7 @@ fn bits_at(bytes: &[u8], at: u32, count: u32) -> Option<u32> {
 
 /// A table of sequences.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) enum Table {
+pub(crate) enum Table {
     /// None so far.
     #[default]
     Unset,
@@ -159,26 +159,26 @@ pub(super) enum Table {
 
 /// The tables that the next block may use again.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Tables {
+pub(crate) struct Tables {
     /// Of the literals, as it stood in its block.
     huffman: Vec<u8>,
     /// Of literal lengths, offsets, match lengths.
-    pub(super) sequences: [Table; 3],
+    pub(crate) sequences: [Table; 3],
 }
 
 /// The sequences of a block.
 #[derive(Debug)]
-pub(super) struct Sequences<'a> {
-    pub(super) count: u32,
+pub(crate) struct Sequences<'a> {
+    pub(crate) count: u32,
     /// Which of the three tables were used again.
-    pub(super) is_repeated: [bool; 3],
+    pub(crate) is_repeated: [bool; 3],
     /// Their bits.
-    pub(super) bits: &'a [u8],
+    pub(crate) bits: &'a [u8],
 }
 
 impl Tables {
     /// Follows a compressed block; `None` if it is not one.
-    pub(super) fn follow<'b>(&mut self, block: &'b [u8]) -> Option<Sequences<'b>> {
+    pub(crate) fn follow<'b>(&mut self, block: &'b [u8]) -> Option<Sequences<'b>> {
         let rest = self.literals(block)?;
         let (first, rest) = rest.split_first()?;
         let (count, rest) = match first {
@@ -262,7 +262,7 @@ impl Tables {
     /// The start of a dictionary for a decoder that starts behind the last block: with these tables
     /// and the last three offsets; the bytes before belong behind it. A table of one symbol cannot be
     /// said; another stands in.
-    pub(super) fn dictionary_header(&self, offsets: [u32; 3]) -> Vec<u8> {
+    pub(crate) fn dictionary_header(&self, offsets: [u32; 3]) -> Vec<u8> {
         let mut bytes = 0xec30_a437_u32.to_le_bytes().to_vec();
         bytes.extend(1u32.to_le_bytes());
         bytes.extend(match self.huffman.as_slice() {

@@ -3,7 +3,7 @@
 //! Nothing is believed of a table but where something might be: whether there is a dump is for the
 //! end of each partition to say.
 
-use crate::source::Input;
+use crate::input::Input;
 use std::io;
 use std::ops::Range;
 use vmcore_format::partition::{
