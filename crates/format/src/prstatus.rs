@@ -65,10 +65,7 @@ impl Prstatus {
     /// The layout of an architecture; one that debuggers know no note of has one of no bytes.
     #[must_use]
     pub const fn of(arch: Arch) -> Self {
-        let (len_bytes, registers) = match arch.facts().prstatus {
-            Some(known) => known,
-            None => (0, &[] as &[&str]),
-        };
+        let (len_bytes, registers) = contents(arch);
         let (pid_at, registers_at) = match arch.word() {
             Width::W32 => (24, 72),
             Width::W64 => (32, 112),
@@ -136,6 +133,51 @@ impl Prstatus {
         buf.get(..self.len_bytes).unwrap_or_default()
     }
 }
+
+/// Bytes of an architecture's note, and its registers in the order of Linux' `elf_prstatus`; no bytes
+/// if debuggers know no such note.
+const fn contents(arch: Arch) -> (usize, &'static [&'static str]) {
+    match arch {
+        Arch::Amd64 => (336, AMD64),
+        Arch::Arm => (148, ARM),
+        Arch::Arm64 => (392, ARM64),
+        Arch::I386 => (144, I386),
+        Arch::Powerpc => (268, POWERPC),
+        Arch::Powerpc64 => (504, POWERPC),
+        Arch::Riscv64 => (376, RISCV64),
+        Arch::Mips | Arch::Mips64 | Arch::Sparc64 => (0, &[]),
+    }
+}
+
+const AMD64: &[&str] = &[
+    "r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi",
+    "rdi", "orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs",
+    "gs",
+];
+const ARM: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "sp", "lr",
+    "pc", "cpsr", "orig_r0",
+];
+const ARM64: &[&str] = &[
+    "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "x10", "x11", "x12", "x13", "x14",
+    "x15", "x16", "x17", "x18", "x19", "x20", "x21", "x22", "x23", "x24", "x25", "x26", "x27",
+    "x28", "fp", "lr", "sp", "pc", "pstate",
+];
+const I386: &[&str] = &[
+    "ebx", "ecx", "edx", "esi", "edi", "ebp", "eax", "ds", "es", "fs", "gs", "orig_eax", "eip",
+    "cs", "eflags", "esp", "ss",
+];
+const POWERPC: &[&str] = &[
+    "r0", "r1", "r2", "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "r11", "r12", "r13", "r14",
+    "r15", "r16", "r17", "r18", "r19", "r20", "r21", "r22", "r23", "r24", "r25", "r26", "r27",
+    "r28", "r29", "r30", "r31", "pc", "msr", "orig_r3", "ctr", "lr", "xer", "cr", "softe", "trap",
+    "dar", "dsisr", "result", "", "", "", "",
+];
+const RISCV64: &[&str] = &[
+    "pc", "ra", "sp", "gp", "tp", "t0", "t1", "t2", "fp", "s1", "a0", "a1", "a2", "a3", "a4", "a5",
+    "a6", "a7", "s2", "s3", "s4", "s5", "s6", "s7", "s8", "s9", "s10", "s11", "t3", "t4", "t5",
+    "t6",
+];
 
 /// FreeBSD's kernel code selector.
 const KERNEL_CS: u64 = 0x20;

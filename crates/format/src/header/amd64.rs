@@ -3,9 +3,7 @@
 //! Little-endian. All versions agree up to byte 63; version 3 (r365978, 2020) adds
 //! `dumpavailsize`. Version 1 calls `pmapsize` `ptesize`: it counts 4 KiB entries there.
 
-use super::{
-    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
-};
+use super::contents::{DirectMap, Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -28,7 +26,7 @@ struct Minidumphdr {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+const LEN: usize = size_of::<Minidumphdr>();
 
 const _: () = {
     assert!(LEN == 68);
@@ -39,9 +37,20 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 64);
 };
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Amd64,
+    magic: "minidump FreeBSD/amd64",
+    dump_avail_since: 3,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 1,
+    header_bytes: &[64, 64, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
-    let version = check_version(Arch::Amd64, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     Ok(Header {
         arch: Arch::Amd64,
         version,
@@ -61,7 +70,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;
@@ -71,7 +80,7 @@ pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError
         ));
     }
     let raw = Minidumphdr {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

@@ -3,9 +3,7 @@
 //! In the kernel's byte order; 32-bit addresses, no direct map. `arch` and `mmuformat` came in 2016
 //! without a new version: they are 0 before, which counts as version 6 of the architecture.
 
-use super::{
-    Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, order_of, read, write,
-};
+use super::contents::{Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -28,7 +26,7 @@ struct Minidumphdr<O: ByteOrder> {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr<LE>>();
+const LEN: usize = size_of::<Minidumphdr<LE>>();
 
 const _: () = {
     assert!(LEN == 56);
@@ -43,9 +41,20 @@ const MMU_FORMAT_V6: u32 = 2;
 /// `__ARM_ARCH` of the kernels that are written for.
 const ARM_ARCH: u32 = 7;
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Arm,
+    magic: "minidump FreeBSD/arm",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: true,
+    bitmap_of_words_since: 1,
+    header_bytes: &[52, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<LE> = read(bytes)?;
-    match order_of(Arch::Arm, raw.version.to_bytes()) {
+    match FORMAT.order_of(raw.version.to_bytes()) {
         Endian::Little => decode_in::<LE>(bytes, Endian::Little),
         Endian::Big => decode_in::<BE>(bytes, Endian::Big),
     }
@@ -53,7 +62,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 
 fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<O> = read(bytes)?;
-    let version = check_version(Arch::Arm, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     Ok(Header {
         arch: Arch::Arm,
         version,
@@ -72,7 +81,7 @@ fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, Heade
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     match header.endian {
         Endian::Little => encode_in::<LE>(header, page),
         Endian::Big => encode_in::<BE>(header, page),
@@ -87,7 +96,7 @@ fn encode_in<O: ByteOrder>(header: &Header, page: &mut [u8]) -> Result<(), Heade
         _ => (ARM_ARCH, MMU_FORMAT_V6),
     };
     let raw = Minidumphdr::<O> {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

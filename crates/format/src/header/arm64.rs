@@ -3,9 +3,7 @@
 //! Little-endian. Version 2 adds `dumpavailsize`, version 3 `flags`, whose two low bits give the
 //! page size of every section, the header's included.
 
-use super::{
-    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
-};
+use super::contents::{DirectMap, Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -30,7 +28,7 @@ struct Minidumphdr {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+const LEN: usize = size_of::<Minidumphdr>();
 
 const _: () = {
     assert!(LEN == 80);
@@ -48,9 +46,20 @@ const FLAG_PS_4K: u32 = 0;
 /// `MINIDUMP_FLAG_PS_16K`.
 const FLAG_PS_16K: u32 = 1;
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Arm64,
+    magic: "minidump FreeBSD/arm64",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 1,
+    header_bytes: &[72, 76, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
-    let version = check_version(Arch::Arm64, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     let flags = if version >= 3 {
         raw.flags.get() & FLAG_PS_MASK
     } else {
@@ -80,7 +89,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;
@@ -90,7 +99,7 @@ pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError
         _ => return Err(HeaderError::Unwritable("this page size")),
     };
     let raw = Minidumphdr {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

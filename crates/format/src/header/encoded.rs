@@ -1,6 +1,8 @@
 //! Tests: headers that are written are read back, field for field, in every version.
 
 use super::*;
+use crate::addr::{PageSize, PhysAddr, VirtAddr};
+use crate::endian::Endian;
 
 fn header(arch: Arch, version: u32) -> Header {
     let direct_map = DirectMap {

@@ -3,7 +3,7 @@
 //! Little-endian, 32-bit addresses, no direct map. Any non-zero `paemode` counts as PAE, as in
 //! FreeBSD's reader.
 
-use super::{Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write};
+use super::contents::{Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -25,7 +25,7 @@ struct Minidumphdr {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+const LEN: usize = size_of::<Minidumphdr>();
 
 const _: () = {
     assert!(LEN == 52);
@@ -35,9 +35,20 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 48);
 };
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::I386,
+    magic: "minidump FreeBSD/i386",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 1,
+    header_bytes: &[48, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
-    let version = check_version(Arch::I386, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     Ok(Header {
         arch: Arch::I386,
         version,
@@ -56,11 +67,11 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let kernbase = u32::try_from(header.kernbase.0)
         .map_err(|_| HeaderError::Unwritable("a kernel map above 4 GiB"))?;
     let raw = Minidumphdr {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

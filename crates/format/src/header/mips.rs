@@ -4,9 +4,7 @@
 //! starts tells them apart. Its direct map fields are 0; the unmapped segments of the address space
 //! are the architecture's own.
 
-use super::{
-    Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, order_of, read, write,
-};
+use super::contents::{Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -29,7 +27,7 @@ struct Minidumphdr<O: ByteOrder> {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr<LE>>();
+const LEN: usize = size_of::<Minidumphdr<LE>>();
 
 const _: () = {
     assert!(LEN == 68);
@@ -41,9 +39,27 @@ const _: () = {
 /// `VM_MIN_KERNEL_ADDRESS` of 64-bit kernels is in this segment (XKSEG).
 const XKSEG: u64 = 3;
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Mips,
+    magic: "minidump FreeBSD/mips",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: true,
+    bitmap_of_words_since: 1,
+    header_bytes: &[64, LEN],
+    decode: decode,
+    encode: encode,
+};
+/// 64-bit kernels have the same header.
+pub(super) const FORMAT_64: HeaderFormat = HeaderFormat {
+    arch: Arch::Mips64,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 2,
+    ..FORMAT
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<LE> = read(bytes)?;
-    match order_of(Arch::Mips, raw.version.to_bytes()) {
+    match FORMAT.order_of(raw.version.to_bytes()) {
         Endian::Little => decode_in::<LE>(bytes, Endian::Little),
         Endian::Big => decode_in::<BE>(bytes, Endian::Big),
     }
@@ -51,7 +67,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 
 fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<O> = read(bytes)?;
-    let version = check_version(Arch::Mips, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     let kernbase = raw.kernbase.get();
     // A 32-bit kernel may have sign-extended its 32 bits.
     let is_wide = kernbase >> 62 == XKSEG && kernbase >> 32 != u64::from(u32::MAX);
@@ -75,7 +91,7 @@ fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, Heade
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     match header.endian {
         Endian::Little => encode_in::<LE>(header, page),
         Endian::Big => encode_in::<BE>(header, page),
@@ -84,7 +100,7 @@ pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError
 
 fn encode_in<O: ByteOrder>(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let raw = Minidumphdr::<O> {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

@@ -3,8 +3,8 @@
 //! In the kernel's byte order. Magic and the name of the MMU have 32 bytes each, so that all other
 //! fields lie elsewhere than in other architectures' headers.
 
-use super::{
-    DirectMap, Header, HeaderError, Mmu, Powerpc64Mmu, check_version, magic, order_of, read, write,
+use super::contents::{
+    DirectMap, Header, HeaderError, HeaderFormat, Mmu, Powerpc64Mmu, padded, read, write,
 };
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
@@ -42,7 +42,7 @@ struct Minidumphdr<O: ByteOrder> {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr<LE>>();
+const LEN: usize = size_of::<Minidumphdr<LE>>();
 
 const _: () = {
     assert!(LEN == 140);
@@ -53,9 +53,20 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr<LE>, dumpavailsize) == 136);
 };
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Powerpc64,
+    magic: "minidump FreeBSD/powerpc64",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 1,
+    header_bytes: &[136, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<LE> = read(bytes)?;
-    match order_of(Arch::Powerpc64, raw.version.to_bytes()) {
+    match FORMAT.order_of(raw.version.to_bytes()) {
         Endian::Little => decode_in::<LE>(bytes, Endian::Little),
         Endian::Big => decode_in::<BE>(bytes, Endian::Big),
     }
@@ -63,7 +74,7 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
 
 fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr<O> = read(bytes)?;
-    let version = check_version(Arch::Powerpc64, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     let hashed = !raw.mmu_name.starts_with(MMU_RADIX);
     let pmapsize = raw.pmapsize.get();
     if hashed && !(pmapsize >= GROUP_LEN && pmapsize.is_power_of_two()) {
@@ -95,7 +106,7 @@ fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, Heade
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     match header.endian {
         Endian::Little => encode_in::<LE>(header, page),
         Endian::Big => encode_in::<BE>(header, page),
@@ -106,16 +117,9 @@ fn encode_in<O: ByteOrder>(header: &Header, page: &mut [u8]) -> Result<(), Heade
     let (Mmu::Powerpc64(mmu), Some(direct_map)) = (header.mmu, header.direct_map) else {
         return Err(HeaderError::Unwritable("no kind of page tables"));
     };
-    let name = |text: &[u8]| {
-        let mut field = [0; NAME_LEN];
-        for (to, from) in field.iter_mut().zip(text) {
-            *to = *from;
-        }
-        field
-    };
     let raw = Minidumphdr::<O> {
-        magic: name(magic(header.arch).as_bytes()),
-        mmu_name: name(if mmu.hashed { MMU_PHYP } else { MMU_RADIX }),
+        magic: FORMAT.magic_field(),
+        mmu_name: padded(if mmu.hashed { MMU_PHYP } else { MMU_RADIX }),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

@@ -2,9 +2,7 @@
 //!
 //! Little-endian; version 2 adds `dumpavailsize`.
 
-use super::{
-    DirectMap, Header, HeaderError, MAGIC_LEN, Mmu, check_version, magic_field, read, write,
-};
+use super::contents::{DirectMap, Header, HeaderError, HeaderFormat, MAGIC_LEN, Mmu, read, write};
 use crate::addr::{PageSize, PhysAddr, VirtAddr};
 use crate::arch::Arch;
 use crate::endian::Endian;
@@ -28,7 +26,7 @@ struct Minidumphdr {
 }
 
 /// Bytes of the structure.
-pub(crate) const LEN: usize = size_of::<Minidumphdr>();
+const LEN: usize = size_of::<Minidumphdr>();
 
 const _: () = {
     assert!(LEN == 76);
@@ -37,9 +35,20 @@ const _: () = {
     assert!(core::mem::offset_of!(Minidumphdr, dumpavailsize) == 72);
 };
 
-pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
+pub(super) const FORMAT: HeaderFormat = HeaderFormat {
+    arch: Arch::Riscv64,
+    magic: "minidump FreeBSD/riscv",
+    dump_avail_since: 2,
+    has_narrow_dump_avail: false,
+    bitmap_of_words_since: 1,
+    header_bytes: &[72, LEN],
+    decode: decode,
+    encode: encode,
+};
+
+fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     let raw: &Minidumphdr = read(bytes)?;
-    let version = check_version(Arch::Riscv64, raw.version.get())?;
+    let version = FORMAT.check_version(raw.version.get())?;
     Ok(Header {
         arch: Arch::Riscv64,
         version,
@@ -59,12 +68,12 @@ pub(crate) fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
     })
 }
 
-pub(crate) fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
+fn encode(header: &Header, page: &mut [u8]) -> Result<(), HeaderError> {
     let direct_map = header
         .direct_map
         .ok_or(HeaderError::Unwritable("no direct map"))?;
     let raw = Minidumphdr {
-        magic: magic_field(header.arch),
+        magic: FORMAT.magic_field(),
         version: U32::new(header.version),
         msgbufsize: U32::new(header.msgbufsize),
         bitmapsize: U32::new(header.bitmapsize),

@@ -1,6 +1,8 @@
 //! Headers written byte by byte at the offsets of the specification, not by the structures here.
 
 use super::*;
+use crate::addr::{PageSize, PhysAddr, VirtAddr};
+use crate::endian::Endian;
 use proptest::prelude::*;
 use std::string::ToString as _;
 use std::{vec, vec::Vec};
