@@ -12,7 +12,6 @@
 //! - [`serve`]: a server that receives dumps over the network.
 #![forbid(unsafe_code)]
 
-mod arch;
 mod changes;
 pub mod check;
 pub mod compress;

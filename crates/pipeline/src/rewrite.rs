@@ -26,56 +26,38 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod arch;
 mod choice;
 mod cpus;
-mod facts;
+mod error;
 mod identity;
-pub(crate) mod kernel;
+mod kernel;
 mod machine;
 mod qemu;
 mod ram;
 mod sink;
+mod source_machine;
 
 pub use choice::Choice;
+pub use error::{RewriteError, Target};
 
-use crate::output::{OutputError, OutputFile};
-use facts::Facts;
+use crate::output::OutputFile;
 use machine::DumpMachine;
 use serde::Serialize;
 use sink::FileSink;
+use source_machine::SourceMachine;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
-use thiserror::Error;
-use vmcore::memory::PageReadError;
-use vmcore::session::{Session, SessionError};
-use vmcore_format::arch::Arch;
+use vmcore::session::Session;
+use vmcore::translation::PagingMode;
 use vmcore_format::dump_avail::NumberedRange;
-use vmcore_writer::arch::KernelPaging;
+use vmcore_format::endian::Endian;
+use vmcore_format::paging::{Amd64, ArmV6, I386, I386Pae};
+use vmcore_writer::arch::{ArmV6Big, KernelPaging};
 use vmcore_writer::reserve::reserve_size;
 use vmcore_writer::writer::{DumpKind, Summary};
 use vmcore_writer::{DumpError, DumpMap, Latch, Settings, Writer};
 use zerocopy::IntoBytes as _;
-
-/// What a dump becomes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Target {
-    /// A minidump of the newest version that is written.
-    Minidump,
-    /// A full dump: all RAM.
-    Full,
-}
-
-impl Target {
-    /// `minidump` or `full dump`.
-    #[must_use]
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::Minidump => "minidump",
-            Self::Full => "full dump",
-        }
-    }
-}
 
 /// What became of a conversion.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -102,39 +84,6 @@ pub struct Rewritten {
     pub dump_id: String,
 }
 
-/// Why a dump cannot be converted.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum RewriteError {
-    /// The page tables are not known, or the kernel file is another kernel's.
-    #[error(transparent)]
-    Session(#[from] SessionError),
-    /// The file cannot be read.
-    #[error(transparent)]
-    Absent(#[from] PageReadError),
-    /// The dump cannot be written.
-    #[error(transparent)]
-    Output(#[from] OutputError),
-    /// A minidump has not all that is needed.
-    #[error("a minidump lacks the upper page tables and most of RAM: no {} can be made of it", .0.name())]
-    IsMinidump(Target),
-    /// An ELF core that translates by its segments.
-    #[error("this ELF core has the kernel's addresses, but not where its page tables start")]
-    NoRoot,
-    /// Neither full dumps nor hypervisors' files of this architecture are read.
-    #[error("there are no full dumps of {0}, so none can be read or written")]
-    Architecture(Arch),
-    /// No CPU's page tables map a kernel.
-    #[error("the page tables of no CPU map a FreeBSD kernel")]
-    NoKernelMap,
-    /// Nothing of RAM is in the file, or more than can be counted.
-    #[error("the file has no whole page of RAM, or claims more than can be counted")]
-    Ram,
-    /// The writer refused.
-    #[error("the dump cannot be written: {0}")]
-    Dump(#[from] DumpError),
-}
-
 /// Writes the dump of `session` as `target` to `path`. `on_progress` is told the bytes that are
 /// written, and how many there will be.
 ///
@@ -151,35 +100,43 @@ pub fn convert(
     if session.dump().minidump().is_some() {
         return Err(RewriteError::IsMinidump(target));
     }
-    let facts = Facts::gather(session, target)?;
+    let source = SourceMachine::gather(session, target)?;
     let mut output = OutputFile::create(path, overwrite)?;
     let job = Job {
         session,
-        facts,
+        source,
         target,
         output: &mut output,
     };
     let endian = session.dump().memory().endian();
-    let write = (job.facts.arch.write)(job.facts.mode, endian);
+    // Every kind of page tables of an architecture in `arch`.
+    let write = match (job.source.mode, endian) {
+        (PagingMode::Amd64, _) => Job::write::<Amd64>,
+        (PagingMode::ArmV6, Endian::Little) => Job::write::<ArmV6>,
+        (PagingMode::ArmV6, Endian::Big) => Job::write::<ArmV6Big>,
+        (PagingMode::I386, _) => Job::write::<I386>,
+        (PagingMode::I386Pae, _) => Job::write::<I386Pae>,
+        _ => return Err(RewriteError::Architecture(session.dump().arch())),
+    };
     let rewritten = write(job, &mut on_progress)?;
     output.commit()?;
     Ok(rewritten)
 }
 
 /// One conversion.
-pub(crate) struct Job<'s, 'o> {
+struct Job<'s, 'o> {
     session: &'s Session,
-    facts: Facts,
+    source: SourceMachine,
     target: Target,
     output: &'o mut OutputFile,
 }
 
 impl Job<'_, '_> {
-    pub(crate) fn write<P: KernelPaging>(
+    fn write<P: KernelPaging>(
         self,
         on_progress: &mut dyn FnMut(u64, u64),
     ) -> Result<Rewritten, RewriteError> {
-        let Facts { ram, marked, .. } = &self.facts;
+        let SourceMachine { ram, marked, .. } = &self.source;
         let ranges = &ram.ranges;
         let count = DumpMap::words_needed(P::PAGE_SIZE, ranges).ok_or(RewriteError::Ram)?;
         let reserve = reserve_size(P::PAGE_SIZE, ranges).ok_or(RewriteError::Ram)?;
@@ -201,7 +158,7 @@ impl Job<'_, '_> {
         let latch = Latch::new();
         let owner = latch.enter().map_err(|_| DumpError::Aborted)?;
         let memory = self.session.dump().memory();
-        let machine = DumpMachine::<P, _>::new(memory, &self.facts, on_progress);
+        let machine = DumpMachine::<P, _>::new(memory, &self.source, on_progress);
         let page = usize::try_from(P::PAGE_SIZE.bytes()).unwrap_or(4096);
         let mut sink = FileSink::new(self.output.file(), page);
         let written = writer.dump(&owner, &machine, &mut sink);
@@ -221,11 +178,11 @@ impl Job<'_, '_> {
             len_bytes: summary.len_bytes,
             pages: summary.pages,
             version,
-            choice: version.map(|_| self.facts.marked.choice()),
-            missing_pages: chosen_but_missing.saturating_add(self.facts.ram.missing_pages),
+            choice: version.map(|_| self.source.marked.choice()),
+            missing_pages: chosen_but_missing.saturating_add(self.source.ram.missing_pages),
             damage: summary.damage,
-            cpus: self.facts.stopped_cpus(),
-            message_buffer_bytes: self.facts.message_buffer.len_bytes,
+            cpus: self.source.stopped_cpus(),
+            message_buffer_bytes: self.source.message_buffer.len_bytes,
             dump_id: identity::text(&summary.dump_id),
         }
     }

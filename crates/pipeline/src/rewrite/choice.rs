@@ -1,8 +1,8 @@
 //! Which pages of the direct map a minidump has.
 
+use super::arch::ArchConversion;
 use super::kernel::KernelMemory;
 use super::ram::Ram;
-use crate::arch::Facts;
 use serde::Serialize;
 use vmcore_format::addr::{PageSize, Pfn, PhysRange};
 use vmcore_format::bitmap::{Bitmap, WordOrder};
@@ -52,7 +52,7 @@ pub(super) enum Marked {
 
 impl Marked {
     /// What the kernel has marked.
-    pub(super) fn of(arch: &Facts, ram: &Ram, kernel: Option<&KernelMemory<'_>>) -> Self {
+    pub(super) fn of(arch: &ArchConversion, ram: &Ram, kernel: Option<&KernelMemory<'_>>) -> Self {
         let bits = kernel.and_then(|kernel| bits(ram, kernel));
         match bits {
             Some(bits) => bits,

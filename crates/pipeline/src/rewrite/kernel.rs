@@ -1,7 +1,6 @@
 //! The kernel's memory: by its symbols, and by its page tables.
 
-use super::RewriteError;
-use crate::arch::Facts;
+use super::error::RewriteError;
 use vmcore::kernel::{KernelFile, Symbol};
 use vmcore::memory::Memory;
 use vmcore::session::{Session, SessionError};
@@ -18,7 +17,6 @@ const MAX_RING: u32 = 64 << 20;
 /// The kernel's memory, by the names of its variables.
 pub(crate) struct KernelMemory<'s> {
     kernel: &'s KernelFile,
-    pub(super) arch: &'static Facts,
     pub(super) space: AddressSpace<'s>,
     pub(crate) mode: PagingMode,
     pub(super) radix: Radix,
@@ -26,10 +24,7 @@ pub(crate) struct KernelMemory<'s> {
 
 impl<'s> KernelMemory<'s> {
     /// `None` if there is no kernel file.
-    pub(super) fn of(
-        arch: &'static Facts,
-        session: &'s Session,
-    ) -> Result<Option<Self>, RewriteError> {
+    pub(super) fn of(session: &'s Session) -> Result<Option<Self>, RewriteError> {
         let kernel = match session.matching_kernel() {
             Ok(kernel) => kernel,
             Err(SessionError::NoKernel { .. }) => return Ok(None),
@@ -39,7 +34,6 @@ impl<'s> KernelMemory<'s> {
         match space.translation().windows().first().map(|w| &w.kind) {
             Some(WindowKind::Radix { mode, radix }) => Ok(Some(Self {
                 kernel,
-                arch,
                 space,
                 mode: *mode,
                 radix: *radix,

@@ -1,6 +1,6 @@
 //! A file as the machine that is dumped.
 
-use super::facts::Facts;
+use super::source_machine::SourceMachine;
 use std::cell::{Cell, RefCell};
 use std::marker::PhantomData;
 use vmcore::memory::{Memory, PhysSegment};
@@ -17,7 +17,7 @@ const SMALL_READ: usize = 4096;
 pub(super) struct DumpMachine<'m, P, F> {
     memory: &'m Memory,
     segments: &'m [PhysSegment],
-    facts: &'m Facts,
+    source: &'m SourceMachine,
     page_size: PageSize,
     /// Chosen pages that the file lacks.
     missing: Cell<u64>,
@@ -26,12 +26,12 @@ pub(super) struct DumpMachine<'m, P, F> {
 }
 
 impl<'m, P: KernelPaging, F: FnMut(u64, u64)> DumpMachine<'m, P, F> {
-    pub(super) fn new(memory: &'m Memory, facts: &'m Facts, on_progress: F) -> Self {
+    pub(super) fn new(memory: &'m Memory, source: &'m SourceMachine, on_progress: F) -> Self {
         let segments = memory.segments();
         Self {
             memory,
             segments: segments.map(|all| all.segments()).unwrap_or_default(),
-            facts,
+            source,
             page_size: P::PAGE_SIZE,
             missing: Cell::new(0),
             on_progress: RefCell::new(on_progress),
@@ -66,11 +66,11 @@ impl<P: KernelPaging, F: FnMut(u64, u64)> Machine for DumpMachine<'_, P, F> {
     type Paging = P;
 
     fn kernel(&self) -> Kernel {
-        self.facts.kernel
+        self.source.kernel
     }
 
     fn message_buffer(&self) -> MessageBuffer {
-        self.facts.message_buffer
+        self.source.message_buffer
     }
 
     fn copy(&self, from: PhysAddr, to: &mut [u8]) -> Result<(), Unreadable> {
@@ -107,16 +107,16 @@ impl<P: KernelPaging, F: FnMut(u64, u64)> Machine for DumpMachine<'_, P, F> {
     }
 
     fn identity(&self) -> Identity {
-        self.facts.identity
+        self.source.identity
     }
 
     fn cpus(&self) -> u32 {
-        u32::try_from(self.facts.cpus.len()).unwrap_or(0)
+        u32::try_from(self.source.cpus.len()).unwrap_or(0)
     }
 
     fn cpu(&self, cpu: u32) -> Cpu {
         let cpu = usize::try_from(cpu).ok();
-        let cpu = cpu.and_then(|cpu| self.facts.cpus.get(cpu));
+        let cpu = cpu.and_then(|cpu| self.source.cpus.get(cpu));
         cpu.copied().unwrap_or(Cpu::RUNNING)
     }
 

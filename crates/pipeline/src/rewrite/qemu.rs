@@ -5,7 +5,7 @@
 //! `target/i386/arch_dump.c`): version 1 and its size, general registers, program counter and flags,
 //! ten segments of 24 bytes, five control registers; later QEMUs add the kernel's GS base.
 
-use crate::arch::{Facts, Qemu};
+use super::arch::{ArchConversion, Qemu};
 use vmcore::Dump;
 use vmcore::dump::DumpFormat;
 use vmcore::translation::PagingMode;
@@ -45,7 +45,7 @@ pub(super) struct QemuCpu {
 }
 
 /// The CPUs that the notes of a core tell of, in their order.
-pub(super) fn cpus(arch: &'static Facts, dump: &Dump) -> Vec<QemuCpu> {
+pub(super) fn cpus(arch: &'static ArchConversion, dump: &Dump) -> Vec<QemuCpu> {
     let Some(arch) = &arch.qemu else {
         return Vec::new();
     };

@@ -1,5 +1,6 @@
 //! What is RAM: by the kernel's `dump_avail` if it can be read, else what the file has.
 
+use super::arch::ArchConversion;
 use super::kernel::KernelMemory;
 use vmcore::memory::Memory;
 use vmcore_format::addr::{PhysAddr, PhysRange};
@@ -55,9 +56,9 @@ pub(super) fn present(memory: &Memory) -> Ram {
 }
 
 /// RAM as the kernel numbers it for its minidumps.
-pub(super) fn of_kernel(memory: &Memory, kernel: &KernelMemory<'_>) -> Ram {
+pub(super) fn of_kernel(memory: &Memory, arch: &ArchConversion, kernel: &KernelMemory<'_>) -> Ram {
     let own = present(memory);
-    match dump_avail(kernel, pages(memory, &own.ranges)) {
+    match dump_avail(arch, kernel, pages(memory, &own.ranges)) {
         Some(ranges) => Ram {
             ranges,
             is_the_kernels: true,
@@ -69,9 +70,13 @@ pub(super) fn of_kernel(memory: &Memory, kernel: &KernelMemory<'_>) -> Ram {
 }
 
 /// Of the kernel's RAM what the file has: a full dump has no way to say that a page is missing.
-pub(super) fn of_full_dump(memory: &Memory, kernel: Option<&KernelMemory<'_>>) -> Ram {
+pub(super) fn of_full_dump(
+    memory: &Memory,
+    arch: &ArchConversion,
+    kernel: Option<&KernelMemory<'_>>,
+) -> Ram {
     let own = present(memory);
-    let ranges = kernel.and_then(|kernel| dump_avail(kernel, pages(memory, &own.ranges)));
+    let ranges = kernel.and_then(|kernel| dump_avail(arch, kernel, pages(memory, &own.ranges)));
     let Some(ranges) = ranges else {
         return own;
     };
@@ -104,7 +109,11 @@ fn pages(memory: &Memory, ranges: &[PhysRange]) -> u64 {
 }
 
 /// `dump_avail` of the kernel, if it is sound and names no more RAM than the file makes likely.
-fn dump_avail(kernel: &KernelMemory<'_>, present_pages: u64) -> Option<Vec<PhysRange>> {
+fn dump_avail(
+    arch: &ArchConversion,
+    kernel: &KernelMemory<'_>,
+    present_pages: u64,
+) -> Option<Vec<PhysRange>> {
     let symbol = kernel.symbol("dump_avail")?;
     let len = match symbol.size {
         0 => 1024,
@@ -113,7 +122,7 @@ fn dump_avail(kernel: &KernelMemory<'_>, present_pages: u64) -> Option<Vec<PhysR
     let mut raw = vec![0; usize::try_from(len).ok()?];
     let read = kernel.space.read(symbol.address, &mut raw).len;
     raw.truncate(read);
-    let width = (kernel.arch.physical_address)(kernel);
+    let width = (arch.physical_address)(kernel);
     let endian = kernel.space.endian();
     let ranges: Vec<PhysRange> = dump_avail::decode(&raw, endian, width).collect();
     let is_sound = !ranges.is_empty()

@@ -7,58 +7,51 @@ mod amd64;
 mod arm;
 mod i386;
 
-use crate::rewrite::kernel::{KernelMemory, Tables};
-use crate::rewrite::{Job, RewriteError, Rewritten};
+use super::kernel::{KernelMemory, Tables};
 use std::borrow::Cow;
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
-use vmcore_format::endian::{Endian, Width};
+use vmcore_format::endian::Width;
 use vmcore_format::paging::Radix;
 use vmcore_writer::machine::{Kernel, KernelImage};
 
 /// What is particular to an architecture.
 #[derive(Debug)]
-pub(crate) struct Facts {
+pub(in crate::rewrite) struct ArchConversion {
     /// Its page tables, if nothing tells which of several they are.
-    pub(crate) mode: PagingMode,
+    pub(in crate::rewrite) mode: PagingMode,
     /// Whether RAM is mapped besides the kernel map.
-    pub(crate) has_direct_map: bool,
+    pub(in crate::rewrite) has_direct_map: bool,
     /// Width of `vm_paddr_t`.
-    pub(crate) physical_address: fn(&KernelMemory<'_>) -> Width,
+    pub(in crate::rewrite) physical_address: fn(&KernelMemory<'_>) -> Width,
     /// Where the image was loaded, if a full dump has to say so.
-    pub(crate) image: fn(&Tables<'_>) -> Option<KernelImage>,
+    pub(in crate::rewrite) image: fn(&Tables<'_>) -> Option<KernelImage>,
     /// The kernel's address space, by its page tables and what is known of its memory.
-    pub(crate) address_space: fn(&Tables<'_>, Option<&KernelMemory<'_>>) -> Kernel,
-    /// Writes a dump with such page tables and of this byte order.
-    pub(crate) write: fn(PagingMode, Endian) -> Write,
+    pub(in crate::rewrite) address_space: fn(&Tables<'_>, Option<&KernelMemory<'_>>) -> Kernel,
     /// The CPUs in a file of QEMU's, if such files are read.
-    pub(crate) qemu: Option<Qemu>,
+    pub(in crate::rewrite) qemu: Option<Qemu>,
 }
-
-/// Writes a dump; the closure is told the bytes that are written, and how many there will be.
-pub(crate) type Write =
-    fn(Job<'_, '_>, &mut dyn FnMut(u64, u64)) -> Result<Rewritten, RewriteError>;
 
 /// The CPUs in a file of QEMU's.
 #[derive(Debug)]
-pub(crate) struct Qemu {
+pub(in crate::rewrite) struct Qemu {
     /// The register with the address of `struct pcpu`, in the kernel and in a process.
-    pub(crate) pcpu: [Option<&'static str>; 2],
+    pub(in crate::rewrite) pcpu: [Option<&'static str>; 2],
     /// A register's name on amd64.
-    pub(crate) name_on_amd64: fn(&str) -> Cow<'_, str>,
+    pub(in crate::rewrite) name_on_amd64: fn(&str) -> Cow<'_, str>,
     /// Page tables by the control registers 3 and 4.
-    pub(crate) page_tables: fn(u64, u64) -> (PagingMode, Radix),
+    pub(in crate::rewrite) page_tables: fn(u64, u64) -> (PagingMode, Radix),
     /// Whether page tables map a kernel's image.
-    pub(crate) maps_a_kernel: fn(&Tables<'_>) -> bool,
+    pub(in crate::rewrite) maps_a_kernel: fn(&Tables<'_>) -> bool,
 }
 
 /// What is particular to `arch`; `None` if it has no full dumps that can be made into others.
-pub(crate) const fn facts(arch: Arch) -> Option<&'static Facts> {
+pub(in crate::rewrite) const fn of(arch: Arch) -> Option<&'static ArchConversion> {
     match arch {
-        Arch::Amd64 => Some(&amd64::FACTS),
-        Arch::Arm => Some(&arm::FACTS),
-        Arch::I386 => Some(&i386::FACTS),
+        Arch::Amd64 => Some(&amd64::CONVERSION),
+        Arch::Arm => Some(&arm::CONVERSION),
+        Arch::I386 => Some(&i386::CONVERSION),
         Arch::Arm64
         | Arch::Mips
         | Arch::Mips64

@@ -1,12 +1,13 @@
 //! What is known of the machine in a file, gathered before anything is written.
 
+use super::arch::{self, ArchConversion};
 use super::choice::Marked;
+use super::cpus;
+use super::error::{RewriteError, Target};
 use super::identity::{self, Earlier};
 use super::kernel::{self, KernelMemory, Tables};
 use super::qemu::{self, QemuCpu};
 use super::ram::{self, Ram};
-use super::{RewriteError, Target, cpus};
-use crate::arch;
 use vmcore::dump::DumpFormat;
 use vmcore::session::{Session, SessionError};
 use vmcore::translation::PagingMode;
@@ -15,8 +16,8 @@ use vmcore_format::identity::Identity;
 use vmcore_writer::machine::{Cpu, CpuState, Kernel, KernelImage, MessageBuffer};
 
 /// The machine, as far as the file and the kernel's symbols tell.
-pub(super) struct Facts {
-    pub(super) arch: &'static arch::Facts,
+pub(super) struct SourceMachine {
+    pub(super) arch: &'static ArchConversion,
     pub(super) mode: PagingMode,
     pub(super) kernel: Kernel,
     pub(super) ram: Ram,
@@ -26,32 +27,32 @@ pub(super) struct Facts {
     pub(super) cpus: Vec<Cpu>,
 }
 
-impl Facts {
+impl SourceMachine {
     pub(super) fn gather(session: &Session, target: Target) -> Result<Self, RewriteError> {
         let dump = session.dump();
         let memory = dump.memory();
-        let arch = arch::facts(dump.arch()).ok_or(RewriteError::Architecture(dump.arch()))?;
+        let arch = arch::of(dump.arch()).ok_or(RewriteError::Architecture(dump.arch()))?;
         let earlier = Earlier::read(memory.source());
         let notes = qemu::cpus(arch, dump);
-        let known = match (KernelMemory::of(arch, session), target) {
+        let known = match (KernelMemory::of(session), target) {
             (Ok(known), _) => known,
             (Err(error @ RewriteError::Session(SessionError::Mismatch { .. })), _)
             | (Err(error), Target::Minidump) => return Err(error),
             // RAM can be copied whatever the page tables say.
             (Err(_), Target::Full) => None,
         };
-        let mut facts = Self {
+        let mut source = Self {
             identity: identity::identity(session, &earlier, &notes, known.as_ref())?,
             cpus: cpus::cpus(session, &earlier, &notes, known.as_ref()),
             arch,
             mode: arch.mode,
             kernel: kernel::no_address_space(),
-            ram: ram::of_full_dump(memory, known.as_ref()),
+            ram: ram::of_full_dump(memory, arch, known.as_ref()),
             marked: Marked::Nothing,
             message_buffer: kernel::NO_MESSAGE_BUFFER,
         };
         match target {
-            Target::Minidump => facts.for_minidump(session, &notes, known.as_ref())?,
+            Target::Minidump => source.for_minidump(session, &notes, known.as_ref())?,
             Target::Full => {
                 let tables = known.as_ref().map(|known| Tables {
                     mode: known.mode,
@@ -59,12 +60,12 @@ impl Facts {
                     memory,
                 });
                 let image = tables.and_then(|tables| (arch.image)(&tables));
-                facts.kernel.image = given_image(session).or(image);
+                source.kernel.image = given_image(session).or(image);
             }
         }
-        match facts.ram.ranges.is_empty() {
+        match source.ram.ranges.is_empty() {
             true => Err(RewriteError::Ram),
-            false => Ok(facts),
+            false => Ok(source),
         }
     }
 
@@ -87,7 +88,7 @@ impl Facts {
         self.mode = tables.mode;
         self.kernel = (arch.address_space)(&tables, known);
         self.ram = match known {
-            Some(known) => ram::of_kernel(memory, known),
+            Some(known) => ram::of_kernel(memory, arch, known),
             None => ram::present(memory),
         };
         self.marked = Marked::of(arch, &self.ram, known);
@@ -109,7 +110,7 @@ impl Facts {
 
 /// The page tables of a CPU that was in the kernel; a process' may lack the kernel's part.
 fn tables_of_cpus<'s>(
-    arch: &arch::Facts,
+    arch: &ArchConversion,
     session: &'s Session,
     notes: &[QemuCpu],
 ) -> Result<Tables<'s>, RewriteError> {

@@ -1,7 +1,7 @@
 //! i386, with PAE and without.
 
-use super::{Facts, Qemu, narrow};
-use crate::rewrite::kernel::{KernelMemory, Tables};
+use super::super::kernel::{KernelMemory, Tables};
+use super::{ArchConversion, Qemu, narrow};
 use std::borrow::Cow;
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
@@ -15,7 +15,7 @@ const SPLIT_KERNBASE: u64 = 0x80_0000;
 /// `CR4`: page tables with 64-bit entries.
 const CR4_PAE: u64 = 1 << 5;
 
-pub(super) const FACTS: Facts = Facts {
+pub(super) const CONVERSION: ArchConversion = ArchConversion {
     mode: PagingMode::I386,
     has_direct_map: false,
     // Without PAE 32 bits, before one kernel could do both.
@@ -25,10 +25,6 @@ pub(super) const FACTS: Facts = Facts {
     },
     image: |_| None,
     address_space,
-    write: |mode, _| match mode {
-        PagingMode::I386Pae => |job, told| job.write::<I386Pae>(told),
-        _ => |job, told| job.write::<I386>(told),
-    },
     qemu: Some(Qemu {
         pcpu: [Some("fs_base"), None],
         name_on_amd64,

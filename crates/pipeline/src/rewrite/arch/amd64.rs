@@ -1,8 +1,8 @@
 //! amd64: where the direct map is differs by version; which of the known places it is, the page tables
 //! tell: the direct map maps the root of the page tables to its own address.
 
-use super::{Facts, Qemu};
-use crate::rewrite::kernel::{KernelMemory, Tables};
+use super::super::kernel::{KernelMemory, Tables};
+use super::{ArchConversion, Qemu};
 use vmcore::translation::PagingMode;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
@@ -43,13 +43,12 @@ const LAYOUTS: [[u64; 3]; 4] = [
     ],
 ];
 
-pub(super) const FACTS: Facts = Facts {
+pub(super) const CONVERSION: ArchConversion = ArchConversion {
     mode: PagingMode::Amd64,
     has_direct_map: true,
     physical_address: |_| Width::W64,
     image,
     address_space,
-    write: |_, _| |job, told| job.write::<Amd64>(told),
     qemu: Some(Qemu {
         pcpu: [Some("gs_base"), Some("kernel_gs_base")],
         name_on_amd64: |name| name.into(),
