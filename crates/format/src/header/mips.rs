@@ -46,8 +46,8 @@ pub(super) const FORMAT: HeaderFormat = HeaderFormat {
     has_narrow_dump_avail: true,
     bitmap_of_words_since: 1,
     header_bytes: &[64, LEN],
-    decode: decode,
-    encode: encode,
+    decode,
+    encode,
 };
 /// 64-bit kernels have the same header.
 pub(super) const FORMAT_64: HeaderFormat = HeaderFormat {

@@ -42,8 +42,8 @@ pub(super) const FORMAT: HeaderFormat = HeaderFormat {
     has_narrow_dump_avail: false,
     bitmap_of_words_since: 1,
     header_bytes: &[72, LEN],
-    decode: decode,
-    encode: encode,
+    decode,
+    encode,
 };
 
 fn decode(bytes: &[u8]) -> Result<Header, HeaderError> {
