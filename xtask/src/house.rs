@@ -1,5 +1,6 @@
 //! The house rules that no tool knows: short files, each with its purpose on top, nothing unfinished.
 
+use crate::test::Verdict;
 use crate::{Result, shell};
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,7 +21,7 @@ const MADE: [&str; 4] = ["target", "artifacts", "corpus", "coverage"];
 ///
 /// # Errors
 /// Returns an error if a file breaks a rule; all that do are printed.
-pub(crate) fn check() -> Result {
+pub(crate) fn check() -> Result<Verdict> {
     let mut files = Vec::new();
     collect(Path::new("."), &mut files)?;
     files.sort();
@@ -36,7 +37,8 @@ pub(crate) fn check() -> Result {
     match faults.len() {
         0 => {
             println!("{} files are in order", files.len());
-            declared_by_macros_are_formatted(&files)
+            declared_by_macros_are_formatted(&files)?;
+            Ok(Verdict::Passed)
         }
         count => Err(format!("{count} breaches of the house rules")),
     }

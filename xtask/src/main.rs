@@ -13,6 +13,8 @@ mod demo;
 mod fuzz;
 mod house;
 mod lab;
+mod portability;
+mod publish;
 mod shell;
 mod test;
 mod tools;
@@ -33,7 +35,7 @@ const COMMANDS: &[Command] = &[
         "show the tool at work on a crashed machine",
     ),
     (
-        "test [STEP...]",
+        "test [--quick | STEP...]",
         test::run,
         "check everything that CI checks",
     ),

@@ -3,154 +3,218 @@
 use crate::tools::{
     self, CC, CHROMIUM, CXX, GDB, GDB_MULTIARCH, LLDB, OPENSSL, QEMU, READELF, ZSTD,
 };
-use crate::{Result, corpus, house, shell};
+use crate::{Result, corpus, house, portability, publish, shell};
 use std::process::Command;
 use std::time::Duration;
 
-/// A check: its name, and the cargo command that makes it or `None` for the house rules.
-type Step = (&'static str, Option<&'static str>);
+/// A check.
+struct Step {
+    name: &'static str,
+    what: What,
+    /// Whether it is part of `--quick`: no browser, emulator or debugger, and little time.
+    is_quick: bool,
+}
+
+/// What a step does.
+enum What {
+    /// Runs these commands, in order.
+    Lines(&'static [&'static str]),
+    /// Calls a function; the text says what it checks.
+    Calls(fn() -> Result<Verdict>, &'static str),
+}
+
+/// What a function that checks has found.
+pub(crate) enum Verdict {
+    Passed,
+    /// It cannot check here, and why.
+    Skipped(String),
+}
+
+const fn quick(name: &'static str, lines: &'static [&'static str]) -> Step {
+    Step {
+        name,
+        what: What::Lines(lines),
+        is_quick: true,
+    }
+}
+
+const fn slow(name: &'static str, lines: &'static [&'static str]) -> Step {
+    Step {
+        is_quick: false,
+        ..quick(name, lines)
+    }
+}
+
+const fn call(name: &'static str, check: fn() -> Result<Verdict>, says: &'static str) -> Step {
+    Step {
+        name,
+        what: What::Calls(check, says),
+        is_quick: false,
+    }
+}
 
 const STEPS: &[Step] = &[
-    ("format", Some("cargo fmt --all --check")),
-    (
-        "format-fuzz",
-        Some("cargo fmt --manifest-path fuzz/Cargo.toml --check"),
+    quick(
+        "format",
+        &[
+            "cargo fmt --all --check",
+            "cargo fmt --manifest-path fuzz/Cargo.toml --check",
+            "cargo fmt --manifest-path lab/Cargo.toml --check",
+            "cargo fmt --manifest-path crates/writer/loom/Cargo.toml --check",
+            "cargo fmt --manifest-path crates/writer/proof/Cargo.toml --check",
+        ],
     ),
-    (
-        "format-lab",
-        Some("cargo fmt --manifest-path lab/Cargo.toml --check"),
-    ),
-    (
-        "format-loom",
-        Some("cargo fmt --manifest-path crates/writer/loom/Cargo.toml --check"),
-    ),
-    (
-        "format-proof",
-        Some("cargo fmt --manifest-path crates/writer/proof/Cargo.toml --check"),
-    ),
-    ("house", None),
-    (
-        "no-std",
-        Some("cargo build --locked -p vmcore-format -p vmcore-writer --no-default-features"),
-    ),
-    (
+    Step {
+        is_quick: true,
+        ..call("house", house::check, "the rules that no tool knows")
+    },
+    quick(
         "lint",
-        Some("cargo clippy --workspace --all-targets --locked -- -D warnings"),
+        &["cargo clippy --workspace --all-targets --locked -- -D warnings"],
     ),
-    (
-        "lint-fuzz",
-        Some("cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings"),
+    slow(
+        "lint-more",
+        &[
+            "cargo build --locked -p vmcore-format -p vmcore-writer --no-default-features",
+            "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings",
+            // The kernel's flags are in its own folder.
+            "cargo --config lab/.cargo/config.toml clippy --release --locked \
+             --manifest-path lab/Cargo.toml -- -D warnings",
+        ],
     ),
-    ("lint-lab", Some(LINT_LAB)),
-    ("doc", Some("cargo doc --no-deps --workspace --locked")),
-    ("test", Some("cargo test --workspace --locked")),
-    ("capi", Some("cargo xtask capi")),
-    ("loom", Some(LOOM)),
-    (
+    slow("doc", &["cargo doc --no-deps --workspace --locked"]),
+    quick("test", &["cargo test --workspace --locked"]),
+    slow("capi", &["cargo xtask capi"]),
+    // Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`.
+    slow(
+        "loom",
+        &[
+            "cargo test --locked --manifest-path crates/writer/loom/Cargo.toml \
+             --config 'target.\"cfg(all())\".rustflags=[\"--cfg\",\"loom\"]'",
+        ],
+    ),
+    slow(
         "proof",
-        Some("cargo run --release --locked --manifest-path crates/writer/proof/Cargo.toml"),
+        &["cargo run --release --locked --manifest-path crates/writer/proof/Cargo.toml"],
     ),
-    ("lab", Some("cargo xtask lab test")),
-    ("deny", Some(DENY)),
+    slow("lab", &["cargo xtask lab test"]),
+    call(
+        "deny",
+        publish::deny,
+        "licences and sources of dependencies",
+    ),
+    call("package", publish::package, "what would be published"),
+    call(
+        "semver",
+        publish::semver,
+        "the public interface since the last tag",
+    ),
+    call(
+        "portability",
+        portability::check,
+        "other systems and processors",
+    ),
 ];
 
-/// The kernel's flags are in its own folder.
-const LINT_LAB: &str = "cargo --config lab/.cargo/config.toml clippy --release --locked \
-                        --manifest-path lab/Cargo.toml -- -D warnings";
-
-/// Every interleaving of the writer's atomics. The flag joins those of `.cargo/config.toml`.
-const LOOM: &str = "cargo test --locked --manifest-path crates/writer/loom/Cargo.toml \
-                    --config 'target.\"cfg(all())\".rustflags=[\"--cfg\",\"loom\"]'";
-
-/// Advisories are left out: they need a download, and change from day to day.
-const DENY: &str = "cargo deny check bans licenses sources";
+/// The tests of debuggers and browsers are skipped if it is set.
+const QUICK: &str = "VMCORE_QUICK";
 
 /// What became of a step.
 enum Outcome {
     Passed(Duration),
-    Skipped(&'static str),
+    Skipped(String),
     Failed(Duration, String),
 }
 
-/// Runs all steps, or those that are named.
+/// Runs all steps, the quick ones, or those that are named.
 pub(crate) fn run(args: &[String]) -> Result {
-    if let Some(unknown) = args
+    let is_quick = args == ["--quick"];
+    let named = if is_quick { &[] } else { args };
+    if let Some(unknown) = named
         .iter()
-        .find(|arg| STEPS.iter().all(|(name, _)| name != arg))
+        .find(|arg| STEPS.iter().all(|step| step.name != *arg))
     {
-        let names: Vec<&str> = STEPS.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         return Err(format!(
-            "there is no step {unknown:?}; steps: {}",
+            "there is no step {unknown:?}; --quick, or steps: {}",
             names.join(" ")
         ));
     }
-    tools::need(&[
-        CC,
-        CXX,
-        READELF,
-        GDB,
-        GDB_MULTIARCH,
-        LLDB,
-        ZSTD,
-        QEMU,
-        OPENSSL,
-        CHROMIUM,
-    ])?;
+    if is_quick {
+        tools::need(&[CC, READELF])?;
+    } else {
+        tools::need(&[
+            CC,
+            CXX,
+            READELF,
+            GDB,
+            GDB_MULTIARCH,
+            LLDB,
+            ZSTD,
+            QEMU,
+            OPENSSL,
+            CHROMIUM,
+        ])?;
+    }
     tools::need_components()?;
     corpus::announce()?;
-    let wanted = STEPS
-        .iter()
-        .filter(|(name, _)| args.is_empty() || args.iter().any(|arg| arg == name));
+    let wanted = STEPS.iter().filter(|step| match is_quick {
+        true => step.is_quick,
+        false => named.is_empty() || named.iter().any(|arg| arg == step.name),
+    });
     let mut done = Vec::new();
-    for (name, line) in wanted {
-        let outcome = step(name, *line);
+    for step in wanted {
+        let outcome = run_step(step, is_quick);
         let failed = matches!(outcome, Outcome::Failed(..));
-        done.push((*name, outcome));
+        done.push((step.name, outcome));
         if failed {
             break;
         }
     }
     print!("\n{}", table(&done));
     match done.pop() {
-        Some((name, Outcome::Failed(_, message))) => {
-            let again = match STEPS.iter().find(|(step, _)| *step == name) {
-                Some((_, Some(line))) => shell::text(&cargo(line)),
-                _ => format!("./x test {name}"),
-            };
-            Err(format!("{name}: {message}\nto run it again:\n  {again}"))
-        }
+        Some((name, Outcome::Failed(_, message))) => Err(format!(
+            "{name}: {message}\nto run it again:\n  ./x test {name}"
+        )),
         _ => Ok(()),
     }
 }
 
-fn step(name: &str, line: Option<&str>) -> Outcome {
-    println!(
-        "\n== {name}: {} ==",
-        line.unwrap_or("the rules that no tool knows")
-    );
-    if line == Some(DENY) && !shell::works("cargo deny --version") {
-        return Outcome::Skipped("cargo-deny is not installed");
-    }
-    let (result, time) = shell::timed(|| match line {
-        Some(line) => shell::run(&mut cargo(line)),
-        None => house::check(),
+fn run_step(step: &Step, is_quick: bool) -> Outcome {
+    println!("\n== {} ==", step.name);
+    let (result, time) = shell::timed(|| match step.what {
+        What::Lines(lines) => lines
+            .iter()
+            .try_for_each(|line| {
+                println!("$ {line}");
+                shell::run(&mut cargo(line, is_quick))
+            })
+            .map(|()| Verdict::Passed),
+        What::Calls(check, says) => {
+            println!("{says}");
+            check()
+        }
     });
-    println!("-- {name}: {}", shell::human(time));
+    println!("-- {}: {}", step.name, shell::human(time));
     match result {
-        Ok(()) => Outcome::Passed(time),
+        Ok(Verdict::Passed) => Outcome::Passed(time),
+        Ok(Verdict::Skipped(why)) => Outcome::Skipped(why),
         Err(message) => Outcome::Failed(time, message),
     }
 }
 
 /// A cargo command with the environment of the checks. `RUSTFLAGS` stays out of it: it would
 /// replace the flags of `.cargo/config.toml`.
-fn cargo(line: &str) -> Command {
+fn cargo(line: &str, is_quick: bool) -> Command {
     let mut command = shell::command_line(line);
     if line.starts_with("cargo doc") {
         command.env("RUSTDOCFLAGS", "-D warnings");
     }
     if let (true, Some(folder)) = (line.starts_with("cargo test"), corpus::find()) {
         command.env(corpus::VARIABLE, folder);
+    }
+    if is_quick {
+        command.env(QUICK, "1");
     }
     command
 }
@@ -184,7 +248,7 @@ mod tests {
         let second = Duration::from_secs(1);
         let done = [
             ("format", Outcome::Passed(second)),
-            ("deny", Outcome::Skipped("not here")),
+            ("deny", Outcome::Skipped("not here".to_owned())),
             ("test", Outcome::Failed(2 * second, String::new())),
         ];
         let expected = "step          seconds\nformat            1.0\ndeny                -  skipped: not here\n\

@@ -12,7 +12,7 @@
 
 use serde_json::Value;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use vmcore_testkit::TestKernel;
 use vmcore_testkit::command::line;
 
@@ -29,21 +29,9 @@ const HOSTILE_NAME: &str = "<svg onload=bad()>";
 const LOOKER: &str = include_str!("looker.html");
 
 fn chromium() -> Option<&'static str> {
-    let works = |name: &&str| {
-        let run = Command::new(name)
-            .arg("--version")
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .status();
-        run.is_ok_and(|status| status.success())
-    };
-    let found = ["chromium", "chromium-browser", "google-chrome"]
+    ["chromium", "chromium-browser", "google-chrome"]
         .into_iter()
-        .find(|name| works(name));
-    if found.is_none() {
-        eprintln!("skipped: no Chromium is installed");
-    }
-    found
+        .find(|name| vmcore_testkit::has(name))
 }
 
 /// What the browser makes of a page in `folder`, and what it says on its console.

@@ -348,11 +348,7 @@ fn the_debug_file_beside_a_compressed_kernel_is_its_own() {
 }
 
 fn has_gdb() -> bool {
-    let found = Command::new("gdb").arg("--version").output();
-    if found.is_err() {
-        eprintln!("skipped: gdb does not start");
-    }
-    found.is_ok()
+    vmcore_testkit::has("gdb")
 }
 
 #[test]

@@ -43,3 +43,8 @@ pub mod whatis;
 pub mod zones;
 
 pub use target::{DebugFiles, Target};
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

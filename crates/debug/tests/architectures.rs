@@ -44,11 +44,7 @@ fn open(machine: &Machine, dir: &std::path::Path) -> Session {
 }
 
 fn has_gdb() -> bool {
-    let found = Command::new("gdb-multiarch").arg("--version").output();
-    if found.is_err() {
-        println!("skipped: gdb-multiarch does not start");
-    }
-    found.is_ok()
+    vmcore_testkit::has("gdb-multiarch")
 }
 
 /// What gdb says, connected to the stub.

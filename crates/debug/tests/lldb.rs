@@ -20,6 +20,9 @@ use vmcore_testkit::modules::load;
 
 #[test]
 fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
+    if !vmcore_testkit::has("lldb") {
+        return;
+    }
     let mut kernel = TestKernel::compile("kernel.c", &["-gdwarf-4"]);
     vmcore_testkit::kernel::crash(&mut kernel);
     let root = tempfile::tempdir().unwrap();
@@ -51,7 +54,6 @@ fn stock_lldb_sees_threads_registers_modules_and_no_memory_where_none_is() {
     for line in commands.iter().map(String::as_str).chain(own) {
         command.args(["-o", line]);
     }
-    // Where it is missing nobody would ever connect.
     let started = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())

@@ -54,3 +54,8 @@ pub mod registers;
 pub mod sparc64;
 pub mod tar;
 pub mod zstd;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

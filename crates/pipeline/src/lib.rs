@@ -23,3 +23,8 @@ pub mod rewrite;
 pub mod save;
 pub mod serve;
 mod sparse;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,9 +1,5 @@
 //! Conversion to ELF: every page at all its addresses, and what other tools make of it.
-#![expect(
-    clippy::unwrap_used,
-    clippy::print_stdout,
-    reason = "tests may fail, and say what they skip"
-)]
+#![expect(clippy::unwrap_used, reason = "tests may fail, and say what they skip")]
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -53,16 +49,12 @@ fn open(path: &Path, kernel: KernelChoice<'_>) -> Session {
 
 /// What a program prints; `None` where it is not installed.
 fn output_of(program: &str, args: &[&str]) -> Option<String> {
-    match Command::new(program).args(args).output() {
-        Ok(output) => Some(
-            String::from_utf8_lossy(&output.stdout).into_owned()
-                + &String::from_utf8_lossy(&output.stderr),
-        ),
-        Err(error) => {
-            println!("skipped: {program} does not start: {error}");
-            None
-        }
-    }
+    let is_there = vmcore_testkit::has(program);
+    let output = is_there.then(|| Command::new(program).args(args).output().unwrap())?;
+    Some(
+        String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr),
+    )
 }
 
 #[test]

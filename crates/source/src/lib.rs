@@ -43,3 +43,8 @@ pub use recorder::Recorder;
 pub use source::Source;
 pub use stream::Damage;
 pub use vmcore_format as format;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -41,6 +41,23 @@ pub fn written(bytes: &[u8]) -> (tempfile::TempDir, PathBuf) {
     (folder, path)
 }
 
+/// Whether a debugger, an emulator or a browser can be run. `./x test --quick` leaves them out.
+pub fn has(program: &str) -> bool {
+    let why = if std::env::var_os("VMCORE_QUICK").is_some() {
+        "not in a quick test"
+    } else if std::process::Command::new(program)
+        .arg("--version")
+        .output()
+        .is_ok_and(|output| output.status.success())
+    {
+        return true;
+    } else {
+        "not installed"
+    };
+    eprintln!("skipped: {program}: {why}");
+    false
+}
+
 /// The C and assembler sources of test kernels.
 fn source(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("c").join(name)

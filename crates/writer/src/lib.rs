@@ -71,3 +71,8 @@ pub use settings::Settings;
 pub use sink::Sink;
 pub use vmcore_format as format;
 pub use writer::Writer;
+
+/// The README's example compiles.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;
