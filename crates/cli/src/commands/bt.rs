@@ -176,6 +176,9 @@ fn choose<'a>(
                 Failure::new(format!("no thread is known: {}", list.why_none_crashed()))
                     .next(context.proposal("verify"))
             }
+            None if args.cpus => {
+                Failure::new("no thread was on a CPU").next(context.again("--all"))
+            }
             None => Failure::new("no thread ran the dump code: name one, or use --all")
                 .next(context.again("--all")),
         };
