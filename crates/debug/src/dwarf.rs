@@ -386,6 +386,7 @@ impl<'a> Debug<'a> {
                 AttributeValue::DebugStrOffsetsBase(base) => unit.str_offsets_base = base,
                 AttributeValue::DebugAddrBase(base) => unit.addr_base = base,
                 AttributeValue::DebugRngListsBase(base) => unit.rnglists_base = base,
+                AttributeValue::DebugLocListsBase(base) => unit.loclists_base = base,
                 _ => {}
             }
         }

@@ -17,12 +17,35 @@ mod eval;
 mod parse;
 
 pub(crate) use eval::member_value;
-pub use eval::{Evaluator, Location, SymbolSource, Value};
+pub use eval::{Evaluator, Location, Pieces, SymbolSource, Value};
 pub use parse::{Expr, TypeName, parse};
 
 use crate::types::TypeError;
+use serde::Serialize;
 use thiserror::Error;
 use vmcore::translation::TranslationError;
+
+/// Why a variable, or a part of it, has no value in a frame.
+#[derive(Clone, Debug, Error, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "missing", content = "reason")]
+#[non_exhaustive]
+pub enum NoValue {
+    /// The compiler kept it nowhere at this program counter.
+    #[error("optimized out")]
+    OptimizedOut,
+    /// It is in memory that the dump lacks.
+    #[error("not in the dump: {0}")]
+    NotInDump(String),
+    /// It was in a register whose contents are lost in this frame.
+    #[error("needs register {0}, which is lost in this frame")]
+    NeedsRegister(String),
+    /// A pointer to an object that has no address: the compiler kept only its value.
+    #[error("synthetic pointer")]
+    Synthetic,
+    /// The debug information says it in a way that is not understood, or is damaged.
+    #[error("unknown location: {0}")]
+    Unknown(String),
+}
 
 /// Why an expression has no value.
 #[derive(Debug, Error)]
@@ -77,6 +100,9 @@ pub enum EvalError {
     /// Division by zero.
     #[error("division by zero")]
     DivisionByZero,
+    /// A variable of a frame that has none there.
+    #[error(transparent)]
+    NoValue(#[from] NoValue),
     /// Memory that is not there.
     #[error(transparent)]
     Unreadable(#[from] TranslationError),

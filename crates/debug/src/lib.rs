@@ -9,6 +9,7 @@
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
+//! - [`variables`]: parameters and local variables of their frames;
 //! - [`groups`]: threads with the same stack;
 //! - [`details`] and [`locks`]: states of threads, and who waits for whom;
 //! - [`whatis`]: what an address is; [`zones`]: which item of the kernel's allocator;
@@ -39,6 +40,7 @@ pub mod target;
 pub mod types;
 pub mod unwind;
 pub mod usage;
+pub mod variables;
 pub mod whatis;
 pub mod zones;
 

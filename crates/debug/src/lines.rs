@@ -18,7 +18,7 @@ mod units;
 use crate::dwarf::{Debug, Slice};
 use crate::object_file::ObjectFile;
 use functions::Functions;
-use gimli::Unit;
+use gimli::{Unit, UnitOffset};
 use rows::Rows;
 use serde::Serialize;
 use std::collections::HashMap;
@@ -100,6 +100,22 @@ impl<'a> Lines<'a> {
         }
         kept.insert(address, places.clone());
         places
+    }
+
+    /// The debug information.
+    pub(crate) const fn debug(&self) -> &Debug<'a> {
+        &self.debug
+    }
+
+    /// The unit and the entry of the function at an address.
+    pub(crate) fn function(&self, address: VirtAddr) -> Option<(Arc<Unit<Slice<'a>>>, UnitOffset)> {
+        let address = address.0.wrapping_sub(self.bias);
+        let units = self.units.get_or_init(|| Units::of(&self.debug));
+        units.at(address).take(MAX_UNITS).find_map(|position| {
+            let open = self.open(position)?;
+            let entry = open.functions.entry_at(address)?;
+            Some((open.unit.clone(), entry))
+        })
     }
 
     fn find(&self, address: u64) -> Vec<Place> {

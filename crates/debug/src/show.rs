@@ -309,10 +309,7 @@ struct Reader<'a, 't> {
 
 impl Reader<'_, '_> {
     fn shown(&mut self, value: &Value, depth: usize) -> Shown {
-        let address = match value.location {
-            Location::Memory(address) => Some(address),
-            Location::Bits { .. } | Location::Number(_) => None,
-        };
+        let address = value.location.address();
         let type_ = self.evaluator.types.name_of(&value.type_);
         let content = if self.left == 0 || self.level >= MAX_LEVELS {
             Content::Elided
@@ -418,10 +415,7 @@ impl Reader<'_, '_> {
         variants: &Variants,
         depth: usize,
     ) -> Result<Content, EvalError> {
-        let Location::Memory(base) = value.location else {
-            return Ok(Content::Elided);
-        };
-        let chosen = self.evaluator.variant(variants, base)?;
+        let chosen = self.evaluator.variant(variants, &value.location)?;
         let mut members = match self.members(value, &variants.members, depth) {
             Content::Struct(members) => members,
             _ => Vec::new(),
@@ -429,7 +423,9 @@ impl Reader<'_, '_> {
         let Some(chosen) = chosen else {
             return Ok(Content::Struct(members));
         };
-        let inner = member_value(base, &chosen.member);
+        let Some(inner) = member_value(&value.location, &chosen.member) else {
+            return Ok(Content::Elided);
+        };
         let shown = self.shown(&inner, depth);
         match shown.content {
             Content::Struct(own) => members.extend(own),
@@ -449,16 +445,14 @@ impl Reader<'_, '_> {
     }
 
     fn members(&mut self, value: &Value, members: &[Member], depth: usize) -> Content {
-        let base = match value.location {
-            Location::Memory(base) => base,
-            _ => return Content::Elided,
-        };
         let mut shown = Vec::new();
         for member in members {
             if self.left == 0 {
                 break;
             }
-            let inner = member_value(base, member);
+            let Some(inner) = member_value(&value.location, member) else {
+                return Content::Elided;
+            };
             let name = member.name.clone().unwrap_or_default();
             shown.push((name, self.shown(&inner, depth - 1)));
         }
@@ -472,9 +466,6 @@ impl Reader<'_, '_> {
         len: Option<u64>,
         depth: usize,
     ) -> Result<Content, EvalError> {
-        let Location::Memory(base) = value.location else {
-            return Ok(Content::Elided);
-        };
         let types = self.evaluator.types;
         let (_, element_type) = types.resolve(element)?;
         let len = len.unwrap_or(0);
@@ -482,7 +473,17 @@ impl Reader<'_, '_> {
             let max = usize::try_from(len)
                 .unwrap_or(usize::MAX)
                 .min(self.options.string_len);
-            let text = self.evaluator.space.read_string(base, max)?;
+            let text = match &value.location {
+                Location::Memory(base) => self.evaluator.space.read_string(*base, max)?,
+                Location::Pieces { of, bit_offset, .. } => {
+                    let mut bytes = vec![0; max.min(of.bytes.len())];
+                    of.read(*bit_offset, 8 * bytes.len() as u64, &mut bytes)?;
+                    let end = bytes.iter().position(|byte| *byte == 0);
+                    bytes.truncate(end.unwrap_or(bytes.len()));
+                    bytes
+                }
+                _ => return Ok(Content::Elided),
+            };
             return Ok(Content::String(String::from_utf8_lossy(&text).into_owned()));
         }
         let size = types.size_of(element)?;
@@ -492,10 +493,13 @@ impl Reader<'_, '_> {
             if self.left == 0 {
                 break;
             }
-            let offset = position.wrapping_mul(size);
+            let offset = position.wrapping_mul(size).wrapping_mul(8);
+            let Some(location) = value.location.part(offset, None) else {
+                return Ok(Content::Elided);
+            };
             let inner = Value {
                 type_: element.clone(),
-                location: Location::Memory(VirtAddr(base.0.wrapping_add(offset))),
+                location,
             };
             elements.push(self.shown(&inner, depth));
         }

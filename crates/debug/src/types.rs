@@ -318,6 +318,14 @@ impl<'a> Types<'a> {
         found.map(TypeRef::Id)
     }
 
+    /// The type at a place in the debug information of a file.
+    pub(crate) fn at(&self, file: &ObjectFile, place: usize) -> Option<TypeRef> {
+        self.files.iter().find_map(|source| match source {
+            Source::Dwarf(dwarf) if dwarf.is_of(file) => Some(TypeRef::Id(dwarf.id(place))),
+            _ => None,
+        })
+    }
+
     /// A variable by its name; of several static ones, the one at `address`.
     #[must_use]
     pub fn variable(&self, name: &str, address: Option<VirtAddr>) -> Option<Variable> {

@@ -156,7 +156,7 @@ const int thread_off_td_name = __builtin_offsetof(struct thread, td_name);
 const int thread_off_td_oncpu = __builtin_offsetof(struct thread, td_oncpu);
 const int thread_off_td_pcb = __builtin_offsetof(struct thread, td_pcb);
 const int thread_off_td_plist = __builtin_offsetof(struct thread, td_plist);
-const int pcb_size = sizeof(struct pcb);
+const int pcb_size = sizeof(struct pcb), thread_len = sizeof(struct thread);
 int dumptid = 100077;
 struct pcb dumppcb;
 

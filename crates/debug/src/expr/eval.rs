@@ -1,7 +1,8 @@
 //! From the tree of an expression to its value.
 
-use super::{EvalError, Expr, TypeName, parse};
+use super::{EvalError, Expr, NoValue, TypeName, parse};
 use crate::types::{Kind, Member, Tag, TypeRef, Types, Variant, Variants};
+use std::ops::Range;
 use std::sync::Arc;
 use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
@@ -47,6 +48,53 @@ pub enum Location {
     },
     /// Nowhere: it was computed.
     Number(i128),
+    /// In an object that was put together: of registers, constants and pieces of memory.
+    Pieces {
+        /// The object.
+        of: Arc<Pieces>,
+        /// First bit of the value in it.
+        bit_offset: u64,
+        /// How many bits, if it is a bit field.
+        bits: Option<u32>,
+    },
+}
+
+/// An object whose bytes are not in memory in one place.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pieces {
+    /// Its bytes, in the byte order of the machine.
+    pub bytes: Vec<u8>,
+    /// Bits that have no value, and why.
+    pub gaps: Vec<(Range<u64>, NoValue)>,
+}
+
+impl Location {
+    /// The location of a part that starts so many bits after this location; `None` for what has no parts.
+    pub(crate) fn part(&self, offset: u64, bits: Option<u32>) -> Option<Self> {
+        let bits = bits.map(|bits| bits.min(64));
+        Some(match (self, bits) {
+            (Self::Memory(base), Some(bits)) => Self::Bits {
+                base: *base,
+                bit_offset: offset,
+                bits,
+            },
+            (Self::Memory(base), None) => Self::Memory(VirtAddr(base.0.wrapping_add(offset / 8))),
+            (Self::Pieces { of, bit_offset, .. }, bits) => Self::Pieces {
+                of: of.clone(),
+                bit_offset: bit_offset.saturating_add(offset),
+                bits,
+            },
+            (Self::Bits { .. } | Self::Number(_), _) => return None,
+        })
+    }
+
+    /// The address, if it is memory.
+    pub(crate) const fn address(&self) -> Option<VirtAddr> {
+        match self {
+            Self::Memory(address) => Some(*address),
+            _ => None,
+        }
+    }
 }
 
 /// Where variables get their addresses from.
@@ -256,10 +304,10 @@ impl Evaluator<'_, '_> {
     /// Returns an error if there is no such member, or the pointer cannot be read.
     pub fn member(&self, of: &Value, name: &str) -> Result<Value, EvalError> {
         let (_, type_) = self.types.resolve(&of.type_)?;
-        let (structure, base) = match (&type_.kind, &of.location) {
-            (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
-            (Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_), Location::Memory(base)) => {
-                (of.type_.clone(), *base)
+        let (structure, base) = match &type_.kind {
+            Kind::Pointer(to) => (to.clone(), Location::Memory(self.pointer(of)?)),
+            Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_) => {
+                (of.type_.clone(), of.location.clone())
             }
             _ => return Err(self.unfit(&of.type_, "has no members")),
         };
@@ -270,45 +318,42 @@ impl Evaluator<'_, '_> {
             });
         };
         if let Kind::Variants(variants) = &self.types.resolve(&structure)?.1.kind {
-            self.require_variant(variants, base, name)?;
+            self.require_variant(variants, &base, name)?;
         }
-        let location = match place.bits {
-            Some(bits) => Location::Bits {
-                base,
-                bit_offset: place.bit_offset,
-                bits: bits.min(64),
-            },
-            None => Location::Memory(VirtAddr(base.0.wrapping_add(place.offset_bytes()))),
-        };
-        Ok(Value {
-            type_: place.type_,
-            location,
-        })
+        match base.part(place.bit_offset, place.bits) {
+            Some(location) => Ok(Value {
+                type_: place.type_,
+                location,
+            }),
+            None => Err(self.unfit(&of.type_, "has no members")),
+        }
     }
 
-    /// The variant that the discriminant of a structure at `base` says.
+    /// The variant that the discriminant of a structure gives.
     ///
     /// # Errors
     /// Returns an error if the discriminant cannot be read.
     pub fn variant<'v>(
         &self,
         variants: &'v Variants,
-        base: VirtAddr,
+        base: &Location,
     ) -> Result<Option<&'v Variant>, EvalError> {
         let Some(discriminant) = &variants.discriminant else {
             return Ok(variants.of(0, 64));
         };
         let size = self.types.size_of(&discriminant.type_)?;
         let bits = u32::try_from(size.min(8) * 8).unwrap_or(64);
-        let number = self.load(&member_value(base, discriminant))?;
-        Ok(variants.of(number, bits))
+        let Some(value) = member_value(base, discriminant) else {
+            return Ok(None);
+        };
+        Ok(variants.of(self.load(&value)?, bits))
     }
 
     /// Refuses a member of a variant that is not there.
     fn require_variant(
         &self,
         variants: &Variants,
-        base: VirtAddr,
+        base: &Location,
         name: &str,
     ) -> Result<(), EvalError> {
         let is_named = |member: &Member| member.name.as_deref() == Some(name);
@@ -335,6 +380,9 @@ impl Evaluator<'_, '_> {
         let (element, base) = match (&type_.kind, &of.location) {
             (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
             (Kind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
+            (Kind::Array(element, _), Location::Pieces { .. }) => {
+                return self.element_of_pieces(of, element, index);
+            }
             _ => return Err(self.unfit(&of.type_, "is neither a pointer nor an array")),
         };
         let is_void = |kind: &Kind| matches!(kind, Kind::Void);
@@ -350,6 +398,25 @@ impl Evaluator<'_, '_> {
             type_: element,
             location: Location::Memory(VirtAddr(address)),
         })
+    }
+
+    fn element_of_pieces(
+        &self,
+        of: &Value,
+        element: &TypeRef,
+        index: i128,
+    ) -> Result<Value, EvalError> {
+        let size = self.types.size_of(element)?;
+        let offset = u64::try_from(index).ok();
+        let offset = offset.and_then(|index| index.checked_mul(size)?.checked_mul(8));
+        let location = offset.and_then(|offset| of.location.part(offset, None));
+        match location {
+            Some(location) => Ok(Value {
+                type_: element.clone(),
+                location,
+            }),
+            None => Err(self.unfit(&of.type_, "has no such element")),
+        }
     }
 
     fn pointer(&self, of: &Value) -> Result<VirtAddr, EvalError> {
@@ -374,50 +441,44 @@ impl Evaluator<'_, '_> {
             }
             _ => return Err(self.unfit(&value.type_, "is not a number")),
         };
-        let (raw, bits) = match value.location {
-            Location::Number(number) => return Ok(number),
-            Location::Memory(address) => {
-                let size = type_.size.unwrap_or(0);
-                (self.raw(address, size)?, size.min(8) * 8)
-            }
+        let all = u32::try_from(type_.size.unwrap_or(0).min(8) * 8).unwrap_or(64);
+        let (bit_offset, bits) = match &value.location {
+            Location::Number(number) => return Ok(*number),
+            Location::Memory(_) => (0, all),
             Location::Bits {
-                base,
-                bit_offset,
-                bits,
-            } => {
+                bit_offset, bits, ..
+            } => (*bit_offset, *bits),
+            Location::Pieces {
+                bit_offset, bits, ..
+            } => (*bit_offset, bits.unwrap_or(all)),
+        };
+        let before = bit_offset % 8;
+        let end = before + u64::from(bits);
+        let len = end.div_ceil(8);
+        let mut bytes = [0; 16];
+        let wanted = usize::try_from(len)
+            .ok()
+            .and_then(|len| bytes.get_mut(..len));
+        let wanted = wanted.unwrap_or_default();
+        match &value.location {
+            Location::Pieces { of, .. } => of.read(bit_offset, u64::from(bits), wanted)?,
+            Location::Memory(base) | Location::Bits { base, .. } => {
                 let first = VirtAddr(base.0.wrapping_add(bit_offset / 8));
-                let before = bit_offset % 8;
-                let end = before + u64::from(bits);
-                let len = end.div_ceil(8);
-                // Bits are counted from the end of the byte that the machine stores first.
-                let shift = match self.space.endian() {
-                    Endian::Little => before,
-                    Endian::Big => len * 8 - end,
-                };
-                let raw = self.raw_wide(first, len)? >> shift;
-                (
-                    u64::try_from(raw & mask(bits)).unwrap_or(0),
-                    u64::from(bits),
-                )
+                self.space.read_exact(first, wanted)?;
+            }
+            Location::Number(_) => {}
+        }
+        // Bits are counted from the end of the byte that the machine stores first.
+        let shift = match self.space.endian() {
+            Endian::Little => before,
+            Endian::Big => {
+                wanted.reverse();
+                len * 8 - end
             }
         };
-        Ok(extend(raw, bits, signed))
-    }
-
-    fn raw(&self, address: VirtAddr, size: u64) -> Result<u64, EvalError> {
-        Ok(u64::try_from(self.raw_wide(address, size.min(8))?).unwrap_or(0))
-    }
-
-    /// Up to 16 bytes, in the machine's byte order.
-    fn raw_wide(&self, address: VirtAddr, len: u64) -> Result<u128, EvalError> {
-        let mut bytes = [0; 16];
-        let len = usize::try_from(len).unwrap_or(16).min(16);
-        let wanted = bytes.get_mut(..len).unwrap_or_default();
-        self.space.read_exact(address, wanted)?;
-        if self.space.endian() == Endian::Big {
-            wanted.reverse();
-        }
-        Ok(u128::from_le_bytes(bytes))
+        let raw = u128::from_le_bytes(bytes) >> shift & mask(bits);
+        let raw = u64::try_from(raw).unwrap_or(0);
+        Ok(extend(raw, u64::from(bits), signed))
     }
 
     fn cast(&self, type_: TypeRef, of: Value) -> Result<Value, EvalError> {
@@ -428,7 +489,7 @@ impl Evaluator<'_, '_> {
         ) {
             // As debuggers do: the bytes of a variable, seen as something else.
             return match of.location {
-                Location::Memory(_) => Ok(Value { type_, ..of }),
+                Location::Memory(_) | Location::Pieces { .. } => Ok(Value { type_, ..of }),
                 _ => Err(self.unfit(&type_, "cannot be made of a number: cast to a pointer")),
             };
         }
@@ -539,18 +600,28 @@ fn extend(raw: u64, bits: u64, signed: bool) -> i128 {
 }
 
 /// A member of the structure at `base`.
-pub(crate) fn member_value(base: VirtAddr, member: &Member) -> Value {
-    let location = match member.bits {
-        Some(bits) => Location::Bits {
-            base,
-            bit_offset: member.bit_offset,
-            bits: bits.min(64),
-        },
-        None => Location::Memory(VirtAddr(base.0.wrapping_add(member.bit_offset / 8))),
-    };
-    Value {
+pub(crate) fn member_value(base: &Location, member: &Member) -> Option<Value> {
+    Some(Value {
         type_: member.type_.clone(),
-        location,
+        location: base.part(member.bit_offset, member.bits)?,
+    })
+}
+
+impl Pieces {
+    /// Copies the bytes that hold so many bits.
+    pub(crate) fn read(&self, bit_offset: u64, bits: u64, to: &mut [u8]) -> Result<(), NoValue> {
+        let end = bit_offset.saturating_add(bits);
+        let mut gaps = self.gaps.iter();
+        if let Some((_, why)) = gaps.find(|(gap, _)| gap.start < end && bit_offset < gap.end) {
+            return Err(why.clone());
+        }
+        let start = usize::try_from(bit_offset / 8).unwrap_or(usize::MAX);
+        let from = self
+            .bytes
+            .get(start..)
+            .and_then(|rest| rest.get(..to.len()));
+        to.copy_from_slice(from.ok_or(NoValue::OptimizedOut)?);
+        Ok(())
     }
 }
 

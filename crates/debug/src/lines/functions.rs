@@ -68,6 +68,15 @@ impl Functions {
         Ok(())
     }
 
+    /// The entry of the function at an address.
+    pub(super) fn entry_at(&self, address: u64) -> Option<UnitOffset> {
+        let after = self.ranges.partition_point(|range| range.begin <= address);
+        let before = self.ranges.get(..after).unwrap_or_default();
+        let mut candidates = before.iter().rev().take(MAX_OVERLAP);
+        let function = candidates.find(|range| address < range.end)?;
+        Some(function.entry)
+    }
+
     /// The functions at an address, the innermost inlined one first; none if no function is there.
     pub(super) fn at<'a>(
         &self,
@@ -75,13 +84,10 @@ impl Functions {
         unit: &Unit<Slice<'a>>,
         address: u64,
     ) -> Result<Vec<Found>, ReadError> {
-        let after = self.ranges.partition_point(|range| range.begin <= address);
-        let before = self.ranges.get(..after).unwrap_or_default();
-        let mut candidates = before.iter().rev().take(MAX_OVERLAP);
-        let Some(function) = candidates.find(|range| address < range.end) else {
+        let Some(function) = self.entry_at(address) else {
             return Ok(Vec::new());
         };
-        let mut walk = debug.walk(unit, Some(function.entry))?;
+        let mut walk = debug.walk(unit, Some(function))?;
         let mut entry = Entry::default();
         let mut found = Vec::new();
         if let Some(head) = walk.next()? {

@@ -61,7 +61,12 @@ impl<'a> DwarfTypes<'a> {
         }
     }
 
-    const fn id(&self, offset: usize) -> TypeId {
+    /// Whether these are the types of that file.
+    pub(super) fn is_of(&self, file: &ObjectFile) -> bool {
+        std::ptr::eq(self.debug.file, file)
+    }
+
+    pub(super) const fn id(&self, offset: usize) -> TypeId {
         TypeId {
             file: self.number,
             offset,

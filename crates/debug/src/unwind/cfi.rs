@@ -112,6 +112,18 @@ impl<'a> CallFrames<'a> {
         (pc < function.end).then_some(function)
     }
 
+    /// The address that call frame information gives a frame: that of the caller's stack pointer.
+    pub(crate) fn cfa(
+        &self,
+        machine: &Machine,
+        space: AddressSpace<'_>,
+        pc: VirtAddr,
+        registers: &Registers,
+    ) -> Option<u64> {
+        let (caller, _) = self.unwind(machine, space, pc, registers)?;
+        caller.get(machine.sp)
+    }
+
     /// The registers of the caller, and whether the frame interrupted it.
     pub(super) fn unwind(
         &self,

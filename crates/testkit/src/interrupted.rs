@@ -1,0 +1,246 @@
+//! A program with variables of every kind, interrupted in many places: it runs natively under gdb, and
+//! each place becomes a thread of a dump, with a trap frame on a stack of its own.
+
+use crate::kernel::{Pcb, TestKernel, write_pcb};
+use crate::source;
+use std::path::Path;
+use std::process::Command;
+
+/// Where the native program is loaded.
+const NATIVE: u64 = 0x1020_0000;
+/// Bytes of stack that are kept of each place, and where the stacks of the dump begin.
+const STACK_LEN: u64 = 0x2000;
+const STACKS: u64 = 0xffff_ffff_9000_0000;
+/// The threads, and their PCBs.
+const THREADS: u64 = 0xffff_ffff_8f00_0000;
+const PCBS: u64 = 0xffff_ffff_8f80_0000;
+/// Registers of a trap frame, and where they are in it.
+const REGISTERS: [(&str, u64); 17] = [
+    ("rdi", 0),
+    ("rsi", 8),
+    ("rdx", 16),
+    ("rcx", 24),
+    ("r8", 32),
+    ("r9", 40),
+    ("rax", 48),
+    ("rbx", 56),
+    ("rbp", 64),
+    ("r10", 72),
+    ("r11", 80),
+    ("r12", 88),
+    ("r13", 96),
+    ("r14", 104),
+    ("r15", 112),
+    ("rip", 152),
+    ("rsp", 176),
+];
+/// The id of the first thread; the others follow.
+pub const FIRST_TID: u32 = 200_000;
+
+/// The dump of a kernel with one thread for each place; `None` if gdb cannot run programs here.
+pub fn kernel(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
+    let dir = tempfile::tempdir().unwrap();
+    let object = dir.path().join("variables.o");
+    let status = Command::new(compiler)
+        .args(["-c", "-g", "-ffreestanding", "-mcmodel=kernel", "-fno-pic"])
+        .args(["-mno-red-zone", "-mno-sse", "-fno-stack-protector"])
+        .args(["-fno-optimize-sibling-calls"])
+        .args(flags)
+        .arg("-o")
+        .args([&object, &source("variables.c")])
+        .status();
+    assert!(status.expect(compiler).success());
+    let mut kernel =
+        TestKernel::compile_with("kernel.c", &["-gdwarf-5"], std::slice::from_ref(&object));
+    let native = dir.path().join("native");
+    let status = Command::new("gcc")
+        .args([
+            "-g",
+            "-ffreestanding",
+            "-mcmodel=kernel",
+            "-fno-pic",
+            "-no-pie",
+            "-nostdlib",
+        ])
+        .args([
+            "-static",
+            "-fno-stack-protector",
+            "-Wno-attributes",
+            "-gdwarf-5",
+        ])
+        .arg(format!(
+            "-Wl,-Ttext-segment={NATIVE:#x},-e,native_start,--build-id"
+        ))
+        .arg("-o")
+        .args([&native, &object, &source("kernel.c"), &source("stack.S")])
+        .status();
+    assert!(status.expect("gcc").success());
+    let end = kernel.address("stacks") + 3 * 16384 - kernel.bias();
+    let recorded = record(&native, dir.path(), end, places)?;
+    let mut tids = Vec::new();
+    for (number, place) in (0..).zip(&recorded) {
+        tids.push(add_thread(&mut kernel, number, place, end));
+    }
+    // The process that had one thread has these.
+    let shell = kernel.address("shell");
+    let threads = kernel.word(kernel.address("proc_off_p_threads")) & 0xffff_ffff;
+    kernel.write_words(shell + threads, &[THREADS]);
+    let dumptid = kernel.address("dumptid");
+    kernel.write(dumptid, &FIRST_TID.to_le_bytes());
+    Some(kernel)
+}
+
+/// The registers, then the stack from its start.
+struct Place {
+    registers: Vec<u64>,
+    stack: Vec<u8>,
+}
+
+/// Runs the program, and interrupts it in so many places.
+fn record(native: &Path, dir: &Path, end: u64, places: usize) -> Option<Vec<Place>> {
+    let out = dir.join("places");
+    let names: Vec<&str> = REGISTERS.iter().map(|(name, _)| *name).collect();
+    let script = format!(
+        "import gdb, struct\n\
+         out = open({out:?}, 'wb')\n\
+         gdb.execute('starti', to_string=True)\n\
+         gdb.execute('stepi 5', to_string=True)\n\
+         step = 7\n\
+         for place in range({places}):\n\
+         \x20   step = (step * 1103515245 + 12345) & 0x7fffffff\n\
+         \x20   gdb.execute('stepi %d' % (1 + (step >> 8) % 23), to_string=True)\n\
+         \x20   for name in {names:?}:\n\
+         \x20       value = int(gdb.parse_and_eval('(unsigned long)$' + name))\n\
+         \x20       out.write(struct.pack('<Q', value & 0xffffffffffffffff))\n\
+         \x20   out.write(gdb.selected_inferior().read_memory({start}, {STACK_LEN}))\n\
+         out.close()\n\
+         gdb.execute('kill')\n",
+        out = out.to_str().unwrap(),
+        start = end - STACK_LEN,
+    );
+    let path = dir.join("record.py");
+    std::fs::write(&path, script).unwrap();
+    let output = Command::new("gdb")
+        .args(["-nx", "-batch", "-ex", "set confirm off", "-x"])
+        .args([&path, native])
+        .output()
+        .ok()?;
+    let Ok(bytes) = std::fs::read(&out) else {
+        eprintln!("skipped: gdb cannot run programs: {output:?}");
+        return None;
+    };
+    let len = REGISTERS.len() * 8 + STACK_LEN as usize;
+    assert_eq!(bytes.len(), len * places, "{output:?}");
+    Some(
+        bytes
+            .chunks(len)
+            .map(|place| {
+                let (registers, stack) = place.split_at(REGISTERS.len() * 8);
+                let words = registers.chunks(8);
+                Place {
+                    registers: words
+                        .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+                        .collect(),
+                    stack: stack.to_vec(),
+                }
+            })
+            .collect(),
+    )
+}
+
+/// Adds a thread that was interrupted at a place.
+fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) -> u32 {
+    let bias = kernel.bias();
+    let image_end = end + (1 << 20);
+    let stack_end = STACKS + (number + 1) * STACK_LEN * 2;
+    // A pointer into the native stack or image, as it is in the dump.
+    let moved = |word: u64| match word {
+        _ if (end - STACK_LEN..=end).contains(&word) => word + (stack_end - end),
+        _ if (NATIVE..image_end).contains(&word) => word.wrapping_add(bias),
+        other => other,
+    };
+    let stack: Vec<u64> = place
+        .stack
+        .chunks(8)
+        .map(|word| moved(u64::from_le_bytes(word.try_into().unwrap())))
+        .collect();
+    kernel.write(stack_end - STACK_LEN * 2, &vec![0; STACK_LEN as usize * 2]);
+    kernel.write_words(stack_end - STACK_LEN, &stack);
+    let named = REGISTERS.iter().zip(&place.registers);
+    let value = |wanted: &str| {
+        let mut named = named.clone();
+        moved(*named.find(|((name, _), _)| *name == wanted).unwrap().1)
+    };
+    let (rsp, rbp) = (value("rsp"), value("rbp"));
+    let trap_frame = (rsp & !15) - 192;
+    kernel.write(trap_frame, &[0; 192]);
+    for ((_, offset), value) in named.clone() {
+        kernel.write_words(trap_frame + offset, &[moved(*value)]);
+    }
+    let number_and_segments = [
+        (120, 12),
+        (128, 0x18),
+        (160, 0x20),
+        (168, 0x246),
+        (184, 0x28),
+    ];
+    for (offset, value) in number_and_segments {
+        kernel.write_words(trap_frame + offset, &[value]);
+    }
+    // The handler: panic's way down to doadump, as in `crash`.
+    let ret = |kernel: &TestKernel, name: &str| kernel.address(&format!("ret_{name}"));
+    let trap = trap_frame - 16;
+    kernel.write_words(trap, &[rbp, ret(kernel, "calltrap")]);
+    let panic = trap - 32 - 8;
+    let after_panic = kernel.address("savectx");
+    kernel.write_words(panic - 16, &[after_panic, 0x1111, ret(kernel, "trap")]);
+    let pcb = Pcb {
+        rbp: trap,
+        rsp: panic - 16 - 40 - 8,
+        rbx: 0x2222,
+        rip: ret(kernel, "doadump"),
+    };
+    let first = kernel.address("dumppcb");
+    write_pcb(kernel, PCBS + number * 512, &pcb);
+    if number == 0 {
+        write_pcb(kernel, first, &pcb);
+    }
+    let like = kernel.address("shell_thread");
+    let constant =
+        |kernel: &TestKernel, name: &str| kernel.word(kernel.address(name)) & 0xffff_ffff;
+    let len = constant(kernel, "thread_len");
+    let at = THREADS + number * 1024;
+    let words: Vec<u64> = (0..len / 8)
+        .map(|word| kernel.word(like + 8 * word))
+        .collect();
+    kernel.write_words(at, &words);
+    let tid = FIRST_TID + number as u32;
+    let tid_at = at + constant(kernel, "thread_off_td_tid");
+    kernel.write(tid_at, &tid.to_le_bytes());
+    let pcb_at = at + constant(kernel, "thread_off_td_pcb");
+    kernel.write_words(pcb_at, &[PCBS + number * 512]);
+    // It is the last one, and the one before leads to it.
+    let list = constant(kernel, "thread_off_td_plist");
+    kernel.write_words(at + list, &[0]);
+    if number > 0 {
+        kernel.write_words(at - 1024 + list, &[at]);
+    }
+    tid
+}
+
+impl TestKernel {
+    /// A word of the memory.
+    fn word(&self, va: u64) -> u64 {
+        let byte = |va: u64| {
+            let page = self.pages.get(&(va & !0xfff));
+            page.map_or(0, |page| page[usize::try_from(va & 0xfff).unwrap()])
+        };
+        let bytes: Vec<u8> = (va..va + 8).map(byte).collect();
+        u64::from_le_bytes(bytes.try_into().unwrap())
+    }
+
+    /// How far the kernel is from where the native program is.
+    fn bias(&self) -> u64 {
+        0xffff_ffff_8020_0000 - NATIVE
+    }
+}
