@@ -8,8 +8,9 @@ mod abbreviations;
 use crate::budget::{Budget, Spent, Steps};
 use crate::object_file::ObjectFile;
 use gimli::{
-    Abbreviations, Attribute, AttributeValue, DebugTypeSignature, Dwarf, EndianSlice, EntriesRaw,
-    RunTimeEndian, Unit, UnitHeader, UnitOffset, UnitSectionOffset, UnitType,
+    Abbreviations, Attribute, AttributeSpecification, AttributeValue, DebugTypeSignature, Dwarf,
+    EndianSlice, EntriesRaw, RunTimeEndian, Unit, UnitHeader, UnitOffset, UnitSectionOffset,
+    UnitType,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -25,6 +26,16 @@ pub(crate) const MAX_NAME: usize = 4096;
 const NAME_STEP: usize = 64;
 /// Units and their abbreviations that are kept open, in bytes.
 const MAX_OPEN: u64 = 64 << 20;
+/// Abbreviations whose attributes are merged: compilers number them from 1.
+const MAX_MERGED: usize = 4096;
+/// Forms of a fixed size in bytes, the largest first.
+const FIXED_SIZES: [(usize, gimli::DwForm); 5] = [
+    (16, gimli::DW_FORM_data16),
+    (8, gimli::DW_FORM_data8),
+    (4, gimli::DW_FORM_data4),
+    (2, gimli::DW_FORM_data2),
+    (1, gimli::DW_FORM_data1),
+];
 /// Bytes of a unit's header in memory, about.
 const HEADER_BYTES: u64 = 128;
 
@@ -136,6 +147,8 @@ pub(crate) struct Walk<'u, 'a> {
     steps: Steps<'u>,
     /// The depth of where `raw` started.
     base: isize,
+    /// By the code of an abbreviation, what [`merged`] makes of it.
+    merged: Vec<Option<Vec<AttributeSpecification>>>,
 }
 
 impl<'u, 'a> Walk<'u, 'a> {
@@ -143,8 +156,9 @@ impl<'u, 'a> Walk<'u, 'a> {
     pub(crate) fn next(&mut self) -> Result<Option<Head<'u>>, ReadError> {
         while !self.raw.is_empty() {
             let (depth, offset) = (self.raw.next_depth(), self.raw.next_offset());
-            self.steps.spend(1)?;
-            if let Some(abbreviation) = self.raw.read_abbreviation()? {
+            let abbreviation = self.raw.read_abbreviation()?;
+            self.steps.spend(cost(abbreviation))?;
+            if let Some(abbreviation) = abbreviation {
                 let depth = depth.saturating_add(self.base);
                 return Ok(Some(Head {
                     offset,
@@ -158,22 +172,33 @@ impl<'u, 'a> Walk<'u, 'a> {
 
     /// Reads the attributes of the entry that came last.
     pub(crate) fn read(&mut self, head: &Head<'u>, entry: &mut Entry<'a>) -> Result<(), ReadError> {
-        let attributes = head.abbreviation.attributes();
-        self.steps.spend(attributes.len() as u64)?;
         entry.offset = head.offset;
         entry.tag = head.tag();
         self.raw
-            .read_attributes(attributes, &mut entry.attributes)?;
+            .read_attributes(head.abbreviation.attributes(), &mut entry.attributes)?;
         Ok(())
     }
 
     /// Passes over the attributes of the entry that came last.
     pub(crate) fn skip(&mut self, head: &Head<'u>) -> Result<(), ReadError> {
-        let attributes = head.abbreviation.attributes();
-        self.steps.spend(attributes.len() as u64)?;
-        // One by one: together the lengths of blocks may be more than a number holds.
-        for attribute in attributes {
-            self.raw.skip_attributes(std::slice::from_ref(attribute))?;
+        let attributes = match usize::try_from(head.abbreviation.code()) {
+            Ok(code) if code < MAX_MERGED => {
+                if self.merged.len() <= code {
+                    self.merged.resize_with(code + 1, || None);
+                }
+                let header = &self.unit.header;
+                match self.merged.get_mut(code) {
+                    Some(known) => {
+                        &**known.get_or_insert_with(|| merged(head.abbreviation, header))
+                    }
+                    None => return Ok(()),
+                }
+            }
+            _ => head.abbreviation.attributes(),
+        };
+        // A block ends a portion: the lengths of several may be more than a number holds.
+        for portion in attributes.split_inclusive(|attribute| has_free_length(attribute.form())) {
+            self.raw.skip_attributes(portion)?;
         }
         Ok(())
     }
@@ -193,8 +218,9 @@ impl<'u, 'a> Walk<'u, 'a> {
     pub(crate) fn pass(&mut self, head: &Head<'u>, entry: &Entry<'a>) -> Result<(), ReadError> {
         self.skip_children(head, entry);
         while self.raw.next_depth().saturating_add(self.base) > head.depth {
-            self.steps.spend(1)?;
-            if let Some(abbreviation) = self.raw.read_abbreviation()? {
+            let abbreviation = self.raw.read_abbreviation()?;
+            self.steps.spend(cost(abbreviation))?;
+            if let Some(abbreviation) = abbreviation {
                 self.skip(&Head {
                     abbreviation,
                     ..*head
@@ -203,6 +229,46 @@ impl<'u, 'a> Walk<'u, 'a> {
         }
         Ok(())
     }
+}
+
+/// Steps that an entry costs.
+fn cost(abbreviation: Option<&gimli::Abbreviation>) -> u64 {
+    1 + abbreviation.map_or(0, |abbreviation| abbreviation.attributes().len() as u64)
+}
+
+/// Attributes as long as those of an abbreviation, but fewer: neighbours of fixed sizes are one.
+fn merged(
+    abbreviation: &gimli::Abbreviation,
+    header: &UnitHeader<Slice<'_>>,
+) -> Vec<AttributeSpecification> {
+    let mut merged = Vec::new();
+    let mut bytes = 0;
+    let flush = |bytes: &mut usize, merged: &mut Vec<AttributeSpecification>| {
+        for (size, form) in FIXED_SIZES {
+            let form = AttributeSpecification::new(gimli::DW_AT_null, form, None);
+            merged.extend(std::iter::repeat_n(form, *bytes / size));
+            *bytes %= size;
+        }
+    };
+    for attribute in abbreviation.attributes() {
+        match attribute.size(header) {
+            Some(size) => bytes += size,
+            None => {
+                flush(&mut bytes, &mut merged);
+                merged.push(*attribute);
+            }
+        }
+    }
+    flush(&mut bytes, &mut merged);
+    merged
+}
+
+/// Whether the length of an attribute of this form may be any 64-bit number.
+const fn has_free_length(form: gimli::DwForm) -> bool {
+    matches!(
+        form,
+        gimli::DW_FORM_block | gimli::DW_FORM_exprloc | gimli::DW_FORM_indirect
+    )
 }
 
 impl<'a> Debug<'a> {
@@ -420,6 +486,7 @@ impl<'a> Debug<'a> {
             unit,
             steps: self.budget().steps(),
             base: 0,
+            merged: Vec::new(),
         })
     }
 

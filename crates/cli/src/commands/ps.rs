@@ -138,20 +138,30 @@ fn answer<'a>(list: &'a ProcessList, details: &Details<'_, '_>) -> Answer<'a> {
 struct Row<'a> {
     process: &'a Process,
     thread: Option<&'a Thread>,
+    /// What the types tell; nothing without types.
+    of_process: Option<ProcessDetails>,
+    of_thread: Option<ThreadDetails>,
 }
 
-fn rows(list: &ProcessList, kernel_order: bool) -> Vec<Row<'_>> {
+fn rows<'a>(
+    list: &'a ProcessList,
+    details: Option<&Details<'_, '_>>,
+    kernel_order: bool,
+) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for process in &list.processes {
-        rows.extend(process.threads.iter().map(|thread| Row {
+        let of_process = details.map(|details| details.process(process));
+        let row = |thread: Option<&'a Thread>| Row {
             process,
-            thread: Some(thread),
-        }));
-        if process.threads.is_empty() {
-            rows.push(Row {
-                process,
-                thread: None,
-            });
+            thread,
+            of_process: of_process.clone(),
+            of_thread: details
+                .zip(thread)
+                .map(|(details, thread)| details.thread(thread)),
+        };
+        match process.threads.as_slice() {
+            [] => rows.push(row(None)),
+            threads => rows.extend(threads.iter().map(|thread| row(Some(thread)))),
         }
     }
     if !kernel_order {
@@ -172,8 +182,9 @@ fn print(
     kernel_order: bool,
 ) -> anyhow::Result<()> {
     let mut out = context.out();
-    let rows = rows(list, kernel_order);
-    let waits = waits(&rows, details);
+    let rows = rows(list, details, kernel_order);
+    let waits: Vec<String> = rows.iter().map(wait).collect();
+    let width = width(&waits);
     let crashed = rows
         .iter()
         .find(|row| row.thread.is_some_and(|thread| thread.crashed));
@@ -182,6 +193,7 @@ fn print(
             Some(Row {
                 process,
                 thread: Some(thread),
+                ..
             }),
             _,
         ) => format!(
@@ -200,10 +212,10 @@ fn print(
     writeln!(
         out,
         "{}",
-        out.paint(Style::Label, &heading(details.is_some(), width(&waits)))
+        out.paint(Style::Label, &heading(details.is_some(), width))
     )?;
     for (row, wait) in rows.iter().zip(&waits) {
-        let line = line(row, details, wait, width(&waits));
+        let line = line(row, wait, width);
         let is_crashed = row.thread.is_some_and(|thread| thread.crashed);
         let line = if is_crashed {
             out.paint(Style::Bad, &line)
@@ -232,30 +244,26 @@ fn print(
 
 /// The table without colours, crashed threads first, as lines.
 pub(super) fn lines(list: &ProcessList, details: Option<&Details<'_, '_>>) -> Vec<String> {
-    let rows = rows(list, false);
-    let waits = waits(&rows, details);
+    let rows = rows(list, details, false);
+    let waits: Vec<String> = rows.iter().map(wait).collect();
     let width = width(&waits);
     let mut lines = vec![heading(details.is_some(), width)];
     let numbered = rows.iter().zip(&waits);
-    lines.extend(numbered.map(|(row, wait)| line(row, details, wait, width)));
+    lines.extend(numbered.map(|(row, wait)| line(row, wait, width)));
     lines
 }
 
-/// What the threads wait for.
-fn waits(rows: &[Row<'_>], details: Option<&Details<'_, '_>>) -> Vec<String> {
-    let wait = |row: &Row<'_>| {
-        let Some(details) = details else {
-            return UNKNOWN.to_owned();
-        };
-        let thread = row.thread.map(|thread| details.thread(thread));
-        // A lock that is waited for has a star, as ps writes it.
-        let wait = thread.and_then(|thread| match (thread.lock_name, thread.wait_message) {
-            (Some(lock), _) => Some(format!("*{lock}")),
-            (None, message) => message,
-        });
-        wait.map_or_else(|| "-".to_owned(), |wait| text::escape(wait.as_bytes()))
-    };
-    rows.iter().map(wait).collect()
+/// What the thread of a row waits for; a lock has a star, as ps writes it.
+fn wait(row: &Row<'_>) -> String {
+    if row.of_process.is_none() {
+        return UNKNOWN.to_owned();
+    }
+    let thread = row.of_thread.as_ref();
+    match thread.map(|thread| (&thread.lock_name, &thread.wait_message)) {
+        Some((Some(lock), _)) => text::escape(format!("*{lock}").as_bytes()),
+        Some((None, Some(message))) => text::escape(message.as_bytes()),
+        _ => "-".to_owned(),
+    }
 }
 
 /// Of the column with what they wait for: as wide as the longest, up to a limit.
@@ -273,7 +281,7 @@ fn heading(has_types: bool, width: usize) -> String {
     )
 }
 
-fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>, wait: &str, width: usize) -> String {
+fn line(row: &Row<'_>, wait: &str, width: usize) -> String {
     let process = row.process;
     let name = row.thread.map_or_else(
         || process.comm.clone(),
@@ -281,24 +289,21 @@ fn line(row: &Row<'_>, details: Option<&Details<'_, '_>>, wait: &str, width: usi
     );
     let number = |value: Option<String>| value.unwrap_or_else(|| "-".to_owned());
     let cpu = row.thread.and_then(|thread| thread.cpu);
-    let of_process = details.map(|details| details.process(process));
-    let of_thread = details
-        .zip(row.thread)
-        .map(|(details, thread)| details.thread(thread));
-    let user = of_process.as_ref().map_or_else(String::new, |process| {
+    let (of_process, of_thread) = (row.of_process.as_ref(), row.of_thread.as_ref());
+    let user = of_process.map_or_else(String::new, |process| {
         format!(
             " {:>5} {:>5}",
             number(process.ppid.map(|ppid| ppid.to_string())),
             number(process.uid.map(|uid| uid.to_string()))
         )
     });
-    let suffix = of_process.map(|process| process.suffix).unwrap_or_default();
-    let letter = match of_thread.as_ref().and_then(|thread| thread.state) {
+    let suffix = of_process.map_or("", |process| process.suffix.as_str());
+    let letter = match of_thread.and_then(|thread| thread.state) {
         _ if process.zombie => "Z".to_owned(),
         Some(letter) => format!("{letter}{suffix}"),
         None => UNKNOWN.to_owned(),
     };
-    let channel = of_thread.as_ref().map_or_else(String::new, |thread| {
+    let channel = of_thread.map_or_else(String::new, |thread| {
         let address = thread.wait_channel.or(thread.blocked_on);
         format!(
             " {:<18}",

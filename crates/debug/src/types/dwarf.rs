@@ -172,12 +172,20 @@ impl<'a> DwarfTypes<'a> {
                 gimli::DW_TAG_typedef | gimli::DW_TAG_base_type if global => Name::Type(Tag::Plain),
                 gimli::DW_TAG_variable if global => Name::Variable,
                 gimli::DW_TAG_enumerator if enumeration == Some(head.depth - 1) => Name::Enumerator,
+                _ if global && head.abbreviation.has_children() => {
+                    walk.read(&head, &mut entry)?;
+                    walk.skip_children(&head, &entry);
+                    continue;
+                }
                 _ => {
                     walk.skip(&head)?;
                     continue;
                 }
             };
             walk.read(&head, &mut entry)?;
+            if enumeration.is_none() {
+                walk.skip_children(&head, &entry);
+            }
             let Some(indexed) = self.indexed(&unit, &entry) else {
                 continue;
             };
