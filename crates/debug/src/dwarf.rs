@@ -8,9 +8,8 @@ mod abbreviations;
 use crate::budget::{Budget, Spent, Steps};
 use crate::object_file::ObjectFile;
 use gimli::{
-    Abbreviations, Attribute, AttributeSpecification, AttributeValue, DebugTypeSignature, Dwarf,
-    EndianSlice, EntriesRaw, RunTimeEndian, Unit, UnitHeader, UnitOffset, UnitSectionOffset,
-    UnitType,
+    Abbreviations, Attribute, AttributeValue, DebugTypeSignature, Dwarf, EndianSlice, EntriesRaw,
+    RunTimeEndian, Unit, UnitHeader, UnitOffset, UnitSectionOffset, UnitType,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -26,16 +25,8 @@ pub(crate) const MAX_NAME: usize = 4096;
 const NAME_STEP: usize = 64;
 /// Units and their abbreviations that are kept open, in bytes.
 const MAX_OPEN: u64 = 64 << 20;
-/// Abbreviations whose attributes are merged: compilers number them from 1.
-const MAX_MERGED: usize = 4096;
-/// Forms of a fixed size in bytes, the largest first.
-const FIXED_SIZES: [(usize, gimli::DwForm); 5] = [
-    (16, gimli::DW_FORM_data16),
-    (8, gimli::DW_FORM_data8),
-    (4, gimli::DW_FORM_data4),
-    (2, gimli::DW_FORM_data2),
-    (1, gimli::DW_FORM_data1),
-];
+/// Abbreviations whose sizes are kept: compilers number them from 1.
+const MAX_SIZES: usize = 4096;
 /// Bytes of a unit's header in memory, about.
 const HEADER_BYTES: u64 = 128;
 
@@ -147,8 +138,10 @@ pub(crate) struct Walk<'u, 'a> {
     steps: Steps<'u>,
     /// The depth of where `raw` started.
     base: isize,
-    /// By the code of an abbreviation, what [`merged`] makes of it.
-    merged: Vec<Option<Vec<AttributeSpecification>>>,
+    /// All entries of the unit.
+    entries: Slice<'a>,
+    /// What [`Self::size`] is, by the code of an abbreviation; `None` as long as nothing asked.
+    sizes: Vec<Option<Option<usize>>>,
 }
 
 impl<'u, 'a> Walk<'u, 'a> {
@@ -159,7 +152,7 @@ impl<'u, 'a> Walk<'u, 'a> {
             let abbreviation = self.raw.read_abbreviation()?;
             self.steps.spend(cost(abbreviation))?;
             if let Some(abbreviation) = abbreviation {
-                let depth = depth.saturating_add(self.base);
+                let depth = depth + self.base;
                 return Ok(Some(Head {
                     offset,
                     depth,
@@ -181,25 +174,39 @@ impl<'u, 'a> Walk<'u, 'a> {
 
     /// Passes over the attributes of the entry that came last.
     pub(crate) fn skip(&mut self, head: &Head<'u>) -> Result<(), ReadError> {
-        let attributes = match usize::try_from(head.abbreviation.code()) {
-            Ok(code) if code < MAX_MERGED => {
-                if self.merged.len() <= code {
-                    self.merged.resize_with(code + 1, || None);
-                }
-                let header = &self.unit.header;
-                match self.merged.get_mut(code) {
-                    Some(known) => {
-                        &**known.get_or_insert_with(|| merged(head.abbreviation, header))
-                    }
-                    None => return Ok(()),
-                }
-            }
-            _ => head.abbreviation.attributes(),
-        };
-        // A block ends a portion: the lengths of several may be more than a number holds.
-        for portion in attributes.split_inclusive(|attribute| has_free_length(attribute.form())) {
-            self.raw.skip_attributes(portion)?;
+        if let Some(size) = self.size(head.abbreviation) {
+            return Ok(self.jump(self.raw.next_offset().0.saturating_add(size))?);
         }
+        // One by one: together the lengths of blocks may be more than a number holds.
+        for attribute in head.abbreviation.attributes() {
+            self.raw.skip_attributes(std::slice::from_ref(attribute))?;
+        }
+        Ok(())
+    }
+
+    /// Bytes of the attributes of every entry with this abbreviation, if they are alike.
+    fn size(&mut self, abbreviation: &gimli::Abbreviation) -> Option<usize> {
+        let code = usize::try_from(abbreviation.code()).ok()?;
+        if self.sizes.len() <= code && code < MAX_SIZES {
+            self.sizes.resize(code + 1, None);
+        }
+        let header = &self.unit.header;
+        *self.sizes.get_mut(code)?.get_or_insert_with(|| {
+            let attributes = abbreviation.attributes().iter();
+            attributes.map(|attribute| attribute.size(header)).sum()
+        })
+    }
+
+    /// Goes to an offset, at the depth that the walk is at.
+    fn jump(&mut self, offset: usize) -> Result<(), gimli::Error> {
+        let mut input = self.entries;
+        gimli::Reader::skip(
+            &mut input,
+            offset.saturating_sub(self.unit.header.header_size()),
+        )?;
+        self.base += self.raw.next_depth();
+        let (encoding, abbreviations) = (self.unit.encoding(), &self.unit.abbreviations);
+        self.raw = EntriesRaw::new(input, encoding, abbreviations, UnitOffset(offset));
         Ok(())
     }
 
@@ -207,9 +214,8 @@ impl<'u, 'a> Walk<'u, 'a> {
     pub(crate) fn skip_children(&mut self, head: &Head<'u>, entry: &Entry<'a>) {
         if let Some(AttributeValue::UnitRef(sibling)) = entry.value(gimli::DW_AT_sibling)
             && sibling.0 > self.raw.next_offset().0
-            && let Ok(raw) = self.unit.entries_raw(Some(sibling))
+            && self.jump(sibling.0).is_ok()
         {
-            self.raw = raw;
             self.base = head.depth;
         }
     }
@@ -217,7 +223,7 @@ impl<'u, 'a> Walk<'u, 'a> {
     /// Passes over the children of an entry.
     pub(crate) fn pass(&mut self, head: &Head<'u>, entry: &Entry<'a>) -> Result<(), ReadError> {
         self.skip_children(head, entry);
-        while self.raw.next_depth().saturating_add(self.base) > head.depth {
+        while self.raw.next_depth() + self.base > head.depth {
             let abbreviation = self.raw.read_abbreviation()?;
             self.steps.spend(cost(abbreviation))?;
             if let Some(abbreviation) = abbreviation {
@@ -234,41 +240,6 @@ impl<'u, 'a> Walk<'u, 'a> {
 /// Steps that an entry costs.
 fn cost(abbreviation: Option<&gimli::Abbreviation>) -> u64 {
     1 + abbreviation.map_or(0, |abbreviation| abbreviation.attributes().len() as u64)
-}
-
-/// Attributes as long as those of an abbreviation, but fewer: neighbours of fixed sizes are one.
-fn merged(
-    abbreviation: &gimli::Abbreviation,
-    header: &UnitHeader<Slice<'_>>,
-) -> Vec<AttributeSpecification> {
-    let mut merged = Vec::new();
-    let mut bytes = 0;
-    let flush = |bytes: &mut usize, merged: &mut Vec<AttributeSpecification>| {
-        for (size, form) in FIXED_SIZES {
-            let form = AttributeSpecification::new(gimli::DW_AT_null, form, None);
-            merged.extend(std::iter::repeat_n(form, *bytes / size));
-            *bytes %= size;
-        }
-    };
-    for attribute in abbreviation.attributes() {
-        match attribute.size(header) {
-            Some(size) => bytes += size,
-            None => {
-                flush(&mut bytes, &mut merged);
-                merged.push(*attribute);
-            }
-        }
-    }
-    flush(&mut bytes, &mut merged);
-    merged
-}
-
-/// Whether the length of an attribute of this form may be any 64-bit number.
-const fn has_free_length(form: gimli::DwForm) -> bool {
-    matches!(
-        form,
-        gimli::DW_FORM_block | gimli::DW_FORM_exprloc | gimli::DW_FORM_indirect
-    )
 }
 
 impl<'a> Debug<'a> {
@@ -486,7 +457,8 @@ impl<'a> Debug<'a> {
             unit,
             steps: self.budget().steps(),
             base: 0,
-            merged: Vec::new(),
+            entries: unit.header.range_from(unit.header.root_offset()..)?,
+            sizes: Vec::new(),
         })
     }
 

@@ -174,7 +174,7 @@ impl<'a> DwarfTypes<'a> {
                 gimli::DW_TAG_enumerator if enumeration == Some(head.depth - 1) => Name::Enumerator,
                 _ if global && head.abbreviation.has_children() => {
                     walk.read(&head, &mut entry)?;
-                    walk.skip_children(&head, &entry);
+                    walk.pass(&head, &entry)?;
                     continue;
                 }
                 _ => {
@@ -183,14 +183,13 @@ impl<'a> DwarfTypes<'a> {
                 }
             };
             walk.read(&head, &mut entry)?;
-            if enumeration.is_none() {
-                walk.skip_children(&head, &entry);
+            if let Some(indexed) = self.indexed(&unit, &entry) {
+                let at = self.debug.place(&unit.header, head.offset);
+                self.add(index, &mut steps, wanted, at, &indexed, &scopes)?;
             }
-            let Some(indexed) = self.indexed(&unit, &entry) else {
-                continue;
-            };
-            let at = self.debug.place(&unit.header, head.offset);
-            self.add(index, &mut steps, wanted, at, &indexed, &scopes)?;
+            if enumeration.is_none() {
+                walk.pass(&head, &entry)?;
+            }
         }
         Ok(())
     }
@@ -270,6 +269,9 @@ impl<'a> DwarfTypes<'a> {
 /// The name with its namespaces: with all of them, without the crate, with the innermost one.
 fn whole_names(scopes: &[(isize, &[u8])], name: &[u8]) -> Vec<Vec<u8>> {
     let mut names = Vec::new();
+    if scopes.is_empty() {
+        return names;
+    }
     let mut whole = name.to_vec();
     for (position, (_, scope)) in scopes.iter().enumerate().rev() {
         if whole.len() + scope.len() > MAX_NAME {
