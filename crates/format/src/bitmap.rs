@@ -195,24 +195,53 @@ impl<'a> Bitmap<'a> {
     }
 
     /// The set bits in `range`, ascending.
-    pub fn ones(&self, range: Range<u64>) -> impl Iterator<Item = u64> + use<'a> {
-        let bitmap = *self;
+    #[must_use]
+    pub fn ones(&self, range: Range<u64>) -> Ones<'a> {
         let end = range.end.min(self.len_bits());
         let start = range.start.min(end);
-        let mut index = start / 64;
-        let mut word = bitmap.word(to_index(index)) & (u64::MAX << (start % 64));
-        core::iter::from_fn(move || {
-            while word == 0 {
-                index += 1;
-                if index * 64 >= end {
-                    return None;
-                }
-                word = bitmap.word(to_index(index));
+        let index = to_index(start / 64);
+        let words = self.bytes.as_chunks().0;
+        let wanted = to_index(end.div_ceil(64)).min(words.len());
+        Ones {
+            bitmap: *self,
+            words: words.get(..wanted).unwrap_or_default(),
+            index,
+            word: self.word(index) & (u64::MAX << (start % 64)),
+            end,
+        }
+    }
+}
+
+/// The set bits in a part of a bitmap, ascending.
+#[derive(Clone, Debug)]
+pub struct Ones<'a> {
+    bitmap: Bitmap<'a>,
+    /// The bitmap's whole words up to the end.
+    words: &'a [[u8; 8]],
+    /// Number of the word that is looked at, and its bits that are left.
+    index: usize,
+    word: u64,
+    end: u64,
+}
+
+impl Iterator for Ones<'_> {
+    type Item = u64;
+
+    #[inline]
+    fn next(&mut self) -> Option<u64> {
+        while self.word == 0 {
+            let next = self.index + 1;
+            let rest = self.words.get(next..).unwrap_or_default();
+            let zeros = rest.iter().take_while(|word| **word == [0; 8]).count();
+            self.index = next + zeros;
+            if self.index as u64 * 64 >= self.end {
+                return None;
             }
-            let bit = index * 64 + u64::from(word.trailing_zeros());
-            word &= word - 1;
-            (bit < end).then_some(bit)
-        })
+            self.word = self.bitmap.word(self.index);
+        }
+        let bit = self.index as u64 * 64 + u64::from(self.word.trailing_zeros());
+        self.word &= self.word - 1;
+        (bit < self.end).then_some(bit)
     }
 }
 

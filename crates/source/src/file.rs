@@ -104,7 +104,7 @@ impl FileSource {
     }
 
     /// `N` bytes at `offset`; `None` if they cannot be read, for whatever reason.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         if let Some(mapped) = self.mapped_if_warm(offset)
             && let Some(bytes) = usize::try_from(offset)
@@ -163,7 +163,7 @@ impl FileSource {
     }
 
     /// The mapping, if the region of `offset` has been read often enough; counts the read if not.
-    #[inline]
+    #[inline(always)]
     fn mapped_if_warm(&self, offset: u64) -> Option<&[u8]> {
         if self.is_warm.load(Ordering::Relaxed) {
             return self.mapping().map(|mapping| &**mapping);

@@ -103,8 +103,16 @@ impl Source {
 
     /// Whether there are at least `end` bytes. Expands no more than it has to.
     #[must_use]
-    #[inline]
+    #[inline(always)]
     pub fn reaches(&self, end: u64) -> bool {
+        match &self.0 {
+            Body::File(file) => end <= file.len(),
+            Body::Chunks(..) | Body::Recorded(..) => self.expands_to(end),
+        }
+    }
+
+    #[inline(never)]
+    fn expands_to(&self, end: u64) -> bool {
         match &self.0 {
             Body::File(file) => end <= file.len(),
             Body::Chunks(chunks, start) => start
@@ -147,21 +155,20 @@ impl Source {
     }
 
     /// `N` bytes at `offset`; `None` if they cannot be read, for whatever reason.
-    #[inline]
+    #[inline(always)]
     #[must_use]
     pub fn array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
         match &self.0 {
             Body::File(file) => file.array(offset),
-            Body::Chunks(chunks, start) => {
-                let mut bytes = [0; N];
-                let read = chunks.read_at(start.saturating_add(offset), &mut bytes);
-                (read.ok()? == N).then_some(bytes)
-            }
-            Body::Recorded(source, recorder) => {
-                recorder.note(offset, N);
-                source.array(offset)
-            }
+            Body::Chunks(..) | Body::Recorded(..) => self.read_array(offset),
         }
+    }
+
+    #[inline(never)]
+    fn read_array<const N: usize>(&self, offset: u64) -> Option<[u8; N]> {
+        let mut bytes = [0; N];
+        let read = self.read_at(offset, &mut bytes);
+        (read.ok()? == N).then_some(bytes)
     }
 
     /// Reads by position whatever the history of the region: for passes over the whole file.

@@ -17,9 +17,11 @@
 //! # Ok::<(), vmcore::OpenError>(())
 //! ```
 
+mod page_cache;
 mod segments;
 mod sparse;
 
+pub(crate) use page_cache::PageCache;
 pub use segments::{PhysSegment, SegmentMemory};
 pub use sparse::{LostPage, RangeSummary, SparseMemory};
 
@@ -198,48 +200,57 @@ impl Memory {
     ///
     /// # Errors
     /// Returns why it is absent.
-    #[inline]
-    pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
-        match self.find(pa, 1) {
-            Some(offset) => Ok(offset),
-            None => self.find_or_say_why(pa),
-        }
-    }
-
-    /// Where `len` bytes from `pa` lie together in the file. The short way that every read tries: no
-    /// reasons, and only once the index is built.
     #[inline(always)]
-    pub(crate) fn find(&self, pa: PhysAddr, len: u64) -> Option<FileOffset> {
-        let offset = match &self.store {
+    pub fn locate(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
+        match &self.store {
             Store::Sparse(sparse) => {
-                let page = sparse.find_page(&self.source, self.page_size.pfn(pa))?;
-                let in_page = self.page_size.offset_in_page(pa.0);
-                // A page that is not mapped page to page may end before the virtual one does.
-                if in_page + len > self.page_size.bytes() {
-                    return None;
-                }
-                page.0 + in_page
+                let page = sparse.page_offset(&self.source, self.page_size.pfn(pa))?;
+                self.in_page(pa, page)
             }
-            Store::Segments(segments) => segments.find(pa, len)?.0,
-        };
-        self.source
-            .reaches(offset + len)
-            .then_some(FileOffset(offset))
+            Store::Segments(segments) => segments.locate(pa, self.source.len()),
+        }
     }
 
-    #[inline(never)]
-    fn find_or_say_why(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
-        let page = self.page_size.base(self.page_size.pfn(pa));
-        let in_page = self.page_size.offset_in_page(pa.0);
-        let offset = match &self.store {
-            Store::Sparse(sparse) => sparse.page_offset(&self.source, self.page_size.pfn(pa))?,
-            Store::Segments(segments) => return segments.locate(pa, self.source.len()),
-        };
-        // A file may end inside the page.
-        if !self.source.reaches(offset.0 + in_page + 1) {
-            return Err(self.truncated(page, offset));
+    /// As [`Memory::locate`], for page tables: they are few, and each is asked for many times.
+    #[inline(always)]
+    fn locate_in_table(&self, pa: PhysAddr) -> Result<FileOffset, PageReadError> {
+        match &self.store {
+            Store::Sparse(sparse) => {
+                let page = sparse.table_offset(&self.source, self.page_size.pfn(pa))?;
+                self.in_page(pa, page)
+            }
+            Store::Segments(segments) => segments.locate(pa, self.source.len()),
         }
-        Ok(FileOffset(offset.0 + in_page))
+    }
+
+    /// Where the byte at `pa` lies in its page, unless the file ends before.
+    #[inline(always)]
+    fn in_page(&self, pa: PhysAddr, page: FileOffset) -> Result<FileOffset, PageReadError> {
+        let offset = FileOffset(page.0 + self.page_size.offset_in_page(pa.0));
+        match self.source.reaches(offset.0 + 1) {
+            true => Ok(offset),
+            false => Err(self.truncated(self.page_size.base(self.page_size.pfn(pa)), page)),
+        }
+    }
+
+    /// Where the first page lies in the file: the others follow in whole pages, but for those of a
+    /// full dump whose ranges lie otherwise.
+    pub(crate) fn first_page(&self) -> FileOffset {
+        match &self.store {
+            Store::Sparse(sparse) => sparse.offset_of_rank(0),
+            Store::Segments(segments) => {
+                let first = segments.segments().first();
+                first.map_or(FileOffset(0), |segment| segment.offset)
+            }
+        }
+    }
+
+    /// Pages of the file; of a compressed one whose length is not known, many.
+    pub(crate) fn pages_to_remember(&self) -> u64 {
+        match self.source.knows_len() {
+            true => self.page_size.pages(self.source.len()),
+            false => u64::MAX,
+        }
     }
 
     /// Whether `pa` is RAM by the dump's headers.
@@ -355,7 +366,7 @@ impl Memory {
     }
 
     /// Where entry `index` of a table lies in the file.
-    #[inline]
+    #[inline(always)]
     fn entry_offset(
         &self,
         table: TableRef,
@@ -363,7 +374,7 @@ impl Memory {
         width: Width,
     ) -> Result<FileOffset, PageReadError> {
         match table {
-            TableRef::At(pa) => self.locate(
+            TableRef::At(pa) => self.locate_in_table(
                 pa.checked_add(index * width.bytes())
                     .ok_or(PageReadError::NotRam { pa })?,
             ),
@@ -376,29 +387,37 @@ impl Memory {
             }
         }
     }
-}
 
-impl Memory {
-    /// The careful way to an entry.
-    #[inline(never)]
-    fn entry_or_say_why(
+    /// `N` bytes of an entry.
+    #[inline(always)]
+    fn entry_bytes<const N: usize>(
         &self,
         table: TableRef,
         index: u64,
         width: Width,
-    ) -> Result<u64, PageReadError> {
+    ) -> Result<[u8; N], PageReadError> {
         let offset = self.entry_offset(table, index, width)?;
-        let mut raw = [0; 8];
-        let raw = raw
-            .get_mut(..usize::try_from(width.bytes()).unwrap_or(8))
-            .unwrap_or_default();
+        match self.source.array(offset.0) {
+            Some(bytes) => Ok(bytes),
+            None => self.read_entry(table, offset),
+        }
+    }
+
+    /// As [`Memory::entry_bytes`], with the reason if it fails.
+    #[cold]
+    fn read_entry<const N: usize>(
+        &self,
+        table: TableRef,
+        offset: FileOffset,
+    ) -> Result<[u8; N], PageReadError> {
+        let mut bytes = [0; N];
         match table {
-            TableRef::At(pa) => self.read_file(pa, offset, raw)?,
+            TableRef::At(pa) => self.read_file(pa, offset, &mut bytes)?,
             TableRef::Section => self
-                .read_file(PhysAddr(0), offset, raw)
+                .read_file(PhysAddr(0), offset, &mut bytes)
                 .map_err(in_section)?,
         }
-        Ok(width.item(self.endian, raw, 0).unwrap_or(0))
+        Ok(bytes)
     }
 }
 
@@ -413,26 +432,10 @@ impl Tables for Memory {
 
     #[inline(always)]
     fn entry(&self, table: TableRef, index: u64, width: Width) -> Result<u64, PageReadError> {
-        let at = match table {
-            TableRef::At(pa) => pa.checked_add(index * width.bytes()),
-            TableRef::Section => None,
-        };
-        let found = match (table, at) {
-            (TableRef::At(_), Some(at)) => self.find(at, width.bytes()),
-            (TableRef::At(_), None) => None,
-            (TableRef::Section, _) => self.entry_offset(table, index, width).ok(),
-        };
-        let raw = found.and_then(|offset| match width {
-            Width::W64 => self.source.array(offset.0).map(|raw| self.endian.u64(raw)),
-            Width::W32 => self
-                .source
-                .array(offset.0)
-                .map(|raw| u64::from(self.endian.u32(raw))),
-        });
-        match raw {
-            Some(raw) => Ok(raw),
-            None => self.entry_or_say_why(table, index, width),
-        }
+        Ok(match width {
+            Width::W64 => self.endian.u64(self.entry_bytes(table, index, width)?),
+            Width::W32 => u64::from(self.endian.u32(self.entry_bytes(table, index, width)?)),
+        })
     }
 
     fn load<'b>(

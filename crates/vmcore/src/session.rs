@@ -19,7 +19,7 @@ pub use kernel_match::KernelMatch;
 
 use crate::dump::{Dump, OpenError, OpenOptions};
 use crate::kernel::{self, BuildId, DumpBuildIds, KernelError, KernelFile, Symbol, Tried};
-use crate::memory::PageReadError;
+use crate::memory::{PageCache, PageReadError};
 use crate::space::AddressSpace;
 use crate::translation::{RootError, RootSymbols, Translation};
 use std::path::{Path, PathBuf};
@@ -103,6 +103,8 @@ pub struct Session {
     kernel: Option<KernelFile>,
     tried: Vec<Tried>,
     translation: Result<Translation, RootError>,
+    /// Where the pages of the kernel's virtual memory are, as far as they have been read.
+    pages: PageCache,
     build_ids: OnceLock<Option<DumpBuildIds>>,
     kernel_match: OnceLock<KernelMatch>,
     force: bool,
@@ -122,6 +124,7 @@ impl Session {
         let dump = Dump::open(core, options)?;
         let mut session = Self {
             translation: Translation::of(&dump, None),
+            pages: PageCache::for_pages(dump.memory().pages_to_remember()),
             dump,
             kernel: None,
             tried: Vec::new(),
@@ -185,15 +188,22 @@ impl Session {
     ///
     /// # Errors
     /// Returns an error for a full dump without a kernel file that leads to its page tables.
+    #[inline]
     pub fn space(&self) -> Result<AddressSpace<'_>, SessionError> {
         match &self.translation {
-            Ok(translation) => Ok(AddressSpace::new(
-                self.dump.memory(),
-                self.dump.arch(),
-                translation,
-            )),
-            Err(RootError::NeedsKernel) => Err(self.no_kernel()),
-            Err(error) => Err(SessionError::Root(*error)),
+            Ok(translation) => {
+                let space = AddressSpace::new(self.dump.memory(), self.dump.arch(), translation);
+                Ok(space.remembering(&self.pages))
+            }
+            Err(error) => Err(self.no_space(*error)),
+        }
+    }
+
+    #[cold]
+    fn no_space(&self, error: RootError) -> SessionError {
+        match error {
+            RootError::NeedsKernel => self.no_kernel(),
+            error => SessionError::Root(error),
         }
     }
 

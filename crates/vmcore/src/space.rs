@@ -19,9 +19,9 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::memory::{Memory, PageReadError, PartialRead};
+use crate::memory::{Memory, PageCache, PageReadError, PartialRead};
 use crate::translation::{Translated, Translation, TranslationError};
-use vmcore_format::addr::{FileOffset, VirtAddr};
+use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::{Endian, Width};
 
@@ -31,6 +31,8 @@ pub struct AddressSpace<'a> {
     memory: &'a Memory,
     translation: &'a Translation,
     arch: Arch,
+    /// The pages that reads have found, if they are remembered.
+    cache: Option<&'a PageCache>,
 }
 
 /// A part of a read that is not there.
@@ -52,6 +54,16 @@ impl<'a> AddressSpace<'a> {
             memory,
             translation,
             arch,
+            cache: None,
+        }
+    }
+
+    /// The same, with the pages that reads find remembered in `cache`: that of this memory and this
+    /// translation alone.
+    pub(crate) const fn remembering(self, cache: &'a PageCache) -> Self {
+        Self {
+            cache: Some(cache),
+            ..self
         }
     }
 
@@ -83,13 +95,67 @@ impl<'a> AddressSpace<'a> {
     ///
     /// # Errors
     /// Returns an error if it is not mapped or its page is not there.
-    #[inline]
+    #[inline(always)]
     pub fn locate(&self, va: VirtAddr) -> Result<(Translated, FileOffset), TranslationError> {
         let found = self.translation.lookup(self.memory, va)?;
         let pa = found.leaf.pa;
         match self.memory.locate(pa) {
             Ok(offset) => Ok((found, offset)),
             Err(reason) => Err(TranslationError::PageAbsent { va, pa, reason }),
+        }
+    }
+
+    /// Where the bytes at `va` lie, if its page is remembered: the rest of the page follows.
+    #[inline(always)]
+    fn remembered(&self, va: VirtAddr) -> Option<FileOffset> {
+        let size = self.memory.page_size;
+        let number = self.cache?.get(va.0 >> size.shift())?;
+        let first = self.memory.first_page();
+        Some(FileOffset(
+            first.0 + (number << size.shift()) + size.offset_in_page(va.0),
+        ))
+    }
+
+    /// Where up to `want` bytes from `va` lie together, and how many do.
+    #[inline(always)]
+    fn part(&self, va: VirtAddr, want: usize) -> Result<(FileOffset, usize), TranslationError> {
+        let len = self.left_in_page(va, want);
+        match self.remembered(va) {
+            Some(offset) => Ok((offset, len)),
+            None => self.find_part(va, len),
+        }
+    }
+
+    #[inline(never)]
+    fn find_part(&self, va: VirtAddr, len: usize) -> Result<(FileOffset, usize), TranslationError> {
+        let (found, offset) = self.locate(va)?;
+        let pa = found.leaf.pa;
+        self.remember(va, found.leaf.pa, offset);
+        Ok((offset, self.memory.contiguous(pa, len).max(1)))
+    }
+
+    /// Remembers where the page of `va` lies, if all of it is in the file, as one page.
+    fn remember(&self, va: VirtAddr, pa: PhysAddr, offset: FileOffset) {
+        let (memory, size) = (self.memory, self.memory.page_size);
+        let inside = size.offset_in_page(va.0);
+        let page = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
+        let Some(cache) = self.cache.filter(|_| inside == size.offset_in_page(pa.0)) else {
+            return;
+        };
+        let distance = offset
+            .0
+            .checked_sub(inside)
+            .and_then(|start| start.checked_sub(memory.first_page().0));
+        if let Some(distance) = distance
+            && size.offset_in_page(distance) == 0
+            && memory.contiguous(PhysAddr(pa.0 - inside), page) == page
+            && memory.source.reaches(offset.0 - inside + size.bytes())
+            && self.translation.maps_whole_page(
+                VirtAddr(va.0 - inside),
+                VirtAddr(va.0 - inside + (size.bytes() - 1)),
+            )
+        {
+            cache.put(va.0 >> size.shift(), distance >> size.shift());
         }
     }
 
@@ -108,10 +174,8 @@ impl<'a> AddressSpace<'a> {
                     }),
                 );
             };
-            match self.locate(at) {
-                Ok((found, offset)) => {
-                    let len = self.left_in_page(at, buf.len() - done);
-                    let len = self.memory.contiguous(found.leaf.pa, len).max(1);
+            match self.part(at, buf.len() - done) {
+                Ok((offset, len)) => {
                     if !pending.extend(offset, done, len) {
                         if let Err(part) = pending.read(self, va, buf) {
                             return part;
@@ -138,19 +202,12 @@ impl<'a> AddressSpace<'a> {
     pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), TranslationError> {
         // Nothing can be read from anywhere.
         if !buf.is_empty() && self.left_in_page(va, buf.len()) == buf.len() {
-            let (found, offset) = self.locate(va)?;
-            let pa = found.leaf.pa;
-            if self.memory.contiguous(pa, buf.len()) == buf.len() {
-                return self
-                    .memory
-                    .read_file(pa, offset, buf)
-                    .map_err(|reason| TranslationError::PageAbsent { va, pa, reason });
+            let (offset, len) = self.part(va, buf.len())?;
+            if len == buf.len() && self.memory.source.read_at(offset.0, buf).ok() == Some(len) {
+                return Ok(());
             }
         }
-        match self.read(va, buf).error {
-            None => Ok(()),
-            Some(error) => Err(error),
-        }
+        self.read(va, buf).exact()
     }
 
     /// Fills `buf` with what there is and zeros elsewhere; `on_hole` is told each missing part.
@@ -177,22 +234,23 @@ impl<'a> AddressSpace<'a> {
         }
     }
 
-    /// `N` bytes, without a buffer: the short way, which finds nothing out about failures.
+    /// `N` bytes.
     #[inline(always)]
-    fn array<const N: usize>(&self, va: VirtAddr) -> Option<[u8; N]> {
-        if self.left_in_page(va, N) != N {
-            return None;
+    fn array<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], TranslationError> {
+        if self.left_in_page(va, N) == N {
+            let (offset, len) = self.part(va, N)?;
+            if let (true, Some(bytes)) = (len == N, self.memory.source.array(offset.0)) {
+                return Ok(bytes);
+            }
         }
-        let pa = self.translation.find(self.memory, va)?;
-        let offset = self.memory.find(pa, N as u64)?;
-        self.memory.source.array(offset.0)
+        self.read_array(va)
     }
 
-    /// `N` bytes, the careful way.
-    #[inline(never)]
-    fn array_or_say_why<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], TranslationError> {
+    /// `N` bytes on two pages, or that cannot be read.
+    #[cold]
+    fn read_array<const N: usize>(&self, va: VirtAddr) -> Result<[u8; N], TranslationError> {
         let mut raw = [0; N];
-        self.read_exact(va, &mut raw)?;
+        self.read(va, &mut raw).exact()?;
         Ok(raw)
     }
 
@@ -202,10 +260,7 @@ impl<'a> AddressSpace<'a> {
     /// Returns an error if it is not there.
     #[inline(always)]
     pub fn read_u32(&self, va: VirtAddr) -> Result<u32, TranslationError> {
-        match self.array(va) {
-            Some(raw) => Ok(self.endian().u32(raw)),
-            None => Ok(self.endian().u32(self.array_or_say_why(va)?)),
-        }
+        Ok(self.endian().u32(self.array(va)?))
     }
 
     /// A 32-bit signed integer.
@@ -223,10 +278,7 @@ impl<'a> AddressSpace<'a> {
     /// Returns an error if it is not there.
     #[inline(always)]
     pub fn read_u64(&self, va: VirtAddr) -> Result<u64, TranslationError> {
-        match self.array(va) {
-            Some(raw) => Ok(self.endian().u64(raw)),
-            None => Ok(self.endian().u64(self.array_or_say_why(va)?)),
-        }
+        Ok(self.endian().u64(self.array(va)?))
     }
 
     /// An integer of the kernel's word size.

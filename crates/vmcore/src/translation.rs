@@ -101,7 +101,7 @@ impl PagingMode {
     ///
     /// # Errors
     /// Returns why they lead nowhere.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(
         self,
         radix: &Radix,
@@ -419,7 +419,7 @@ impl Translation {
     ///
     /// # Errors
     /// Returns why it leads nowhere.
-    #[inline]
+    #[inline(always)]
     pub fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Translated, TranslationError> {
         let Some(window) = self.window(va) else {
             return Err(TranslationError::NoWindow { va });
@@ -441,24 +441,15 @@ impl Translation {
         }
     }
 
-    /// As [`Translation::lookup`], without reasons: the short way that every read tries.
-    #[inline(always)]
-    pub(crate) fn find(&self, memory: &Memory, va: VirtAddr) -> Option<PhysAddr> {
-        match &self.window(va)?.kind {
-            WindowKind::Linear(map) => map.phys_of(va),
-            WindowKind::Radix { mode, radix } => {
-                with_paging!(*mode, P => paging::lookup::<P, _>(radix, memory, va))
-                    .ok()
-                    .map(|leaf| leaf.pa)
-            }
-            _ => self.find_slowly(memory, va),
-        }
-    }
-
-    /// The ways that no dump of today's machines takes.
-    #[inline(never)]
-    fn find_slowly(&self, memory: &Memory, va: VirtAddr) -> Option<PhysAddr> {
-        self.lookup(memory, va).ok().map(|found| found.leaf.pa)
+    /// Whether all of the page from `first` to `last` leads to one page, if a part of it does: no
+    /// window starts or ends inside it.
+    pub(crate) fn maps_whole_page(&self, first: VirtAddr, last: VirtAddr) -> bool {
+        let mut windows = self.windows.iter();
+        let window = windows.find(|window| window.first <= last && first <= window.last);
+        window.is_some_and(|window| {
+            let is_whole = window.first <= first && last <= window.last;
+            is_whole && !matches!(window.kind, WindowKind::Segments(_))
+        })
     }
 
     /// As [`Translation::lookup`], and shows every entry on the way.

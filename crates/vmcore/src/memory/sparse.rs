@@ -1,6 +1,6 @@
 //! The sparse pages of a minidump: bitmap, numbering, rank.
 
-use super::PageReadError;
+use super::{PageCache, PageReadError};
 use crate::source::Source;
 use std::sync::OnceLock;
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
@@ -10,6 +10,8 @@ use vmcore_format::layout::{Layout, Section};
 
 /// A bitmap up to this size is read; a larger one is mapped.
 const READ_BITMAP_UP_TO: u64 = 1 << 20;
+/// Page-table pages whose place is remembered.
+const TABLES_REMEMBERED: u64 = 1 << 11;
 
 /// Pages of a minidump.
 #[derive(Debug)]
@@ -33,6 +35,8 @@ struct Index {
     copy: Option<Vec<u8>>,
     rank: RankIndex<Box<[u64]>>,
     set_bits: u64,
+    /// The ranks of pages that hold page tables.
+    tables: PageCache,
 }
 
 /// A page that the bitmap names, but that its writer left out.
@@ -169,6 +173,7 @@ impl SparseMemory {
             copy,
             rank: RankIndex::new(entries),
             set_bits,
+            tables: PageCache::for_pages(TABLES_REMEMBERED),
         })
     }
 
@@ -202,42 +207,62 @@ impl SparseMemory {
         Ok(self.index(source)?.set_bits)
     }
 
-    /// Where the page starts in the file, if the index is built and the page is in the dump.
-    #[inline(always)]
-    pub(crate) fn find_page(&self, source: &Source, pfn: Pfn) -> Option<FileOffset> {
-        let index = self.index.get()?.as_ref().ok()?;
-        let bit = self.numbering().bit_of(pfn)?;
-        let rank = index
-            .rank
-            .rank_of_set(&self.bitmap_of(source, index), bit)?;
-        Some(self.offset_of_rank(rank))
-    }
-
     /// Where the page starts in the file, which may end before.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn page_offset(
         &self,
         source: &Source,
         pfn: Pfn,
     ) -> Result<FileOffset, PageReadError> {
         let index = self.index(source)?;
+        Ok(self.offset_of_rank(self.rank_of(source, index, pfn)?))
+    }
+
+    /// As [`SparseMemory::page_offset`], of a page-table page: remembered.
+    #[inline(always)]
+    pub(super) fn table_offset(
+        &self,
+        source: &Source,
+        pfn: Pfn,
+    ) -> Result<FileOffset, PageReadError> {
+        let index = self.index(source)?;
+        let rank = match index.tables.get(pfn.0) {
+            Some(rank) => rank,
+            None => {
+                let rank = self.rank_of(source, index, pfn)?;
+                index.tables.put(pfn.0, rank);
+                rank
+            }
+        };
+        Ok(self.offset_of_rank(rank))
+    }
+
+    /// Pages before the page, if it is in the dump.
+    #[inline(always)]
+    fn rank_of(&self, source: &Source, index: &Index, pfn: Pfn) -> Result<u64, PageReadError> {
+        let bit = self.numbering().bit_of(pfn);
+        let rank = bit.and_then(|bit| {
+            let bitmap = self.bitmap_of(source, index);
+            index.rank.rank_of_set(&bitmap, bit)
+        });
+        rank.ok_or_else(|| self.absence(pfn, bit))
+    }
+
+    /// Why a page is not in the dump.
+    #[cold]
+    fn absence(&self, pfn: Pfn, bit: Option<u64>) -> PageReadError {
         let pa = self.page_size.base(pfn);
-        let bit = self
-            .numbering()
-            .bit_of(pfn)
-            .ok_or(PageReadError::NotRam { pa })?;
-        let bitmap = self.bitmap_of(source, index);
-        if !bitmap.contains(bit) {
-            let lost = self.lost.iter().find(|lost| lost.bit == bit);
-            return Err(lost.map_or(PageReadError::NotDumped { pa }, |lost| {
-                PageReadError::Lost {
-                    pa,
-                    from: lost.from,
-                    to: lost.to,
-                }
-            }));
-        }
-        Ok(self.offset_of_rank(index.rank.rank(&bitmap, bit)))
+        let Some(bit) = bit else {
+            return PageReadError::NotRam { pa };
+        };
+        let lost = self.lost.iter().find(|lost| lost.bit == bit);
+        lost.map_or(PageReadError::NotDumped { pa }, |lost| {
+            PageReadError::Lost {
+                pa,
+                from: lost.from,
+                to: lost.to,
+            }
+        })
     }
 
     /// Pages before bit `bit`.

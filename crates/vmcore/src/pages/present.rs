@@ -3,6 +3,7 @@
 use super::Mapping;
 use crate::memory::{Memory, PageReadError, PhysSegment, SegmentMemory, SparseMemory};
 use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr, VirtAddr};
+use vmcore_format::bitmap::Ones;
 
 /// A part of a mapping whose pages are in the dump and lie together in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -280,34 +281,60 @@ pub(super) struct Extent {
 }
 
 /// The pages of an extent, by their first byte, and where each starts, in the order of the file.
-pub(super) fn pages_of<'m>(
-    memory: &'m Memory,
-    extent: &Extent,
-) -> impl Iterator<Item = (Option<PhysAddr>, FileOffset)> + use<'m> {
+pub(super) fn pages_of<'m>(memory: &'m Memory, extent: &Extent) -> Pages<'m> {
     let size = memory.page_size();
-    let sparse = memory.sparse().into_iter().flat_map(move |sparse| {
-        let bitmap = sparse.bitmap(memory.source()).ok();
-        let bits = bitmap
-            .into_iter()
-            .flat_map(|bitmap| bitmap.ones(0..bitmap.len_bits()));
-        let mut pfns = Pfns {
+    let bits = memory.sparse().and_then(|sparse| {
+        let bitmap = sparse.bitmap(memory.source()).ok()?;
+        let pfns = Pfns {
             ranges: &sparse.ranges,
         };
-        bits.zip(0..).map(move |(bit, number)| {
-            let pa = pfns.of(bit).map(|pfn| size.base(pfn));
-            (pa, sparse.offset_of_rank(number))
-        })
+        Some((bitmap.ones(0..bitmap.len_bits()), pfns))
     });
-    let start = extent.start;
-    let count = size.pages(extent.end.0 - start.0);
-    let segment = extent.pa.into_iter().flat_map(move |pa| {
-        (0..count).map(move |number| {
-            let inside = number << size.shift();
-            let pa = PhysAddr(pa.0.wrapping_add(inside));
-            (Some(pa), FileOffset(start.0 + inside))
-        })
-    });
-    sparse.chain(segment)
+    let pages = match (bits, extent.pa) {
+        (Some((bits, pfns)), _) => Addresses::Bits(bits, pfns),
+        (None, Some(pa)) => Addresses::Range(pa, size.pages(extent.end.0 - extent.start.0)),
+        (None, None) => Addresses::Range(PhysAddr(0), 0),
+    };
+    Pages {
+        pages,
+        next: extent.start,
+        size,
+    }
+}
+
+/// The pages of an extent.
+pub(super) struct Pages<'m> {
+    pages: Addresses<'m>,
+    /// Where the next page starts in the file.
+    next: FileOffset,
+    size: PageSize,
+}
+
+/// Where the pages of an extent are in memory.
+enum Addresses<'m> {
+    /// By the set bits of the bitmap.
+    Bits(Ones<'m>, Pfns<'m>),
+    /// So many from an address on.
+    Range(PhysAddr, u64),
+}
+
+impl Iterator for Pages<'_> {
+    type Item = (Option<PhysAddr>, FileOffset);
+
+    #[inline]
+    fn next(&mut self) -> Option<Self::Item> {
+        let pa = match &mut self.pages {
+            Addresses::Bits(bits, pfns) => pfns.of(bits.next()?).map(|pfn| self.size.base(pfn)),
+            Addresses::Range(pa, left) => {
+                *left = left.checked_sub(1)?;
+                let next = PhysAddr(pa.0.wrapping_add(self.size.bytes()));
+                Some(std::mem::replace(pa, next))
+            }
+        };
+        let offset = self.next;
+        self.next.0 = offset.0.saturating_add(self.size.bytes());
+        Some((pa, offset))
+    }
 }
 
 /// Page numbers of ascending bits: the ranges are gone through once.
@@ -316,6 +343,7 @@ struct Pfns<'a> {
 }
 
 impl Pfns<'_> {
+    #[inline]
     fn of(&mut self, bit: u64) -> Option<Pfn> {
         while let Some(range) = self.ranges.first() {
             if bit < range.first_bit + range.len_pages() {
