@@ -95,6 +95,7 @@ pub(crate) enum Command {
     Mods(commands::mods::Mods),
     #[command(name = "whatis")]
     WhatIs(commands::whatis::WhatIs),
+    Dis(commands::dis::Dis),
     Gdb(commands::gdb::Gdb),
     Map(commands::map::Map),
     Verify(commands::verify::Verify),
@@ -124,6 +125,7 @@ impl Command {
             Self::Locks(_) => "locks",
             Self::Mods(_) => "mods",
             Self::WhatIs(_) => "whatis",
+            Self::Dis(_) => "dis",
             Self::Gdb(_) => "gdb",
             Self::Map(_) => "map",
             Self::Verify(_) => "verify",

@@ -11,6 +11,7 @@ mod crashinfo;
 mod debug_files;
 pub(crate) mod decrypt;
 pub(crate) mod decryptcore;
+pub(crate) mod dis;
 pub(crate) mod gdb;
 pub(crate) mod info;
 pub(crate) mod list;

@@ -18,6 +18,7 @@ What happened?
   bt          where threads were: functions, files and lines
   locks       who waits for whom: owners, chains, deadlocks
   mods        the kernel's modules, and which of their files are here
+  dis         machine code, with lines and symbols: where it crashed, a function
   gdb         gdb or lldb on the dump, with all its threads
 
 Memory

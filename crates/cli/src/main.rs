@@ -97,6 +97,7 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Locks(args) => commands::locks::run(context, args),
         Command::Mods(args) => commands::mods::run(context, args),
         Command::WhatIs(args) => commands::whatis::run(context, args),
+        Command::Dis(args) => commands::dis::run(context, args),
         Command::Gdb(args) => commands::gdb::run(context, args),
         Command::Map(args) => commands::map::run(context, args),
         Command::Verify(args) => commands::verify::run(context, args),

@@ -72,5 +72,5 @@ fn every_command_in_the_documents_answers() {
             count += 1;
         }
     }
-    assert!(count >= 30, "only {count} commands were found");
+    assert!(count >= 32, "only {count} commands were found");
 }

@@ -9,6 +9,7 @@
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
 //! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
+//! - [`instructions`]: machine code, decoded;
 //! - [`variables`]: parameters and local variables of their frames;
 //! - [`groups`]: threads with the same stack;
 //! - [`details`] and [`locks`]: states of threads, and who waits for whom;
@@ -28,6 +29,7 @@ pub mod expr;
 mod fields;
 pub mod gdb;
 pub mod groups;
+pub mod instructions;
 pub mod lines;
 mod lists;
 pub mod locks;

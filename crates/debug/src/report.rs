@@ -472,6 +472,13 @@ impl Report {
     }
 }
 
+/// The position of the frame at fault in the stack of a thread that crashed: the first that belongs neither
+/// to the panic, nor the debugger, nor the dump.
+#[must_use]
+pub fn frame_at_fault(frames: &[crate::stack::NamedFrame]) -> Option<usize> {
+    culprit::culprit(frames).map(|found| found.at)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
