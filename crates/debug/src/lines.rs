@@ -197,6 +197,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 /// too long in its source.
 #[must_use]
 pub fn demangled(name: &str) -> String {
+    // Names in C are most, and what looks for marks in them takes its time.
+    if !name.trim_start_matches('_').starts_with(['R', 'Z']) {
+        return name.to_owned();
+    }
     let mut text = Bounded(String::new());
     if let Ok(rust) = rustc_demangle::try_demangle(name) {
         if write!(text, "{rust:#}").is_ok() {

@@ -295,7 +295,13 @@ impl<'a> Unwinder<'a> {
         text.is_empty() || text.iter().any(|range| range.contains(&address.0))
     }
 
-    fn frame(&self, registers: Registers, how: How, exact: bool) -> Option<Frame> {
+    /// A frame, and the symbol that it is in.
+    fn frame(
+        &self,
+        registers: Registers,
+        how: How,
+        exact: bool,
+    ) -> Option<(Frame, Option<NearSymbol>)> {
         let pc = VirtAddr(registers.get(self.machine.pc)?);
         let exact = exact || self.is_return_label(pc);
         let mut frame = Frame {
@@ -310,17 +316,17 @@ impl<'a> Unwinder<'a> {
             registers,
         };
         let symbol = self.symbol(frame.lookup());
-        frame.name = symbol.map(|symbol| {
+        frame.name = symbol.as_ref().map(|symbol| {
             let offset = self.linked(pc).0.wrapping_sub(symbol.start.0);
             match offset {
-                0 => symbol.name,
+                0 => symbol.name.clone(),
                 _ => format!("{}+{offset:#x}", symbol.name),
             }
         });
         if !self.is_code(frame.lookup()) {
             frame.doubt = Some(Doubt::NotCode);
         }
-        Some(frame)
+        Some((frame, symbol))
     }
 
     /// Walks a stack.
@@ -336,7 +342,8 @@ impl<'a> Unwinder<'a> {
         };
         let mut next = self.frame(start.registers.clone(), how, exact);
         let mut end = End::NoRegisters;
-        while let Some(mut frame) = next.take() {
+        let mut callee_symbol = None;
+        while let Some((mut frame, symbol)) = next.take() {
             if !seen.insert((frame.pc, frame.fp, frame.sp)) {
                 end = End::Loop;
                 break;
@@ -346,7 +353,7 @@ impl<'a> Unwinder<'a> {
                 break;
             }
             if let Some(callee) = frames.last()
-                && let Err(stop) = self.order(callee, &mut frame, &mut stacks)
+                && let Err(stop) = self.order(callee, &mut frame, symbol.as_ref(), &mut stacks)
             {
                 end = stop;
                 break;
@@ -359,19 +366,19 @@ impl<'a> Unwinder<'a> {
                 break;
             }
             let is_first = frames.is_empty();
-            match self.caller(&mut frame, start, is_first) {
+            match self.caller(&mut frame, symbol.as_ref(), start, is_first) {
                 Ok(caller) => next = self.frame(caller.registers, caller.how, caller.exact),
                 Err(stop) => end = stop,
             }
-            self.name_exception(frames.last(), &mut frame);
+            self.name_exception(callee_symbol.as_ref(), &mut frame);
             frames.push(frame);
+            callee_symbol = symbol;
         }
         Backtrace { frames, end }
     }
 
     /// Where all entries leave the same label, the handler says what was handled.
-    fn name_exception(&self, handler: Option<&Frame>, entry: &mut Frame) {
-        let handler = handler.and_then(|handler| self.symbol(handler.lookup()));
+    fn name_exception(&self, handler: Option<&NearSymbol>, entry: &mut Frame) {
         let mut known = self.machine.exception_of_handler.iter();
         if let Some(handler) = handler
             && let Some((_, (name, cause))) = known.find(|(name, _)| *name == handler.name)
@@ -382,13 +389,17 @@ impl<'a> Unwinder<'a> {
     }
 
     /// Whether a frame can be the caller of `callee`: on one stack callers lie above.
-    fn order(&self, callee: &Frame, frame: &mut Frame, stacks: &mut usize) -> Result<(), End> {
+    fn order(
+        &self,
+        callee: &Frame,
+        frame: &mut Frame,
+        symbol: Option<&NearSymbol>,
+        stacks: &mut usize,
+    ) -> Result<(), End> {
         // Entries leave the frame pointer of what they interrupted alone.
-        let is_entry = || {
-            let symbol = self.symbol(frame.lookup());
-            symbol.is_some_and(|symbol| (self.machine.keeps_frame_pointer)(&symbol.name))
-        };
-        if callee.trap.is_some() || is_entry() {
+        let is_entry =
+            symbol.is_some_and(|symbol| (self.machine.keeps_frame_pointer)(&symbol.name));
+        if callee.trap.is_some() || is_entry {
             return Ok(());
         }
         if frame.how == How::Pcb {
@@ -430,7 +441,13 @@ impl<'a> Unwinder<'a> {
     }
 
     /// The registers of a frame's caller.
-    fn caller(&self, frame: &mut Frame, start: &Start, is_first: bool) -> Result<Caller, End> {
+    fn caller(
+        &self,
+        frame: &mut Frame,
+        symbol: Option<&NearSymbol>,
+        start: &Start,
+        is_first: bool,
+    ) -> Result<Caller, End> {
         let mut registers = frame.registers.clone();
         let never_ran = is_first && start.never_ran;
         if is_first && !start.interrupted && self.machine.pushes_return_address() {
@@ -441,10 +458,13 @@ impl<'a> Unwinder<'a> {
                 sp.map(|sp| sp.wrapping_add(self.machine.word_bytes())),
             );
         }
-        if let Some(found) = self.through_trap(frame, &registers, never_ran) {
+        let name = symbol.map(|symbol| symbol.name.as_str());
+        if let Some(found) = self.through_trap(frame, name, &registers, never_ran) {
             return found;
         }
-        if never_ran || self.is_thread_start(frame) {
+        // Nothing called what a thread starts in, whatever its registers hold: on riscv64 the frame
+        // pointer is the function that the thread was made for.
+        if never_ran || name.is_some_and(|name| THREAD_STARTS.contains(&name)) {
             return Err(End::ThreadStart);
         }
         if is_first && let Some(caller) = self.out_of_saving_routine(&registers) {
@@ -471,13 +491,6 @@ impl<'a> Unwinder<'a> {
             (Some(by_cfi), Err(_)) => Ok(by_cfi),
             (_, by_frame_pointer) => by_frame_pointer,
         }
-    }
-
-    /// Nothing called what a thread starts in, whatever its registers hold: on riscv64 the frame pointer
-    /// is the function that the thread was made for.
-    fn is_thread_start(&self, frame: &Frame) -> bool {
-        let symbol = self.symbol(frame.lookup());
-        symbol.is_some_and(|symbol| THREAD_STARTS.contains(&symbol.name.as_str()))
     }
 
     fn leads_to_code(&self, caller: &Caller) -> bool {
@@ -510,19 +523,20 @@ impl<'a> Unwinder<'a> {
     fn through_trap(
         &self,
         frame: &mut Frame,
+        name: Option<&str>,
         registers: &Registers,
         never_ran: bool,
     ) -> Option<Result<Caller, End>> {
         let trap_frame = self.machine.trap_frame?;
-        let name = self.symbol(frame.lookup())?.name;
-        let found = match trap_frame(self, &name, registers, never_ran)? {
+        let name = name?;
+        let found = match trap_frame(self, name, registers, never_ran)? {
             Ok(found) => found,
             // Without its trap frame an entry is walked like any function.
             Err(_) => return None,
         };
         // A jump to address 0 leaves a trap frame too, but one with a stack pointer; without one it is
         // a page without contents.
-        let is_start = THREAD_STARTS.contains(&name.as_str());
+        let is_start = THREAD_STARTS.contains(&name);
         let sp = found.registers.get(self.machine.sp);
         if found.pc.0 == 0 && !is_start && sp.is_none_or(|sp| sp == 0) {
             return None;

@@ -9,15 +9,20 @@
 mod common;
 
 use common::Open as _;
+use std::ops::Range;
 use std::process::Command;
+use vmcore::session::KernelChoice;
+use vmcore::{OpenOptions, Session};
 use vmcore_debug::expr::{Location, SymbolSource, Value};
 use vmcore_debug::lines::Lines;
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::show::{self, Options};
 use vmcore_debug::types::{Tag, Types};
+use vmcore_debug::unwind::{CallFrames, Code, How, NearSymbol, Registers, Start, Unwinder};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
+use vmcore_synth::minidump::Minidump;
 use vmcore_testkit::TestKernel;
 use vmcore_testkit::dwarf::{Abbreviations, elf, line_program, uleb, unit};
 
@@ -237,4 +242,72 @@ fn types_that_contain_themselves_are_shown_down_to_a_level() {
         assert!(serde_json::to_string(&shown).unwrap().len() < 200 << 20);
     }
     assert_eq!(uleb(300), [0xac, 2]);
+}
+
+/// Functions of one name, with call frame information.
+struct Described<'a>(CallFrames<'a>);
+
+impl Code for Described<'_> {
+    fn symbol(&self, _: VirtAddr) -> Option<NearSymbol> {
+        None
+    }
+
+    fn text(&self) -> &[Range<u64>] {
+        &[]
+    }
+
+    fn call_frames(&self, _: VirtAddr) -> Option<&CallFrames<'_>> {
+        Some(&self.0)
+    }
+
+    fn instructions(&self, _: VirtAddr, _: &mut [u8]) -> usize {
+        0
+    }
+}
+
+#[test]
+fn a_long_unwind_program_does_not_run_for_every_frame() {
+    let section = |id: u32, contents: &[u8]| {
+        let len = (contents.len() as u32 + 4).to_le_bytes();
+        [&len, &id.to_le_bytes(), contents].concat()
+    };
+    // Version 4, addresses of 8 bytes, code by 1, data by -8, the return address in column 16: below
+    // the caller's stack pointer, rsp + 16.
+    let common = [
+        4, 0, 8, 0, 1, 0x78, 16, 0x0c, 7, 16, 0x90, 1, 0, 0, 0, 0, 0, 0,
+    ];
+    let remember_and_restore = [0x0a, 0x0b].repeat(500_000);
+    let range = [TEXT.to_le_bytes(), 0x1000_u64.to_le_bytes()].concat();
+    let described = section(0, &[range, remember_and_restore].concat());
+    let frames = [section(u32::MAX, &common), described].concat();
+    let file = file(&[(".debug_frame", 0, &frames)]);
+
+    // A stack of 256 frames on the page that the direct map has at 0.
+    let mut dump = Minidump::new(vmcore_synth::Arch::Amd64, 2);
+    dump.dump_avail = vec![(0, 0x4000)];
+    dump.dmapbase = 0xffff_f800_0000_0000;
+    dump.dmapend = dump.dmapbase + (1 << 30);
+    let returns = |_| [0_u64.to_le_bytes(), (TEXT + 0x10).to_le_bytes()].concat();
+    dump.pages
+        .insert(0x1000, (0..256).flat_map(returns).collect());
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("vmcore.0");
+    std::fs::write(&path, dump.build()).unwrap();
+    let session = Session::open(&path, KernelChoice::Find(&[]), &OpenOptions::default()).unwrap();
+    let mut registers = Registers::default();
+    registers.set(7, Some(dump.dmapbase + 0x1000));
+    registers.set(16, Some(TEXT + 0x10));
+    let code = Described(CallFrames::new(&file));
+    let backtrace = Unwinder::new(Arch::Amd64, session.space().unwrap(), &code).walk(&Start {
+        registers,
+        never_ran: false,
+        interrupted: true,
+    });
+    let by_cfi = backtrace
+        .frames
+        .iter()
+        .filter(|frame| frame.how == How::Cfi);
+    let by_cfi = by_cfi.count();
+    assert!((2..8).contains(&by_cfi), "{by_cfi} frames");
+    assert!(file.is_too_costly());
 }

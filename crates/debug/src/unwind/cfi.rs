@@ -13,7 +13,7 @@ use vmcore::space::AddressSpace;
 use vmcore_format::addr::VirtAddr;
 
 /// What a byte of an unwind program costs when it runs: one may copy all rules of a row.
-const PROGRAM_STEPS: u64 = 4;
+const PROGRAM_STEPS: u64 = 32;
 /// The call frame information of a file, with an index of its functions.
 #[derive(Debug)]
 pub struct CallFrames<'a> {
