@@ -314,6 +314,7 @@ fn places(session: &Session, module: &Module, search: &Search) -> Vec<(PathBuf, 
     let mut places = Vec::new();
     for directory in &search.directories {
         places.push((directory.clone(), directory.join(&name)));
+        places.push((directory.clone(), directory.join("modules").join(&name)));
     }
     let Some(root) = &search.sysroot else {
         return places;

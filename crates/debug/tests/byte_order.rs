@@ -1,13 +1,64 @@
 //! Expressions over the memory of big-endian machines.
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
 
+use std::process::Command;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session};
 use vmcore_debug::expr::{Evaluator, Location, SymbolSource, Value};
-use vmcore_debug::types::{TypeRef, Types};
+use vmcore_debug::object_file::ObjectFile;
+use vmcore_debug::types::{Tag, TypeRef, Types};
 use vmcore_format::addr::VirtAddr;
 use vmcore_synth::Arch;
 use vmcore_synth::minidump::Minidump;
+
+/// Bit fields as every version of DWARF describes them, on machines of both byte orders.
+#[test]
+fn bit_fields_are_where_the_compiler_put_them() {
+    if ["clang", "ld.lld"]
+        .iter()
+        .any(|tool| !vmcore_testkit::has(tool))
+    {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let source = folder.path().join("bits.c");
+    std::fs::write(
+        &source,
+        "struct bits { unsigned low : 3, mid : 7; signed sign : 5; unsigned long long wide : 40; } all;",
+    )
+    .unwrap();
+    // The bits of a structure count from the end of the byte that is stored first.
+    let expected = [
+        ("low", 0, 3),
+        ("mid", 3, 7),
+        ("sign", 10, 5),
+        ("wide", 15, 40),
+    ];
+    for target in ["powerpc64", "powerpc64le", "powerpc", "x86_64"] {
+        for dwarf in ["-gdwarf-2", "-gdwarf-3", "-gdwarf-4", "-gdwarf-5"] {
+            let object = folder.path().join("bits");
+            let status = Command::new("clang")
+                .args(["-nostdlib", "-static", "-fuse-ld=lld", "-Wl,-e,0"])
+                .args([dwarf, "-gstrict-dwarf", "-o"])
+                .arg(&object)
+                .arg(&source)
+                .arg(format!("--target={target}-unknown-freebsd13"))
+                .status();
+            assert!(status.unwrap().success(), "{target} {dwarf}");
+            let file = ObjectFile::open(&object).unwrap();
+            let types = Types::of(&[&file]);
+            let bits = types.find(Tag::Struct, "bits").unwrap();
+            for (name, bit_offset, len) in expected {
+                let found = types.member(&bits, name).unwrap().unwrap();
+                assert_eq!(
+                    (found.bit_offset, found.bits),
+                    (bit_offset, Some(len)),
+                    "{target} {dwarf} {name}"
+                );
+            }
+        }
+    }
+}
 
 struct NoSymbols;
 

@@ -31,8 +31,12 @@ impl Part {
             count => format!("these {count} frames repeat"),
         };
         let rounds = self.len / self.shown;
+        let rest = match self.len % self.shown {
+            0 => "",
+            _ => " and a part of one",
+        };
         (self.len > self.shown)
-            .then(|| format!("{frames}, {rounds} rounds in all: #{first} to #{last}"))
+            .then(|| format!("{frames}, {rounds} rounds{rest} in all: #{first} to #{last}"))
     }
 }
 
@@ -90,6 +94,22 @@ mod tests {
         );
         assert_eq!(parts("a b a b a b a main"), [(0, 2, 7), (7, 1, 1)]);
         assert_eq!(parts("a b c a b c a b c"), [(0, 3, 9)]);
+        let words = |len| {
+            Part {
+                start: 1,
+                shown: 2,
+                len,
+            }
+            .in_words(10)
+        };
+        assert_eq!(
+            words(6).unwrap(),
+            "these 2 frames repeat, 3 rounds in all: #13 to #16"
+        );
+        assert_eq!(
+            words(7).unwrap(),
+            "these 2 frames repeat, 3 rounds and a part of one in all: #13 to #17"
+        );
         // Twice is none, and code without a name is never equal.
         assert_eq!(parts("a b a b").len(), 4);
         assert_eq!(parts("a a a").len(), 3);

@@ -6,6 +6,7 @@ use crate::types::{Kind, Member, Tag, Type, TypeError, TypeRef, Variable};
 use gimli::{Attribute, AttributeValue, Operation, Unit, UnitOffset};
 use std::sync::Arc;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::endian::Endian;
 
 /// Members, enumerators or dimensions that are read of one type.
 const MAX_CHILDREN: usize = 1 << 16;
@@ -206,13 +207,19 @@ impl<'a> DwarfTypes<'a> {
             if let Some(direct) = entry.number(gimli::DW_AT_data_bit_offset) {
                 bit_offset = bit_offset.saturating_add(direct);
             } else if let Some(from_top) = entry.number(gimli::DW_AT_bit_offset) {
-                // Up to DWARF 3: bits from the most significant end of a unit of this size.
+                // Up to DWARF 3: bits from the most significant end of a unit of this size, which is the
+                // end that big-endian machines store first.
                 let unit_bits = match entry.number(gimli::DW_AT_byte_size) {
                     Some(bytes) => bytes.saturating_mul(8),
                     None => 32,
                 };
-                let from_bottom = unit_bits.wrapping_sub(from_top.wrapping_add(u64::from(bits)));
-                bit_offset = bit_offset.saturating_add(from_bottom & 0xffff);
+                let before = match self.debug.file.endian() {
+                    Endian::Big => from_top,
+                    Endian::Little => {
+                        unit_bits.wrapping_sub(from_top.wrapping_add(u64::from(bits)))
+                    }
+                };
+                bit_offset = bit_offset.saturating_add(before & 0xffff);
             }
         }
         Ok(Member {
