@@ -37,6 +37,7 @@ mod tool;
 pub(crate) mod translate;
 pub(crate) mod verify;
 pub(crate) mod whatis;
+pub(crate) mod why;
 
 use std::ffi::OsString;
 use std::path::Path;

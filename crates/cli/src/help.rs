@@ -11,6 +11,7 @@ kernel file may stand beside it. Without FILE: the newest in /var/crash.
 
 What happened?
   report      what crashed, where, and what else went on: on one page
+  why         which variable was bad, and how that is known
   list        the dumps in a directory
   info        what the dump is: panic, version, host, time, what is missing
   log         the kernel's last words (also: dmesg)
@@ -18,7 +19,7 @@ What happened?
   bt          where threads were: functions, files and lines
   locks       who waits for whom: owners, chains, deadlocks
   mods        the kernel's modules, and which of their files are here
-  dis         machine code, with lines and symbols: where it crashed, a function
+  dis         machine code with lines: where it crashed, or a function
   gdb         gdb or lldb on the dump, with all its threads
 
 Memory
@@ -39,9 +40,7 @@ The file
   redact      a small dump of stacks, threads, log and modules, to be shared
   check       is this host ready to dump?
 
-Examples
-  vmcore report vmcore.0 -k kernel.debug
-  vmcore save /dev/ada0p3 /var/crash
+Example: vmcore report vmcore.0 -k kernel.debug
 
 Options of every command
   -k FILE    the kernel file [else found by the dump's build id]
@@ -50,9 +49,8 @@ Options of every command
   --json     answer in JSON               --force   accept any kernel, overwrite
   -q, -v     say less, more               --color   auto, always, never
 
-vmcore COMMAND --help says more.
-Exit status: 0 done, 1 failed, 2 wrong arguments, 3 answered, but the dump is
-incomplete for this answer.
+vmcore COMMAND --help says more. Exit status: 0 done, 1 failed, 2 wrong
+arguments, 3 answered, but the dump is incomplete for this answer.
 ";
 
 /// What the help of a command says about its files, in front of `more`.

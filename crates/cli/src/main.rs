@@ -91,6 +91,7 @@ fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
         Command::Sym(args) => commands::sym::run(context, args),
         Command::Search(args) => commands::search::run(context, args),
         Command::Report(args) => commands::report::run(context, args),
+        Command::Why(args) => commands::why::run(context, args),
         Command::Ps(args) => commands::ps::run(context, args),
         Command::Bt(args) => commands::bt::run(context, args),
         Command::Print(args) => commands::print::run(context, args),

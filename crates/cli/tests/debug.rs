@@ -316,10 +316,13 @@ fn symbols_of_modules_are_known_by_name_and_address() {
             .unwrap()
             .ends_with("/flow.ko.gz")
     );
+    // Below the kernel's directory, and elsewhere.
     let folder = kernel.dir.path().join("modules");
     std::fs::create_dir(&folder).unwrap();
     std::fs::rename(file.with_extension("ko.gz"), folder.join("flow.ko.gz")).unwrap();
-    check("--modules modules");
+    check("");
+    std::fs::rename(&folder, kernel.dir.path().join("elsewhere")).unwrap();
+    check("--modules elsewhere");
     let run = ask(&kernel, &format!("sym vmcore.0 kernel {:#x}", text + 5)).expect(0);
     assert!(run.text().contains(" = flow.ko+0x"), "{run:?}");
 }

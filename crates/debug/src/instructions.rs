@@ -22,7 +22,7 @@ use crate::target::{Target, linked_address};
 use crate::unwind::Code as _;
 use capstone::arch::ArchOperand;
 use capstone::{Capstone, CsResult, Endian, ExtraMode, InsnGroupType, Mode, Syntax};
-pub use operands::Operand;
+pub use operands::{Memory, Operand};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;

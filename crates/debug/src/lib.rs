@@ -15,6 +15,7 @@
 //! - [`details`] and [`locks`]: states of threads, and who waits for whom;
 //! - [`whatis`]: what an address is; [`zones`]: which item of the kernel's allocator;
 //! - [`usage`]: who has the kernel's memory;
+//! - [`reason`]: why a thread crashed;
 //! - [`report`]: all of it in one value; [`gdb`]: a remote stub, so that gdb and lldb open the dump.
 //!
 //! Everything returns values that print themselves and serialise; nothing here prints.
@@ -35,6 +36,7 @@ mod lists;
 pub mod locks;
 pub mod modules;
 pub mod object_file;
+pub mod reason;
 pub mod report;
 pub mod show;
 pub mod stack;

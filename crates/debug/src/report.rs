@@ -32,6 +32,7 @@ use crate::details::{Details, ThreadDetails};
 use crate::groups::{self, Group, Member};
 use crate::locks::{self, Lock, Locks, Spinning};
 use crate::modules::{Identity, Status};
+use crate::reason::{self, Reason};
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
 use crate::unwind::{Cause, Frame};
@@ -68,6 +69,9 @@ pub struct Report {
     pub crash: Crash,
     /// What equal crashes have in common.
     pub signature: Signature,
+    /// Why, as far as the instruction that was refused tells.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Reason>,
     /// The thread that panicked.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub thread: Option<ThreadReport>,
@@ -237,6 +241,10 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
         }
         None => signature::of(target, &crash, frames, culprit),
     };
+    let reason = match about {
+        Some(_) => None,
+        None => reason::of(target, frames),
+    };
     let mut names = HashMap::new();
     let mut backtraces = HashMap::new();
     let mut members = Vec::new();
@@ -307,6 +315,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
         cpu_count: cpu_count.and_then(|symbol| target.space().read_i32(symbol.address).ok()),
         crash,
         signature,
+        reason,
         thread: about.or(panicked),
         cpus,
         log,

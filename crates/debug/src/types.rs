@@ -497,6 +497,56 @@ impl<'a> Types<'a> {
         Ok(None)
     }
 
+    /// The path of the member at an offset of the structure that a pointer points to: `p_list.le_next`,
+    /// `ro_dst[2].sa_family`. `None` if nothing begins there.
+    #[must_use]
+    pub fn member_at(&self, pointer: &TypeRef, offset: u64) -> Option<String> {
+        Some(self.part_at(pointer, offset)?.0)
+    }
+
+    /// The same with the type of the member, if that is a pointer.
+    pub(crate) fn pointer_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
+        let (path, type_) = self.part_at(pointer, offset)?;
+        let (_, read) = self.resolve(&type_).ok()?;
+        matches!(read.kind, Kind::Pointer(_)).then_some((path, type_))
+    }
+
+    fn part_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
+        let (_, read) = self.resolve(pointer).ok()?;
+        let Kind::Pointer(to) = &read.kind else {
+            return None;
+        };
+        let (mut at, mut rest) = (to.clone(), offset);
+        let mut path = String::new();
+        for _ in 0..MAX_CHAIN {
+            let (_, read) = self.resolve(&at).ok()?;
+            match &read.kind {
+                Kind::Struct(members) | Kind::Union(members) => {
+                    let holds = |member: &&Member| {
+                        let start = member.bit_offset / 8;
+                        let size = self.size_of(&member.type_).unwrap_or(0);
+                        (start..start.saturating_add(size)).contains(&rest)
+                    };
+                    let member = members.iter().find(holds)?;
+                    if let Some(name) = &member.name {
+                        let dot = if path.is_empty() { "" } else { "." };
+                        path += &format!("{dot}{name}");
+                    }
+                    rest -= member.bit_offset / 8;
+                    at = member.type_.clone();
+                }
+                Kind::Array(element, _) => {
+                    let size = self.size_of(element).ok().filter(|size| *size > 0)?;
+                    path += &format!("[{}]", rest / size);
+                    rest %= size;
+                    at = element.clone();
+                }
+                _ => return (rest == 0 && !path.is_empty()).then_some((path, at)),
+            }
+        }
+        None
+    }
+
     /// The offset in bytes of a member path such as `td_lock` or `p_list.le_next` in a structure.
     #[must_use]
     pub fn offset_of(&self, structure: &str, path: &str) -> Option<u64> {

@@ -1,5 +1,5 @@
-//! A program with variables of every kind, interrupted in many places: it runs natively under gdb, and
-//! each place becomes a thread of a dump, with a trap frame on a stack of its own.
+//! Programs that run natively under gdb, and are interrupted or fault: each place becomes a thread of a
+//! dump, with a trap frame on a stack of its own.
 
 use crate::kernel::{Pcb, TestKernel, write_pcb};
 use crate::source;
@@ -37,49 +37,83 @@ const REGISTERS: [(&str, u64); 17] = [
 /// The id of the first thread; the others follow.
 pub const FIRST_TID: u32 = 200_000;
 
-/// The dump of a kernel with one thread for each place; `None` if gdb cannot run programs here.
+/// A program, and where it starts.
+#[derive(Clone, Copy)]
+struct Program {
+    source: &'static str,
+    start: &'static str,
+    /// What is done in gdb for each place, before its registers are read.
+    step: &'static str,
+}
+
+/// Some instructions further on, each time.
+const VARIABLES: Program = Program {
+    source: "variables.c",
+    start: "native_start",
+    step: "if place == 0: gdb.execute('stepi 5', to_string=True)\n\
+           \x20   step = (step * 1103515245 + 12345) & 0x7fffffff\n\
+           \x20   gdb.execute('stepi %d' % (1 + (step >> 8) % 23), to_string=True)\n",
+};
+
+/// From the start to the fault, each time another one.
+const FAULTS: Program = Program {
+    source: "faults.c",
+    start: "fault_start",
+    step: "if place > 0: gdb.execute('starti', to_string=True)\n\
+           \x20   gdb.execute('set variable f_scenario = %d' % place)\n\
+           \x20   gdb.execute('continue', to_string=True)\n\
+           \x20   info = gdb.parse_and_eval('$_siginfo')\n\
+           \x20   fault = int(info['_sifields']['_sigfault']['si_addr'])\n\
+           \x20   number = 9 if int(info['si_code']) == 128 else 12\n",
+};
+
+/// The dump of a kernel with variables of every kind, one thread for each of so many places; `None` if
+/// gdb cannot run programs here.
 pub fn kernel(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
+    kernel_of(VARIABLES, compiler, flags, places)
+}
+
+/// The dump of a kernel with a thread for each of so many mistakes.
+pub fn faults(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
+    kernel_of(FAULTS, compiler, flags, places)
+}
+
+fn kernel_of(
+    program: Program,
+    compiler: &str,
+    flags: &[&str],
+    places: usize,
+) -> Option<TestKernel> {
     let dir = tempfile::tempdir().unwrap();
-    let object = dir.path().join("variables.o");
+    let object = dir.path().join("program.o");
     let status = Command::new(compiler)
         .args(["-c", "-g", "-ffreestanding", "-mcmodel=kernel", "-fno-pic"])
         .args(["-mno-red-zone", "-mno-sse", "-fno-stack-protector"])
         .args(["-fno-optimize-sibling-calls"])
         .args(flags)
         .arg("-o")
-        .args([&object, &source("variables.c")])
+        .args([&object, &source(program.source)])
         .status();
     assert!(status.expect(compiler).success());
     let mut kernel =
         TestKernel::compile_with("kernel.c", &["-gdwarf-5"], std::slice::from_ref(&object));
     let native = dir.path().join("native");
+    let entry = format!(
+        "-Wl,-Ttext-segment={NATIVE:#x},-e,{},--build-id",
+        program.start
+    );
     let status = Command::new("gcc")
-        .args([
-            "-g",
-            "-ffreestanding",
-            "-mcmodel=kernel",
-            "-fno-pic",
-            "-no-pie",
-            "-nostdlib",
-        ])
-        .args([
-            "-static",
-            "-fno-stack-protector",
-            "-Wno-attributes",
-            "-gdwarf-5",
-        ])
-        .arg(format!(
-            "-Wl,-Ttext-segment={NATIVE:#x},-e,native_start,--build-id"
-        ))
+        .args(["-g", "-ffreestanding", "-mcmodel=kernel", "-fno-pic"])
+        .args(["-no-pie", "-nostdlib", "-static", "-fno-stack-protector"])
+        .args(["-Wno-attributes", "-gdwarf-5", &entry])
         .arg("-o")
         .args([&native, &object, &source("kernel.c"), &source("stack.S")])
         .status();
     assert!(status.expect("gcc").success());
     let end = kernel.address("stacks") + 3 * 16384 - kernel.bias();
-    let recorded = record(&native, dir.path(), end, places)?;
-    let mut tids = Vec::new();
+    let recorded = record(program, &native, dir.path(), end, places)?;
     for (number, place) in (0..).zip(&recorded) {
-        tids.push(add_thread(&mut kernel, number, place, end));
+        add_thread(&mut kernel, number, place, end);
     }
     // The process that had one thread has these.
     let shell = kernel.address("shell");
@@ -90,25 +124,32 @@ pub fn kernel(compiler: &str, flags: &[&str], places: usize) -> Option<TestKerne
     Some(kernel)
 }
 
-/// The registers, then the stack from its start.
+/// Where the program was.
 struct Place {
+    /// Number and address of the trap.
+    trap: [u64; 2],
     registers: Vec<u64>,
     stack: Vec<u8>,
 }
 
 /// Runs the program, and interrupts it in so many places.
-fn record(native: &Path, dir: &Path, end: u64, places: usize) -> Option<Vec<Place>> {
+fn record(
+    program: Program,
+    native: &Path,
+    dir: &Path,
+    end: u64,
+    places: usize,
+) -> Option<Vec<Place>> {
     let out = dir.join("places");
     let names: Vec<&str> = REGISTERS.iter().map(|(name, _)| *name).collect();
     let script = format!(
         "import gdb, struct\n\
          out = open({out:?}, 'wb')\n\
          gdb.execute('starti', to_string=True)\n\
-         gdb.execute('stepi 5', to_string=True)\n\
-         step = 7\n\
+         step, number, fault = 7, 12, 0x18\n\
          for place in range({places}):\n\
-         \x20   step = (step * 1103515245 + 12345) & 0x7fffffff\n\
-         \x20   gdb.execute('stepi %d' % (1 + (step >> 8) % 23), to_string=True)\n\
+         \x20   {step}\
+         \x20   out.write(struct.pack('<QQ', number, fault))\n\
          \x20   for name in {names:?}:\n\
          \x20       value = int(gdb.parse_and_eval('(unsigned long)$' + name))\n\
          \x20       out.write(struct.pack('<Q', value & 0xffffffffffffffff))\n\
@@ -116,6 +157,7 @@ fn record(native: &Path, dir: &Path, end: u64, places: usize) -> Option<Vec<Plac
          out.close()\n\
          gdb.execute('kill')\n",
         out = out.to_str().unwrap(),
+        step = program.step,
         start = end - STACK_LEN,
     );
     let path = dir.join("record.py");
@@ -129,27 +171,26 @@ fn record(native: &Path, dir: &Path, end: u64, places: usize) -> Option<Vec<Plac
         eprintln!("skipped: gdb cannot run programs: {output:?}");
         return None;
     };
-    let len = REGISTERS.len() * 8 + STACK_LEN as usize;
+    let words = 2 + REGISTERS.len();
+    let len = words * 8 + STACK_LEN as usize;
     assert_eq!(bytes.len(), len * places, "{output:?}");
-    Some(
-        bytes
-            .chunks(len)
-            .map(|place| {
-                let (registers, stack) = place.split_at(REGISTERS.len() * 8);
-                let words = registers.chunks(8);
-                Place {
-                    registers: words
-                        .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
-                        .collect(),
-                    stack: stack.to_vec(),
-                }
-            })
-            .collect(),
-    )
+    let place = |bytes: &[u8]| {
+        let (words, stack) = bytes.split_at(words * 8);
+        let words = words.chunks(8);
+        let words: Vec<u64> = words
+            .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
+            .collect();
+        Place {
+            trap: [words[0], words[1]],
+            registers: words[2..].to_vec(),
+            stack: stack.to_vec(),
+        }
+    };
+    Some(bytes.chunks(len).map(place).collect())
 }
 
 /// Adds a thread that was interrupted at a place.
-fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) -> u32 {
+fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) {
     let bias = kernel.bias();
     let image_end = end + (1 << 20);
     let stack_end = STACKS + (number + 1) * STACK_LEN * 2;
@@ -177,9 +218,10 @@ fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) -> 
     for ((_, offset), value) in named.clone() {
         kernel.write_words(trap_frame + offset, &[moved(*value)]);
     }
+    let [trap, fault] = place.trap;
     let number_and_segments = [
-        (120, 12),
-        (128, 0x18),
+        (120, trap),
+        (128, fault),
         (160, 0x20),
         (168, 0x246),
         (184, 0x28),
@@ -225,7 +267,6 @@ fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) -> 
     if number > 0 {
         kernel.write_words(at - 1024 + list, &[at]);
     }
-    tid
 }
 
 impl TestKernel {

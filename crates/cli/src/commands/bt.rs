@@ -132,7 +132,7 @@ pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
     Ok(status)
 }
 
-fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
+pub(super) fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
     let parsed = word.to_str().and_then(|word| word.parse().ok());
     Ok(parsed.ok_or_else(|| {
         let word = text::escape(word.as_encoded_bytes());

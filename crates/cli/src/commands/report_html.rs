@@ -187,7 +187,16 @@ fn fault(report: &Report) -> String {
         return String::new();
     };
     let words = fault.trap.in_words(Machine::of(report.info.arch));
-    let mut body = format!("<p>{}: {}</p>\n", escape(&fault.what), escape(&words));
+    let mut body = String::new();
+    if let Some(reason) = &report.reason {
+        let headline = escape(&report.short_reason(&reason.headline));
+        body += &format!("<p><strong>{headline}</strong></p>\n<ul>\n");
+        for line in &reason.evidence {
+            body += &format!("<li>{}</li>\n", escape(&report.short_reason(line)));
+        }
+        body += "</ul>\n";
+    }
+    body += &format!("<p>{}: {}</p>\n", escape(&fault.what), escape(&words));
     body += &format!(
         "<p>at <code>{}</code>, whose code begins with <code>{}</code></p>\n",
         escape(&fault.at),

@@ -52,6 +52,9 @@ pub struct Memory {
     /// Number of the base register in DWARF, if the debugger knows it.
     #[serde(skip)]
     pub base_number: Option<usize>,
+    /// The same of the index register.
+    #[serde(skip)]
+    pub index_number: Option<usize>,
 }
 
 impl Decoder {
@@ -77,11 +80,14 @@ impl Decoder {
 
     fn memory(&self, base: RegId, index: Option<(RegId, i32)>, displacement: i64) -> Operand {
         let base = self.name_of(base);
+        let scale = index.map_or(1, |(_, scale)| scale);
+        let index = index.and_then(|(index, _)| self.name_of(index));
         Operand::Memory(Memory {
             base_number: base.as_deref().and_then(|name| self.number_of(name)),
             base,
-            index: index.and_then(|(index, _)| self.name_of(index)),
-            scale: index.map_or(1, |(_, scale)| scale),
+            index_number: index.as_deref().and_then(|name| self.number_of(name)),
+            index,
+            scale,
             displacement,
         })
     }

@@ -262,6 +262,8 @@ impl Builder<'_> {
             cpu_count: report.cpu_count,
             crash: self.crash(&report.crash),
             signature: self.signature(&report.signature),
+            // Values and names of variables are private.
+            reason: None,
             thread: report.thread.as_ref().map(|thread| self.thread(thread)),
             cpus: report.cpus.iter().map(|cpu| self.cpu(cpu)).collect(),
             log: self.lines(&report.log),

@@ -83,6 +83,12 @@ impl Report {
         if let Some(place) = &self.crash.place {
             writeln!(f, "        in {}", self.short_place(place))?;
         }
+        if let Some(reason) = &self.reason {
+            writeln!(f, "WHY     {}", self.short_reason(&reason.headline))?;
+            for line in &reason.evidence {
+                writeln!(f, "        {}", self.short_reason(line))?;
+            }
+        }
         if let Some(thread) = &self.thread {
             let cpu = thread
                 .cpu
@@ -214,6 +220,15 @@ impl Report {
                 format!("{function}, {}", paths::below(file, Some(root)))
             }
             _ => place.to_owned(),
+        }
+    }
+
+    /// A sentence of the reason, without the directory of all source files.
+    #[must_use]
+    pub fn short_reason(&self, words: &str) -> String {
+        match &self.source_root {
+            Some(root) => words.replace(root.as_str(), ""),
+            None => words.to_owned(),
         }
     }
 

@@ -1,0 +1,89 @@
+//! Why a thread crashed: classic mistakes of a compiled program, each with the sentence that names the
+//! variable, the member, the function and the line.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "a test that cannot go on shall stop"
+)]
+
+mod common;
+
+use common::with_target;
+use vmcore_debug::reason::{self, Reason};
+use vmcore_testkit::interrupted;
+
+/// What each mistake is, as far as the code was compiled in the same way everywhere.
+const EXPECTED: [(&str, &str); 9] = [
+    ("ifp", "is NULL"),
+    ("ro->ifp->vnet", "is NULL"),
+    ("so->route", "is NULL"),
+    ("ifp", "is NULL"),
+    ("so", "is NULL"),
+    ("ifp", "is 0xdeadc0dedeadc0de, what free(9) and UMA leave"),
+    ("ifp", "holds the text \": error:\""),
+    ("ifp", "is 0x123456789000, not a kernel address"),
+    ("ifp", "is -12, not a pointer"),
+];
+const MEMBERS: [&str; 9] = [
+    "flags",
+    "counters[2]",
+    "refs",
+    "addrs[1].family",
+    "rcv.used",
+    "flags",
+    "flags",
+    "flags",
+    "flags",
+];
+
+fn reasons(compiler: &str, flags: &[&str]) -> Option<Vec<Option<Reason>>> {
+    let kernel = interrupted::faults(compiler, flags, EXPECTED.len())?;
+    Some(with_target(&kernel, |target| {
+        let list = target.processes().unwrap();
+        let threads = list.processes.iter().flat_map(|one| &one.threads);
+        let threads = threads.filter(|one| one.tid >= interrupted::FIRST_TID.cast_signed());
+        threads
+            .map(|thread| reason::of(target, &target.stack(thread).frames))
+            .collect()
+    }))
+}
+
+fn check(compiler: &str, flags: &[&str]) {
+    let tools = ["gdb", compiler];
+    if tools.iter().any(|tool| !vmcore_testkit::has(tool)) {
+        return;
+    }
+    let Some(reasons) = reasons(compiler, flags) else {
+        return;
+    };
+    let rows = reasons.iter().zip(EXPECTED).zip(MEMBERS);
+    for (number, ((reason, (variable, bad)), member)) in rows.enumerate() {
+        let reason = reason
+            .as_ref()
+            .unwrap_or_else(|| panic!("{compiler} {flags:?} {number}: no reason"));
+        let said = format!("{compiler} {flags:?} {number}: {reason:#?}");
+        assert!(reason.headline.contains(bad), "{said}");
+        assert_eq!(reason.variable.as_deref(), Some(variable), "{said}");
+        assert_eq!(reason.member.as_deref(), Some(member), "{said}");
+        assert!(reason.headline.contains("faults.c:"), "{said}");
+    }
+}
+
+#[test]
+fn mistakes_without_optimization() {
+    check("gcc", &["-O0", "-gdwarf-5"]);
+    check("clang", &["-O0", "-gdwarf-4"]);
+}
+
+#[test]
+fn mistakes_optimized() {
+    check("gcc", &["-O2", "-gdwarf-4"]);
+    check("clang", &["-O2", "-gdwarf-5"]);
+}
+
+#[test]
+fn mistakes_optimized_for_size() {
+    check("gcc", &["-Os", "-gdwarf-5"]);
+    check("clang", &["-Os", "-gdwarf-4"]);
+}
