@@ -25,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
         2 => damaged(data, gzip),
         3 => damaged(data, frames),
         4 => disk(data, b"EFI PART"),
-        // A whole disk that somebody has compressed.
+        // A whole disk, compressed.
         5 => gzip(&disk(data, b"EFI PART")),
         6 => frames(&disk(data, b"no table")),
         7 => damaged(data, |bytes| [skipped(data), zstd(bytes)].concat()),

@@ -81,7 +81,7 @@ fn compare(from: AddressSpace<'_>, to: AddressSpace<'_>) {
     let mut left = COMPARED;
     let visited = pages::visit_mappings(from, &mut |mapping: Mapping| {
         left -= 1;
-        // A segment without an address of its own is no segment of virtual memory, and a 32-bit
+        // A segment without its own address is not a segment of virtual memory, and a 32-bit
         // core cannot say where PAE's high memory is.
         let is_told = mapping.va.0 != mapping.pa.0
             && (to.word() == Width::W64 || mapping.pa.0 <= u64::from(u32::MAX));

@@ -1,4 +1,4 @@
-//! The 512-byte header around a dump on a device: whatever decodes is what stands at the offsets of
+//! The 512-byte header around a dump on a device: whatever decodes is what is at the offsets of
 //! its version.
 
 #![no_main]
@@ -18,7 +18,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// Where the fields of a version lie.
+/// Where the fields of a version are.
 struct Offsets {
     dumptime: usize,
     dumpkeysize: Option<usize>,

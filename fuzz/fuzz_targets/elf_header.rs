@@ -1,5 +1,5 @@
 //! ELF file headers, program headers and section 0 of either class and byte order: every field is
-//! what stands at the offset that the ABI gives it.
+//! what is at the offset that the ABI gives it.
 
 #![no_main]
 

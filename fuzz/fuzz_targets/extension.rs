@@ -1,4 +1,4 @@
-//! The records behind a dump, raw and with checksums that are right: whatever decodes encodes to
+//! The records after a dump, raw and with checksums that are right: whatever decodes encodes to
 //! what it was.
 
 #![no_main]
@@ -54,9 +54,9 @@ fn summed(data: &[u8]) {
     let mut rest = data;
     let mut len = data.first().map_or(1, |byte| usize::from(*byte));
     while !rest.is_empty() {
-        let (part, behind) = rest.split_at(len.clamp(1, rest.len()));
+        let (part, tail) = rest.split_at(len.clamp(1, rest.len()));
         sum.update(part);
-        (rest, len) = (behind, len.wrapping_mul(5) % 200);
+        (rest, len) = (tail, len.wrapping_mul(5) % 200);
     }
     assert_eq!(sum.value(), checksum(data));
 }

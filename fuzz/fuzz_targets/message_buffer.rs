@@ -74,7 +74,7 @@ fn written(mut input: Input<'_>, endian: Endian, word: Width) {
     }
 }
 
-/// `struct msgbuf` as it stands in memory.
+/// `struct msgbuf` as it is in memory.
 fn encoded(size: u32, wseq: u32, endian: Endian, word: Width) -> Vec<u8> {
     let mut raw = vec![0; Msgbuf::len_bytes(word)];
     let first = if word == Width::W32 { 4 } else { 8 };

@@ -35,7 +35,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// One section follows another, on page boundaries but behind page tables that are not whole pages.
+/// One section follows another, on page boundaries but after page tables that are not whole pages.
 fn in_order(header: &Header, layout: &Layout) {
     let sections = [
         Section::Header,

@@ -58,7 +58,7 @@ fuzz_target!(|data: &[u8]| {
     }
 });
 
-/// What a dump says, as a hash for each question; `None` for a file that is no dump.
+/// What a dump says, as a hash for each question; `None` for a file that is not a dump.
 fn answers(path: &Path, options: &OpenOptions) -> Option<Vec<(&'static str, u64)>> {
     let session = Session::open(path, KernelChoice::None, options).ok()?;
     // What these expand to is in no proportion to the input; the target `container` has them.
@@ -145,7 +145,7 @@ fn hash(value: &impl Debug) -> u64 {
     hash.0.finish()
 }
 
-/// The pages in the order of the file: each lies where its address leads.
+/// The pages in the order of the file: each is where its address leads.
 fn one_by_one(memory: &Memory) {
     let file_len = FileOffset(memory.source().len());
     for (pfn, offset) in pages::all(memory).take(LOOKED_AT) {

@@ -306,7 +306,7 @@ fn check_hashed(mut input: Input<'_>) {
             continue;
         };
         assert!(mapping.leaf.pa.0.is_multiple_of(mapping.leaf.len_bytes()));
-        // Another entry may be for the same page, and stand before it; small pages come first.
+        // Another entry may be for the same page, and precede it; small pages come first.
         let found = table.lookup(&words, mapping.va).expect("it is mapped");
         assert!(found.size_shift <= mapping.leaf.size_shift);
     }

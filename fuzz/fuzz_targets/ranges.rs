@@ -78,7 +78,7 @@ fn check(size: PageSize, ranges: &[PhysRange]) {
     let numbered = &numbered[..count.accepted];
     let numbering = Numbering::new(numbered);
 
-    // Ranges in order, each numbered behind the one before.
+    // Ranges in order, each numbered after the one before.
     let mut accepted = ranges.to_vec();
     let mut last_end = PhysAddr(0);
     accepted.retain(|range| {

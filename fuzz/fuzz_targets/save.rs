@@ -1,6 +1,6 @@
 //! A dump on its device: whatever the headers say, a copy is complete or there is none, and the
 //! device is as before unless it was to be marked. The input is the header of the dump, then what
-//! lies behind it.
+//! is after it.
 
 #![no_main]
 
@@ -11,13 +11,13 @@ use vmcore_fuzz::file::{InputFile, output_folder};
 use vmcore_fuzz::limit;
 use vmcore_pipeline::save::{Clear, Device, DumpType, Form, Options, find, save};
 
-/// Bytes in front of everything that a kernel leaves alone.
+/// Bytes before everything that a kernel leaves alone.
 const FREE: usize = 64 << 10;
 /// The most bytes of a device that is laid out as its header says.
 const LONGEST: u64 = 1 << 20;
 
 fuzz_target!(|data: &[u8]| {
-    let Some((header, behind)) = data.split_first_chunk::<HEADER_LEN>() else {
+    let Some((header, tail)) = data.split_first_chunk::<HEADER_LEN>() else {
         return;
     };
     let mut header = *header;
@@ -30,10 +30,10 @@ fuzz_target!(|data: &[u8]| {
     if shape & 1 == 1 {
         header[500] ^= 1;
     }
-    let laid_out = laid_out(&header, behind);
+    let laid_out = laid_out(&header, tail);
     let is_laid_out = laid_out.is_some();
     let (image, start) = laid_out.unwrap_or_else(|| {
-        let mut image = behind.to_vec();
+        let mut image = tail.to_vec();
         image.extend_from_slice(&header);
         (image, 0)
     });
@@ -51,7 +51,7 @@ fuzz_target!(|data: &[u8]| {
     limit::memory(image.len(), || {
         let dump = is_laid_out.then(|| &image[start..]);
         let saved = check(file.path(), &image, dump, &options);
-        // A dump that lies where its sound headers say is saved.
+        // A dump that is where its sound headers say is saved.
         if let (true, Ok(header)) = (is_laid_out, DumpHeader::parse(&header)) {
             let is_sound = header.kind != Kind::Cleared
                 && (header.kind != Kind::Text || header.dumplength.is_multiple_of(512))

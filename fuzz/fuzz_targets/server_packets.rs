@@ -1,4 +1,4 @@
-//! A client's datagrams to the netdump server, as they may come from anybody: they change nothing but
+//! A client's datagrams to the netdump server, as any host may send them: they change nothing but
 //! the client's own files, within the limits, and no dump with a hole is called complete.
 
 #![no_main]

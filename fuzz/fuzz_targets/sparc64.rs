@@ -1,5 +1,5 @@
-//! The header of sparc64's dumps and their regions: what is told from it stands at its offsets, and a
-//! dump behind it opens or is refused, in memory bounded by the file.
+//! The header of sparc64's dumps and their regions: what is told from it is at its offsets, and a
+//! dump after it opens or is refused, in memory bounded by the file.
 
 #![no_main]
 
@@ -13,7 +13,7 @@ use vmcore_fuzz::input::Input;
 
 fuzz_target!(|data: &[u8]| {
     let (mut input, mut bytes) = (Input(data), data.to_vec());
-    // Most headers have a right length, so that what is behind it is looked at.
+    // Most headers have a right length, so that what follows it is looked at.
     let regions = input.byte() % 8;
     if regions > 0 && bytes.len() > 40 {
         bytes[..8].copy_from_slice(&512_u64.to_be_bytes());

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 pub(crate) const VARIABLE: &str = "VMCORE_CORPUS";
 /// Set to 1, a missing folder is a failure.
 const REQUIRED: &str = "VMCORE_REQUIRE_CORPUS";
-/// The folder if nobody names one.
+/// The default folder.
 const DEFAULT: &str = "../shared/vmcores";
 
 /// The folder, as an absolute path, if it is there.

@@ -15,7 +15,7 @@ const CORPUS: &str = "fuzz/corpus";
 /// A source with the types of a kernel, and an expression over them.
 const TYPES: &str = "crates/testkit/c/kernel.c";
 const EXPRESSION: &str = "((struct proc *)allproc.lh_first)->p_matrix[1][2] + *(int *)&hz";
-/// Seconds for a target if nobody says otherwise.
+/// Seconds for a target by default.
 const SECONDS: u32 = 60;
 /// An input that takes longer has found a hang, a process that grows larger a leak. A single input
 /// is limited by the targets, in proportion to its length.
@@ -24,7 +24,7 @@ const LIMITS: [&str; 3] = ["-timeout=10", "-report_slow_units=2", "-rss_limit_mb
 /// What a target is fed with in the beginning.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Seeds {
-    /// Its input has a shape of its own, and it finds that out alone.
+    /// Its input has its own shape, and it finds that out alone.
     None,
     /// Dumps and kernel files.
     Files,

@@ -103,7 +103,7 @@ fn faults_of(path: &Path, text: &str) -> Vec<String> {
     faults
 }
 
-/// Lines in front of the test module.
+/// Lines before the test module.
 fn logic_lines(text: &str) -> usize {
     let lines: Vec<&str> = text.lines().collect();
     let tests = lines.windows(2).position(|pair| {

@@ -64,11 +64,15 @@ const CHECKED: &str = "-p vmcore-format -p vmcore-source -p vmcore -p vmcore-deb
 const TESTED: &str = "-p vmcore-format -p vmcore -p vmcore-debug";
 /// Where everything is built, beside what the host's compiler builds.
 const FOLDER: &str = "target/portability";
-/// Stands in for C compilers and archivers of other systems: nothing is linked, so its files may be
-/// empty.
+/// A substitute for the C compilers and archivers of other systems, that says it is GCC: nothing is
+/// linked, so its files may be empty.
 const NO_COMPILER: &str = "#!/bin/sh
 for word; do
-    case $word in -out:*) : > \"${word#-out:}\" ;; *.a | *.lib | *.o) : > \"$word\" ;; esac
+    case $word in
+    -E) echo gcc ;;
+    -out:*) : > \"${word#-out:}\" ;;
+    *.a | *.lib | *.o) : > \"$word\" ;;
+    esac
 done
 ";
 

@@ -1,4 +1,4 @@
-//! What stands behind a `kvm_t *`: an open dump, its last error, and what was last returned.
+//! What a `kvm_t *` points to: an open dump, its last error, and what was last returned.
 
 use crate::kinfo::KinfoProc;
 use crate::open::Resolver;
@@ -36,7 +36,7 @@ impl ErrorText {
 pub struct Kvm {
     pub(crate) session: Session,
     pub(crate) resolver: Option<Resolver>,
-    /// In front of errors on stderr, if they shall be printed there.
+    /// Prefix of errors on stderr, if they are printed.
     program: Option<String>,
     error: ErrorText,
     kernel_text: OnceLock<Vec<Range<u64>>>,

@@ -16,7 +16,7 @@ const KNOWN_FLAGS: c_int = 2;
 /// address of a name.
 pub type Resolver = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
 
-/// Opens a dump. Errors are printed on stderr behind `errstr`, unless that is null. `execfile` is
+/// Opens a dump. Errors are printed on stderr after `errstr`, unless that is null. `execfile` is
 /// the kernel file; null: the one with the dump's build id. `swapfile` is not used.
 ///
 /// # Safety

@@ -64,8 +64,8 @@ pub unsafe extern "C" fn kvm_read2(
                 break;
             };
             let read = space.read(va, part);
-            // SAFETY: the caller's promise: `done` and what is read lie in the buffer, which nobody
-            // else knows. Bytes behind them stay as the program left them.
+            // SAFETY: the caller's promise: `done` and what is read are in the buffer, which is
+            // not shared. Bytes after them stay as the program left them.
             unsafe {
                 let to = buf.cast::<u8>().add(done);
                 to.copy_from_nonoverlapping(part.as_ptr(), read.len);

@@ -79,7 +79,7 @@ address_type! {
     Pfn
 }
 address_type! {
-    /// A position in the vmcore file, in bytes from the start of the dump (behind a device header).
+    /// A position in the vmcore file, in bytes from the start of the dump (after a device header).
     FileOffset
 }
 
@@ -89,7 +89,7 @@ address_type! {
 pub struct PhysRange {
     /// First byte.
     pub start: PhysAddr,
-    /// First byte behind the range.
+    /// First byte after the range.
     pub end: PhysAddr,
 }
 
@@ -100,7 +100,7 @@ impl PhysRange {
         self.end.0.saturating_sub(self.start.0)
     }
 
-    /// Whether `pa` lies inside.
+    /// Whether `pa` is inside.
     #[must_use]
     pub const fn contains(self, pa: PhysAddr) -> bool {
         self.start.0 <= pa.0 && pa.0 < self.end.0

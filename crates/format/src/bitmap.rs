@@ -24,7 +24,7 @@
 use crate::endian::{Endian, Width};
 use core::ops::Range;
 
-/// How the kernel's words lie in the file.
+/// How the kernel's words are ordered in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WordOrder {
     /// Any word size, little-endian.
@@ -245,7 +245,7 @@ impl Iterator for Ones<'_> {
     }
 }
 
-/// A word number as an index; one that does not fit lies beyond any slice.
+/// A word number as an index; one that does not fit is beyond any slice.
 fn to_index(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -334,7 +334,7 @@ impl<E: AsRef<[u64]>> RankIndex<E> {
     #[inline]
     fn before_quarter(&self, bit: u64) -> Option<u64> {
         let entry = *self.entries.as_ref().get(to_index(bit / BLOCK_BITS))?;
-        // A zero in front of the three counts, so that the first quarter needs no branch.
+        // A zero before the three counts, so that the first quarter needs no branch.
         let counts = (entry << COUNT_BITS) & ((1 << (COUNTS_BITS + COUNT_BITS)) - 1);
         let quarter = u32::try_from(bit / QUARTER_BITS % 4).unwrap_or(0);
         let inside = counts >> (quarter * COUNT_BITS) & ((1 << COUNT_BITS) - 1);

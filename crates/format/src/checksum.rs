@@ -64,7 +64,7 @@ impl Checksum {
         }
     }
 
-    /// Adds `bytes` behind what was added before.
+    /// Appends `bytes`.
     pub fn update(&mut self, bytes: &[u8]) {
         self.total_bytes = self.total_bytes.wrapping_add(bytes.len() as u64);
         let mut bytes = bytes;
@@ -101,7 +101,7 @@ impl Checksum {
         }
     }
 
-    /// The checksum of all that was added; more may be added behind.
+    /// The checksum of all that was added; more may follow.
     #[must_use]
     pub fn value(&self) -> u64 {
         let [a, b, c, d] = self.lanes;
@@ -182,9 +182,9 @@ mod tests {
             let mut sum = Checksum::new();
             let mut rest = &bytes[..];
             for cut in cuts {
-                let (piece, behind) = rest.split_at(cut.min(rest.len()));
+                let (piece, tail) = rest.split_at(cut.min(rest.len()));
                 sum.update(piece);
-                rest = behind;
+                rest = tail;
             }
             sum.update(rest);
             prop_assert_eq!(sum.value(), checksum(&bytes));

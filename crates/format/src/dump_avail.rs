@@ -21,10 +21,10 @@
 use crate::addr::{PageSize, Pfn, PhysAddr, PhysRange};
 use crate::endian::{Endian, Width};
 
-/// No 32-bit machine has RAM behind this address.
+/// No 32-bit machine has RAM above this address.
 const NARROW_MAX: u64 = 1 << 40;
 
-/// The pairs of a `dump_avail` section up to its terminator or its end, as they stand: not checked
+/// The pairs of a `dump_avail` section up to its terminator or its end, raw: not checked
 /// for order. Half a pair at the end is ignored.
 pub fn decode(bytes: &[u8], endian: Endian, width: Width) -> impl Iterator<Item = PhysRange> + '_ {
     let pair_bytes = match width {
@@ -42,7 +42,7 @@ pub fn decode(bytes: &[u8], endian: Endian, width: Width) -> impl Iterator<Item 
 }
 
 /// Whether the pairs are of 32 bits. Kernels of arm and 32-bit mips wrote such for ten weeks in 2020,
-/// and nothing says so but the numbers: as 64-bit ones they are no range of such a machine.
+/// and nothing says so but the numbers: as 64-bit ones they are not a range of such a machine.
 #[must_use]
 pub fn is_narrow(bytes: &[u8], endian: Endian) -> bool {
     let pair = |width: Width, index: usize| {
@@ -69,7 +69,7 @@ pub fn is_narrow(bytes: &[u8], endian: Endian) -> bool {
 pub struct NumberedRange {
     /// First page.
     pub first: Pfn,
-    /// First page behind the range.
+    /// First page after the range.
     pub end: Pfn,
     /// Bit of the first page.
     pub first_bit: u64,
@@ -163,7 +163,7 @@ impl<'a> Numbering<'a> {
         Some(range.first_bit + offset)
     }
 
-    /// The page of a bit, or `None` for padding behind the last range.
+    /// The page of a bit, or `None` for padding after the last range.
     #[inline]
     #[must_use]
     pub fn pfn_of(&self, bit: u64) -> Option<Pfn> {

@@ -359,7 +359,7 @@ impl FileHeader {
         self.endian.u32_at(bytes, self.section_info_offset())
     }
 
-    /// Where `sh_info` lies in a section header.
+    /// Where `sh_info` is in a section header.
     #[must_use]
     pub const fn section_info_offset(&self) -> usize {
         match self.class {

@@ -1,9 +1,9 @@
-//! The extension: records behind the last page of a dump that our writer made.
+//! The extension: records after the last page of a dump that our writer made.
 //!
 //! FreeBSD's readers never look there (a minidump ends with its last page, a full dump with its last
 //! segment), so a dump with an extension is a dump to them as well. Records are type, length, value
-//! and checksum, one behind the other from the page behind the last one on; a [`Locator`] fills the
-//! last 64 bytes of the dump for those who do not know where the pages end. Bytes behind it are
+//! and checksum, one after the other from the page after the last one on; a [`Locator`] fills the
+//! last 64 bytes of the dump for those who do not know where the pages end. Bytes after it are
 //! not ours and are ignored. Specified byte by byte in `docs/format-extension.md`. All integers are
 //! little-endian on every architecture.
 //!
@@ -39,9 +39,9 @@ pub const LOCATOR_LEN: usize = 64;
 pub const LOCATOR_MAGIC: [u8; 8] = *b"vmcoreXT";
 /// The version of the extension written today.
 pub const EXTENSION_VERSION: u32 = 1;
-/// Bytes in front of a record's payload.
+/// Bytes before a record's payload.
 pub const RECORD_HEADER_LEN: usize = 16;
-/// Bytes of a record's checksum, behind its padded payload.
+/// Bytes of a record's checksum, after its padded payload.
 pub const RECORD_CHECKSUM_LEN: usize = 8;
 /// A reader that does not know a record with this flag cannot trust what it reads elsewhere.
 const FLAG_MUST_UNDERSTAND: u32 = 1;
@@ -53,7 +53,7 @@ numbered! {
         End = 0,
         /// A copy of the identity block.
         Identity = 1,
-        /// Checksums of the sections in front of the pages.
+        /// Checksums of the sections before the pages.
         Sections = 2,
         /// Checksums of runs of pages.
         Pages = 3,
@@ -101,7 +101,7 @@ pub enum ExtensionError {
     /// No locator: a dump by another writer, or one that lost its end.
     #[error("no extension: its locator is missing")]
     Absent,
-    /// A record ends behind the bytes that there are.
+    /// A record ends past the end of the bytes.
     #[error("the extension is truncated inside the record at byte {at}")]
     Truncated {
         /// Where the record starts, in bytes from the start of the extension.
@@ -185,7 +185,7 @@ impl Locator {
     }
 }
 
-/// What stands in front of a record's payload.
+/// What precedes a record's payload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RecordHeader {
     /// What it holds.
@@ -207,7 +207,7 @@ impl RecordHeader {
         }
     }
 
-    /// Decodes what stands in front of a payload; `None` at the end of the records, where zeros or
+    /// Decodes what precedes a payload; `None` at the end of the records, where zeros or
     /// the locator follow.
     #[must_use]
     pub fn parse(bytes: &[u8; RECORD_HEADER_LEN]) -> Option<Self> {
@@ -261,7 +261,7 @@ pub struct Record<'a> {
     pub payload: &'a [u8],
 }
 
-/// The records in `bytes`, which start where the extension does and may go on behind it. The first
+/// The records in `bytes`, which start where the extension does and may go on after it. The first
 /// error ends the iteration, except that a record with a wrong checksum is passed over.
 pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, ExtensionError>> {
     let mut rest = Some(bytes);
@@ -272,11 +272,11 @@ pub fn records(bytes: &[u8]) -> impl Iterator<Item = Result<Record<'_>, Extensio
         let len = header
             .record_bytes()
             .and_then(|len| usize::try_from(len).ok());
-        let Some((record, behind)) = len.and_then(|len| from.split_at_checked(len)) else {
+        let Some((record, tail)) = len.and_then(|len| from.split_at_checked(len)) else {
             return Some(Err(ExtensionError::Truncated { at }));
         };
         let (summed, sum) = record.split_last_chunk::<RECORD_CHECKSUM_LEN>()?;
-        rest = Some(behind);
+        rest = Some(tail);
         let (found, expected) = (checksum(summed), u64::from_le_bytes(*sum));
         if found != expected {
             return Some(Err(ExtensionError::BadChecksum {

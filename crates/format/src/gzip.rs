@@ -1,7 +1,7 @@
 //! The header and the trailer around a gzip member's deflate stream.
 //!
 //! Source: RFC 1952; what FreeBSD's kernel writes: `sys/kern/subr_compressor.c`. A file may hold
-//! several members, one behind the other.
+//! several members, one after the other.
 //!
 //! ```
 //! use vmcore_format::gzip;
@@ -15,9 +15,9 @@ use thiserror::Error;
 
 /// First bytes of a member.
 pub const MAGIC: [u8; 2] = [0x1f, 0x8b];
-/// Bytes in front of the optional fields.
+/// Bytes before the optional fields.
 const FIXED_LEN: usize = 10;
-/// Bytes behind the deflate stream: CRC-32 and length modulo 2^32, both little-endian.
+/// Bytes after the deflate stream: CRC-32 and length modulo 2^32, both little-endian.
 pub const TRAILER_LEN: usize = 8;
 /// The most bytes of a header that is looked at: names and comments are short.
 pub const HEADER_MAX: usize = 1 << 17;
@@ -27,7 +27,7 @@ const FEXTRA: u8 = 4;
 const FNAME: u8 = 8;
 const FCOMMENT: u8 = 16;
 
-/// Why bytes are no member's header.
+/// Why bytes are not a member's header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum GzipError {
     /// Too few bytes.

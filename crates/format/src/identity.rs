@@ -114,7 +114,7 @@ numbered! {
         Nmi = 7,
         /// The watchdog expired.
         Watchdog = 8,
-        /// Somebody asked for the dump; nothing had failed.
+        /// The dump was requested; nothing had failed.
         Request = 9,
     }
 }
@@ -222,7 +222,7 @@ pub enum IdentityError {
     /// No identity block: another writer's dump.
     #[error("no identity block")]
     Absent,
-    /// The block ends behind the bytes that there are.
+    /// The block ends past the end of the bytes.
     #[error("the identity block is truncated: {have} bytes of {need}")]
     Truncated {
         /// Bytes there are.

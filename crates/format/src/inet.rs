@@ -20,7 +20,7 @@ use core::net::Ipv4Addr;
 use zerocopy::big_endian::U16;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Bytes of all headers in front of the payload of a UDP datagram.
+/// Bytes of all headers before the payload of a UDP datagram.
 pub const UDP_HEADERS_LEN: usize = 42;
 /// Bytes of those that an interface's MTU counts.
 pub const IP_UDP_LEN: usize = 28;
@@ -183,7 +183,7 @@ fn parse_udp<'a>(ethernet: &Ethernet, bytes: &'a [u8]) -> Option<Frame<'a>> {
     if !is_simple || sum(0, ip.as_bytes()) != 0xffff {
         return None;
     }
-    // What is behind is Ethernet's padding.
+    // What follows is Ethernet's padding.
     let bytes = bytes.get(20..usize::from(ip.total_len.get()))?;
     let (udp, _) = Udp::ref_from_prefix(bytes).ok()?;
     let bytes = bytes.get(..usize::from(udp.len.get()))?;
@@ -205,7 +205,7 @@ fn parse_udp<'a>(ethernet: &Ethernet, bytes: &'a [u8]) -> Option<Frame<'a>> {
     })
 }
 
-/// Writes the headers in front of the payload that fills `frame` from [`UDP_HEADERS_LEN`] on; `None` if
+/// Writes the headers before the payload that fills `frame` from [`UDP_HEADERS_LEN`] on; `None` if
 /// it is too long or too short for that.
 pub fn encode_udp(frame: &mut [u8], from: &Endpoint, to: &Endpoint) -> Option<()> {
     let udp_len = u16::try_from(frame.len().checked_sub(34)?).ok()?;

@@ -1,4 +1,4 @@
-//! `struct kerneldumpheader`: the 512 bytes before and behind a dump on a device.
+//! `struct kerneldumpheader`: the 512 bytes before and after a dump on a device.
 //!
 //! Source: `sys/sys/kerneldump.h`. All integers are big-endian on every architecture; strings are
 //! NUL-terminated. Versions 1 (2002), 2 (2016), 3 (2017, packed oddly, short-lived) and 4 (2018)
@@ -101,7 +101,7 @@ const _: () = {
     assert!(core::mem::offset_of!(V4, dumpextent) == 496);
 };
 
-/// What the header stands in front of.
+/// What the header precedes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// A memory dump.
@@ -112,7 +112,7 @@ pub enum Kind {
     Cleared,
 }
 
-/// How the dump behind the header is compressed.
+/// How the dump after the header is compressed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Compression {
     /// Not at all.
@@ -140,7 +140,7 @@ pub struct DumpHeader<'a> {
     pub dumplength: u64,
     /// Seconds since 1970 by the kernel's clock.
     pub dumptime: u64,
-    /// Bytes of the encrypted key behind the header; 0 if not encrypted.
+    /// Bytes of the encrypted key after the header; 0 if not encrypted.
     pub dumpkeysize: u32,
     /// Bytes of a device block.
     pub blocksize: u32,
@@ -156,14 +156,14 @@ pub struct DumpHeader<'a> {
     pub dumpextent: u64,
 }
 
-/// Where the parts of a dump lie on its medium, in bytes from the medium's start.
+/// Where the parts of a dump are on its medium, in bytes from the medium's start.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OnMedium {
     /// The leading header, a twin of the trailing one.
     pub leader: u64,
     /// The key block; empty if the dump is not encrypted.
     pub key: Range<u64>,
-    /// The dump. The blocks of a textdump stand in it last one first.
+    /// The dump. The blocks of a textdump are in it last one first.
     pub payload: Range<u64>,
 }
 
@@ -248,7 +248,7 @@ impl<'a> DumpHeader<'a> {
         Ok(decoded)
     }
 
-    /// Decodes what stands in the fields of a header that may be damaged: the parity is not
+    /// Decodes what is in the fields of a header that may be damaged: the parity is not
     /// checked, and a version without a known layout is read like the newest.
     ///
     /// # Errors
@@ -396,7 +396,7 @@ impl<'a> DumpHeader<'a> {
     }
 }
 
-/// Writes as much of `text` as fits to a field, and NULs behind it.
+/// Writes as much of `text` as fits to a field, and NULs after it.
 fn put_text(field: &mut [u8], text: &[u8]) {
     field.fill(0);
     let room = field.len().saturating_sub(1);

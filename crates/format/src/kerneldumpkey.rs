@@ -19,7 +19,7 @@ use thiserror::Error;
 use zerocopy::big_endian::U32;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// Bytes in front of the encrypted key.
+/// Bytes before the encrypted key.
 pub const PREFIX_LEN: usize = 37;
 /// Bytes of the initialisation vector.
 pub const IV_LEN: usize = 32;
@@ -30,7 +30,7 @@ pub const ENCRYPTED_KEY_MAX: usize = 2048;
 /// Bytes of payload that the kernel encrypts and writes at a time (`KERNELDUMP_BUFFER_SIZE`).
 pub const PIECE_LEN: usize = 4096;
 
-/// The fields in front of the encrypted key.
+/// The fields before the encrypted key.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
 #[repr(C)]
 struct Prefix {
@@ -102,7 +102,7 @@ pub struct KeyBlock<'a> {
     pub encrypted_key: &'a [u8],
 }
 
-/// Why bytes are no key block, or cannot become one.
+/// Why bytes are not a key block, or cannot become one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum KeyBlockError {
     /// Fewer bytes than the block's fields say.
@@ -157,7 +157,7 @@ impl<'a> KeyBlock<'a> {
         len.checked_next_multiple_of(blocksize)
     }
 
-    /// Writes the block to the start of `block`, and zeros behind it to the end.
+    /// Writes the block to the start of `block`, and zeros after it to the end.
     ///
     /// # Errors
     /// Returns an error if `block` is too short or the key's length impossible.

@@ -1,4 +1,4 @@
-//! Where each section of a minidump lies in the file.
+//! Where each section of a minidump is in the file.
 //!
 //! Every minidump has the same shape: header, message buffer, `dump_avail` (newer versions),
 //! bitmap, page tables, sparse pages; each section starts on a page boundary and is stored rounded
@@ -54,7 +54,7 @@ impl fmt::Display for Section {
     }
 }
 
-/// Where a section lies.
+/// Where a section is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Extent {
     /// First byte in the file.
@@ -66,7 +66,7 @@ pub struct Extent {
 }
 
 impl Extent {
-    /// First byte behind the stored section.
+    /// First byte after the stored section.
     #[must_use]
     pub const fn end(self) -> FileOffset {
         FileOffset(self.offset.0 + self.stored_bytes)
@@ -134,7 +134,7 @@ impl Layout {
         self.stored(self.pmapsize) == self.pmapsize as u64
     }
 
-    /// Where `section` lies. [`Section::Pages`] has a length of 0 here: the bitmap decides it, see
+    /// Where `section` is. [`Section::Pages`] has a length of 0 here: the bitmap decides it, see
     /// [`Layout::end`].
     #[must_use]
     pub const fn section(&self, section: Section) -> Extent {

@@ -6,14 +6,14 @@
 //! - [`addr`]: typed addresses, page numbers, file offsets, page sizes;
 //! - [`endian`]: the kernel's byte order, and integers read in it;
 //! - [`header`]: the minidump header of each architecture and version;
-//! - [`layout`]: where each section of a minidump lies in the file;
+//! - [`layout`]: where each section of a minidump is in the file;
 //! - [`dump_avail`]: the RAM ranges, which number the bits of the bitmap;
 //! - [`bitmap`]: which pages are in the dump, with constant-time rank;
 //! - [`paging`]: page-table entries of each architecture, and the one descent through tables;
 //! - [`msgbuf`]: the kernel's message buffer;
 //! - [`kerneldump`]: the 512-byte header around a dump on a device, [`kerneldumpkey`]: the key
 //!   block of an encrypted one;
-//! - [`partition`]: tables of partitions, in one of which a device's dump lies; [`zstd`] and [`gzip`]:
+//! - [`partition`]: tables of partitions, in one of which a device's dump is; [`zstd`] and [`gzip`]:
 //!   what is around compressed bytes;
 //! - [`inet`], [`netdump`]: the frames and datagrams that carry a dump over a network;
 //! - [`elf`]: the ELF structures of full dumps and of cores that we write;

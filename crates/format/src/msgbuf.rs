@@ -87,7 +87,7 @@ impl Msgbuf {
 }
 
 /// The ring's bytes from oldest to newest, in two parts. Without positions the ring is taken as it
-/// lies, which is right unless it has wrapped. NULs (never written) are left in: skip them when
+/// is, which is right unless it has wrapped. NULs (never written) are left in: skip them when
 /// printing.
 #[must_use]
 pub fn in_order<'a>(ring: &'a [u8], msgbuf: Option<&Msgbuf>) -> (&'a [u8], &'a [u8]) {

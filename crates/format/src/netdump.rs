@@ -2,7 +2,7 @@
 //!
 //! Source: `sys/netinet/netdump/netdump.h` and `sys/net/debugnet.h` (`struct debugnet_msg_hdr`,
 //! `struct debugnet_ack`). UDP over IPv4; all integers are big-endian. A message is a header of 24
-//! bytes and `mh_len` bytes behind it, in one datagram; the answer to each is its sequence number,
+//! bytes and `mh_len` bytes after it, in one datagram; the answer to each is its sequence number,
 //! in a datagram of four bytes. The protocol has no authentication of any kind.
 //!
 //! ```
@@ -27,7 +27,7 @@ pub const CLIENT_PORT: u16 = 20024;
 pub const HEADER_LEN: usize = 24;
 /// Bytes of an ack.
 pub const ACK_LEN: usize = 4;
-/// The most bytes behind a header that every server takes; FreeBSD's netdumpd drops more without a
+/// The most bytes after a header that every server takes; FreeBSD's netdumpd drops more without a
 /// word.
 pub const PAYLOAD_MAX: usize = 4096;
 /// The most bytes of a path in a herald, its NUL included (`NETDUMP_DATASIZE` bounds the client's).
@@ -103,7 +103,7 @@ pub struct Message<'a> {
     pub payload: &'a [u8],
 }
 
-/// Why a datagram is no message.
+/// Why a datagram is not a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum MessageError {
     /// Shorter than a header.
@@ -165,7 +165,7 @@ impl<'a> Message<'a> {
     }
 
     /// The path that a herald asks for: its payload up to the NUL, which must be its last byte.
-    /// `None` if there is none, or the payload is no path.
+    /// `None` if there is none, or the payload is not a path.
     #[must_use]
     pub fn path(&self) -> Option<&'a [u8]> {
         let (last, path) = self.payload.split_last()?;

@@ -1,6 +1,6 @@
-//! Enumerations that stand on disk as numbers.
+//! Enumerations stored on disk as numbers.
 
-/// Declares an enumeration that stands on disk as a number; numbers without a meaning are kept.
+/// Declares an enumeration stored on disk as a number; numbers without a meaning are kept.
 macro_rules! numbered {
     ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $number:literal),+ $(,)? }) => {
         $(#[$doc])*

@@ -161,7 +161,7 @@ pub struct Gpt {
 
 impl Gpt {
     /// Decodes the header in a disk's second sector, or in its last; `None` if it is none, or
-    /// claims entries that nobody makes.
+    /// claims entries that are never made.
     #[must_use]
     pub fn parse(sector: &[u8]) -> Option<Self> {
         let header = GptHeader::ref_from_prefix(sector).ok()?.0;
@@ -195,9 +195,9 @@ impl Gpt {
     }
 }
 
-/// Magic of a BSD label, at its start and behind the fixed part.
+/// Magic of a BSD label, at its start and after the fixed part.
 const BSD_MAGIC: u32 = 0x8256_4557;
-/// Where the second magic, the number of partitions and their table lie.
+/// Where the second magic, the number of partitions and their table are.
 const BSD_MAGIC2_AT: usize = 132;
 const BSD_COUNT_AT: usize = 138;
 const BSD_TABLE_AT: usize = 148;
@@ -286,7 +286,7 @@ mod tests {
         put(0, 50, 63);
         put(1, 20, 113);
         put(2, 100, 63);
-        // In front of the slice.
+        // Before the slice.
         put(3, 7, 5);
         let found: Vec<Partition> = bsd_partitions(&label).unwrap().collect();
         let found: Vec<_> = found

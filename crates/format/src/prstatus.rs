@@ -44,7 +44,7 @@ const NT_AUXV: u32 = 6;
 /// `NT_ARM_PAC_MASK`.
 const NT_ARM_PAC_MASK: u32 = 0x406;
 
-/// Where everything lies in the note of one architecture.
+/// Where everything is in the note of one architecture.
 #[derive(Clone, Copy, Debug)]
 pub struct Prstatus {
     len_bytes: usize,

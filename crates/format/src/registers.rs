@@ -1,4 +1,4 @@
-//! The registers that the extension holds for each CPU, in the order in which they stand there.
+//! The registers that the extension holds for each CPU, in the order of the record.
 //!
 //! They are ours, not FreeBSD's `struct reg`: general registers in the order of their numbers, then
 //! program counter and flags, then what tells where the CPU stood: segments, page-table root, the

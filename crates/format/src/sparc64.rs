@@ -1,4 +1,4 @@
-//! The header of sparc64's dumps, which are no ELF files: regions of physical memory, and where the
+//! The header of sparc64's dumps, which are not ELF files: regions of physical memory, and where the
 //! kernel's translation storage buffer is (`sys/sparc64/include/kerneldump.h`). Big-endian.
 //!
 //! It has no magic; its own length, which follows from the number of regions, tells it.
@@ -17,7 +17,7 @@ use crate::addr::{FileOffset, PhysAddr};
 use zerocopy::big_endian::{I32, U64};
 use zerocopy::{FromBytes, Immutable, KnownLayout, Unaligned};
 
-/// Bytes in front of the regions, and of a region.
+/// Bytes before the regions, and of a region.
 const FIXED_LEN: u64 = 40;
 const REGION_LEN: u64 = 24;
 /// The header is rounded up to blocks.
@@ -93,7 +93,7 @@ impl DumpHeader {
         })
     }
 
-    /// Where region number `index` stands in the file, and how many bytes a region takes there.
+    /// Where region number `index` is in the file, and how many bytes a region takes there.
     #[must_use]
     pub const fn region_at(index: u64) -> (u64, usize) {
         (FIXED_LEN + REGION_LEN * index, size_of::<SparcDumpReg>())

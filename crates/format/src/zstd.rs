@@ -27,7 +27,7 @@ pub const FRAME_HEADER_MAX: usize = 18;
 pub const BLOCK_MAX: usize = 128 << 10;
 /// Bytes of a block's header.
 pub const BLOCK_HEADER_LEN: usize = 3;
-/// Bytes of the checksum behind the last block.
+/// Bytes of the checksum after the last block.
 pub const CHECKSUM_LEN: usize = 4;
 /// Bytes of a skippable frame's header.
 pub const SKIPPABLE_HEADER_LEN: usize = 8;
@@ -47,7 +47,7 @@ pub struct FrameHeader {
     pub dictionary_id: u32,
 }
 
-/// Why bytes are no frame header.
+/// Why bytes are not a frame header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 pub enum FrameError {
     /// Too few bytes.
@@ -79,8 +79,8 @@ impl FrameHeader {
         }
         let is_single_segment = descriptor & 0x20 != 0;
         let mut field = |len: usize| -> Result<u64, FrameError> {
-            let (field, behind) = rest.split_at_checked(len).ok_or(FrameError::Truncated)?;
-            rest = behind;
+            let (field, tail) = rest.split_at_checked(len).ok_or(FrameError::Truncated)?;
+            rest = tail;
             let value = field.iter().rev();
             Ok(value.fold(0, |value, byte| value << 8 | u64::from(*byte)))
         };
@@ -138,7 +138,7 @@ pub enum BlockKind {
 /// A block's header, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BlockHeader {
-    /// Whether the frame ends behind it.
+    /// Whether the frame ends after it.
     pub is_last: bool,
     /// What it holds.
     pub kind: BlockKind,
@@ -266,7 +266,7 @@ impl SeekTable {
         })
     }
 
-    /// The header in front of the entries of `frames` frames; `None` if they are too many.
+    /// The header before the entries of `frames` frames; `None` if they are too many.
     #[must_use]
     pub fn encode_header(frames: u32) -> Option<[u8; SKIPPABLE_HEADER_LEN]> {
         let len = u64::from(frames) * SEEK_ENTRY_LEN as u64 + SEEK_FOOTER_LEN as u64;

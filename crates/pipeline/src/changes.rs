@@ -2,7 +2,7 @@
 //! at a time.
 //!
 //! A watcher sees each change before it happens and can forbid it. Tests use that to let the work
-//! fail, or die, at every single one; otherwise nobody watches.
+//! fail, or die, at every single one; elsewhere there is no watcher.
 
 #[cfg(unix)]
 #[cfg(test)]
@@ -60,7 +60,7 @@ impl fmt::Debug for Changes<'_> {
 }
 
 impl<'w> Changes<'w> {
-    /// Changes that nobody watches.
+    /// Unmonitored changes.
     pub(crate) fn unwatched() -> Self {
         Self {
             watcher: &|_| Ok(()),
@@ -142,8 +142,8 @@ pub(crate) struct NewFile<'w> {
 }
 
 impl NewFile<'_> {
-    /// Says to other processes, as long as this is open, that somebody works on it; where the file
-    /// system has locks.
+    /// Takes an advisory lock that is held while the file is open; where the file system has
+    /// locks.
     pub(crate) fn lock(&self) {
         let _ = self.file.lock();
     }

@@ -50,7 +50,7 @@ pub struct Question<'a> {
     pub public_key: Option<&'a Path>,
 }
 
-/// How it stands.
+/// The outcome.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -69,7 +69,7 @@ pub enum Verdict {
 pub struct Finding {
     /// `device`, `waiting`, `size`, `key` or `directory`.
     pub name: &'static str,
-    /// How it stands.
+    /// The outcome.
     pub verdict: Verdict,
     /// In words.
     pub detail: String,
@@ -98,7 +98,7 @@ pub fn check(question: &Question<'_>) -> Vec<Finding> {
             let (verdict, detail) = match device.has_partition_table() {
                 true => (
                     Verdict::Bad,
-                    "it is a whole disk: a dump belongs on a partition of its own, or on swap",
+                    "it is a whole disk: a dump belongs on a separate partition, or on swap",
                 ),
                 false if device.is_image() => (
                     Verdict::Doubtful,
@@ -125,7 +125,7 @@ fn key(path: &Path) -> (Verdict, String, u64) {
         .map_err(|error| error.to_string())
         .and_then(|pem| {
             crypt::public_key_bits(&String::from_utf8_lossy(&pem))
-                .ok_or("it is no RSA public key in PEM form".to_owned())
+                .ok_or("not a PEM RSA public key".to_owned())
         });
     match bits {
         Err(reason) => (Verdict::Bad, format!("{}: {reason}", path.display()), 0),

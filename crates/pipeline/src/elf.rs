@@ -1,6 +1,6 @@
 //! A dump as an ELF core: for gdb, drgn, and everything else that reads ELF.
 //!
-//! Every run of pages that lie together virtually, physically and in the file, with the same
+//! Every run of pages that are contiguous virtually, physically and in the file, with the same
 //! protection, becomes a `PT_LOAD` with its virtual and its physical address: the kernel map by the
 //! page tables, and the direct map, over the same bytes of the file. So every page is in the core
 //! once, and pages that only the direct map reaches are in it too. Each thread whose registers the
@@ -186,7 +186,7 @@ impl From<std::io::Error> for Failure {
     }
 }
 
-/// Everything in front of the pages.
+/// Everything before the pages.
 fn write_headers(
     writer: &mut BufWriter<&mut std::fs::File>,
     encoder: &Encoder,

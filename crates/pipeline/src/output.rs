@@ -35,7 +35,7 @@ pub enum OutputError {
         /// The file.
         path: PathBuf,
     },
-    /// Something of that name is there, and it is no file to be replaced.
+    /// Something of that name is there, and it is not a file that may be replaced.
     #[error("{} is not a regular file", path.display())]
     NotAFile {
         /// The device, directory or pipe.
@@ -67,7 +67,7 @@ impl OutputFile {
     /// Begins a file that will be at `path`.
     ///
     /// # Errors
-    /// Returns an error if `path` exists and `overwrite` is false or it is no file, or a file
+    /// Returns an error if `path` exists and `overwrite` is false or it is not a file, or a file
     /// cannot be created in its directory.
     pub fn create(path: &Path, overwrite: bool) -> Result<Self, OutputError> {
         if let Ok(there) = path.symlink_metadata() {

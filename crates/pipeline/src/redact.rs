@@ -1,11 +1,11 @@
 //! A small dump for others to look at: only what was chosen is in it, and the rest is absent.
 //!
-//! What is chosen is told by a [`Recorder`]: the pages that were read while somebody walked the
+//! What is chosen is told by a [`Recorder`]: the pages that were read during a walk of the
 //! processes, the stacks, the modules. Every other page's bit is cleared, so that readers say "not in
 //! the dump" and never see zeros in place of data. The page tables stay: they hold addresses, no
-//! data. Pages are kept whole: what else lies in them stays in the dump.
+//! data. Pages are kept whole: what else is in them stays in the dump.
 //!
-//! The result is a minidump with the identity of the one that it was made of, checksums of its own,
+//! The result is a minidump with the identity of the one that it was made of, its own checksums,
 //! and a record in its extension that says what was kept (`docs/format-extension.md`).
 
 use crate::output::{OutputError, OutputFile};
@@ -41,10 +41,10 @@ pub struct Manifest {
     pub kept_pages: u64,
     /// Pages that do not.
     pub dropped_pages: u64,
-    /// Pages that were chosen, and then dropped because somebody said so.
+    /// Pages that were chosen, and then dropped on request.
     pub dropped_by_address: u64,
     /// Pages that were chosen, but that the truncated file does not have whole: of one that its end
-    /// cuts, the beginning stays, with zeros behind it.
+    /// cuts, the beginning stays, with zeros after it.
     pub missing_pages: u64,
     /// Whether the message buffer stays.
     pub message_buffer: bool,
@@ -234,7 +234,7 @@ impl<'s> Redaction<'s> {
         })
     }
 
-    /// The sections in front of the pages, as they are stored.
+    /// The sections before the pages, as they are stored.
     fn sections(&self, identity: &Identity) -> Result<Vec<(Section, Vec<u8>)>, RedactError> {
         let dump = self.session.dump();
         let header = dump.minidump().ok_or(RedactError::FullDump)?;
@@ -356,7 +356,7 @@ fn record(records: &mut Vec<u8>, kind: RecordKind, payload: &[u8]) {
     records.extend(sum.to_le_bytes());
 }
 
-/// Sets a bit of a bitmap whose words lie in the file as `order` says.
+/// Sets a bit of a bitmap whose words are in the file as `order` says.
 fn set(bitmap: &mut [u8], bit: u64, order: WordOrder) {
     let byte = usize::try_from(order.byte_of(bit)).ok();
     if let Some(byte) = byte.and_then(|byte| bitmap.get_mut(byte)) {

@@ -1,9 +1,9 @@
 //! A netdump server: receives the dumps of dying kernels over the network.
 //!
-//! **The protocol has no authentication.** Whoever can send datagrams to the server can fill its disk
-//! up to the limits, and whoever can forge addresses can spoil a client's dump, or keep others out with
+//! **The protocol has no authentication.** Any host that can send datagrams to the server can fill its disk
+//! up to the limits, and one that can forge addresses can spoil a client's dump, or keep others out with
 //! many heralds; dumps that are under way go on. The server listens where it is told, takes heralds
-//! from allowed networks only, and keeps every dump in a file of its own; it believes nothing else that
+//! from allowed networks only, and keeps every dump in its own file; it believes nothing else that
 //! a datagram says. Dumps hold secrets: let kernels encrypt what they send.
 //!
 //! - [`Reception`]: one dump, without sockets and clocks;
@@ -56,7 +56,7 @@ use vmcore_format::netdump::{Ack, HEADER_LEN, Message, MessageType, PATH_MAX};
 const LOOK: Duration = Duration::from_millis(200);
 /// Bytes that the operating system keeps for a client while its thread does something else.
 const RECEIVE_BUFFER: usize = 512 << 10;
-/// Refusals are reported at most this often: anybody can cause them.
+/// Refusals are reported at most this often: any host can cause them.
 const REFUSALS: Duration = Duration::from_secs(1);
 
 /// How a server serves.
@@ -394,7 +394,7 @@ fn below(directory: &Path, path: &Path) -> Option<PathBuf> {
     Some(at)
 }
 
-/// A socket for one client, which hears nobody else.
+/// A socket for one client, which receives from no other address.
 fn connect(listener: &UdpSocket, client: SocketAddr) -> std::io::Result<UdpSocket> {
     let ip: IpAddr = listener.local_addr()?.ip();
     let socket = UdpSocket::bind((ip, 0))?;

@@ -3,7 +3,7 @@
 use std::io::{self, Seek, SeekFrom, Write};
 use vmcore::pages;
 
-/// Writes what is not zero. Whoever uses it gives the file its length at the end: a hole there is
+/// Writes what is not zero. The caller gives the file its length at the end: a hole there is
 /// no write.
 pub(crate) struct SparseWriter<W> {
     file: W,
@@ -28,12 +28,12 @@ impl<W: Write + Seek> SparseWriter<W> {
         let mut at = at;
         while !rest.is_empty() {
             let zeros = self.leading(rest, true);
-            let (_, behind) = rest.split_at(zeros);
-            let filled = self.leading(behind, false);
-            let (run, behind) = behind.split_at(filled);
+            let (_, tail) = rest.split_at(zeros);
+            let filled = self.leading(tail, false);
+            let (run, tail) = tail.split_at(filled);
             self.put(at + zeros as u64, run)?;
             at += (zeros + filled) as u64;
-            rest = behind;
+            rest = tail;
         }
         Ok(())
     }

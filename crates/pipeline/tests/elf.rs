@@ -96,7 +96,7 @@ fn the_core_has_the_crashed_threads_registers() {
         let case = Case::new(&options);
         let converted = case.convert();
         if !options.arch.has_known_pcb() {
-            // Nobody has told where they are.
+            // Their place is unknown.
             assert_eq!((converted.thread, converted.threads), (None, 0), "{name}");
             continue;
         }
@@ -177,7 +177,7 @@ fn every_thread_with_registers_is_a_note_and_the_crashed_one_is_first() {
 }
 
 #[test]
-fn readelf_has_nothing_to_complain_about() {
+fn readelf_accepts_the_core() {
     for (name, options) in machines::all() {
         let case = Case::new(&options);
         let converted = case.convert();
@@ -398,7 +398,7 @@ fn more_segments_than_a_16_bit_count_can_tell_are_all_found() {
     std::fs::write(&dump, one_page_mapped(times).build()).unwrap();
     let session = open(&dump, KernelChoice::None);
     let converted = elf::convert(&session, &core, false, |_, _| {}).unwrap();
-    // The direct map adds one for the page, and one for the tables, which lie side by side.
+    // The direct map adds one for the page, and one for the tables, which are adjacent.
     assert_eq!(converted.segments, times + 2);
     let again = open(&core, KernelChoice::None);
     for number in [0, 1, 65_533, 65_534, 65_535, times - 1] {

@@ -1,6 +1,6 @@
 //! Writes the dump, the kernel file and the `info.0` of a machine with 8 GiB of RAM.
 //!
-//! `demo_machine FOLDER`: also `server` or `huge` behind it, for a dump of 2 or 4 GiB.
+//! `demo_machine FOLDER`: also `server` or `huge` after it, for a dump of 2 or 4 GiB.
 
 #![expect(clippy::print_stderr, reason = "a command says what went wrong")]
 

@@ -51,7 +51,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
     files
 }
 
-/// A dump behind the header that its device had, in every version; and headers alone.
+/// A dump after the header that its device had, in every version; and headers alone.
 fn device_headers() -> Vec<(String, Vec<u8>)> {
     let machine = Machine::new(&Options {
         is_tiny: true,

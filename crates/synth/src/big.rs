@@ -58,7 +58,7 @@ const LARGE: u64 = 2 << 20;
 const RESERVED_END: u64 = 64 << 20;
 /// Where page tables are.
 const TABLES: (u64, u64) = (32 << 20, RESERVED_END);
-/// Where the variables and the bitmap of a full dump's kernel are: memory that nobody else has.
+/// Where the variables and the bitmap of a full dump's kernel are: memory that is otherwise unused.
 const BITMAP_AT: u64 = 20 << 20;
 /// Distance of the filled part of the kernel map from its start.
 const FILLED_AT: u64 = 4 << 30;
@@ -140,7 +140,7 @@ impl Ram {
     }
 }
 
-/// Takes pages of RAM that nobody has yet.
+/// Takes pages of free RAM.
 struct Taker {
     ram: Ram,
     dumped: Vec<u64>,
@@ -168,7 +168,7 @@ impl Taker {
     }
 
     /// Takes `pages` contiguous pages at a multiple of `align`; gives their address. Half of them
-    /// lie close together in the first sixteenth of RAM.
+    /// are close together in the first sixteenth of RAM.
     fn run(&mut self, pages: u64, align: u64) -> u64 {
         loop {
             let all = self.ram.pages();
@@ -212,7 +212,7 @@ impl BigMachine {
             taken: 0,
         };
         take_small_machine(&mut taker, &build);
-        // What stands in front of the pages: mostly the page-table section and the bitmap.
+        // What precedes the pages: mostly the page-table section and the bitmap.
         let front = (9 << 20) + words as u64 * 8;
         let pages = (size.dump_bytes.saturating_sub(front) / PAGE).saturating_sub(taker.taken);
         let mut va = build.layout.kernbase + FILLED_AT;
@@ -422,7 +422,7 @@ fn take_small_machine(taker: &mut Taker, build: &Build) {
     }
 }
 
-/// Maps large pages from `va` on; gives the address behind them.
+/// Maps large pages from `va` on; gives the address after them.
 fn map_large_pages(taker: &mut Taker, build: &mut Build, va: u64, count: u64) -> u64 {
     let mut va = va;
     for _ in 0..count {

@@ -31,7 +31,7 @@ pub enum Expected {
     TableAbsent(u64),
     /// An entry that is not valid.
     NotMapped,
-    /// Behind the end of the page tables.
+    /// Past the end of the page tables.
     Outside,
     /// Neither in the kernel map nor in the direct map.
     Nowhere,

@@ -61,7 +61,7 @@ pub fn section(arch: Arch, groups: u64, mappings: &[Mapping]) -> Vec<u8> {
     table
 }
 
-/// The number of the kernel's segment `esid` that stands in entries.
+/// The number of the kernel's segment `esid` that is in entries.
 fn vsid(esid: u64) -> u64 {
     let spread = (esid << 8 | esid >> 28) * 0x13bb;
     (spread % (1 << 36)) | 1 << 36

@@ -1,4 +1,4 @@
-//! The 512-byte dump header that stands before and behind a dump on its device.
+//! The 512-byte dump header that surrounds a dump on its device.
 //!
 //! Everything in it is big-endian, on every architecture (`struct kerneldumpheader`, versions 1
 //! to 4).
@@ -187,7 +187,7 @@ impl DumpHeader {
         block
     }
 
-    /// The header's block in front of a dump, as tools leave it that copy a device's end.
+    /// The header's block before a dump, as tools leave it that copy a device's end.
     #[must_use]
     pub fn before(&self, dump: &[u8]) -> Vec<u8> {
         let mut file = self.block();
@@ -196,7 +196,7 @@ impl DumpHeader {
     }
 
     /// A whole dump device of `media_len` bytes with `dump` at its end, between two headers; `key`
-    /// is the block in front of the dump, empty if not encrypted. `None` if it does not fit.
+    /// is the block before the dump, empty if not encrypted. `None` if it does not fit.
     #[must_use]
     pub fn device(&self, media_len: u64, key: &[u8], dump: &[u8]) -> Option<Vec<u8>> {
         let block = u64::from(self.blocksize);

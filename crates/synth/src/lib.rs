@@ -137,7 +137,7 @@ impl Arch {
         self.facts().magic_name
     }
 
-    /// `MACHINE_ARCH`, as it stands in dump headers.
+    /// `MACHINE_ARCH`, as in dump headers.
     #[must_use]
     pub const fn machine_arch(self) -> &'static str {
         self.facts().machine_arch
@@ -188,7 +188,7 @@ impl Arch {
         matches!(self, Self::Powerpc | Self::Powerpc64 | Self::Powerpc64le)
     }
 
-    /// Whether it is known where its kernels save registers: nobody has described those of mips and
+    /// Whether it is known where its kernels save registers: not of mips and
     /// sparc64.
     #[must_use]
     pub const fn has_known_pcb(self) -> bool {

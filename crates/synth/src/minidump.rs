@@ -1,7 +1,7 @@
 //! Minidumps of every architecture, in every version and byte order.
 //!
 //! [`Minidump`] is a description: memory as a map of pages, the header's fields, raw bytes for the
-//! page-table section. [`Minidump::build`] writes the file. What stands where in it follows from a
+//! page-table section. [`Minidump::build`] writes the file. Where everything is follows from a
 //! model that is as simple as it can be: [`Minidump::bit_of`] and [`Minidump::offset_of`] count
 //! pages and bits one by one.
 //!
@@ -23,7 +23,7 @@ use std::collections::{BTreeMap, BTreeSet};
 const MAGIC_LEN: usize = 24;
 /// The same of powerpc64.
 const MAGIC_LEN_POWERPC64: usize = 32;
-/// What stands in pages that only have a bit, no content.
+/// What is in pages that only have a bit, no content.
 const FILLER: u8 = 0xee;
 
 /// A minidump to be built. All addresses and sizes are in bytes.
@@ -59,9 +59,9 @@ pub struct Minidump {
     pub kernel_range: (u64, u64),
     /// PAE or not (i386).
     pub paemode: u32,
-    /// The message buffer as it lies in memory: a ring.
+    /// The message buffer in memory order: a ring.
     pub msgbuf: Vec<u8>,
-    /// `struct msgbuf` in the slack behind it.
+    /// `struct msgbuf` in the slack after it.
     pub msgbuf_control: Option<Msgbuf>,
     /// RAM: (start, end) pairs. Stored if the version has them; the size of the bitmap follows from
     /// them in any case. With ranges that are nonsense, give a bitmap of your own.
@@ -73,7 +73,7 @@ pub struct Minidump {
     pub dump_avail_terminated: bool,
     /// The page-table section.
     pub page_tables: Vec<u8>,
-    /// Whether it is stored in whole pages: arm's kernels write the pages right behind it, at any
+    /// Whether it is stored in whole pages: arm's kernels write the pages right after it, at any
     /// multiple of 1 KiB.
     pub page_tables_padded: bool,
     /// Pages by their physical address. Pages for which there is no bit are left out.
@@ -111,7 +111,7 @@ pub struct Sections {
     pub pages: u64,
 }
 
-/// Values and where they stand in the header.
+/// Values and their offsets in the header.
 type Placed<T> = Vec<(u64, T)>;
 
 impl Minidump {
@@ -204,7 +204,7 @@ impl Minidump {
         }
     }
 
-    /// The ranges that number the pages, as first page and one behind the last.
+    /// The ranges that number the pages, as first page and one after the last.
     fn numbered(&self) -> Vec<(u64, u64)> {
         if self.has_dump_avail() {
             return self.page_ranges();
@@ -416,7 +416,7 @@ impl Minidump {
         page
     }
 
-    /// The fields behind the sizes, by their offset: those of 8 bytes, and those of 4.
+    /// The fields after the sizes, by their offset: those of 8 bytes, and those of 4.
     fn fields(&self, dumpavailsize: u32) -> (Placed<u64>, Placed<u32>) {
         let (wide, mut narrow, dumpavailsize_at) = match self.arch {
             Arch::Amd64 => (
@@ -475,7 +475,7 @@ impl Minidump {
         (wide, narrow)
     }
 
-    /// Everything in front of the pages, each section padded to whole pages as kernels do.
+    /// Everything before the pages, each section padded to whole pages as kernels do.
     pub(crate) fn front(&self) -> Vec<u8> {
         let (ranges, dumpavailsize) = self.dump_avail_bytes();
         let mut file = self.header_page(dumpavailsize);

@@ -1,4 +1,4 @@
-//! Dumps of sparc64: regions of physical memory behind a header that names the kernel's translation
+//! Dumps of sparc64: regions of physical memory after a header that names the kernel's translation
 //! storage buffer, in which each mapped page has the entry of its number.
 //!
 //! ```

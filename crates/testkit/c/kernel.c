@@ -86,7 +86,7 @@ extern struct thread idle_thread, init_thread, shell_thread;
 struct mtx flow_mtx = { { "flow", 1 << 24 }, (unsigned long)&init_thread + 1 };
 struct sx tree_sx = { { "tree", 3 << 24 }, (unsigned long)&shell_thread };
 struct turnstile flow_ts = { &flow_mtx.lock_object, &init_thread };
-/* Other kinds of locks, for which only some tests have somebody wait. */
+/* Other kinds of locks, on which threads wait in some tests only. */
 struct rwlock table_rw = { { "table", 5 << 24 } };
 struct lock vnode_lock = { { "ufs", 6 << 24 } };
 struct rmlock hook_rm = { { "hooks", 4 << 24 }, -1ul };
@@ -183,7 +183,7 @@ struct linker_file *linker_kernel_file = &kernel_entry;
 char linker_path[64] = "/boot/kernel;/boot/extra";
 
 /* Zones and types of memory, in the shape of FreeBSD 13 and later: counters of each CPU are a page
-   apart, and a zone has a cache for each CPU at its end, and behind it one for each domain. */
+   apart, and a zone has a cache for each CPU at its end, and after it one for each domain. */
 typedef unsigned long *counter_u64_t;
 struct uma_bucket {
 	struct { struct uma_bucket *stqe_next; } ub_link;
@@ -204,7 +204,7 @@ struct uma_zone {
 	const char *uz_name;
 	counter_u64_t uz_allocs, uz_frees, uz_fails;
 	struct uma_cache uz_cpu[2];
-	struct uma_zone_domain behind[1];
+	struct uma_zone_domain after[1];
 };
 struct uma_slab {
 	struct { struct uma_slab *le_next; struct uma_slab **le_prev; } us_link;

@@ -1,6 +1,6 @@
 //! The dumps of real machines, which are not part of the repository, unpacked for the tests.
 //!
-//! `VMCORE_CORPUS` names their folder; by default it lies beside the workspace. Without it the
+//! `VMCORE_CORPUS` names their folder; by default it is beside the workspace. Without it the
 //! tests are skipped, unless `VMCORE_REQUIRE_CORPUS` is 1. The dumps are unpacked below the target
 //! folder, with holes for zeros, and checked by their sums before they are used; a later run that
 //! finds them there checks them again.
@@ -71,7 +71,7 @@ pub struct Corpus {
 }
 
 impl Corpus {
-    /// Unpacks every file of the corpus; `None` if there is none and nobody demands it.
+    /// Unpacks every file of the corpus; `None` if there is none and none is required.
     fn open() -> Option<Self> {
         let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
         let named = std::env::var_os(VARIABLE).unwrap_or_else(|| "../shared/vmcores".into());

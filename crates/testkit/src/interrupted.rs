@@ -1,5 +1,5 @@
 //! Programs that run natively under gdb, and are interrupted or fault: each place becomes a thread of a
-//! dump, with a trap frame on a stack of its own.
+//! dump, with a trap frame on its own stack.
 
 use crate::kernel::{Pcb, TestKernel, write_pcb};
 use crate::source;

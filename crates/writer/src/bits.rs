@@ -39,14 +39,14 @@ pub(crate) fn set_pages(bits: &mut [u64], numbering: &Numbering<'_>, first: Pfn,
     }
 }
 
-/// The first run of set bits at or behind `from`, up to `end`: its first bit and its length.
+/// The first run of set bits at or after `from`, up to `end`: its first bit and its length.
 pub(crate) fn next_run(bits: &[u64], from: u64, end: u64) -> Option<(u64, u64)> {
     let first = find(bits, from, end, 0)?;
-    let behind = find(bits, first, end, u64::MAX).unwrap_or(end);
-    Some((first, behind - first))
+    let end_of_run = find(bits, first, end, u64::MAX).unwrap_or(end);
+    Some((first, end_of_run - first))
 }
 
-/// The first bit at or behind `from`, and before `end`, that is set after XOR with `flip`.
+/// The first bit at or after `from`, and before `end`, that is set after XOR with `flip`.
 fn find(bits: &[u64], from: u64, end: u64, flip: u64) -> Option<u64> {
     let mut skip = from % 64;
     let mut base = from - skip;

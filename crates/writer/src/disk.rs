@@ -18,12 +18,12 @@ const MAX_BLOCK: usize = 4096;
 
 /// A [`BlockDevice`] as a place for dumps.
 ///
-/// It has a block of its own for the headers: make it at boot, in memory that the device can reach.
+/// It has its own block for the headers: make it at boot, in memory that the device can reach.
 #[derive(Debug)]
 pub struct DiskSink<D> {
     device: D,
     patience: Patience,
-    /// The header, as written in a block of its own.
+    /// The header, as written in its own block.
     block: [u8; MAX_BLOCK],
     geometry: Geometry,
     /// Where things are on the device, and how much is to be written.
@@ -33,7 +33,7 @@ pub struct DiskSink<D> {
     submitted: Option<Result<(), DeviceError>>,
 }
 
-/// Where a dump lies on the device, in bytes from its start.
+/// Where a dump is on the device, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 struct Place {
     leader: u64,

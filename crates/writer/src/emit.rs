@@ -65,7 +65,7 @@ pub(crate) fn minidump<'w, M: Machine, S: Sink>(
     stream.expect(plan.extension.offset.0)
 }
 
-/// The header page: the header, and the identity block behind it.
+/// The header page: the header, and the identity block after it.
 fn header<M: Machine, S: Sink>(
     stream: &mut Stream<'_, M, S>,
     plan: &MiniPlan,
@@ -161,7 +161,7 @@ fn page_tables<M: Machine, S: Sink>(
                 let tables = to.chunks_exact_mut(page.min(table_bytes::<M::Paging>()).max(1));
                 let first = index * tables.len() as u64;
                 for (slot, to) in (first..).zip(tables) {
-                    // Slots lie about the end of the kernel map: where the address overflows, there
+                    // Slots are about the end of the kernel map: where the address overflows, there
                     // is nothing.
                     let va = VirtAddr(kernel.kernbase.0.saturating_add(slot * slot_bytes));
                     if let Err((pa, level, fault)) = table(machine, map, &kernel, va, plan, to) {

@@ -209,7 +209,7 @@ impl<S: Sink> Sink for Encrypted<'_, '_, S> {
     }
 
     fn finish(&mut self, len_bytes: u64) -> Result<Durability, SinkError> {
-        // The padding behind the dump is encrypted, as FreeBSD does it; there is no more.
+        // The padding after the dump is encrypted, as FreeBSD does it; there is no more.
         self.outlet.drain(&mut self.sink)?;
         self.running = Running::Idle;
         self.sink.finish(len_bytes)

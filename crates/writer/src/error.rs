@@ -45,7 +45,7 @@ pub enum DumpError {
     /// It cannot be written there: try the next device.
     #[error("{0}")]
     Sink(#[from] SinkError),
-    /// Somebody at the console wanted it to stop: do not try the next device.
+    /// Aborted at the console: do not try the next device.
     #[error("aborted from the console")]
     Aborted,
     /// A section did not come out as planned. Nothing on the device says that there is a dump.

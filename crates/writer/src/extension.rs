@@ -18,7 +18,7 @@ use vmcore_format::registers;
 /// Records that every extension has.
 const RECORDS: u32 = 5;
 
-/// Puts in the extension: what comes behind the last page, up to the end of the dump.
+/// Puts in the extension: what comes after the last page, up to the end of the dump.
 #[inline(never)]
 pub(crate) fn extension<M: Machine, S: Sink>(
     stream: &mut Stream<'_, M, S>,
@@ -86,7 +86,7 @@ fn begin<M: Machine, S: Sink>(
     stream.put(&RecordHeader::new(kind, len_bytes).encode())
 }
 
-/// Pads the record, and puts its checksum behind it.
+/// Pads the record, and puts its checksum after it.
 fn end<M: Machine, S: Sink>(stream: &mut Stream<'_, M, S>) -> Result<(), DumpError> {
     // The extension starts on a page boundary, so the position tells the padding.
     stream.put_zeros_to(stream.position().saturating_add(7) & !7)?;

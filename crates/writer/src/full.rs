@@ -79,7 +79,7 @@ pub(crate) fn plan<M: Machine>(
     for segment in segments(machine, map, &plan) {
         segment
             .encode(header.class, header.endian, &mut scratch)
-            .ok_or(PlanError::Full("RAM lies above 4 GiB"))?;
+            .ok_or(PlanError::Full("RAM is above 4 GiB"))?;
     }
     Ok(plan)
 }
@@ -130,7 +130,7 @@ pub(crate) fn emit<'w, M: Machine, S: Sink>(
     damage: &mut DamageList,
 ) -> Result<(), DumpError> {
     let FileHeader { class, endian, .. } = plan.header;
-    let unplanned = || PlanError::Full("RAM lies above 4 GiB");
+    let unplanned = || PlanError::Full("RAM is above 4 GiB");
     stream.start(Stage::Header);
     let mut raw = [0; FileHeader::MAX_LEN];
     let len = plan

@@ -20,7 +20,7 @@ use vmcore_format::kerneldump::{Compression, DumpHeader};
 pub const GZIP_MEMORY_BYTES: usize = OUTLET_BYTES + SHIM_BYTES;
 /// FreeBSD's header: no name, no time, from Unix.
 const HEADER: [u8; 10] = [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3];
-/// How many bytes it likes to get at a time.
+/// Preferred transfer size in bytes.
 const CHUNK: usize = 128 << 10;
 
 /// Compresses what goes to another sink.

@@ -86,7 +86,7 @@ pub struct Reentry {
 /// Who may dump. One static for the whole kernel.
 #[derive(Debug, Default)]
 pub struct Latch {
-    /// Number of the stage; 0 if nobody dumps.
+    /// Number of the stage; 0 if no dump is in progress.
     stage: AtomicU32,
     /// Number of the stage in which the dump was interrupted first; 0 if it was not.
     interrupted: AtomicU32,
@@ -114,7 +114,7 @@ impl Latch {
         }
     }
 
-    /// Takes the latch, or records that somebody tried. Never waits.
+    /// Acquires the latch, or records the failed attempt. Never blocks.
     ///
     /// # Errors
     /// Returns an error if a dump is going on: the caller resets the machine, and touches neither the
@@ -143,7 +143,7 @@ impl Latch {
 
     /// Takes the latch from a dump that panicked, once since boot, if its owner has allowed that.
     ///
-    /// For a panic on the CPU that dumps, and for nothing else: whoever gets the latch must know that
+    /// For a panic on the CPU that dumps, and for nothing else: the caller that gets the latch must know that
     /// the owner of before never goes on. It writes a plain dump, without the layer that panicked.
     #[must_use]
     pub fn restart(&self) -> Option<Owner<'_>> {
@@ -185,7 +185,7 @@ impl Owner<'_> {
     /// [`Latch::restart`]. It holds until the owner is dropped.
     pub fn allow_restart(&self) {
         let (order, failed) = (Ordering::AcqRel, Ordering::Acquire);
-        // Once used up it stays so; that is no error.
+        // Once used up it stays so; that is not an error.
         let _ = self
             .latch
             .restart

@@ -10,7 +10,7 @@
 //! - [`map`]: the dump map, where allocators register pages that only the direct map reaches;
 //! - [`reserve`]: how much memory the writer needs, and its parts;
 //! - [`settings`]: minidump or full dump, which version, how patient;
-//! - [`latch`]: the one owner of a dump; whoever comes second resets the machine;
+//! - [`latch`]: the one owner of a dump; the second caller resets the machine;
 //! - [`machine`]: what the kernel tells the writer, and does for it;
 //! - [`arch`]: what is particular to an architecture's minidumps;
 //! - [`writer`]: the dump itself: select, plan, emit;

@@ -15,7 +15,7 @@ use vmcore_format::paging::Radix;
 pub use vmcore_format::extension::CpuState;
 pub use vmcore_format::registers::MAX_REGISTERS;
 
-/// Memory that cannot be read: poisoned, not there, or behind a broken bus.
+/// Memory that cannot be read: poisoned, not there, or on a broken bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("memory cannot be read")]
 pub struct Unreadable;
@@ -28,7 +28,7 @@ pub struct Kernel {
     /// First address of the kernel map; aligned to what a page of the dump's page-table section
     /// covers.
     pub kernbase: VirtAddr,
-    /// First address behind the kernel map and the kernel image.
+    /// First address after the kernel map and the kernel image.
     pub kernend: VirtAddr,
     /// The direct map; `None` where the architecture has none.
     pub direct_map: Option<DirectMap>,
@@ -129,7 +129,7 @@ pub trait Machine {
     fn copy(&self, from: PhysAddr, to: &mut [u8]) -> Result<(), Unreadable>;
 
     /// Copies as much as can be read of the beginning of a page that [`Machine::copy`] could not copy
-    /// whole, and returns how many bytes that is. The dump has zeros behind it, and says so.
+    /// whole, and returns how many bytes that is. The dump has zeros after it, and says so.
     fn copy_beginning(&self, from: PhysAddr, to: &mut [u8]) -> usize {
         let _ = (from, to);
         0
@@ -155,7 +155,7 @@ pub trait Machine {
     /// Called at least once for each buffer that is written, and often while pages are chosen.
     fn pat_watchdog(&self);
 
-    /// Whether somebody at the console wants the dump to stop.
+    /// Whether the operator aborts the dump.
     fn poll_abort(&self) -> bool;
 
     /// Called for each buffer that is written.

@@ -79,7 +79,7 @@ pub enum NetError {
     /// Neither the server nor the gateway answers on the link.
     #[error("neither server nor gateway answers to ARP")]
     NoNeighbour,
-    /// Nobody takes the dump.
+    /// No server takes the dump.
     #[error("the server does not answer the herald: is it running, and does it allow this host?")]
     NoServer,
     /// The server does not answer any more.

@@ -111,7 +111,7 @@ impl<'a> Outlet<'a> {
     }
 
     fn push<S: Sink>(&mut self, sink: &mut S) -> Result<(), SinkError> {
-        self.settle(sink)?;
+        self.wait_in_flight(sink)?;
         let ready = self.filling.get(..self.filled).unwrap_or_default();
         if !ready.is_empty() {
             sink.submit(ready)?;
@@ -123,7 +123,7 @@ impl<'a> Outlet<'a> {
         Ok(())
     }
 
-    fn settle<S: Sink>(&mut self, sink: &mut S) -> Result<(), SinkError> {
+    fn wait_in_flight<S: Sink>(&mut self, sink: &mut S) -> Result<(), SinkError> {
         if self.in_flight > 0 {
             let sent = self.other.get(..self.in_flight).unwrap_or_default();
             self.in_flight = 0;
@@ -150,9 +150,9 @@ impl<'a> Outlet<'a> {
         sink.finish(len)
     }
 
-    /// Sends what is left. What is in the last piece behind the dump's end must have been padded.
+    /// Sends what is left. What is in the last piece after the dump's end must have been padded.
     pub(crate) fn drain<S: Sink>(&mut self, sink: &mut S) -> Result<(), SinkError> {
         self.push(sink)?;
-        self.settle(sink)
+        self.wait_in_flight(sink)
     }
 }

@@ -42,7 +42,7 @@ pub(crate) struct ExtensionPlan {
     pub(crate) run_bytes: u64,
     /// Checksums.
     pub(crate) runs: u64,
-    /// Sections in front of the pages.
+    /// Sections before the pages.
     pub(crate) sections: u64,
     /// CPUs.
     pub(crate) cpus: u32,

@@ -104,10 +104,10 @@ impl<'a> Workspace<'a> {
         let mut rest = memory;
         let mut take = |len: u64| -> Result<&'a mut [u8], ReserveError> {
             let len = usize::try_from(len).map_err(|_| too_small)?;
-            let (part, behind) = core::mem::take(&mut rest)
+            let (part, tail) = core::mem::take(&mut rest)
                 .split_at_mut_checked(len)
                 .ok_or(too_small)?;
-            rest = behind;
+            rest = tail;
             Ok(part)
         };
         // Staging first: the parts that devices read are page aligned if the memory is.

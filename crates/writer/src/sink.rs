@@ -46,7 +46,7 @@ pub enum SinkError {
         have_bytes: u64,
     },
     /// A layer cannot do its work.
-    #[error("the layer in front of the device {0}")]
+    #[error("the layer before the device {0}")]
     Layer(&'static str),
     /// The server did not answer, or cannot be reached.
     #[error("{0}")]
@@ -99,7 +99,7 @@ pub trait Sink {
     /// Returns an error if the sink cannot take the dump. It has written nothing, if the error says so.
     fn begin(&mut self, header: &DumpHeader<'_>, key: &[u8]) -> Result<(), SinkError>;
 
-    /// How many bytes it likes to get at a time.
+    /// Preferred transfer size in bytes.
     fn chunk_bytes(&self) -> usize;
 
     /// The dump's bytes must be a whole number of these: more than 1 if a cipher works on blocks.

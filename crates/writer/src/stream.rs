@@ -9,7 +9,7 @@ use vmcore_format::addr::{FileOffset, PageSize};
 use vmcore_format::checksum::Checksum;
 use vmcore_format::extension::SectionSum;
 
-/// The most sections in front of the pages.
+/// The most sections before the pages.
 pub(crate) const MAX_SECTIONS: usize = 5;
 
 /// Checksums of runs of pages, as they go by.
@@ -287,10 +287,10 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         Err(self.inconsistent(self.total_bytes))
     }
 
-    /// Hands the filled part to the sink as soon as it has the other buffer behind it, and goes on
+    /// Hands the filled part to the sink as soon as it is done with the other buffer, and goes on
     /// with that one. Watchdog and console get their turn.
     fn push(&mut self) -> Result<(), DumpError> {
-        self.settle()?;
+        self.wait_in_flight()?;
         let ready = self.filling.get(..self.filled).unwrap_or_default();
         if !ready.is_empty() {
             self.sink.submit(ready)?;
@@ -310,8 +310,8 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         Ok(())
     }
 
-    /// Waits for the sink to have the other buffer behind it.
-    fn settle(&mut self) -> Result<(), DumpError> {
+    /// Waits for the sink to be done with the other buffer.
+    fn wait_in_flight(&mut self) -> Result<(), DumpError> {
         if self.in_flight > 0 {
             let sent = self.other.get(..self.in_flight).unwrap_or_default();
             self.in_flight = 0;
@@ -325,7 +325,7 @@ impl<'w, M: Machine, S: Sink> Stream<'w, M, S> {
         self.expect(self.total_bytes)?;
         self.start(Stage::Finish);
         self.push()?;
-        self.settle()?;
+        self.wait_in_flight()?;
         Ok(self.sink.finish(self.total_bytes)?)
     }
 }

@@ -118,13 +118,13 @@ pub(crate) fn enable_interrupts() {
 
 /// Sleeps until the next interrupt.
 pub(crate) fn wait_for_interrupt() {
-    // SAFETY: as for `enable_interrupts`; `sti` takes effect behind `hlt`, so none is missed.
+    // SAFETY: as for `enable_interrupts`; `sti` takes effect after `hlt`, so none is missed.
     unsafe { asm!("sti", "hlt", options(nostack)) }
 }
 
 /// Sleeps with interrupts off: only a non-maskable interrupt wakes this CPU, if at all.
 pub(crate) fn doze() {
-    // SAFETY: nothing but time is lost; nobody counts on this CPU to wake up.
+    // SAFETY: nothing but time is lost; no code relies on this CPU waking up.
     unsafe { asm!("cli", "hlt", options(nostack)) }
 }
 

@@ -76,7 +76,7 @@ pub(crate) fn ncpus() -> usize {
 /// Starts all CPUs but the one that runs.
 pub(crate) fn start_all() {
     let count = count_cpus().clamp(1, MAXCPU);
-    // SAFETY: both symbols are in the image, one behind the other.
+    // SAFETY: both symbols are in the image, one after the other.
     let code = unsafe {
         let start = &raw const mp_trampoline;
         let len = (&raw const mp_trampoline_end).addr() - start.addr();
@@ -158,11 +158,11 @@ pub(crate) fn registers(cpu: usize) -> pcb {
 /// What a stopped CPU was doing, if an interrupt stopped it.
 pub(crate) fn interrupted(cpu: usize) -> Option<trapframe> {
     let frame = INTERRUPTED[cpu].load(Ordering::Acquire);
-    // SAFETY: the frame lies on the stack of the handler, which the stopped CPU does not leave.
+    // SAFETY: the frame is on the stack of the handler, which the stopped CPU does not leave.
     unsafe { frame.as_ref() }.copied()
 }
 
-/// Stops here if somebody wants this CPU to stop; `frame` is the interrupt that told it.
+/// Stops here if another CPU wants this one to stop; `frame` is the interrupt that told it.
 pub(crate) fn stop_if_asked(frame: Option<&mut trapframe>) -> bool {
     let cpu = pcpu::cpuid();
     let asked = STOPPING.load(Ordering::Acquire) >> cpu & 1 == 1;
@@ -175,8 +175,8 @@ pub(crate) fn stop_if_asked(frame: Option<&mut trapframe>) -> bool {
     asked
 }
 
-/// Saves the registers, and waits until somebody lets this CPU go on. After a panic nobody will: it
-/// sleeps then, and leaves a core of the host to whoever writes the dump.
+/// Saves the registers, and waits until this CPU may go on. After a panic it never may: it
+/// sleeps then, and leaves a core of the host to the CPU that writes the dump.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn cpustop_handler() {

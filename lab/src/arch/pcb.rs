@@ -121,7 +121,7 @@ const _: () = {
 unsafe extern "C" {
     /// Saves the caller's registers; it returns at once, and once more never.
     pub(crate) fn savectx(pcb: *mut pcb);
-    /// Leaves the thread of `old` where it stands, goes on where that of `new` stood.
+    /// Leaves the thread of `old` where it is, goes on where that of `new` was.
     pub(crate) fn cpu_switch(old: *mut pcb, new: *const pcb);
     /// Where a new thread begins.
     pub(crate) fn fork_trampoline();

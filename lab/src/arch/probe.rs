@@ -13,7 +13,7 @@ pub(crate) struct Unreadable;
 /// Copies from any address. The bytes are whatever is there at that moment; they may change while
 /// they are copied.
 pub(crate) fn copy(from: VirtAddr, to: &mut [u8]) -> Result<(), Unreadable> {
-    // The assembler reads up to 2^47 bytes behind a canonical address; others fault differently.
+    // The assembler reads up to 2^47 bytes past a canonical address; others fault differently.
     let last = from.0.checked_add(to.len() as u64).ok_or(Unreadable)?;
     if !is_canonical(from.0) || !is_canonical(last) {
         return Err(Unreadable);

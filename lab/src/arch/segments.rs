@@ -149,7 +149,7 @@ pub(crate) fn init_idt() {
         (VECTOR_TIMER, Xtimerint, 0),
         (VECTOR_SPURIOUS, Xspuriousint, 0),
     ];
-    // SAFETY: nobody else runs yet, and nobody holds a reference.
+    // SAFETY: no other CPU runs yet, and there is no reference.
     let idt = unsafe { &mut *IDT.0.get() };
     for (vector, handler, ist) in traps {
         let offset = handler as usize as u64;

@@ -1,6 +1,6 @@
 //! What the loader hands over (Xen's `hvm_start_info`): command line, memory map, one module.
 //!
-//! All of it lies in memory that the map itself calls RAM, so it is copied before any page is given
+//! All of it is in memory that the map itself calls RAM, so it is copied before any page is given
 //! away.
 
 use crate::vm::layout;

@@ -33,7 +33,7 @@
 .endm
 
 .text
-# cpu_switch(old, new): leaves one thread where it stands and goes on where the other one stood.
+# cpu_switch(old, new): leaves one thread where it is and goes on where the other one was.
 .globl cpu_switch
 .type cpu_switch, @function
 cpu_switch:

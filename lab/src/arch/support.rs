@@ -34,7 +34,7 @@ unsafe extern "C" fn memmove(to: *mut u8, from: *const u8, len: usize) -> *mut u
 }
 
 /// # Safety
-/// Both are valid for `len` bytes, and `to` does not lie within the `len` bytes behind `from`.
+/// Both are valid for `len` bytes, and `to` is not within the `len` bytes after `from`.
 unsafe fn copy_forward(to: *mut u8, from: *const u8, len: usize) {
     let mut done = 0;
     while done < len {
@@ -88,7 +88,7 @@ unsafe extern "C" fn memset(to: *mut u8, byte: i32, len: usize) -> *mut u8 {
 unsafe extern "C" fn memcmp(a: *const u8, b: *const u8, len: usize) -> i32 {
     let mut done = 0;
     while len - done >= 8 {
-        // SAFETY: eight bytes from `done` on lie within `len`.
+        // SAFETY: eight bytes from `done` on are within `len`.
         let (x, y) = unsafe {
             (
                 a.add(done).cast::<u64>().read_unaligned(),

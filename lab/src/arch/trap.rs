@@ -64,7 +64,7 @@ fn resume_probe(frame: &mut trapframe) -> bool {
     }
 }
 
-/// A non-maskable interrupt: somebody wants this CPU to stop; or the watchdog, or a person's
+/// A non-maskable interrupt: another CPU wants this one to stop; or the watchdog, or a person's
 /// button, wants a panic.
 fn nmi(frame: &mut trapframe) {
     crash::stay_if_deaf();
@@ -142,7 +142,7 @@ fn print_state(frame: &trapframe) {
     printf!("trap number\t\t= {}\n", frame.tf_trapno);
 }
 
-/// A double fault, usually a stack that ran into its guard page. It has a stack of its own, and
+/// A double fault, usually a stack that ran into its guard page. It has its own stack, and
 /// nothing to go back to.
 #[unsafe(no_mangle)]
 extern "C" fn dblfault_handler(frame: &mut trapframe) -> ! {

@@ -10,7 +10,7 @@
 //!
 //! What is left between the last two is choosing the pages, the page tables and the bitmap.
 //!
-//! Over the network, two: *datagrams* of the size of netdump's, one behind the other, which nobody
+//! Over the network, two: *datagrams* of the size of netdump's, one after the other, which no host
 //! answers; and the dump itself.
 
 use crate::arch::{probe, time};
@@ -40,7 +40,7 @@ const MAX_ROUNDS: usize = 99;
 /// Bytes of a full frame of netdump, and those of the dump in it.
 const FRAME: usize = 1514;
 const PAYLOAD: u64 = 1448;
-/// The port of a service that nobody offers any more.
+/// The port of an abandoned service.
 const DISCARD: u16 = 9;
 
 type Buffers = [&'static mut [u8]; 2];
@@ -88,7 +88,7 @@ fn net(rounds: usize) {
     }
 }
 
-/// Sends as many datagrams as a dump of `bytes` takes to where nobody listens.
+/// Sends as many datagrams as a dump of `bytes` takes to a closed port.
 fn datagrams(bytes: u64, config: &Config) -> Result<(), DeviceError> {
     let config = config.network().ok_or(DeviceError::Gone)?;
     let mut frame = [0xa5; FRAME];
@@ -126,7 +126,7 @@ fn disk(rounds: usize) {
         };
         bytes = len_bytes.next_multiple_of(WRITE_BYTES as u64);
         if bytes > vtblk::media_bytes() / 2 {
-            printf!("the disk is too small: a dump lies in its second half\n");
+            printf!("the disk is too small: a dump is in its second half\n");
             return;
         }
         let (Some(raw), Some(reference)) = (
@@ -179,7 +179,7 @@ fn timed(bytes: u64, work: impl FnOnce() -> Result<(), DeviceError>) -> Option<u
 /// have short cuts.
 fn buffer() -> &'static mut [u8] {
     let memory = phys::alloc_contiguous(WRITE_BYTES as u64, PAGE_SIZE);
-    // SAFETY: fresh memory, in the direct map, and nobody else's.
+    // SAFETY: fresh memory, in the direct map, and not shared.
     let buffer = unsafe { slice::from_raw_parts_mut(layout::dmap(memory.start), WRITE_BYTES) };
     buffer.fill(0xa5);
     buffer

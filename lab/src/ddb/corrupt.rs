@@ -24,7 +24,7 @@ pub(super) fn command(what: &str) {
     }
 }
 
-/// Overwrites page-directory entries of the kernel map: one that maps some of the load, three behind
+/// Overwrites page-directory entries of the kernel map: one that maps some of the load, three after
 /// what is in use, and makes a fifth one a cycle. The image and the direct map stay as they are, and
 /// so do the stacks.
 fn page_tables() {
@@ -51,7 +51,7 @@ fn damage(va: VirtAddr, raw: u64) {
 }
 
 /// Fills the page that is known as the root with stray words. The processor goes on with a copy of
-/// it, or there would be nobody left to dump.
+/// it, or no CPU would be left to dump.
 fn root() {
     let known = pmap::move_to_copy_of_root();
     for (index, entry) in known.iter().enumerate() {

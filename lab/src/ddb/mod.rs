@@ -1,4 +1,4 @@
-//! The debugger on the serial line. Everything else stands still; nothing here takes a lock that
+//! The debugger on the serial line. Everything else is stopped; nothing here takes a lock that
 //! matters, and memory is read by probing.
 
 pub(crate) mod bench;

@@ -69,7 +69,7 @@ pub(crate) fn init(module: Option<PhysRange>) {
     // SAFETY: the loader put the file there, and its pages were reserved.
     let file = unsafe { slice::from_raw_parts(dmap(module.start), module.len_bytes() as usize) };
     if read(file).is_none() {
-        printf!("the module is no kernel file: the debugger shows addresses only\n");
+        printf!("the module is not a kernel file: the debugger shows addresses only\n");
     }
 }
 
@@ -140,7 +140,7 @@ struct Plain<'a>(&'a str);
 
 /// The identifiers of a name, in their order: each has its length in front. The newer kind of names
 /// has letters between them, numbers that tell crates apart (`s`, digits and letters, `_`), and a `_`
-/// behind the length of an identifier that begins with one.
+/// after the length of an identifier that begins with one.
 fn identifiers(name: &str, is_new: bool) -> impl Iterator<Item = &str> {
     let mut rest = name;
     core::iter::from_fn(move || {

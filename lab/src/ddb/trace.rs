@@ -56,7 +56,7 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
     let mut trap_rsp = None;
     for _ in 0..FRAMES_MAX {
         let name = symbols::print_frame(rip, exact, rbp);
-        // A call of what is no code: it has no frame, and the return address is where it was put.
+        // A call of what is not code: it has no frame, and the return address is where it was put.
         let rsp = trap_rsp.take();
         let top = match name {
             None => rsp,
@@ -107,7 +107,7 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
     }
 }
 
-/// The stack of whoever calls this.
+/// The caller's stack.
 #[inline(never)]
 pub(crate) fn here() {
     let rbp: u64;

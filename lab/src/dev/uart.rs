@@ -8,7 +8,7 @@ const DATA: u16 = 0x3f8;
 const LINE_STATUS: u16 = DATA + 5;
 const RECEIVED: u8 = 1;
 const ROOM: u8 = 0x20;
-/// Polls of the line before a character is given up: a line that nobody reads must not hang a panic.
+/// Polls of the line before a character is given up: a line without a reader must not hang a panic.
 const PATIENCE: u32 = 1_000_000;
 
 /// Characters that were typed and not read yet.
@@ -55,7 +55,7 @@ pub(crate) fn poll() -> Option<u8> {
     (inb(LINE_STATUS) & RECEIVED != 0).then(|| inb(DATA))
 }
 
-/// Keeps what has come in until somebody reads it. True if it was the escape to the debugger.
+/// Keeps what has come in until it is read. True if it was the escape to the debugger.
 pub(crate) fn collect_input() -> bool {
     let mut input = INPUT.lock();
     while input.len < input.bytes.len() {

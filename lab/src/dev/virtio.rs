@@ -46,7 +46,7 @@ pub(crate) const QUEUE_LEN: u16 = 64;
 const DESC_NEXT: u16 = 1;
 /// The device writes there.
 const DESC_WRITE: u16 = 2;
-/// Nobody listens for the device's interrupts.
+/// The device's interrupts are not used.
 const NO_INTERRUPT: u16 = 1;
 /// The device is looking at the queue as it is.
 const NO_NOTIFY: u16 = 1;
@@ -271,7 +271,7 @@ impl Queue {
 
     /// A field of the queue's page.
     fn field(&self, offset: usize) -> &AtomicU16 {
-        // SAFETY: the page is ours for ever, and the field lies in it; the device changes it as
+        // SAFETY: the page is ours for ever, and the field is in it; the device changes it as
         // another CPU would.
         unsafe { &*dmap(self.page.start).add(offset).cast::<AtomicU16>() }
     }
@@ -287,7 +287,7 @@ impl Queue {
                 flags: next | write,
                 next: if is_last { 0 } else { index + 1 },
             };
-            // SAFETY: the table lies at the start of the page, which is ours; the device does not
+            // SAFETY: the table is at the start of the page, which is ours; the device does not
             // look at it before it is told of the request.
             unsafe {
                 dmap(self.page.start)

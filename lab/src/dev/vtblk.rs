@@ -2,7 +2,7 @@
 //!
 //! There is no interrupt path that a panic would have to avoid: the running system uses the same few
 //! lines as the dump. In a panic the dump resets the device first, so that a request that was under
-//! way, and whoever waited for it, are forgotten.
+//! way, and the threads that waited for it, are forgotten.
 
 use crate::arch::time::Deadline;
 use crate::dev::pci;
@@ -112,12 +112,12 @@ pub(crate) fn with<T>(work: impl FnOnce(&mut Disk) -> T) -> Option<T> {
     DISK.lock().as_mut().map(work)
 }
 
-/// Lets `work` use the disk while everything else stands still: no lock is taken.
+/// Lets `work` use the disk while everything else is stopped: no lock is taken.
 pub(crate) fn in_panic<T>(
     work: impl FnOnce(&mut Disk) -> Result<T, DeviceError>,
 ) -> Result<T, DeviceError> {
     // SAFETY: the other CPUs have stopped, this one is in the debugger or in the panic path, and
-    // neither is entered twice. Whoever used the disk before never goes on, or finds it reset.
+    // neither is entered twice. The previous user of the disk never goes on, or finds it reset.
     match unsafe { &mut *DISK.contents() } {
         Some(disk) => work(disk),
         None => Err(DeviceError::Gone),

@@ -22,7 +22,7 @@ const F_MAC: u32 = 1 << 5;
 /// The queues: what comes in, what goes out.
 const RECEIVE: usize = 0;
 const TRANSMIT: usize = 1;
-/// What stands before each frame, in both directions: nothing that is of use here.
+/// What is before each frame, in both directions: nothing that is of use here.
 const HEADER_LEN: usize = 12;
 /// Bytes of a buffer: a descriptor each.
 const BUFFER: usize = 2048;
@@ -88,10 +88,10 @@ pub(crate) fn memory() -> [Option<PhysRange>; 3] {
     })
 }
 
-/// Lets `work` use the device while everything else stands still: no lock is taken.
+/// Lets `work` use the device while everything else is stopped: no lock is taken.
 pub(crate) fn in_panic<T>(work: impl FnOnce(&mut Net) -> T) -> Option<T> {
     // SAFETY: the other CPUs have stopped, this one is in the debugger or in the panic path, and
-    // neither is entered twice. Nobody else uses the device.
+    // neither is entered twice. The device has no other user.
     unsafe { &mut *NET.contents() }.as_mut().map(work)
 }
 

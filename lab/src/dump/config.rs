@@ -164,12 +164,7 @@ impl Config {
             "-Z" => self.compression = Compression::Zstd,
             _ => {
                 let value = words.next().ok_or(USAGE)?;
-                let address = || {
-                    value
-                        .parse()
-                        .map(Some)
-                        .map_err(|_| "that is no IPv4 address")
-                };
+                let address = || value.parse().map(Some).map_err(|_| "not an IPv4 address");
                 let net = &mut self.addresses;
                 match flag {
                     "-C" => {
@@ -178,7 +173,7 @@ impl Config {
                     "-s" => net.server = address()?,
                     "-c" => net.client = address()?,
                     "-g" => net.gateway = address()?,
-                    "-p" => net.port = Some(value.parse().map_err(|_| "that is no port")?),
+                    "-p" => net.port = Some(value.parse().map_err(|_| "not a port")?),
                     "-i" => self.device = named(&DEVICES, value).ok_or("no such interface")?,
                     _ => return Err(USAGE),
                 }
@@ -190,8 +185,8 @@ impl Config {
     /// Says what would keep every dump from being written.
     fn check(&self) -> Result<(), &'static str> {
         match self.device {
-            Device::Disk if vtblk::media_bytes() == 0 => return Err("there is no disk"),
-            Device::Net if !vtnet::is_there() => return Err("there is no network device"),
+            Device::Disk if vtblk::media_bytes() == 0 => return Err("no disk"),
+            Device::Net if !vtnet::is_there() => return Err("no network device"),
             Device::Net if self.network().is_none() => {
                 return Err("the addresses of server (-s) and client (-c) are needed");
             }

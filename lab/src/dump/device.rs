@@ -6,7 +6,7 @@ use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 use vmcore_writer::netdump::NetDevice;
 
 /// The disk in a panic. The dump's first call is `prepare`, which resets the controller: whoever
-/// used the disk before stands still, and its request is gone.
+/// used the disk before is stopped, and its request is lost.
 #[derive(Debug)]
 pub(crate) struct PanicDisk;
 
@@ -37,7 +37,7 @@ impl BlockDevice for PanicDisk {
     }
 }
 
-/// The network in a panic. Nobody else ever uses it.
+/// The network in a panic; it has no other user.
 #[derive(Debug)]
 pub(crate) struct PanicNet;
 

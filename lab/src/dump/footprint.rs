@@ -34,7 +34,7 @@ pub(crate) fn show() {
     for range in vtnet::memory().into_iter().flatten() {
         show_range("vtnet0", range);
     }
-    // The ring, and what stands behind it.
+    // The ring, and what follows it.
     if let (Some(start), Some((_, len))) = (msgbuf::physical(), msgbuf::ring()) {
         let end = PhysAddr((start.0 + u64::from(len)).next_multiple_of(PAGE_SIZE) + PAGE_SIZE);
         show_range("messages", PhysRange { start, end });

@@ -14,7 +14,7 @@ use vmcore_format::addr::PhysAddr;
 use vmcore_format::kerneldumpkey::{CLEAR_KEY_LEN, Cipher, ENCRYPTED_KEY_MAX, IV_LEN};
 use vmcore_writer::encrypt::DumpKey;
 
-/// The file's name: clear key, initialisation vector, encrypted key, one behind the other.
+/// The file's name: clear key, initialisation vector, encrypted key, one after the other.
 const FILE: &str = "opt/lab/dumpkey";
 
 /// The page that is in no minidump; it begins with the file.
@@ -50,7 +50,7 @@ pub(crate) fn init(at: PhysAddr) -> Option<&'static mut Keys> {
     let page: &'static mut Page = unsafe { &mut *page };
     let file = ptr::from_mut(page).cast::<u8>();
     let head = CLEAR_KEY_LEN + IV_LEN;
-    // SAFETY: the first three fields, bytes that stand one behind the other.
+    // SAFETY: the first three fields, bytes that follow one another.
     let file = unsafe { core::slice::from_raw_parts_mut(file, head + ENCRYPTED_KEY_MAX) };
     let len = fwcfg::read(FILE, file)?.checked_sub(head)?;
     let encrypted = page.encrypted.get(..len)?;

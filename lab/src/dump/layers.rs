@@ -47,7 +47,7 @@ fn memory(len: usize, used: &mut Option<PhysRange>) -> &'static mut [u8] {
     let range = phys::alloc_contiguous(len as u64, PAGE_SIZE);
     phys::mark_no_dump(range);
     *used = Some(range);
-    // SAFETY: fresh memory, in the direct map, and nobody else's.
+    // SAFETY: fresh memory, in the direct map, and not shared.
     unsafe { slice::from_raw_parts_mut(dmap(range.start), len) }
 }
 
@@ -66,7 +66,7 @@ pub(crate) fn init() {
         keys,
     };
     MEMORY.set(used);
-    // SAFETY: nobody dumps yet.
+    // SAFETY: no dump can be in progress yet.
     unsafe { *LAYERS.0.get() = Some(layers) }
 }
 
@@ -80,21 +80,21 @@ pub(crate) fn has_key() -> bool {
     HAS_KEY.load(Ordering::Relaxed)
 }
 
-/// Why there is no way to the device.
-pub(crate) enum NoWay {
+/// Why the sink of a device cannot be set up.
+pub(crate) enum SinkSetupError {
     /// There is no such device.
     NoDevice,
     /// A layer cannot be made.
     Layer(LayerError),
 }
 
-impl From<LayerError> for NoWay {
+impl From<LayerError> for SinkSetupError {
     fn from(error: LayerError) -> Self {
         Self::Layer(error)
     }
 }
 
-/// Builds the way to the device, and lets `work` use it: compression above encryption above the device.
+/// Builds the sink of the device, and lets `work` use it: compression above encryption above the device.
 ///
 /// # Safety
 /// The caller holds the dump's latch.
@@ -102,16 +102,16 @@ pub(crate) unsafe fn with<T>(
     config: &Config,
     disk: Option<&mut DiskSink<PanicDisk>>,
     work: impl FnOnce(&mut dyn Sink) -> T,
-) -> Result<T, NoWay> {
+) -> Result<T, SinkSetupError> {
     // SAFETY: the caller's promise.
     let layers = unsafe { &mut *LAYERS.0.get() };
-    let layers = layers.as_mut().ok_or(NoWay::NoDevice)?;
+    let layers = layers.as_mut().ok_or(SinkSetupError::NoDevice)?;
     let mut network;
     let device: &mut dyn Sink = match config.device {
-        Device::Off => return Err(NoWay::NoDevice),
-        Device::Disk => disk.ok_or(NoWay::NoDevice)?,
+        Device::Off => return Err(SinkSetupError::NoDevice),
+        Device::Disk => disk.ok_or(SinkSetupError::NoDevice)?,
         Device::Net => {
-            let config = config.network().ok_or(NoWay::NoDevice)?;
+            let config = config.network().ok_or(SinkSetupError::NoDevice)?;
             network = NetSink::new(PanicNet, config, NetPatience::default(), layers.network)?;
             &mut network
         }
@@ -136,7 +136,7 @@ pub(crate) unsafe fn with<T>(
     }
 }
 
-/// Stands between the layers and the device, and panics when `lab.layer_panic` says so: for whoever
+/// Between the layers and the device, and panics when `lab.layer_panic` says so: for whoever
 /// calls, a layer has panicked.
 struct Tripwire<'a> {
     sink: &'a mut dyn Sink,

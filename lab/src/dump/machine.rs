@@ -56,7 +56,7 @@ impl LabMachine {
     }
 }
 
-/// Where the kernel map ends: behind the image.
+/// Where the kernel map ends: after the image.
 pub(crate) fn kernel_end() -> VirtAddr {
     VirtAddr(layout::image().end.next_multiple_of(PAGE_2M))
 }

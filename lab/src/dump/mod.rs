@@ -23,7 +23,7 @@ use config::Config;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 use device::PanicDisk;
-use layers::NoWay;
+use layers::SinkSetupError;
 use machine::LabMachine;
 use vmcore_writer::Writer;
 use vmcore_writer::disk::DiskSink;
@@ -48,7 +48,7 @@ static LATCH: Latch = Latch::new();
 /// The dump that this CPU is writing, for those who come second.
 static DUMPING_CPU: AtomicU32 = AtomicU32::new(u32::MAX);
 
-/// The writer and its disk: whoever holds the latch has them.
+/// The writer and its disk: the owner of the latch has them.
 struct Held<T>(UnsafeCell<Option<T>>);
 // SAFETY: filled at boot by one CPU; used afterwards by the owner of `LATCH` only.
 unsafe impl<T> Sync for Held<T> {}
@@ -59,7 +59,7 @@ static SINK: Held<DiskSink<PanicDisk>> = Held(UnsafeCell::new(None));
 pub(crate) fn init() {
     let memory = map::init();
     match Writer::new(map::get(), Settings::default(), memory) {
-        // SAFETY: nobody dumps yet.
+        // SAFETY: no dump can be in progress yet.
         Ok(writer) => unsafe { *WRITER.0.get() = Some(writer) },
         Err(error) => panic!("the dump's memory: {error}"),
     }
@@ -70,7 +70,7 @@ pub(crate) fn attach() {
     layers::init();
     if crate::dev::vtblk::media_bytes() > 0 {
         let sink = DiskSink::new(PanicDisk, Patience::default());
-        // SAFETY: nobody dumps yet. The sink stays in this static, where the disk can reach it.
+        // SAFETY: no dump can be in progress yet. The sink stays in this static, where the disk can reach it.
         unsafe { *SINK.0.get() = Some(sink) }
     }
     config::init();
@@ -108,7 +108,7 @@ pub(crate) fn doadump() -> Result<(), Failure> {
             }
         }
     };
-    // SAFETY: whoever holds the latch has the PCB. The context is that of this very function, which
+    // SAFETY: the owner of the latch has the PCB. The context is that of this very function, which
     // does not return before the dump is written.
     unsafe { savectx(dumppcb.get()) }
     let tid = pcpu::curthread().map_or(0, |thread| thread.td_tid);
@@ -173,8 +173,8 @@ fn dump_to(owner: &Owner<'_>, config: &Config) -> Result<(), Failure> {
     // SAFETY: the latch is ours.
     let result = match unsafe { layers::with(config, disk.as_mut(), &mut write) } {
         Ok(result) => result,
-        Err(NoWay::NoDevice) => return Err(Failure::NoDevice),
-        Err(NoWay::Layer(error)) => {
+        Err(SinkSetupError::NoDevice) => return Err(Failure::NoDevice),
+        Err(SinkSetupError::Layer(error)) => {
             printf!("** DUMP FAILED: {error} **\n");
             return Err(Failure::Failed);
         }
@@ -187,7 +187,7 @@ fn dump_to(owner: &Owner<'_>, config: &Config) -> Result<(), Failure> {
             Ok(())
         }
         Err(error) => {
-            complain(&error);
+            report_error(&error);
             Err(match error {
                 DumpError::Sink(SinkError::Network(_)) => Failure::Unreachable,
                 _ => Failure::Failed,
@@ -220,7 +220,7 @@ fn report(summary: &Summary, elapsed_us: u64) {
     }
 }
 
-fn complain(error: &DumpError) {
+fn report_error(error: &DumpError) {
     match error {
         DumpError::Aborted => printf!("Dump aborted\n"),
         DumpError::Sink(SinkError::NoRoom { need_bytes, .. }) => printf!(
@@ -240,7 +240,7 @@ pub(crate) fn is_dumping() -> bool {
 }
 
 /// Tells that something went wrong while a dump was being written: the latch keeps how far it had
-/// come. There is no second dump; whoever calls this resets the machine.
+/// come. There is no second dump; the caller resets the machine.
 pub(crate) fn note_reentry() {
     if dumping.load(Ordering::Relaxed) != 0
         && let Err(reentry) = LATCH.enter()

@@ -13,7 +13,7 @@ pub(crate) struct BootCell<T> {
     value: UnsafeCell<MaybeUninit<T>>,
 }
 
-// SAFETY: the value is written once, before anybody can see it, and is then only read.
+// SAFETY: the value is written once, before it is visible, and is then only read.
 unsafe impl<T: Send + Sync> Sync for BootCell<T> {}
 
 impl<T> BootCell<T> {
@@ -30,7 +30,7 @@ impl<T> BootCell<T> {
             .state
             .compare_exchange(EMPTY, BUSY, Ordering::Acquire, Ordering::Relaxed);
         assert!(first.is_ok(), "a boot value is set twice");
-        // SAFETY: `BUSY` is ours alone, and nobody reads before `SET`.
+        // SAFETY: `BUSY` is ours alone, and it is not read before `SET`.
         unsafe { (*self.value.get()).write(value) };
         self.state.store(SET, Ordering::Release);
     }

@@ -14,7 +14,7 @@ pub(crate) struct Action {
     pub(crate) name: &'static str,
     pub(crate) about: &'static str,
     pub(crate) run: fn(&str),
-    /// Whether it makes sense while everything stands still.
+    /// Whether it makes sense while everything is stopped.
     pub(crate) in_debugger: bool,
 }
 
@@ -38,7 +38,7 @@ pub(crate) static ACTIONS: [Action; 14] = [
     crash("debug.kdb.trap", "read through a null pointer", |_| {
         on_crash_cpu(read_null)
     }),
-    crash("debug.kdb.trap_code", "call what is no code", |_| {
+    crash("debug.kdb.trap_code", "call what is not code", |_| {
         on_crash_cpu(jump_astray)
     }),
     crash("debug.kdb.stack_overflow", "overflow the stack", |_| {
@@ -106,7 +106,7 @@ fn run_on(cpu: usize, what: proc::Start) {
     }
     let process = proc::kproc_create("crasher", |_| {}, 0);
     proc::kthread_add(process, "culprit", cpu as i32, what, 0);
-    // The culprit gets its turn before anybody types again.
+    // The culprit gets its turn before the next command.
     sched::sleep(c"crash", u64::from(time::hz.unsigned_abs()));
 }
 

@@ -153,7 +153,7 @@ fn fill_zones() {
             *slot = Some(item);
         }
         for item in stale.iter_mut().filter_map(Option::take) {
-            // SAFETY: it came from this zone a moment ago, and nobody else knows of it.
+            // SAFETY: it came from this zone a moment ago, and has no other reference.
             unsafe { STALES.free(item) }
         }
     }

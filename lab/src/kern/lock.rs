@@ -1,6 +1,6 @@
 //! Spin locks with interrupts off, shaped like FreeBSD's `struct mtx`.
 //!
-//! After a panic the scheduler has stopped: locks are held by nobody who will ever release them, so
+//! After a panic the scheduler has stopped: no lock that is held will ever be released, so
 //! taking one succeeds at once. What it protects may be half changed; the panic path reads only what
 //! survives that, and the dump path takes no lock at all.
 
@@ -22,7 +22,7 @@ struct LockObject {
     lo_data: u32,
 }
 
-/// A value behind a spin lock.
+/// A value protected by a spin lock.
 #[repr(C)]
 pub(crate) struct SpinLock<T> {
     lock_object: LockObject,
@@ -59,7 +59,7 @@ impl<T> SpinLock<T> {
         self.acquire(None)
     }
 
-    /// As [`SpinLock::lock`], but after `limit_us` the value is used whoever holds the lock: the
+    /// As [`SpinLock::lock`], but after `limit_us` the value is used in spite of the lock's owner: the
     /// console must work even if a CPU died while it printed.
     pub(crate) fn lock_impatiently(&self, limit_us: u64) -> Guard<'_, T> {
         self.acquire(Some(Deadline::after_us(limit_us)))
@@ -93,7 +93,7 @@ impl<T> SpinLock<T> {
         }
     }
 
-    /// The value, whoever holds the lock.
+    /// The value, in spite of the lock's owner.
     pub(crate) const fn contents(&self) -> *mut T {
         self.value.get()
     }
@@ -120,7 +120,7 @@ impl<T> Guard<'_, T> {
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
     fn deref(&self) -> &T {
-        // SAFETY: the lock is ours, or the scheduler has stopped and nobody else runs.
+        // SAFETY: the lock is ours, or the scheduler has stopped and no other CPU runs.
         unsafe { &*self.lock.value.get() }
     }
 }

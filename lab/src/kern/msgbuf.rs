@@ -1,7 +1,7 @@
 //! The message buffer: what the kernel said, in a ring that survives into the dump.
 //!
-//! `struct msgbuf` stands at the end of the memory that holds the ring, in the direct map: a dump
-//! carries the ring as a section of its own, and the structure in the slack behind it.
+//! `struct msgbuf` is at the end of the memory that holds the ring, in the direct map: a dump
+//! carries the ring as its own section, and the structure in the slack after it.
 
 use crate::dump;
 use crate::kern::tunable;
@@ -87,7 +87,7 @@ pub(crate) fn add(text: &str) {
     for byte in text.bytes() {
         let seq = buffer.msg_wseq.load(Ordering::Relaxed);
         let position = seq % buffer.msg_size;
-        // SAFETY: the position lies in the ring.
+        // SAFETY: the position is in the ring.
         let slot = unsafe { &*ring.add(position as usize) };
         let old = slot.swap(byte, Ordering::Relaxed);
         let sum = buffer.msg_cksum.load(Ordering::Relaxed);
@@ -138,7 +138,7 @@ pub(crate) fn for_each_byte(mut show: impl FnMut(u8)) {
     let count = if wrapped { buffer.msg_size } else { wseq };
     for offset in 0..count {
         let seq = if wrapped { wseq + offset } else { offset };
-        // SAFETY: the position lies in the ring.
+        // SAFETY: the position is in the ring.
         let slot = unsafe { &*ring.add((seq % buffer.msg_size) as usize) };
         show(slot.load(Ordering::Relaxed));
     }

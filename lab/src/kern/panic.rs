@@ -52,7 +52,7 @@ pub(crate) fn has_stopped_cpus() -> bool {
     STOPPED.load(Ordering::Acquire)
 }
 
-/// Whether locks mean nothing any more: one CPU runs, the others stand still.
+/// Whether locks mean nothing any more: one CPU runs, the others are stopped.
 pub(crate) fn scheduler_stopped() -> bool {
     STOPPED.load(Ordering::Relaxed) || kdb_active.load(Ordering::Relaxed)
 }
@@ -87,7 +87,7 @@ pub(crate) fn message() -> Option<&'static str> {
 
 /// The registers that the panic is about, if it came from a trap.
 fn trap_registers() -> Option<trapframe> {
-    // SAFETY: written before the panic goes on; nobody writes it again.
+    // SAFETY: written before the panic goes on; it is not written again.
     unsafe { *ORIGIN.0.get() }
 }
 
@@ -108,7 +108,7 @@ pub(crate) enum Registers {
     Call(pcb),
 }
 
-/// Where the kernel stood when it died, or when somebody asked for the dump.
+/// Where the kernel was when it died, or when the dump was requested.
 pub(crate) fn registers() -> Registers {
     let frame = match message() {
         Some(_) => trap_registers(),
@@ -121,7 +121,7 @@ pub(crate) fn registers() -> Registers {
 pub(crate) fn panic_at(frame: &trapframe, cause: Trap, text: fmt::Arguments<'_>) -> ! {
     if panic_cpu.load(Ordering::Acquire) == NOCPU {
         CAUSE.store(cause.number(), Ordering::Release);
-        // SAFETY: nobody reads it before there is a panic; of two CPUs that panic at the same time
+        // SAFETY: it is not read before there is a panic; of two CPUs that panic at the same time
         // one writes for nothing, which at worst shows the other's registers.
         unsafe { *ORIGIN.0.get() = Some(*frame) }
     }
@@ -169,8 +169,8 @@ pub(crate) fn vpanic(text: fmt::Arguments<'_>) -> ! {
     };
     // Nothing is printed before this: a CPU that stopped may hold the console.
     STOPPED.store(true, Ordering::Release);
-    complain_of(missing);
-    // SAFETY: this CPU panicked first: nobody else writes.
+    report_missing_cpus(missing);
+    // SAFETY: this CPU panicked first: no other writes.
     let buffer = unsafe { &mut *MESSAGE.0.get() };
     let mut out = Fixed {
         bytes: buffer,
@@ -192,7 +192,7 @@ pub(crate) fn vpanic(text: fmt::Arguments<'_>) -> ! {
 }
 
 /// Tells of CPUs that did not stop.
-fn complain_of(missing: u64) {
+fn report_missing_cpus(missing: u64) {
     if missing != 0 {
         printf!("timeout stopping cpus: mask {missing:#x} did not answer\n");
     }
@@ -294,7 +294,7 @@ pub(crate) fn kdb_trap(frame: &mut trapframe) {
     let stops_cpus = !STOPPED.load(Ordering::Acquire);
     let missing = if stops_cpus { mp::stop_others() } else { 0 };
     kdb_active.store(true, Ordering::Release);
-    complain_of(missing);
+    report_missing_cpus(missing);
     watchdog::suspend();
     ddb::run(frame);
     watchdog::resume();
@@ -304,8 +304,8 @@ pub(crate) fn kdb_trap(frame: &mut trapframe) {
     }
 }
 
-/// A non-maskable interrupt that nobody here asked for. True if it changes nothing: the machine is
-/// in the debugger anyway. During a dump it ends the dump, for whoever sent it has lost patience.
+/// A non-maskable interrupt that this kernel did not send. True if it changes nothing: the machine is
+/// in the debugger anyway. During a dump it ends the dump, for its sender has lost patience.
 pub(crate) fn note_nmi() -> bool {
     if dump::is_dumping() {
         dump::note_reentry();

@@ -329,7 +329,7 @@ fn new_thread(
         pcb_rip: crate::arch::pcb::fork_trampoline as *const () as u64,
         ..pcb::EMPTY
     };
-    // SAFETY: both lie at the top of the new stack, aligned; the empty frame below the PCB is zero
+    // SAFETY: both are at the top of the new stack, aligned; the empty frame below the PCB is zero
     // already.
     unsafe { (pcb_at as *mut pcb).write(context) }
     let mut next = LISTS.lock();
@@ -464,13 +464,13 @@ pub(crate) fn kthread_add(
     thread
 }
 
-/// Makes a process that is dead already: it stands in the table by number only.
+/// Makes a process that is dead already: it is in the table by number only.
 pub(crate) fn create_zombie(name: &str) {
     let process = new_process(name, None);
     process.p_state.store(PRS_ZOMBIE, Ordering::Relaxed);
     let _lists = LISTS.lock();
     let next = process.p_list.next.load(Ordering::Acquire);
-    // It was put at the front a moment ago, unless somebody else was since.
+    // It was put at the front a moment ago, unless another one was since.
     let previous = process.p_list.previous.load(Ordering::Acquire);
     // SAFETY: it points to the list's head or to a link of a process, which live for ever.
     unsafe { (*previous).store(next, Ordering::Release) }

@@ -136,7 +136,7 @@ fn exit() -> ! {
     }
 }
 
-/// Sleeps for some ticks; `why` tells a debugger what for.
+/// Sleeps for some ticks; `why` is the wait message.
 pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
     let own = pcpu::curthread().expect("a thread sleeps");
     own.set_wmesg(Some(why));
@@ -158,7 +158,7 @@ pub(crate) fn hardclock() {
     }
 }
 
-/// At the end of an interrupt: whoever waits gets a turn.
+/// At the end of an interrupt: waiting threads get a turn.
 pub(crate) fn preempt() {
     if pcpu::curthread().is_some() {
         mi_switch(None);

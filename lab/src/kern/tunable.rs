@@ -41,7 +41,7 @@ pub(crate) fn init(cmdline: &str) {
             break;
         }
         text.bytes[start..end].copy_from_slice(word.as_bytes());
-        text.len = end + 1; // a NUL behind it
+        text.len = end + 1; // a NUL after it
         slot.store(&raw mut text.bytes[start], Ordering::Relaxed);
     }
     kenvp.store(STRINGS.as_ptr().cast_mut(), Ordering::Relaxed);
@@ -58,7 +58,7 @@ pub(crate) fn with<T>(name: &str, read: impl FnOnce(&str) -> Option<T>) -> Optio
     read(value)
 }
 
-/// A tunable as a number: decimal, hexadecimal with `0x`, with a `K`, `M` or `G` behind it.
+/// A tunable as a number: decimal, hexadecimal with `0x`, with a `K`, `M` or `G` after it.
 pub(crate) fn number(name: &str) -> Option<u64> {
     with(name, parse)
 }

@@ -79,7 +79,7 @@ pub(crate) fn hostname() -> &'static str {
     })
 }
 
-/// The build id that the linker wrote: behind the head of its note.
+/// The build id that the linker wrote: after the head of its note.
 pub(crate) fn build_id() -> &'static [u8] {
     const NOTE_HEAD: usize = 16;
     // SAFETY: both symbols are in the image's constants, around the note.

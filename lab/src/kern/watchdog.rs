@@ -46,7 +46,7 @@ pub(crate) fn pat() {
     }
 }
 
-/// Nobody is in a hurry while a person debugs.
+/// No timeout while a person debugs.
 pub(crate) fn suspend() {
     if patience() >= 2 {
         cpu::outb(PORT_OFF, 0);

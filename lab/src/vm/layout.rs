@@ -29,7 +29,7 @@ pub(crate) const fn dmap_address(pa: PhysAddr) -> VirtAddr {
     VirtAddr(DMAP_MIN.0 + pa.0)
 }
 
-/// The physical address behind one of the direct map or of the image.
+/// The physical address of an address in the direct map or of the image.
 pub(crate) fn physical(va: u64) -> Option<PhysAddr> {
     if (DMAP_MIN.0..DMAP_MAX.0).contains(&va) {
         Some(PhysAddr(va - DMAP_MIN.0))

@@ -34,7 +34,7 @@ impl Mmio {
     }
 
     pub(crate) fn read(&self, offset: usize) -> u32 {
-        // SAFETY: the window is mapped and the register lies inside.
+        // SAFETY: the window is mapped and the register is inside.
         unsafe { self.address::<u32>(offset).read_volatile() }
     }
 

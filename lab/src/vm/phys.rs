@@ -1,8 +1,8 @@
 //! Physical pages: which RAM there is, which pages are in use, which must never be dumped.
 //!
-//! Pages are numbered as the dump's bitmap numbers them, range behind range, so holes cost
+//! Pages are numbered as the dump's bitmap numbers them, range after range, so holes cost
 //! nothing. Page-table pages come from the bottom, everything else from the top: on a machine with
-//! more than the hole below 4 GiB leaves room for, data lies on both sides of it.
+//! more than the hole below 4 GiB leaves room for, data is on both sides of it.
 
 use crate::kern::boot_cell::BootCell;
 use crate::kern::lock::SpinLock;
@@ -51,7 +51,7 @@ impl Phys {
     }
 }
 
-/// Memory behind the image that is handed out before there is an allocator.
+/// Memory after the image that is handed out before there is an allocator.
 struct Early(PhysAddr);
 
 impl Early {
@@ -60,7 +60,7 @@ impl Early {
         let start = self.0;
         let end = PhysAddr(start.0 + PAGE.pages(len_bytes) * PAGE_SIZE);
         self.0 = end;
-        // SAFETY: RAM behind the image that nobody uses; the boot tables map the first gigabyte.
+        // SAFETY: unused RAM after the image; the boot tables map the first gigabyte.
         unsafe { ptr::write_bytes(layout::dmap(start), 0, (end.0 - start.0) as usize) }
         PhysRange { start, end }
     }
@@ -127,7 +127,7 @@ pub(crate) fn init(
         dump_reserve,
     };
     FREE.store(total, Ordering::Relaxed);
-    // Bits behind the last page are never free.
+    // Bits after the last page are never free.
     for bit in total..words as u64 * 64 {
         set(in_use, bit);
     }
@@ -277,7 +277,7 @@ pub(crate) fn alloc_contiguous(len_bytes: u64, align_bytes: u64) -> PhysRange {
             if start < range.start.0 {
                 break;
             }
-            let first = bit_of(PhysAddr(start)).expect("it lies in a range");
+            let first = bit_of(PhysAddr(start)).expect("it is in a range");
             // The highest page in use: go on below it.
             if let Some(used) = (first..first + pages).rev().find(|bit| is_set(words, *bit)) {
                 end = start + (used - first) * PAGE_SIZE;
@@ -297,7 +297,7 @@ pub(crate) fn alloc_contiguous(len_bytes: u64, align_bytes: u64) -> PhysRange {
     panic!("out of memory: no {len_bytes} bytes in one piece");
 }
 
-/// Gives a page back. Whoever added it to the dump map has dropped it before.
+/// Gives a page back. The caller has dropped it from the dump map.
 pub(crate) fn free_page(pa: PhysAddr) {
     let phys = PHYS.get();
     let bit = bit_of(pa).expect("only RAM is given back");
@@ -317,7 +317,7 @@ pub(crate) fn mark_no_dump(range: PhysRange) {
     }
 }
 
-/// Whether a page may be in a dump: RAM that nobody has marked.
+/// Whether a page may be in a dump: RAM that is not marked.
 pub(crate) fn is_dumpable(pfn: Pfn) -> bool {
     let phys = PHYS.get();
     let bit = phys.numbering().bit_of(pfn);

@@ -139,7 +139,7 @@ fn enter(va: VirtAddr, pa: PhysAddr, level: u32, access: Access) {
                 TABLE_PAGES[upper as usize - 1].fetch_add(1, Ordering::Relaxed);
             }
         }
-        assert!(raw & PG_PS == 0, "{va} lies in a larger page");
+        assert!(raw & PG_PS == 0, "{va} is in a larger page");
         at = table(PhysAddr(raw & PG_FRAME));
     }
     let large = if level > 0 { PG_PS } else { 0 };
@@ -199,7 +199,7 @@ pub(crate) fn kremove(va: VirtAddr) -> Option<(PhysAddr, u64)> {
     Some((pa, pages))
 }
 
-/// The physical address behind a virtual one.
+/// The physical address of a virtual one.
 pub(crate) fn kextract(va: VirtAddr) -> Option<PhysAddr> {
     let (entry, level) = find(va)?;
     let inside = (PAGE_SIZE << (9 * level)) - 1;
@@ -224,7 +224,7 @@ pub(crate) fn map_device(pa: PhysAddr, len_bytes: u64) -> VirtAddr {
     VirtAddr(va.0 + pa.0 - first)
 }
 
-/// Takes one page of 4 KiB out of the direct map: whoever reads it faults. This is what broken
+/// Takes one page of 4 KiB out of the direct map: reading it faults. This is what broken
 /// memory looks like to a dump.
 pub(crate) fn poison(pa: PhysAddr) {
     let va = VirtAddr(DMAP_MIN.0 + (pa.0 & !(PAGE_SIZE - 1)));
@@ -310,7 +310,7 @@ pub(crate) fn walk(va: VirtAddr, mut show: impl FnMut(Step)) {
     }
 }
 
-/// Where an entry lies that maps `va` at some level, to damage it.
+/// Where an entry is that maps `va` at some level, to damage it.
 pub(crate) fn entry_at(va: VirtAddr, wanted: u32) -> Option<&'static AtomicU64> {
     let mut at = table(root());
     for level in (0..4).rev() {

@@ -2,7 +2,7 @@
 //!
 //! A walk through the kernel map does not find these pages. So a slab is added to the dump map the
 //! moment it is allocated and dropped the moment it is released; a zone for secrets never adds its
-//! slabs, and marks their pages so that nobody else does.
+//! slabs, and marks their pages so that no other allocator does.
 
 use crate::dump;
 use crate::kern::lock::SpinLock;
@@ -22,7 +22,7 @@ const NO_ITEM: u16 = u16::MAX;
 static ZONES: SpinLock<[Option<&'static Zone>; ZONES_MAX]> =
     SpinLock::new("zones", [None; ZONES_MAX]);
 
-/// What stands at the start of a slab's page; the items follow.
+/// What is at the start of a slab's page; the items follow.
 #[repr(C)]
 struct Slab {
     magic: u32,
@@ -122,7 +122,7 @@ impl Zone {
             } else {
                 NO_ITEM
             };
-            // SAFETY: the page is ours, and the item lies in it.
+            // SAFETY: the page is ours, and the item is in it.
             unsafe { self.item(slab, index).cast::<u16>().write(next) }
         }
         // SAFETY: the page is ours, and aligned.
@@ -170,7 +170,7 @@ impl Zone {
     /// Gives an item back. The last one of a slab takes the slab with it.
     ///
     /// # Safety
-    /// It must have come from this zone, and nobody may use it any more.
+    /// It must have come from this zone, and must not be used any more.
     pub(crate) unsafe fn free(&self, item: NonNull<u8>) {
         let mut state = self.state.lock();
         let at = item

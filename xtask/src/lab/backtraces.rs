@@ -139,7 +139,7 @@ fn without_debugger(frames: &[String]) -> &[String] {
     }
 }
 
-/// Collects the lines behind each thread's first line.
+/// Collects the lines after each thread's first line.
 fn collect<'s>(
     said: &'s str,
     thread: impl Fn(&'s str) -> Option<u32>,

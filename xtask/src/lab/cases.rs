@@ -1,6 +1,6 @@
 //! The lab's tests: boot, crash, dump, and look whether the reader tells what happened.
 //!
-//! Each case has a folder of its own with the serial log, the disk and the dump. It is removed when
+//! Each case has its own folder with the serial log, the disk and the dump. It is removed when
 //! the case passes, and kept when it fails.
 
 mod layers;

@@ -14,7 +14,7 @@ const SLOW_DISK: u32 = 6 << 20;
 /// What must be in no dump: secrets, and what slabs held that were given back.
 pub(super) const SECRET: u64 = 0x5ec2_e7ed_5ec2_e7ed;
 const STALE: u64 = 0x57a1_ed00_57a1_ed00;
-/// The most bytes behind the pages: checksums, registers, damage.
+/// The most bytes after the pages: checksums, registers, damage.
 pub(super) const EXTENSION_MAX: u64 = 64 << 10;
 
 /// Where a case plays.
@@ -245,12 +245,12 @@ pub(super) fn holds_the_items(dump: &Dump, items: &str) -> Result {
             end = if follows { *next } else { end };
             follows
         };
-        let (run, behind) = rest.split_at(rest.iter().take_while(is_next).count());
+        let (run, tail) = rest.split_at(rest.iter().take_while(is_next).count());
         let words = dump.words(*first, run.last().map_or(0, |(_, _, end)| *end))?;
         for (_, start, end) in run {
             holds_pattern(&words, *first, (*start, *end))?;
         }
-        rest = behind;
+        rest = tail;
     }
     Ok(())
 }
@@ -271,7 +271,7 @@ fn holds_pattern(words: &[u64], first: u64, (start, end): (u64, u64)) -> Result 
     }
 }
 
-/// The number in front of a word.
+/// The number before a word.
 pub(super) fn number_before(said: &str, word: &str) -> Option<u64> {
     let before = &said[..said.find(word)?];
     before.split_whitespace().next_back()?.parse().ok()

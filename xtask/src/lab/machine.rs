@@ -115,7 +115,7 @@ pub(super) struct Machine {
     output: Receiver<Vec<u8>>,
     log: File,
     monitor: PathBuf,
-    /// What the kernel said since the last time somebody waited for something.
+    /// What the kernel said since the last wait.
     pending: String,
     /// Whether the person sees what it says.
     pub(super) echo: bool,
@@ -292,7 +292,7 @@ impl Machine {
         }
     }
 
-    /// What the kernel said since the last time somebody waited.
+    /// What the kernel said since the last wait.
     pub(super) fn rest(&self) -> &str {
         &self.pending
     }

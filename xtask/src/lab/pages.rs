@@ -24,7 +24,7 @@ enum Part {
     Tables,
     /// A page of memory, by its physical address.
     Memory(u64),
-    /// What is behind the pages: checksums, registers.
+    /// What follows the pages: checksums, registers.
     Extension,
 }
 
@@ -56,7 +56,7 @@ impl Pages {
         };
         match parts {
             Some(parts) => Ok(Self { bytes, parts }),
-            None => Err(format!("{}: it is no plain dump", file.display())),
+            None => Err(format!("{}: not a plain dump", file.display())),
         }
     }
 
@@ -160,7 +160,7 @@ fn full_dump(bytes: &[u8]) -> Option<Vec<Part>> {
     extension(bytes, parts)
 }
 
-/// What is left behind the pages.
+/// What is left after the pages.
 fn extension(bytes: &[u8], mut parts: Vec<Part>) -> Option<Vec<Part>> {
     let all = bytes.len().div_ceil(PAGE);
     if parts.len() > all {

@@ -14,7 +14,7 @@ use vmcore_synth::machines;
 use vmcore_synth::minidump::Minidump;
 use vmcore_testkit::TestKernel;
 
-/// A machine whose dump and kernel lie in a folder.
+/// A machine whose dump and kernel are in a folder.
 struct Made {
     machine: Machine,
     folder: TempDir,
@@ -134,7 +134,7 @@ fn long_reads_are_in_order_and_end_where_the_dump_does() {
     let DumpFile::Mini(dump) = &made.machine.dump else {
         panic!("a minidump");
     };
-    // The direct map has the pages as they lie in memory; the last one before a hole ends a read.
+    // The direct map has the pages as they are in memory; the last one before a hole ends a read.
     let runs: Vec<u64> = dump.pages.keys().copied().collect();
     let start = runs[0];
     let end = (start..)
@@ -215,7 +215,7 @@ fn code_and_data_are_told_apart() {
     assert!(out.ends_with(&format!("doadump 0 {at:#x} 0x4\n")), "{out}");
 }
 
-/// Variables of a network stack and of a CPU lie in copies of their linker sets.
+/// Variables of a network stack and of a CPU are in copies of their linker sets.
 #[test]
 fn variables_of_a_network_stack_and_of_a_cpu_are_found_in_the_copies() {
     let mut made = amd64();
@@ -248,7 +248,7 @@ fn variables_of_a_network_stack_and_of_a_cpu_are_found_in_the_copies() {
     let DumpFile::Mini(dump) = &mut made.machine.dump else {
         panic!("a minidump");
     };
-    // The image is mapped at its physical address behind KERNBASE.
+    // The image is mapped at its physical address plus KERNBASE.
     let pa = buffer - 0xffff_ffff_8000_0000;
     for (pa, byte) in (pa..).zip(&bytes) {
         let page = dump.pages.get_mut(&(pa & !0xfff)).unwrap();

@@ -81,7 +81,7 @@ fn every_real_dump_has_its_processes_and_pages() {
             .sum();
         let shown = out.lines().filter(|line| !line.starts_with("walk"));
         let there = shown.filter(|line| line.split(' ').nth(4) != Some("-1"));
-        // Pages behind the end of a cut file have places, but no list of addresses.
+        // Pages past the end of a cut file have places, but no list of addresses.
         let there = there.count();
         assert!(there >= mappings, "{}: {there} {mappings}", real.name);
         assert!(out.ends_with("walk 1\n"), "{}", real.name);

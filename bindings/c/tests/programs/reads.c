@@ -45,7 +45,7 @@ bytes(kvm_t *kd, kvaddr_t address, size_t len)
 	}
 	for (i = got > 0 ? got : 0; i < (ssize_t)len; i++)
 		if (first[i] != 0x5a || second[i] != 0x5a) {
-			fprintf(stderr, "bytes behind those that were read are not as they were\n");
+			fprintf(stderr, "bytes after those that were read are not as they were\n");
 			exit(1);
 		}
 	printf("%#llx %lld ", (unsigned long long)address, (long long)got);

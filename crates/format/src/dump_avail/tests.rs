@@ -140,7 +140,7 @@ fn the_kernels_byte_order_decides() {
     );
 }
 
-/// M18: half a pair, and sizes that are no multiple of anything.
+/// Half a pair, and sizes that are not a multiple of anything.
 #[test]
 fn half_a_pair_is_no_pair() {
     let array = bytes(&[0x1000, 0x2000, 0x3000, 0x4000]);
@@ -162,7 +162,7 @@ fn half_a_pair_is_no_pair() {
     }
 }
 
-/// M19: the end of the array ends it.
+/// The end of the array ends it.
 #[test]
 fn an_array_without_terminator_ends_with_its_bytes() {
     let array = bytes(&[0x1000, 0x2000, 0x3000, 0x4000]);
@@ -170,7 +170,7 @@ fn an_array_without_terminator_ends_with_its_bytes() {
     assert_eq!(decoded, [range(0x1000, 0x2000), range(0x3000, 0x4000)]);
 }
 
-/// M20: what is out of order is left out, counted, and does not move the others' bits.
+/// What is out of order is left out, counted, and does not move the others' bits.
 #[test]
 fn ranges_out_of_order_are_refused_and_counted() {
     let good = [range(0x1000, 0x3000), range(0x8000, 0xa000)];
@@ -187,7 +187,7 @@ fn ranges_out_of_order_are_refused_and_counted() {
     }
 }
 
-/// M21: rounding the end up must not overflow.
+/// Rounding the end up must not overflow.
 #[test]
 fn a_range_up_to_the_last_byte_does_not_overflow() {
     for end in [u64::MAX, u64::MAX - 0xfff, u64::MAX - 0x1000] {
@@ -368,7 +368,7 @@ fn ranges_of_32_bits_are_told_by_their_numbers() {
         ));
         assert!(!is_narrow(&wide(&[0x8000_1000, 0xa000_0000, 0, 0]), endian));
         assert!(!is_narrow(&wide(&[0, 0x80_0000, 0, 0]), endian));
-        // The halves of wide addresses that are wrong, or cut, are no narrow ranges.
+        // The halves of wide addresses that are wrong, or cut, are not narrow ranges.
         assert!(!is_narrow(&wide(&[0x2000, 0x1000, 0, 0]), endian));
         assert!(!is_narrow(&wide(&[0x1000])[..], endian));
         assert!(!is_narrow(&[0; 32], endian));

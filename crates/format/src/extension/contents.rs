@@ -10,13 +10,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 /// Bytes of a section's entry in [`Sections`](super::RecordKind::Sections).
 pub const SECTION_ENTRY_LEN: usize = 32;
-/// Bytes in front of the checksums in [`Pages`](super::RecordKind::Pages).
+/// Bytes before the checksums in [`Pages`](super::RecordKind::Pages).
 pub const PAGES_HEAD_LEN: usize = 32;
-/// Bytes in front of the CPUs in [`Cpus`](super::RecordKind::Cpus).
+/// Bytes before the CPUs in [`Cpus`](super::RecordKind::Cpus).
 pub const CPUS_HEAD_LEN: usize = 16;
-/// Bytes of a CPU in front of its registers.
+/// Bytes of a CPU before its registers.
 pub const CPU_HEAD_LEN: usize = 16;
-/// Bytes in front of the entries in [`Damage`](super::RecordKind::Damage).
+/// Bytes before the entries in [`Damage`](super::RecordKind::Damage).
 pub const DAMAGE_HEAD_LEN: usize = 16;
 /// Bytes of a damage entry.
 pub const DAMAGE_ENTRY_LEN: usize = 32;
@@ -77,7 +77,7 @@ const _: () = {
     assert!(size_of::<RawDamage>() == DAMAGE_ENTRY_LEN);
 };
 
-/// The checksum of a section in front of the pages.
+/// The checksum of a section before the pages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SectionSum {
     /// Which: the number of a [`Section`], see [`section_number`].
@@ -144,7 +144,7 @@ pub struct PageSums<'a> {
 }
 
 impl<'a> PageSums<'a> {
-    /// What stands in front of the checksums.
+    /// What precedes the checksums.
     #[must_use]
     pub fn encode_head(
         offset: FileOffset,
@@ -208,7 +208,7 @@ pub struct Cpu<'a> {
 }
 
 impl<'a> Cpu<'a> {
-    /// What stands in front of the CPUs: the architecture ([`crate::registers::layout_number`]), the
+    /// What precedes the CPUs: the architecture ([`crate::registers::layout_number`]), the
     /// number of CPUs, and the registers of each.
     #[must_use]
     pub fn encode_head(layout: u32, cpus: u32, registers: u32) -> [u8; CPUS_HEAD_LEN] {
@@ -220,7 +220,7 @@ impl<'a> Cpu<'a> {
         ])
     }
 
-    /// What stands in front of a CPU's registers.
+    /// What precedes a CPU's registers.
     #[must_use]
     pub fn encode_cpu(cpu: u32, state: CpuState, thread: u64) -> [u8; CPU_HEAD_LEN] {
         let [a, b] = [U32::new(cpu), U32::new(state.number())];
@@ -284,7 +284,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// What stands in front of the entries: how often there was damage, and how many entries tell of
+    /// What precedes the entries: how often there was damage, and how many entries tell of
     /// it, which are fewer if there was no room for more.
     #[must_use]
     pub fn encode_head(found: u64, entries: u64) -> [u8; DAMAGE_HEAD_LEN] {

@@ -124,14 +124,14 @@ impl Powerpc64Mmu {
 pub struct DirectMap {
     /// First virtual address.
     pub base: VirtAddr,
-    /// First virtual address behind it.
+    /// First virtual address after it.
     pub end: VirtAddr,
     /// Physical address that `base` maps.
     pub phys: PhysAddr,
 }
 
 impl DirectMap {
-    /// The physical address behind `va`, or `None` outside the direct map.
+    /// The physical address of `va`, or `None` outside the direct map.
     #[inline]
     #[must_use]
     pub const fn phys_of(&self, va: VirtAddr) -> Option<PhysAddr> {
@@ -220,7 +220,7 @@ pub enum HeaderError {
         /// Bytes that the header has.
         need: usize,
     },
-    /// A version that nobody has written yet.
+    /// Unknown version.
     #[error("{arch} minidump version {version}; versions 1 to {newest} are known")]
     BadVersion {
         /// Name of the architecture.
@@ -251,7 +251,7 @@ pub enum HeaderError {
     Unwritable(&'static str),
 }
 
-/// The bytes in front of the first NUL.
+/// The bytes before the first NUL.
 pub(super) fn until_nul(text: &[u8]) -> &[u8] {
     text.split(|byte| *byte == 0).next().unwrap_or_default()
 }

@@ -106,7 +106,7 @@ impl Header {
         (format.encode)(self, page)
     }
 
-    /// Bytes of the structure of its version: behind them the header page is zero.
+    /// Bytes of the structure of its version: after them the header page is zero.
     #[must_use]
     pub fn len_bytes(&self) -> usize {
         let lengths = format_of(self.arch).map_or(&[] as &[usize], |format| format.header_bytes);
@@ -144,13 +144,13 @@ fn identify(bytes: &[u8]) -> Result<&'static HeaderFormat, HeaderError> {
         have: bytes.len(),
         need: MAGIC_LEN,
     })?;
-    // powerpc64's field is longer than the others and has its NUL behind them.
+    // powerpc64's field is longer than the others and has its NUL after them.
     let text = until_nul(bytes.get(..LONG_MAGIC_LEN).unwrap_or(bytes));
     let mut known = Arch::ALL.into_iter().filter_map(format_of);
     if let Some(format) = known.clone().find(|format| format.magic.as_bytes() == text) {
         return Ok(format);
     }
-    // Only a long magic can be cut behind `MAGIC_LEN`.
+    // Only a long magic can be cut after `MAGIC_LEN`.
     let is_cut = text.len() == bytes.len();
     if is_cut && known.any(|format| format.magic.as_bytes().starts_with(text)) {
         return Err(HeaderError::Truncated {

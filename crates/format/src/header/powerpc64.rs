@@ -1,7 +1,7 @@
 //! `struct minidumphdr` of powerpc64, versions 1 and 2 (`sys/powerpc/include/minidump.h`).
 //!
 //! In the kernel's byte order. Magic and the name of the MMU have 32 bytes each, so that all other
-//! fields lie elsewhere than in other architectures' headers.
+//! fields are elsewhere than in other architectures' headers.
 
 use super::contents::{
     DirectMap, Header, HeaderError, HeaderFormat, Mmu, Powerpc64Mmu, padded, read, write,
@@ -92,7 +92,7 @@ fn decode_in<O: ByteOrder>(bytes: &[u8], endian: Endian) -> Result<Header, Heade
         kernbase: VirtAddr(raw.kernbase.get()),
         direct_map: Some(DirectMap {
             base: VirtAddr(raw.dmapbase.get()),
-            // The header names the last address, not the one behind it.
+            // The header names the last address, not the one after it.
             end: VirtAddr(raw.dmapend.get().saturating_add(1)),
             phys: PhysAddr(0),
         }),

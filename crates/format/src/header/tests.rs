@@ -59,7 +59,7 @@ fn amd64_fields_lie_at_the_offsets_of_each_version() {
             msgbufsize: 98232,
             bitmapsize: 0x1000,
             pmapsize: 0x7f_f000,
-            // Whatever stands there, versions 1 and 2 do not have it.
+            // Whatever is there, versions 1 and 2 do not have it.
             dumpavailsize: (version == 3).then_some(0x2000),
             kernbase: VirtAddr(0xffff_fe00_0000_0000),
             direct_map: Some(DirectMap {

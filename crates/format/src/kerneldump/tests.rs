@@ -239,7 +239,7 @@ fn the_magic_tells_what_stands_behind() {
             Err(DumpHeaderError::BadMagic)
         );
     }
-    // Text up to the NUL counts, the byte behind it does not.
+    // Text up to the NUL counts, the byte after it does not.
     let mut raw = v4(MAGIC_TEXT);
     raw.0[19] = b'x';
     assert!(DumpHeader::parse(&raw.seal()).is_ok());

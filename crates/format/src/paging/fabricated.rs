@@ -40,12 +40,12 @@ fn fabricated_entries_are_the_ones_in_the_specification() {
 fn fabricated_entries_map_what_the_large_page_maps() {
     fn check<P: Paging>(from: u32, raw: u64, level: u32) {
         let Entry::Leaf(large) = P::decode(from, raw) else {
-            panic!("{raw:#x} is no leaf")
+            panic!("{raw:#x} is not a leaf")
         };
         let count = 1u64 << (P::shift(from) - P::shift(level));
         for k in [0, 1, count / 2, count - 1] {
             let Entry::Leaf(small) = P::decode(level, P::fabricate(from, raw, level, k)) else {
-                panic!("entry {k} of level {level} is no leaf");
+                panic!("entry {k} of level {level} is not a leaf");
             };
             assert_eq!(small.pa.0, large.pa.0 + (k << P::shift(level)));
             assert_eq!(small.size_shift, P::shift(level));

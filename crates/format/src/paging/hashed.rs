@@ -83,9 +83,9 @@ impl PageKind {
 pub struct Hashed {
     /// Groups: a power of two.
     pub groups: u64,
-    /// Whether the words stand in the byte order that the kernel does not have.
+    /// Whether the words are in the byte order that the kernel does not have.
     pub swapped: bool,
-    /// Last address of the kernel map. The array of physical pages may lie past it.
+    /// Last address of the kernel map. The array of physical pages may be past it.
     pub last: VirtAddr,
 }
 

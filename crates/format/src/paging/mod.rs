@@ -265,7 +265,7 @@ pub struct Step {
     pub table: TableRef,
     /// Its number in the table.
     pub index: u64,
-    /// The entry as it stands in memory.
+    /// The entry as it is in memory.
     pub raw: u64,
     /// What it means.
     pub entry: Entry,
@@ -284,7 +284,7 @@ pub enum WalkError<E> {
         table: TableRef,
         /// Its number in the table.
         index: u64,
-        /// The entry as it stands in memory.
+        /// The entry as it is in memory.
         raw: u64,
     },
     /// A table cannot be read.
@@ -383,7 +383,7 @@ pub enum Covering {
     Leaf {
         /// Level of its entry.
         level: u32,
-        /// The entry as it stands in memory.
+        /// The entry as it is in memory.
         raw: u64,
     },
 }

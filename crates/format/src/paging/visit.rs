@@ -62,7 +62,7 @@ pub fn visit_range<P: Paging, T: Tables>(
     }
 }
 
-/// Visits the mappings whose distance from the radix's first address lies within `bounds`.
+/// Visits the mappings whose distance from the radix's first address is within `bounds`.
 fn visit_offsets<P: Paging, T: Tables>(
     radix: &Radix,
     tables: &T,
@@ -142,7 +142,7 @@ fn descend<P: Paging, T: Tables>(
     } = chunk;
     let needed = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).unwrap_or(usize::MAX);
     let (own, below) = buf.split_at_mut_checked(needed).unwrap_or_default();
-    // Entries behind the last address map nothing, so nothing is missing there.
+    // Entries past the last address map nothing, so nothing is missing there.
     let missing = |index: u64, source: T::Error| {
         let va = radix.va_at(offset + (index << P::shift(level)))?;
         let error = WalkError::Table {
@@ -168,7 +168,7 @@ fn descend<P: Paging, T: Tables>(
             (Endian::Big, Width::W64) => raw.swap_bytes(),
         };
         let offset = offset + (index << P::shift(level));
-        // Entries behind the last address map nothing.
+        // Entries past the last address map nothing.
         let Some(va) = radix.va_at(offset) else {
             return ControlFlow::Continue(());
         };

@@ -246,7 +246,7 @@ fn netdump(pages: &[u8], server: SocketAddr) -> Duration {
     once(|| send(&mut sink, pages))
 }
 
-/// Sends without waiting for anything; somebody takes the datagrams and drops them.
+/// Sends without waiting; a receiver drops the datagrams.
 fn bare(pages: &[u8]) -> Duration {
     let from = UdpSocket::bind("127.0.0.1:0").expect("a socket");
     let to = UdpSocket::bind("127.0.0.1:0").expect("a socket");

@@ -278,7 +278,7 @@ impl Rows<'_> {
             (Some(1.0 / 0.9), None),
             None,
         );
-        self.again(&path, "4 KiB behind it, anywhere");
+        self.random_reads(&path, "4 KiB after it, anywhere");
     }
 
     fn one_member(&mut self) {
@@ -303,12 +303,12 @@ impl Rows<'_> {
             (Some(1.0 / 0.9), None),
             None,
         );
-        self.again(&path, "4 KiB behind it, anywhere (gzip)");
+        self.random_reads(&path, "4 KiB after it, anywhere (gzip)");
     }
 
     /// Random reads once the pass is over, beside the whole pass that they would take without
     /// checkpoints.
-    fn again(&mut self, path: &Path, what: &'static str) {
+    fn random_reads(&mut self, path: &Path, what: &'static str) {
         let source = open(path);
         let pass = once(|| source.len()).as_secs_f64();
         let mut page = vec![0; 4096];

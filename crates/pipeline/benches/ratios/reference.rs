@@ -10,7 +10,7 @@ const PAGE: u64 = 4096;
 pub(crate) struct Reference<'a> {
     file: &'a [u8],
     bitmap: &'a [u8],
-    /// First page, one behind the last, first bit.
+    /// First page, one after the last, first bit.
     ranges: Vec<(u64, u64, u64)>,
     /// Pages before each 512 bits.
     prefix: Vec<u64>,

@@ -432,7 +432,7 @@ pub(crate) fn measure_conversion(name: &str, path: &Path, folder: &Path, table: 
     Subject { name, path, table }.conversion(folder);
 }
 
-/// One conversion in a process of its own: prints its nanoseconds and its peak of memory.
+/// One conversion in its own process: prints its nanoseconds and its peak of memory.
 pub(crate) fn convert(path: &Path, core: &Path) {
     let session = open(path);
     let time = once(|| {

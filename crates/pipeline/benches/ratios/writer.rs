@@ -73,7 +73,7 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) {
 /// What a minidump keeps of a full dump.
 struct Kept {
     full: PathBuf,
-    /// Everything in front of the pages, and the extension.
+    /// Everything before the pages, and the extension.
     metadata: Vec<u8>,
     /// Where the kept pages are: physical address, place in the full dump, bytes.
     runs: Vec<(u64, u64, u64)>,
@@ -338,7 +338,7 @@ struct Kit<'a> {
 
 impl Kit<'_> {
     fn dump(&mut self, sink: &mut impl Sink) -> Duration {
-        let owner = self.latch.enter().expect("nobody else dumps");
+        let owner = self.latch.enter().expect("no other owner");
         once(|| {
             self.writer
                 .dump(&owner, self.machine, sink)

@@ -13,11 +13,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub(crate) enum Accident {
     /// It fails; the next ones succeed.
     Error,
-    /// The process dies in front of it.
+    /// The process dies before it.
     Kill,
     /// The process dies half-way through it, if it writes.
     TornKill,
-    /// The machine loses power in front of it, or behind the last one: of what was not made durable,
+    /// The machine loses power before it, or after the last one: of what was not made durable,
     /// nothing is left.
     PowerCut,
 }

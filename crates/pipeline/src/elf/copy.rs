@@ -15,7 +15,7 @@ pub(super) struct Copied {
     pub(super) pages: u64,
 }
 
-/// Copies every page to `data` and behind, and gives the core its length.
+/// Copies every page to `data` and after it, and gives the core its length.
 pub(super) fn pages(
     memory: &Memory,
     output: &mut OutputFile,

@@ -1,4 +1,4 @@
-//! The bytes in front of the core's pages, in the class of its architecture.
+//! The bytes before the core's pages, in the class of its architecture.
 //!
 //! In this order: file header, section 0 if it must count the segments, program headers (the notes'
 //! first), notes, and zeros up to the first page.

@@ -1,4 +1,4 @@
-//! The segments of the core: runs of pages that lie together everywhere.
+//! The segments of the core: runs of pages that are contiguous everywhere.
 
 use std::ops::ControlFlow;
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
@@ -23,7 +23,7 @@ pub(super) struct Load {
     pub(super) prot: Prot,
     /// Number of its first page in the dump.
     pub(super) number: u64,
-    /// Bytes of that page in front of it.
+    /// Bytes of that page before it.
     pub(super) skipped_bytes: u64,
     /// Bytes that the dump's file has of it.
     pub(super) len_bytes: u64,
@@ -165,7 +165,7 @@ impl<'m, F: FnMut(Load)> Merge<'m, F> {
     fn add(&mut self, run: PresentRun, prot: Prot) {
         if let Some((pending, pending_prot)) = &mut self.pending {
             let bytes = pending.len_bytes;
-            // The core keeps room for whole pages: only those lie side by side in it.
+            // The core keeps room for whole pages: only those are adjacent in it.
             let page_size = self.memory.page_size();
             let end = page_size.offset_in_page(pending.skipped_bytes + bytes);
             if *pending_prot == prot

@@ -37,7 +37,7 @@ impl Choice {
 pub(super) enum Marked {
     /// Bits of the kernel's bitmap.
     Bits {
-        /// As they lie in memory.
+        /// In memory order.
         bytes: Vec<u8>,
         /// In which order that is.
         order: WordOrder,

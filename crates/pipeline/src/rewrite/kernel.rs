@@ -86,7 +86,7 @@ impl<'s> KernelMemory<'s> {
             Some(self.space.locate(va).ok()?.0.leaf.pa)
         };
         let start = pa(0)?;
-        // The writer takes it as one piece of physical memory, which it is unless this is no ring.
+        // The writer takes it as one piece of physical memory, which it is unless this is not a ring.
         let page = self.space.memory().page_size().bytes();
         let mut offsets = (0..u64::from(state.msg_size)).step_by(usize::try_from(page).ok()?);
         offsets
@@ -119,7 +119,7 @@ impl Tables<'_> {
     }
 }
 
-/// An address space that nobody looks at: full dumps need no page tables.
+/// An unused address space: full dumps need no page tables.
 pub(super) const fn no_address_space() -> Kernel {
     Kernel {
         radix: Radix::section(0, VirtAddr(0), 0),

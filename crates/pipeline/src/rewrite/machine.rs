@@ -44,7 +44,7 @@ impl<'m, P: KernelPaging, F: FnMut(u64, u64)> DumpMachine<'m, P, F> {
         self.missing.get()
     }
 
-    /// Where `len` bytes from `pa` lie in the file, if one segment has them all.
+    /// Where `len` bytes from `pa` are in the file, if one segment has them all.
     fn find(&self, pa: PhysAddr, len: u64) -> Option<u64> {
         let at = self
             .segments
@@ -101,7 +101,7 @@ impl<P: KernelPaging, F: FnMut(u64, u64)> Machine for DumpMachine<'_, P, F> {
         has
     }
 
-    /// Texts stand in the header of a dump's device, and a file has none.
+    /// Texts are in the header of a dump's device, and a file has none.
     fn text(&self, _: Text, _: &mut [u8]) -> usize {
         0
     }

@@ -1,7 +1,7 @@
 //! The notes of a hypervisor's memory file: the CPUs, with their registers and page-table roots.
 //!
 //! QEMU's command `dump-guest-memory` writes an ELF core whose segments are RAM, with a note for
-//! each CPU: owner `QEMU`, type 0, and a structure of its own (`QEMUCPUState` in
+//! each CPU: owner `QEMU`, type 0, and its own structure (`QEMUCPUState` in
 //! `target/i386/arch_dump.c`): version 1 and its size, general registers, program counter and flags,
 //! ten segments of 24 bytes, five control registers; later QEMUs add the kernel's GS base.
 
@@ -33,7 +33,7 @@ const GENERAL_AT: usize = 8;
 const SEGMENTS: [&str; 6] = ["cs", "ds", "es", "fs", "gs", "ss"];
 const SEGMENTS_AT: usize = 152;
 const SEGMENT_LEN: usize = 24;
-/// Control registers 0 to 4, and behind them the kernel's GS base.
+/// Control registers 0 to 4, and after them the kernel's GS base.
 const CONTROL_AT: usize = 392;
 const KERNEL_GS_AT: usize = 432;
 
@@ -52,7 +52,7 @@ pub(super) fn cpus(arch: &'static ArchConversion, dump: &Dump) -> Vec<QemuCpu> {
     let notes = notes(dump).unwrap_or_default();
     let mut cpus = Vec::new();
     let mut rest = notes.as_slice();
-    while let Some((note, behind)) = Note::first(rest) {
+    while let Some((note, tail)) = Note::first(rest) {
         let cpu = QemuCpu {
             arch,
             state: note.contents.to_vec(),
@@ -60,7 +60,7 @@ pub(super) fn cpus(arch: &'static ArchConversion, dump: &Dump) -> Vec<QemuCpu> {
         if note.owner == OWNER && note.kind == 0 && cpu.is_sound() {
             cpus.push(cpu);
         }
-        rest = behind;
+        rest = tail;
     }
     cpus
 }
@@ -116,8 +116,8 @@ impl<'n> Note<'n> {
             kind: Endian::Little.u32_at(bytes, 8)?,
             contents: bytes.get(start..end)?,
         };
-        let behind = end.checked_next_multiple_of(4)?.min(bytes.len());
-        Some((note, bytes.get(behind..)?))
+        let next = end.checked_next_multiple_of(4)?.min(bytes.len());
+        Some((note, bytes.get(next..)?))
     }
 }
 

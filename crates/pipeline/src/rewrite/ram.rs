@@ -23,7 +23,7 @@ pub(super) struct Ram {
     pub(super) missing_pages: u64,
 }
 
-/// The whole pages that the file has and the one that it ends in, and the number of those behind.
+/// The whole pages that the file has and the one that it ends in, and the number of those after it.
 pub(super) fn present(memory: &Memory) -> Ram {
     let size = memory.page_size();
     let segments = memory.segments().map(|all| all.segments());

@@ -1,14 +1,14 @@
 //! When to answer which datagram, so that FreeBSD's clients leave no holes.
 //!
 //! Their bookkeeping of acks has a bug (`sys/net/debugnet.c`, a 32-bit shift): the ack of datagram 31
-//! of a message counts as that of all behind it, and that of datagram 32 + i as that of i. A datagram
+//! of a message counts as that of all after it, and that of datagram 32 + i as that of i. A datagram
 //! that was lost is then never sent again. So the answers wait until the message is complete, or until
 //! the client has been quiet for a moment: then only those are given that cannot be misread, and the
 //! client sends the rest again. To a client without the bug this is a slow server at worst. Where the
 //! server misjudges which message a datagram belongs to, on links that lose very much, a hole is still
 //! possible; then the dump is not called complete.
 
-/// The datagram whose ack FreeBSD's client takes for that of all behind it.
+/// The datagram whose ack FreeBSD's client takes for that of all after it.
 const ALIASING: u32 = 31;
 /// The most datagrams of a message.
 const WINDOW: u32 = 64;
@@ -16,7 +16,7 @@ const WINDOW: u32 = 64;
 const MESSAGE: u64 = 64 << 10;
 /// With datagrams of so many bytes no message reaches the one that is misread.
 const HARMLESS: usize = (64 << 10) / ALIASING as usize + 1;
-/// So often the misread datagram must come again before there is nothing behind it: a client sends
+/// So often the misread datagram must come again before there is nothing after it: a client sends
 /// eleven times again.
 const SETTLED: u32 = 6;
 /// Who is quiet for so many ticks, and then sends, sends again: clients wait for about a second.
@@ -115,7 +115,7 @@ impl Acks {
         self.resending = false;
         let count = self.contiguous();
         if count > ALIASING && self.repeats >= SETTLED {
-            // It came again and again, and nothing behind it: there is nothing.
+            // It came again and again, and nothing after it: there is nothing.
             return self.complete(count);
         }
         let harmless = |index: u32| match index {

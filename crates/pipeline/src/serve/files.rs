@@ -2,7 +2,7 @@
 //! `bounds.HOST`, and of our own `record.HOST.N.json`.
 //!
 //! Until a dump is whole its file is `.vmcore.HOST.N.part`; one that never became whole ends as
-//! `vmcore.HOST.N.incomplete`. Whoever is killed at any point leaves no file under its final name that
+//! `vmcore.HOST.N.incomplete`. A server that is killed at any point leaves no file under its final name that
 //! is not whole, and a number is never used twice. A file that is being received is locked, so that
 //! another server in the same directory leaves it alone.
 
@@ -57,7 +57,7 @@ impl Files {
             {
                 continue;
             }
-            // Whoever makes this file has the number: others may be looking for one at the same time.
+            // The process that creates this file has the number: others may be looking for one at the same time.
             match changes.create(&directory.join(record_name(&host, number))) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => continue,
@@ -173,7 +173,7 @@ impl Files {
         replace(self.changes, &self.directory.join(name), &text)
     }
 
-    /// Points the links at this dump; that they cannot be made is no reason to lose it.
+    /// Points the links at this dump; that they cannot be made is not a reason to lose it.
     pub(crate) fn link_last(&self) {
         for (link, target) in [
             (format!("vmcore.{}.last", self.host), self.core_name.clone()),
@@ -206,7 +206,7 @@ pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
     for entry in fs::read_dir(directory)? {
         let name = entry?.file_name().to_string_lossy().into_owned();
         if is_of_a_moment(&name) {
-            // One that cannot be removed harms nobody.
+            // One that cannot be removed is harmless.
             let _ = discard(&directory.join(&name));
             continue;
         }
@@ -223,7 +223,7 @@ pub(crate) fn recover(directory: &Path) -> io::Result<Vec<String>> {
     Ok(names)
 }
 
-/// Gives a file that nobody works on any more another name. False if somebody does, or it has one.
+/// Gives a file that is no longer in use another name. False if it is in use, or has one.
 fn adopt(from: &Path, to: &Path) -> io::Result<bool> {
     let changes = Changes::unwatched();
     let file = open_file(from)?;
@@ -290,7 +290,7 @@ fn is_of_a_moment(name: &str) -> bool {
     }
 }
 
-/// Removes a file that nobody works on any more.
+/// Removes a file that is no longer in use.
 fn discard(path: &Path) -> io::Result<()> {
     match open_file(path)?.try_lock() {
         Err(TryLockError::WouldBlock) => Ok(()),

@@ -19,7 +19,7 @@ pub struct Network {
     bits: u32,
 }
 
-/// Text that is no network.
+/// Text that is not a network.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 #[error(
     "{0:?} is not a network: write an address, or an address and a number of bits, as 192.0.2.0/24"

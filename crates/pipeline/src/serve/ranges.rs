@@ -15,18 +15,18 @@ impl Ranges {
         }
         // The ones that touch it.
         let first = self.0.partition_point(|(_, range_end)| *range_end < start);
-        let behind = self
+        let past = self
             .0
             .partition_point(|(range_start, _)| *range_start <= end);
-        if first == behind {
+        if first == past {
             if self.0.len() >= MOST {
                 return false;
             }
             self.0.insert(first, (start, end));
             return true;
         }
-        let merged = (self.0[first].0.min(start), self.0[behind - 1].1.max(end));
-        self.0.splice(first..behind, [merged]);
+        let merged = (self.0[first].0.min(start), self.0[past - 1].1.max(end));
+        self.0.splice(first..past, [merged]);
         true
     }
 

@@ -44,7 +44,7 @@ pub struct Reception {
     key_have: Ranges,
     header: Option<Box<[u8; HEADER_LEN]>>,
     record: Record,
-    /// Bytes written since somebody looked at the free space.
+    /// Bytes written since the last check of the free space.
     unchecked: u64,
 }
 
@@ -173,7 +173,7 @@ impl Reception {
             Ok(Some(Reply { acks, ended: false }))
         };
         match message.kind {
-            // One that came twice; a client that begins anew gets a reception of its own.
+            // One that came twice; a client that begins anew gets its own reception.
             MessageType::Herald => Ok((!self.has_data()).then(|| Reply {
                 acks: vec![seqno],
                 ended: false,

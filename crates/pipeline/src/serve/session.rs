@@ -12,10 +12,10 @@ use vmcore_format::netdump::{Ack, Message, MessageType};
 const QUIET: Duration = Duration::from_millis(20);
 /// How often a session that waits for the next message looks whether it is to stop.
 const IDLE: Duration = Duration::from_millis(200);
-/// A herald without anything behind it is forgotten after this.
+/// A herald that nothing follows is forgotten after this long.
 const EMPTY: Duration = Duration::from_secs(15);
 /// How long the last message is answered again, in case its ack was lost. No client takes less time:
-/// so nobody can end more clients a second than are allowed at a time.
+/// so no host can end more clients a second than are allowed at a time.
 const LINGER: Duration = Duration::from_secs(3);
 /// How long a script may go on when the server is to stop.
 const SCRIPT_AT_STOP: Duration = Duration::from_secs(10);

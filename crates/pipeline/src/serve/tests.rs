@@ -109,7 +109,7 @@ fn survive_everything(is_encrypted: bool) {
             let dir = tempfile::tempdir().unwrap();
             let (_, answered) = receive(dir.path(), is_encrypted, Changes::unwatched());
             assert!(answered, "the dump before");
-            // They are kept by the reception, which has a thread of its own elsewhere.
+            // They are kept by the reception, which has its own thread elsewhere.
             let fate: &'static Fate = Box::leak(Box::new(Fate::new(accident, at)));
             let watcher = Box::leak(Box::new(|change: &crate::changes::Change<'_>| {
                 fate.meet(change)

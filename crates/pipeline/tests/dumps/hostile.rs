@@ -153,7 +153,7 @@ fn strangers_do_not_disturb_a_dump() {
         let server = servers[0];
         let mut client = Client::open(server, &[]).unwrap();
         assert!(client.send(3, 0, &bytes[..64 << 10]));
-        // Somebody else's socket: the server does not hear it.
+        // Another socket: the server does not hear it.
         let stranger = UdpSocket::bind("127.0.0.1:0").unwrap();
         for seqno in 0..100 {
             let _ = stranger.send_to(&message(3, seqno, 0, &[0xbd; 1448]), client.server);

@@ -15,7 +15,7 @@ pub(crate) const CLIENT: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 2);
 pub(crate) const SERVER: Ipv4Addr = Ipv4Addr::new(192, 168, 7, 1);
 const CLIENT_MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
 const SERVER_MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
-/// The server answers heralds from here, and the ports behind it.
+/// The server answers heralds from here, and the ports after it.
 const DATA_PORT: u16 = 40_000;
 /// The server's moment of quiet.
 const TICK_US: u64 = 20_000;

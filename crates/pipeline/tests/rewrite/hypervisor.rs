@@ -11,7 +11,7 @@ pub(crate) struct VirtualCpu {
 }
 
 /// The memory file that QEMU's `dump-guest-memory` makes of a machine: notes first, then RAM, and a
-/// device's memory, which is no RAM of the kernel's.
+/// device's memory, which is not RAM of the kernel.
 pub(crate) fn qemu_file(dump: &FullDump, cpus: &[VirtualCpu]) -> Vec<u8> {
     let mut notes = Vec::new();
     let mut note = |owner: &[u8; 4], kind: u32, contents: &[u8]| {

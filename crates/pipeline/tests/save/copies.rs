@@ -32,7 +32,7 @@ fn a_dump_keeps_the_form_that_it_has_on_the_device() {
         };
         let scene = Scene::with(&header, &vec![3; dumpkeysize as usize], &bytes(9000));
         let saved = scene.save();
-        // Its length is no multiple of a sector.
+        // Its length is not a multiple of a sector.
         assert_eq!(scene.read(file), bytes(9000), "{file}");
         assert_eq!(link(&scene.crash(last)), file);
         assert_eq!(link(&scene.crash("info.last")), "info.0");

@@ -63,7 +63,7 @@ fn a_dump_that_does_not_fit_stays_on_its_device() {
     assert_eq!(fs::read(scene.image()).unwrap(), before);
     assert_eq!(scene.names(), ["minfree"]);
 
-    // A size that is none is no minimum, and somebody hears of it.
+    // An invalid size is not a minimum, and is reported.
     fs::write(scene.crash("minfree"), "plenty\n").unwrap();
     let mut warnings = Vec::new();
     save(

@@ -31,7 +31,7 @@ pub struct FullDump {
     /// Whether the segments are virtual memory, as those of powerpc: `p_vaddr` is the address by
     /// which they are given here, and all bits of `p_paddr` are set in the file.
     pub is_virtual: bool,
-    /// The header that says where the kernel was loaded, behind all others.
+    /// The header that says where the kernel was loaded, after all others.
     pub delta: Option<Delta>,
     /// `EI_CLASS`: 1 for 32 bits, 2 for 64.
     pub class: u8,
@@ -85,7 +85,7 @@ pub struct Delta {
     pub p_vaddr: u64,
     /// `p_paddr`: where the image is.
     pub p_paddr: u64,
-    /// `p_align`: on amd64 how far behind the base the image starts.
+    /// `p_align`: on amd64 how far past the base the image starts.
     pub p_align: u64,
 }
 

@@ -27,7 +27,7 @@ const PROGRAM_HEADERS: u16 = 2;
 
 /// A kernel file to be built.
 ///
-/// The file is loaded as it lies: what has an address has the offset `address - base`, the ELF
+/// The file is loaded in place: what has an address has the offset `address - base`, the ELF
 /// header included. So the first page of the image in a dump is the first page of the file, and
 /// leads to the build id.
 ///
@@ -93,7 +93,7 @@ pub struct Section {
     pub name: String,
     /// What it is.
     pub kind: Kind,
-    /// Its address; room for the headers is needed in front of the first one.
+    /// Its address; room for the headers is needed before the first one.
     pub address: u64,
     /// Its bytes; of [`Kind::Bss`] only their number counts.
     pub content: Vec<u8>,
@@ -128,7 +128,7 @@ struct Stored {
     sh_entsize: u64,
 }
 
-/// Strings behind each other, each with its NUL.
+/// Strings one after another, each with its NUL.
 struct Strings(Vec<u8>);
 
 impl Strings {
@@ -223,7 +223,7 @@ impl Kernel {
             .map(|symbol| symbol.address)
     }
 
-    /// Where the notes stand: right behind the program headers.
+    /// Where the notes are: right after the program headers.
     fn note_offset(&self) -> u64 {
         header_len(self.arch) + u64::from(PROGRAM_HEADERS) * program_header_len(self.arch)
     }
@@ -548,7 +548,7 @@ mod tests {
         let (_, table) =
             section(&example(Arch::Amd64, base).build(), Arch::Amd64, ".symtab").unwrap();
         assert_eq!(table.len(), 4 * 24);
-        // Local first, in section 4 behind the note, .text and .rodata.
+        // Local first, in section 4 after the note, .text and .rodata.
         assert_eq!(table[24..32], [1, 0, 0, 0, 1, 0, 4, 0]);
         assert_eq!(word(&table, 32, 8), base + 0x3000);
         assert_eq!(table[52..56], [0x12, 0, 2, 0]);

@@ -96,7 +96,7 @@ const ARM: Offsets = Offsets {
     ..I386
 };
 /// The offsets of 32-bit machines are i386's and those of 64-bit machines amd64's, of all kinds: only
-/// `struct pcb` is made by the processor. Its size is invented where nobody has told it.
+/// `struct pcb` is made by the processor. Its size is invented where it is unknown.
 const MIPS: Offsets = Offsets {
     pcb_size: 0x180,
     ..I386

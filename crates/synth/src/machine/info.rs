@@ -1,4 +1,4 @@
-//! What stands around a dump: the dump header and `info.N`.
+//! What surrounds a dump: the dump header and `info.N`.
 
 use super::truth::{CRASH_TIME, HOST, PANIC, Truth};
 use crate::Arch;

@@ -11,7 +11,7 @@ pub(super) const LOW_PAGES: u64 = 8;
 pub(super) const TABLE_PAGES: u64 = 64;
 /// Pages of the 1 GiB mapping that are RAM.
 pub(super) const GIGA_PAGES: u64 = 4;
-/// amd64: the kernel's base, 2 MiB in front of its image.
+/// amd64: the kernel's base, 2 MiB before its image.
 pub(super) const AMD64_KERNBASE: u64 = 0xffff_ffff_8000_0000;
 
 /// powerpc64: groups of the hashed table; the fewest there can be.
@@ -409,7 +409,7 @@ pub(super) mod small {
     pub(in crate::machine) const SHARED: u64 = 258;
     /// Second address.
     pub(in crate::machine) const SHARED_AGAIN: u64 = 300;
-    /// Two pages behind each other whose frames are not.
+    /// Two consecutive pages whose frames are not.
     pub(in crate::machine) const NEIGHBOURS: u64 = 310;
     /// The last page of the first table.
     pub(in crate::machine) const LAST: u64 = 511;

@@ -178,7 +178,7 @@ pub struct Machine {
     pub dump: DumpFile,
     /// Its kernel file.
     pub kernel: Kernel,
-    /// The dump header that stands before and behind the dump on a device.
+    /// The dump header that surrounds the dump on a device.
     pub header: DumpHeader,
     /// The text of `info.N`.
     pub info: String,

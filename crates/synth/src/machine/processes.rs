@@ -281,7 +281,7 @@ fn write_stale(build: &mut Build, pcb: Place, arch: Arch) -> Saved {
     saved
 }
 
-/// A page for a stack, with an unmapped page in front of it.
+/// A page for a stack, with an unmapped page before it.
 fn stack(build: &mut Build) -> Place {
     let number = build.stacks;
     build.stacks += 1;

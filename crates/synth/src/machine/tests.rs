@@ -405,7 +405,7 @@ fn translate(dump: &Minidump, file: &[u8], va: u64, is_n32: bool) -> Option<u64>
 #[test]
 fn minidumps_translate_every_address_as_their_truth_says() {
     for (name, options) in machines::all() {
-        // What powerpc64 has instead of an array of entries has tests of its own.
+        // What powerpc64 has instead of an array of entries has its own tests.
         let is_array = !options.arch.is_powerpc();
         if options.kind == Kind::Full || options.shape == Shape::Real || !is_array {
             continue;
@@ -511,7 +511,7 @@ fn the_image_in_memory_starts_as_the_kernel_file() {
         let file = reader.machine.kernel.build();
         let kernel = &reader.machine.kernel;
         if kernel.arch == Arch::Powerpc {
-            // Its dumps start behind the code.
+            // Its dumps start after the code.
             continue;
         }
         let headers = reader.read(kernel.base.wrapping_add(kernel.displacement), 0x200);

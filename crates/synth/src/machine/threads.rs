@@ -39,7 +39,7 @@ const USER_FP: u64 = 0x7fff_e9f0;
 const USER_PC: u64 = 0x1000_2468;
 /// Bytes between two frames.
 const FRAME_LEN: u64 = 0x60;
-/// The same where a trap frame lies between them: powerpc.
+/// The same where a trap frame is between them: powerpc.
 const TRAP_FRAME_LEN: u64 = 0x1c0;
 /// powerpc: words of a trap frame, where it has the stack pointer, the program counter and the
 /// machine's state, and what that says of user code.
@@ -160,7 +160,7 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
         va: top.va - depth * FRAME_LEN,
         pa: top.pa - depth * FRAME_LEN,
     };
-    // riscv64's frame pointer points behind the saved words, the others' at them.
+    // riscv64's frame pointer points past the saved words, the others' at them.
     let saved_at = |frame: Place| match arch {
         Arch::Riscv64 => (frame.pa - 16, frame.pa - 8),
         _ => (frame.pa, frame.pa + word),
@@ -256,7 +256,7 @@ pub(super) fn write_pcb(memory: &mut Memory, arch: Arch, era: &Era, at: u64, sav
         Arch::Armv7 | Arch::Armeb => (44, 36, 28, 0),
         Arch::Powerpc64 | Arch::Powerpc64le => (184, 168, 152, 16),
         Arch::Powerpc => (92, 84, 76, 8),
-        // Nobody has told where they are: a reader that guesses finds these.
+        // Their place is unknown: a reader that guesses finds these.
         Arch::Mips | Arch::Mipsel | Arch::Mips64 | Arch::Mips64el | Arch::Sparc64 => {
             let pcb = arch.word(OTHER).repeat(64);
             return memory.write(at, &pcb[..index(era.offsets.pcb_size.min(256))]);

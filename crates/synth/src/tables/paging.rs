@@ -89,7 +89,7 @@ const RADIX_W: u64 = 2;
 const RADIX_X: u64 = 1;
 
 impl Paging {
-    /// Number of levels; 0 of what is no tree.
+    /// Number of levels; 0 for tables that are not a tree.
     #[must_use]
     pub const fn levels(self) -> u32 {
         match self {

@@ -93,7 +93,7 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// A partition of `media_bytes` behind 1 MiB of something else, filled with old data.
+    /// A partition of `media_bytes` after 1 MiB of something else, filled with old data.
     pub fn new(media_bytes: usize, block_bytes: u32) -> Self {
         let media_offset = 1 << 20;
         let state = Rc::new(State::default());

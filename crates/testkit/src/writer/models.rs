@@ -361,7 +361,7 @@ pub fn fill<P: KernelPaging>(sim: &mut Sim<P>) {
         let pfn = sim.allocate();
         sim.map_page(model.kernbase + index * page, pfn << model.page_shift, 0);
     }
-    // a large page that lies over a hole in RAM: the kernel image
+    // a large page that spans a hole in RAM: the kernel image
     let large = 1u64 << model.shift(1);
     let va = model.kernbase + 3 * large;
     sim.map_page(va, ram & !(large - 1), 1);
@@ -382,11 +382,11 @@ pub fn fill<P: KernelPaging>(sim: &mut Sim<P>) {
             level,
         );
     }
-    // slabs, one of which is free again, and one that nobody may dump
+    // slabs, one of which is free again, and one that must not be dumped
     let slabs: Vec<u64> = (0..20).map(|_| sim.allocate_slab()).collect();
     sim.free_slab(slabs[3]);
     sim.forbidden.insert(slabs[4]);
-    // a mapped page that nobody may dump
+    // a mapped page that must not be dumped
     let secret = sim.allocate();
     sim.map_page(model.kernbase + 8 * page, secret << model.page_shift, 0);
     sim.forbidden.insert(secret);

@@ -37,7 +37,7 @@ pub fn into_sink<P: KernelPaging, S: Sink>(
     owned(&latch.enter().unwrap(), sim, settings, sink)
 }
 
-/// The same for somebody who has the latch.
+/// The same for an owner of the latch.
 pub fn owned<P: KernelPaging, S: Sink>(
     owner: &Owner<'_>,
     sim: &Sim<P>,

@@ -64,7 +64,7 @@ pub struct Sim<P> {
     paging: PhantomData<P>,
 }
 
-/// What is in a page that nobody has written: its own number all over.
+/// What is in an unwritten page: its own number all over.
 pub fn pattern(pfn: u64, len: usize) -> Vec<u8> {
     let word = |index: u64| pfn.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ index;
     (0..len as u64 / 8)
@@ -173,7 +173,7 @@ impl<P: KernelPaging> Sim<P> {
         })
     }
 
-    /// A page that nobody has.
+    /// A free page.
     pub fn allocate(&mut self) -> u64 {
         self.next_free += 1;
         self.nth_page(self.next_free - 1)

@@ -11,7 +11,7 @@ struct Stack([u64; LEN / 8]);
 
 static mut STACK: Stack = Stack([0; LEN / 8]);
 
-/// Calls `body` on a stack of its own, and returns how many bytes of it were written.
+/// Calls `body` on its own stack, and returns how many bytes of it were written.
 #[cfg(target_arch = "x86_64")]
 pub(crate) fn used(body: &mut dyn FnMut()) -> usize {
     let stack = &raw mut STACK;

@@ -3,7 +3,7 @@
 //! Indexes are bytes into tables of 256 entries, so that nothing can be out of bounds, and nothing
 //! more is needed of the machine than integers: kernels are built without vector registers. Lookups
 //! take a time that depends on the key. Of a kernel that dumps, with every other CPU stopped, only
-//! somebody outside of a virtual machine could measure that.
+//! an observer outside of a virtual machine could measure that.
 
 /// Bytes of a block.
 pub(super) const BLOCK: usize = 16;
@@ -133,7 +133,7 @@ impl Aes256 {
     }
 }
 
-/// The eight words of the key's schedule behind these.
+/// The eight words of the key's schedule after these.
 fn expand(words: [u32; 8], constant: u32) -> [u32; 8] {
     let [a, b, c, d, e, f, g, h] = words;
     let a = a ^ substitute(h.rotate_left(8)) ^ constant;
@@ -161,7 +161,7 @@ impl Cbc {
         }
     }
 
-    /// Encrypts whole blocks; what is behind the last is returned as it was.
+    /// Encrypts whole blocks; what follows the last is returned as it was.
     pub(super) fn encrypt<'b>(&mut self, bytes: &'b mut [u8]) -> &'b [u8] {
         let (blocks, rest) = bytes.as_chunks_mut::<BLOCK>();
         for block in blocks {

@@ -13,7 +13,7 @@ use libz_rs_sys::{
     deflateInit2_, z_stream, zlibVersion,
 };
 
-/// Bytes that a stream takes: what zlib-rs allocates at any level, what stands in front of it, and
+/// Bytes that a stream takes: what zlib-rs allocates at any level, what precedes it, and
 /// some for alignment.
 pub(super) const SHIM_BYTES: usize = 380_032 + size_of::<Place>() + 2 * ALIGN;
 /// zlib-rs aligns what it gets to 64 bytes by itself; ours is aligned already.
@@ -39,7 +39,7 @@ struct Arena {
 /// A deflate stream in borrowed memory.
 pub(super) struct Deflate<'m> {
     place: NonNull<Place>,
-    /// What is behind the place.
+    /// What follows the place.
     room: NonNull<u8>,
     room_bytes: usize,
     begun: bool,
@@ -79,7 +79,7 @@ impl<'m> Deflate<'m> {
             ..z_stream::default()
         };
         // SAFETY: `place` is aligned and `size_of::<Place>()` bytes of `memory`, which is borrowed for
-        // as long as `self` lives and used by nobody else; any bytes may be overwritten.
+        // as long as `self` lives and is not shared; any bytes may be overwritten.
         unsafe {
             stream.opaque = (&raw mut (*place).arena).cast();
             place.write(Place {
@@ -163,8 +163,8 @@ unsafe extern "C" fn allocate(opaque: *mut c_void, items: c_uint, size: c_uint) 
     else {
         return ptr::null_mut();
     };
-    // SAFETY: `opaque` is what `begin` set: the arena of this stream, which nobody else uses while
-    // zlib is called. `next` and the `left` bytes behind it are borrowed memory; `len` of them are
+    // SAFETY: `opaque` is what `begin` set: the arena of this stream, which is not shared while
+    // zlib is called. `next` and the `left` bytes after it are borrowed memory; `len` of them are
     // given out, and never again.
     unsafe {
         if len > (*arena).left {

@@ -30,7 +30,7 @@ pub(super) struct Link<'a, N> {
     payload: usize,
 }
 
-/// What somebody waits for.
+/// What the client waits for.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Wanted {
     /// The address on the link of this host.
@@ -81,7 +81,7 @@ impl<'a, N: NetDevice> Link<'a, N> {
             return Err(NetError::NoNeighbour);
         }
         let mut path = [0; 256];
-        // With its NUL behind it, if there is one at all and it fits.
+        // With its NUL after it, if there is one at all and it fits.
         let len = match self.config.path.len() {
             0 => 0,
             len => len.saturating_add(1),

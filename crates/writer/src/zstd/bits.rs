@@ -1,6 +1,6 @@
 //! Bit streams as zstd has them: written from the front, read from the back. RFC 8878, 4.1 and 4.2.
 
-/// Writes bits to a buffer. Whoever overruns it is told so in the end.
+/// Writes bits to a buffer. An overrun is reported at the end.
 pub(super) struct BitWriter<'o> {
     out: &'o mut [u8],
     at: usize,
@@ -65,7 +65,7 @@ impl<'o> BitWriter<'o> {
     }
 }
 
-/// Bytes `at` and the seven behind it as a number; 0 where the bytes end before.
+/// Bytes `at` and the seven after it as a number; 0 where the bytes end before.
 #[inline]
 pub(super) fn load64(bytes: &[u8], at: usize) -> u64 {
     match bytes.get(at..).and_then(<[u8]>::first_chunk::<8>) {
@@ -74,7 +74,7 @@ pub(super) fn load64(bytes: &[u8], at: usize) -> u64 {
     }
 }
 
-/// Bytes `at` and the three behind it as a number; 0 where the bytes end before.
+/// Bytes `at` and the three after it as a number; 0 where the bytes end before.
 #[inline]
 pub(super) fn load32(bytes: &[u8], at: usize) -> u32 {
     match bytes.get(at..).and_then(<[u8]>::first_chunk::<4>) {

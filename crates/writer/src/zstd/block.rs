@@ -28,7 +28,7 @@ pub(super) struct Encoder {
 
 /// A frame's header: its magic, what it says of itself, and its size.
 pub(super) fn frame_header(content_bytes: u32) -> [u8; 9] {
-    /// Size in four bytes, no window of its own, a checksum behind the last block.
+    /// Size in four bytes, no separate window, a checksum after the last block.
     const DESCRIPTOR: u8 = 2 << 6 | 1 << 5 | 1 << 2;
     let [a, b, c, d] = content_bytes.to_le_bytes();
     [0x28, 0xb5, 0x2f, 0xfd, DESCRIPTOR, a, b, c, d]

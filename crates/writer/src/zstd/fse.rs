@@ -221,7 +221,7 @@ pub(super) fn normalise(
     if used < 2 || used > size {
         return None;
     }
-    // What rounding took or left over: first the largest, then whoever has something to give.
+    // What rounding took or left over: first the largest, then any that can give some.
     let mut guard = 0;
     while left < 0 && guard < size {
         let taker = norm.iter_mut().max_by_key(|count| **count)?;

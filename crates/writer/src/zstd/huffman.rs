@@ -75,8 +75,8 @@ impl Huffman {
             at += 6;
             let mut rest = literals;
             for stream in 0..4 {
-                let (piece, behind) = rest.split_at_checked(part).unwrap_or((rest, &[]));
-                rest = behind;
+                let (piece, tail) = rest.split_at_checked(part).unwrap_or((rest, &[]));
+                rest = tail;
                 let size = self.stream(piece, out.get_mut(at..)?)?;
                 if stream < 3 {
                     let slot = out.get_mut(jump + 2 * stream..)?;

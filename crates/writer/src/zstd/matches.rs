@@ -51,7 +51,7 @@ impl Output<'_> {
         self.count + 2 >= self.sequences.len()
     }
 
-    /// A match of `match_len` bytes behind the literals `from`.
+    /// A match of `match_len` bytes after the literals `from`.
     #[inline]
     fn put(&mut self, from: &[u8], offset: u32, match_len: usize) {
         self.put_literals(from);
@@ -163,7 +163,7 @@ pub(super) fn find(
             let back = at - 2;
             table[hash(load64(frame, back)) & (HASH_ENTRIES - 1)] = back as u32;
         }
-        // Right behind a match the distance before the last is worth a look.
+        // Right after a match the distance before the last is worth a look.
         while at < limit && !out.is_full() {
             let before = recent.before as usize;
             let word = load32(frame, at);

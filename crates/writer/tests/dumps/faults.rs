@@ -105,7 +105,7 @@ fn every_single_write_may_fail_for_good_and_there_is_no_dump_but_an_error() {
     }
 }
 
-/// Chance without a seed of its own: the same each time.
+/// Chance without its own seed: the same each time.
 fn chance(seed: usize) -> impl FnMut() -> bool {
     let mut state = 0x9e37_79b9_7f4a_7c15u64.wrapping_mul(seed as u64 + 1);
     move || {
@@ -120,7 +120,7 @@ fn chance(seed: usize) -> impl FnMut() -> bool {
 fn a_power_cut_at_any_write_leaves_the_old_dump_or_the_new_one_or_none() {
     let mut sim = tiny();
     let golden = golden::minidump(&sim, 3);
-    // a dump that nobody has saved yet, of the same size: the worst case
+    // a dump that has not been saved yet, of the same size: the worst case
     let (result, first_state) = onto_disk(&sim, settings(None), Disk::new(MEDIA, 512));
     result.unwrap();
     let old_media = first_state.media();

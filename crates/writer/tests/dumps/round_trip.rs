@@ -75,7 +75,7 @@ fn check_library<P: KernelPaging>(sim: &Sim<P>, version: u32, file: &[u8]) {
     let mut temporary = tempfile::NamedTempFile::new().unwrap();
     temporary.write_all(file).unwrap();
     let dump = Dump::open(temporary.path(), &OpenOptions::default()).unwrap();
-    // A powerpc64's kernel may lie outside of what random machines have as RAM.
+    // A powerpc64's kernel may be outside of what random machines have as RAM.
     let start = PhysAddr(0x10_0100);
     let has_image =
         sim.model.arch != Arch::Powerpc64 || sim.ranges.iter().any(|range| range.contains(start));

@@ -65,7 +65,7 @@ fn record_of(file: &[u8], kind: RecordKind) -> usize {
     payload.as_ptr() as usize - file.as_ptr() as usize - 16
 }
 
-/// Puts the right checksum behind a record that was changed.
+/// Puts the right checksum after a record that was changed.
 fn sum_up(file: &mut [u8], record: usize) {
     let header = RecordHeader::parse(file[record..].first_chunk().unwrap()).unwrap();
     let end = record + ix(header.record_bytes().unwrap()) - 8;
@@ -114,7 +114,7 @@ fn the_extension_is_part_of_the_dump() {
     assert_eq!(info.run_bytes, Some(4096));
     assert_eq!(info.cpus_with_registers, Some(2));
     assert_eq!(info.damage_found, Some(0));
-    // Bytes behind it are not: the header of a live dump.
+    // Bytes after it are not: the header of a live dump.
     let mut longer = file.clone();
     longer.extend_from_slice(&[0x46; 512]);
     let opened_dump = opened(&longer);
@@ -402,7 +402,7 @@ fn an_extension_that_is_cut_or_missing_is_told_and_the_pages_are_complete() {
         }
         assert!(opened_dump.identity().is_some());
     }
-    // A dump that lost pages is truncated; that its extension is lost, too, is no news.
+    // A dump that lost pages is truncated; that its extension is lost, too, is expected.
     assert_eq!(opened(&file[..start - 1]).warnings(), []);
 }
 

@@ -1,4 +1,4 @@
-//! Layers above a disk: where header, key and compressed bytes lie, and what becomes of too small a
+//! Layers above a disk: where header, key and compressed bytes are, and what becomes of too small a
 //! partition. Positions are those of the specification's section 1.5.
 
 use crate::memory::{Stretch, fill, send};

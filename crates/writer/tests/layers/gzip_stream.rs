@@ -67,7 +67,7 @@ fn a_sink_that_fails_ends_the_dump() {
     let mut layer = Gzip::new(&mut sink, 1, &mut memory).unwrap();
     let error = send(&mut layer, &noise, 64 << 10).unwrap_err();
     assert!(matches!(error, SinkError::Write { .. }), "{error}");
-    // The next dump is a stream of its own: FreeBSD's would go on with the old one.
+    // The next dump is its own stream: FreeBSD's would go on with the old one.
     sink.fails_at = None;
     let mut layer = Gzip::new(&mut sink, 1, &mut memory).unwrap();
     send(&mut layer, &noise, 64 << 10).unwrap();

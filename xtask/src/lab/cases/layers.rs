@@ -278,7 +278,7 @@ pub(super) fn layer_panics(scene: &Scene) -> Result {
     layer_panics_in_request(scene, &setting)
 }
 
-/// Nothing had failed before somebody asked for a dump, so the panic is the first one: the debugger comes
+/// Nothing had failed before a dump was requested, so the panic is the first one: the debugger comes
 /// once more, and after it the dump.
 fn layer_panics_in_request(scene: &Scene, setting: &Setting) -> Result {
     let _ = std::fs::remove_file(scene.disk());

@@ -17,7 +17,7 @@ const WAYS: [(&str, &str); 7] = [
     ("lab.protection", "general protection fault"),
 ];
 
-/// What a machine that stands in the debugger leaves: a dump that is sound, and whose backtraces are
+/// What a machine that is in the debugger leaves: a dump that is sound, and whose backtraces are
 /// those that the debugger shows. Also returns what that shows.
 fn dump_with_stacks(scene: &Scene, machine: &mut Machine, panic: &str) -> Result<(Dump, String)> {
     let alltrace = command(machine, "alltrace")?;

@@ -71,7 +71,7 @@ pub(super) fn unreadable_pages(scene: &Scene) -> Result {
         .all(|(word, va)| *word == pattern(va))
     {
         true => Ok(()),
-        false => Err("pages behind the unreadable ones are wrong".to_owned()),
+        false => Err("pages after the unreadable ones are wrong".to_owned()),
     }
 }
 

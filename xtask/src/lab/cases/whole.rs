@@ -165,7 +165,7 @@ pub(super) fn both_kinds(scene: &Scene) -> Result {
     is_sound(&scene.dump()?, "kdb_sysctl_panic")
 }
 
-/// A dump that nobody saved gives way to the next one.
+/// An unsaved dump is overwritten by the next one.
 pub(super) fn second_dump(scene: &Scene) -> Result {
     for (way, panic) in [
         ("debug.kdb.panic", "kdb_sysctl_panic"),
@@ -178,7 +178,7 @@ pub(super) fn second_dump(scene: &Scene) -> Result {
     Ok(())
 }
 
-/// Nobody at the console: the dump and the reset come by themselves.
+/// No operator at the console: the dump and the reset come by themselves.
 pub(super) fn no_debugger(scene: &Scene) -> Result {
     let boot = Boot {
         tunables: vec!["debug.debugger_on_panic=0".to_owned()],

@@ -109,7 +109,7 @@ fn arm64_with_4_kib_pages() {
 #[test]
 fn arm64_with_16_kib_pages() {
     check::<Arm64Granule16K>(&[
-        // Bits 12 and 13 are no address bits.
+        // Bits 12 and 13 are not address bits.
         (0, 0x44a2_7703, leaf(0x44a2_4000, 14, RWX)),
         (0, 0x44a2_4701, Entry::Absent),
         (1, 0x4200_0701, leaf(0x4200_0000, 25, RWX)),

@@ -159,7 +159,7 @@ impl Naive {
     }
 }
 
-/// Where the tables of a test lie: so few that they name each other.
+/// Where the tables of a test are: so few that they name each other.
 const TABLES: u64 = 5;
 
 /// One entry of a random table.

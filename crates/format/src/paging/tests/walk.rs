@@ -279,7 +279,7 @@ fn the_trees_of_other_architectures_are_descended() {
         pa_of::<I386Pae>(&radix, &memory, 0xffff_ffff),
         Ok(0x1_003f_ffff)
     );
-    // Behind the four pointers there are none.
+    // After the four pointers there are none.
     assert_eq!(
         pa_of::<I386Pae>(&radix, &memory, 0x1_01d4_053c),
         Err(WalkError::Outside)
@@ -339,7 +339,7 @@ fn a_section_is_longer_than_a_table_and_ends_where_it_says() {
     ));
 }
 
-/// M27: the entries of a section run over the end of the address space.
+/// The entries of a section run past the end of the address space.
 #[test]
 fn entries_behind_the_last_address_map_nothing() {
     let memory = Memory::with_section(&[0x10_0063; 8], Width::W64);

@@ -10,7 +10,7 @@ use vmcore_format::header::DirectMap;
 use vmcore_format::paging::{Amd64, Radix, TableRef};
 use vmcore_writer::machine::{Kernel, KernelImage};
 
-/// `KERNBASE`, and the distance of the image behind it (`KERNLOAD`).
+/// `KERNBASE`, and the distance of the image from it (`KERNLOAD`).
 const KERNBASE: u64 = 0xffff_ffff_8000_0000;
 const KERNLOAD: u64 = 2 << 20;
 /// Most page-table pages for the image: 2 GiB in 2 MiB each.
@@ -97,7 +97,7 @@ fn layout(tables: &Tables<'_>) -> [u64; 3] {
     found.copied().unwrap_or(LAYOUTS[1])
 }
 
-/// Where the kernel map ends, as `cpu_minidumpsys` has it: behind what was ever mapped, and behind
+/// Where the kernel map ends, as `cpu_minidumpsys` has it: past what was ever mapped, and past
 /// the image.
 fn end_of_map(kernel: Option<&KernelMemory<'_>>, kernbase: u64) -> Option<u64> {
     let kernel = kernel?;

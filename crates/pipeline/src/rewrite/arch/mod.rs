@@ -62,7 +62,7 @@ pub(in crate::rewrite) const fn of(arch: Arch) -> Option<&'static ArchConversion
     }
 }
 
-/// The kernel map of a 32-bit kernel: without a direct map, and all of it behind `kernbase`, where the
+/// The kernel map of a 32-bit kernel: without a direct map, and all of it above `kernbase`, where the
 /// image is, too. It starts with a whole table, and ends with what was ever mapped.
 fn narrow(
     radix: Radix,

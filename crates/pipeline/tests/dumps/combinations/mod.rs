@@ -178,7 +178,7 @@ impl Folder {
         let dump = Dump::open(file, &self.options.clone().into()).unwrap();
         assert_eq!(dump.warnings(), [], "{when}");
         let last = sim.ranges.last().unwrap().end.0 >> sim.model.page_shift;
-        // In front and behind the holes between the ranges there is nothing to compare.
+        // Before and after the holes between the ranges there is nothing to compare.
         let near = |pfn: &u64| (-2..=2).any(|by| sim.is_ram(pfn.saturating_add_signed(by)));
         let mut pages = 0;
         for pfn in (0..last + 3).filter(near) {
@@ -241,7 +241,7 @@ fn over_disk<P: KernelPaging>(sim: &Sim<P>, settings: Settings, layers: Layers, 
     stock::check(&file, key.as_deref(), layers, &plain, &when);
 }
 
-/// To a server over a link that is no good, and opened there.
+/// To a server over a bad link, and opened there.
 fn over_network<P: KernelPaging>(sim: &Sim<P>, settings: Settings, layers: Layers, seed: u64) {
     let when = format!("{layers:?} to a server, minidump: {}", settings.minidump);
     let (_, plain) = run::dump(sim, settings);

@@ -34,7 +34,7 @@ fn prot(memory: &Virtual<'_>, va: u64) -> Prot {
 }
 
 #[test]
-fn line_11_version_1_has_an_entry_for_each_small_page() {
+fn version_1_has_an_entry_for_each_small_page() {
     let (kernbase, dmap) = (0xffff_ffff_8000_0000, 0xffff_ff00_0000_0000);
     let mut built = dump(Arch::Amd64, 1, &[0x10_0000, 0x23_4000, 0x7f_f000]);
     built.page_tables = entries(
@@ -162,7 +162,7 @@ fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> PageReadError)
 }
 
 #[test]
-fn line_12_version_2_has_an_entry_for_each_2_mib() {
+fn version_2_has_an_entry_for_each_2_mib() {
     let mut built = with_table(2);
     built.dump_avail = vec![(0, 32768 * 4096)];
     each_access(&built.build(), |dump| {
@@ -171,7 +171,7 @@ fn line_12_version_2_has_an_entry_for_each_2_mib() {
 }
 
 #[test]
-fn line_13_version_3_numbers_its_pages_by_ranges() {
+fn version_3_numbers_its_pages_by_ranges() {
     let mut built = with_table(3);
     built.dump_avail = vec![(0x1000, 0x9_f800), (0x10_0800, 0x80_0000)];
     let bits = [0x10_0000, 0x23_4000, 0x30_0000, 0x7f_f000].map(|pa| built.bit_of(pa).unwrap());
@@ -197,7 +197,7 @@ fn line_13_version_3_numbers_its_pages_by_ranges() {
 }
 
 #[test]
-fn line_14_the_pat_bit_of_a_large_page_is_no_address_bit() {
+fn the_pat_bit_of_a_large_page_is_not_an_address_bit() {
     let mut built = dump(Arch::Amd64, 3, &[0x40_0000, 0x40_1000]);
     built.dump_avail = vec![(0x40_0000, 0x60_0000)];
     built.page_tables = entries(512, &[(0, 0x40_1083)]);
@@ -214,7 +214,7 @@ fn line_14_the_pat_bit_of_a_large_page_is_no_address_bit() {
 }
 
 #[test]
-fn line_15_the_small_pages_of_a_large_one_are_there_or_not_each_by_itself() {
+fn the_small_pages_of_a_large_one_are_there_or_not_each_by_itself() {
     let mut built = dump(Arch::Amd64, 3, &[0x40_0000, 0x40_2000, 0x5f_f000]);
     built.dump_avail = vec![(0x40_0000, 0x60_0000)];
     built.page_tables = entries(512, &[(0, 0x40_0083)]);
@@ -242,7 +242,7 @@ fn line_15_the_small_pages_of_a_large_one_are_there_or_not_each_by_itself() {
 }
 
 #[test]
-fn line_16_a_page_of_1_gib_is_512_fabricated_entries() {
+fn a_page_of_1_gib_is_512_fabricated_entries() {
     let mut built = dump(Arch::Amd64, 3, &[0x8000_0000, 0x8060_3000, 0xbfff_f000]);
     built.dump_avail = vec![(0x8000_0000, 0xc000_0000)];
     let fabricated: Vec<(usize, u64)> = (0..512)
@@ -276,7 +276,7 @@ fn line_16_a_page_of_1_gib_is_512_fabricated_entries() {
 }
 
 #[test]
-fn line_17_bit_7_of_a_small_pages_entry_is_pat() {
+fn bit_7_of_a_small_pages_entry_is_pat() {
     let mut built = dump(Arch::Amd64, 3, &[0x23_4000]);
     built
         .pages
@@ -299,7 +299,7 @@ fn line_17_bit_7_of_a_small_pages_entry_is_pat() {
 }
 
 #[test]
-fn line_18_a_direct_map_in_57_bit_space_is_taken_from_the_header() {
+fn a_direct_map_in_57_bit_space_is_taken_from_the_header() {
     for (base, end) in [
         (0xff10 << 48, 0xff20 << 48),
         (0xff01_0000_0000_0000, 0xff21_0000_0000_0000),

@@ -56,7 +56,7 @@ fn leads_to(built: &Minidump, expected: &[(u64, u64)]) {
 const ARM: [Arch; 2] = [Arch::Armv7, Arch::Armeb];
 
 #[test]
-fn line_20_arm_has_small_and_large_pages() {
+fn arm_has_small_and_large_pages() {
     for (arch, version) in ARM.into_iter().flat_map(|arch| [(arch, 1), (arch, 2)]) {
         let mut built = dump(arch, version, &[0x10_1000, 0x23_4000, 0x34_1000, 0x34_2000]);
         built.flags = 2;
@@ -140,7 +140,7 @@ fn line_20_arm_has_small_and_large_pages() {
 }
 
 #[test]
-fn line_23_mips_reaches_the_lowest_memory_without_tables() {
+fn mips_reaches_the_lowest_memory_without_tables() {
     for (arch, wide) in [
         (Arch::Mipsel, false),
         (Arch::Mips, false),
@@ -233,7 +233,7 @@ fn put(built: &mut Minidump, va: u64, pa: u64, (secondary, slot): (bool, u64), s
 }
 
 #[test]
-fn line_24_the_hashed_table_is_searched_in_both_groups() {
+fn the_hashed_table_is_searched_in_both_groups() {
     for (arch, version) in POWERPC64
         .into_iter()
         .flat_map(|arch| [(arch, 1), (arch, 2)])
@@ -268,7 +268,7 @@ fn line_24_the_hashed_table_is_searched_in_both_groups() {
 }
 
 #[test]
-fn line_24_a_large_hashed_table_tells_all_its_addresses() {
+fn a_large_hashed_table_tells_all_its_addresses() {
     for (arch, hw_direct_map) in POWERPC64
         .into_iter()
         .flat_map(|arch| [(arch, true), (arch, false)])
@@ -368,7 +368,7 @@ fn large_pages_of_a_hashed_table_are_found_by_their_own_hash() {
 }
 
 #[test]
-fn line_24_radix_tables_are_big_endian_in_every_dump() {
+fn radix_tables_are_big_endian_in_every_dump() {
     const VALID: u64 = 1 << 63;
     const LEAF: u64 = 1 << 62;
     for arch in POWERPC64 {
@@ -450,7 +450,7 @@ fn line_24_radix_tables_are_big_endian_in_every_dump() {
 }
 
 #[test]
-fn line_26_a_relocated_kernel_is_read_at_both_of_its_addresses() {
+fn a_relocated_kernel_is_read_at_both_of_its_addresses() {
     for arch in POWERPC64 {
         let mut built = dump(arch, 2, &[0x50_0000, 0x50_1000]);
         built.dump_avail = vec![(0x1000, 0x100_0000)];
@@ -532,7 +532,7 @@ fn session(built: &Minidump, kernel: &Kernel) -> (tempfile::TempDir, Session) {
 const N32: u32 = 0x20;
 
 #[test]
-fn line_23_a_kernel_of_n32_has_wide_entries_and_short_addresses() {
+fn a_kernel_of_n32_has_wide_entries_and_short_addresses() {
     for arch in [Arch::Mipsel, Arch::Mips] {
         let mut built = dump(arch, 2, &[0x10_1000, 0x23_4000]);
         let entries = [
@@ -560,7 +560,7 @@ fn line_23_a_kernel_of_n32_has_wide_entries_and_short_addresses() {
 }
 
 #[test]
-fn line_26_symbols_of_a_relocated_kernel_are_where_it_ran() {
+fn symbols_of_a_relocated_kernel_are_where_it_ran() {
     for arch in POWERPC64 {
         let mut built = dump(arch, 2, &[0x50_0000, 0x50_1000]);
         built.dump_avail = vec![(0x1000, 0x100_0000)];

@@ -51,7 +51,7 @@ fn check_offsets(kind: &Kind, built: &Minidump, dump: &Dump) {
 }
 
 #[test]
-fn line_01_every_number_of_the_header_is_decoded() {
+fn every_number_of_the_header_is_decoded() {
     for kind in KINDS {
         let mut built = with_pages(kind, &[5]);
         map(kind, &mut built, 5, 5);
@@ -82,7 +82,7 @@ fn line_01_every_number_of_the_header_is_decoded() {
 }
 
 #[test]
-fn line_02_sections_follow_the_message_buffer() {
+fn sections_follow_the_message_buffer() {
     for kind in KINDS {
         let size = kind.empty().page_size;
         for len in [0, 1, size - 1, size, size + 1, 98232] {
@@ -117,7 +117,7 @@ fn line_02_sections_follow_the_message_buffer() {
 }
 
 #[test]
-fn line_04_page_offsets_match_a_naive_count() {
+fn page_offsets_match_a_naive_count() {
     for kind in KINDS {
         for bits in [
             vec![0],
@@ -136,7 +136,7 @@ fn line_04_page_offsets_match_a_naive_count() {
 }
 
 #[test]
-fn line_05_bits_and_pages_lead_to_each_other() {
+fn bits_and_pages_lead_to_each_other() {
     for kind in KINDS.iter().filter(|kind| kind.empty().has_dump_avail()) {
         let mut built = kind.empty();
         let address = |number: u64, inside: u64| page(&built, number) + inside;
@@ -169,7 +169,7 @@ fn line_05_bits_and_pages_lead_to_each_other() {
 }
 
 #[test]
-fn line_06_pages_outside_all_ranges_are_no_ram() {
+fn pages_outside_all_ranges_are_not_ram() {
     for kind in KINDS {
         let mut built = with_pages(kind, &[1, 0x9f, 0x100, 0x7ff]);
         let address = |number: u64, inside: u64| page(&built, number) + inside;
@@ -207,7 +207,7 @@ fn line_06_pages_outside_all_ranges_are_no_ram() {
 }
 
 #[test]
-fn line_07_bytes_behind_the_last_page_are_ignored() {
+fn bytes_after_the_last_page_are_ignored() {
     for kind in KINDS {
         let mut built = with_pages(kind, &[2, 200]);
         for trailing in [1, 512, 4096, 20_000] {
@@ -233,7 +233,7 @@ fn neighbours(kind: &Kind) -> Minidump {
 }
 
 #[test]
-fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
+fn reads_over_page_boundaries_bring_each_pages_bytes() {
     for kind in KINDS {
         let mut built = neighbours(kind);
         let size = usize::try_from(built.page_size).unwrap();
@@ -288,7 +288,7 @@ fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
 }
 
 #[test]
-fn line_09_reads_of_nothing_unaligned_ones_and_those_up_to_the_end() {
+fn reads_of_nothing_unaligned_ones_and_those_up_to_the_end() {
     for kind in KINDS {
         let built = neighbours(kind);
         let size = usize::try_from(built.page_size).unwrap();
@@ -344,7 +344,7 @@ fn linear_va(dump: &Minidump, number: u64) -> Option<u64> {
 }
 
 #[test]
-fn line_10_every_page_is_enumerated_once_with_all_its_addresses() {
+fn every_page_is_enumerated_once_with_all_its_addresses() {
     for kind in KINDS {
         // Page 2 is mapped twice, page 3 once, page 7 only by the direct map, if there is one.
         let mut built = with_pages(kind, &[2, 3, 7]);

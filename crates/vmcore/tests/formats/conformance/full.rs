@@ -72,7 +72,7 @@ fn text(session: &Session, va: u64, len: usize) -> Result<Vec<u8>, TranslationEr
 }
 
 #[test]
-fn line_25_amd64_is_walked_through_pages_of_every_size() {
+fn amd64_is_walked_through_pages_of_every_size() {
     let mut machine = Amd64::new(0x20_0000);
     machine.tree.map(&Mapping::page(MAP + 0x5000, 0x3000, 4096));
     machine
@@ -119,7 +119,7 @@ fn line_25_amd64_is_walked_through_pages_of_every_size() {
 }
 
 #[test]
-fn line_25_memory_between_two_segments_is_no_ram() {
+fn memory_between_two_segments_is_not_ram() {
     let mut machine = Amd64::new(0x20_0000);
     machine.tree.map(&Mapping::page(MAP, 0, 1 << 30));
     let dump = FullDump::of_memory(Arch::Amd64, &RAM, &machine.pages());
@@ -160,7 +160,7 @@ fn cut_inside_a_page(pages: &mut BTreeMap<u64, Vec<u8>>) -> FullDump {
 }
 
 #[test]
-fn line_25_a_page_that_a_segment_ends_in_has_no_bytes_of_the_next_one() {
+fn a_page_that_a_segment_ends_in_has_no_bytes_of_the_next_one() {
     let mut machine = Amd64::new(0x20_0000);
     machine.tree.map(&Mapping::page(MAP, 0x3000, 4096));
     let mut pages = machine.pages();
@@ -188,7 +188,7 @@ fn line_25_a_page_that_a_segment_ends_in_has_no_bytes_of_the_next_one() {
 }
 
 #[test]
-fn line_25_a_page_of_two_segments_is_put_together() {
+fn a_page_of_two_segments_is_put_together() {
     let mut machine = Amd64::new(0x20_0000);
     machine.tree.map(&Mapping::page(MAP, 0x3000, 4096));
     let mut pages = machine.pages();
@@ -214,7 +214,7 @@ fn line_25_a_page_of_two_segments_is_put_together() {
 
 /// The bytes behind a cut page table belong to another page: they are no entries.
 #[test]
-fn line_25_a_page_table_that_a_segment_ends_in_has_no_entries_of_the_next_one() {
+fn a_page_table_that_a_segment_ends_in_has_no_entries_of_the_next_one() {
     let mut machine = Amd64::new(0x20_0000);
     // The table of MAP is at 0x3000; 0x4000 is what the second segment of the file starts with.
     machine.tree.set_entry(MAP, 1, 0x3003);
@@ -240,7 +240,7 @@ fn line_25_a_page_table_that_a_segment_ends_in_has_no_entries_of_the_next_one() 
 }
 
 #[test]
-fn line_25_the_header_says_where_a_moved_kernel_is() {
+fn the_header_says_where_a_moved_kernel_is() {
     let moved = 6 << 20;
     let machine = Amd64::new(0x20_0000 + moved);
     let ram = [(0, 0x9_f000), (0x10_0000, 0x100_0000)];
@@ -330,7 +330,7 @@ fn i386(paging: Paging, kernbase: u64, root: &str, pae_mode: Option<u32>) -> (Fu
 }
 
 #[test]
-fn line_25_i386_is_walked_with_and_without_pae_of_every_age() {
+fn i386_is_walked_with_and_without_pae_of_every_age() {
     for (paging, kernbase, root, pae_mode) in [
         (Paging::I386, 0xc000_0000, "IdlePTD", None),
         (Paging::I386Pae, 0xc000_0000, "IdlePDPT", None),

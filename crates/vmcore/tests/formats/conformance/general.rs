@@ -20,7 +20,7 @@ use vmcore_synth::msgbuf;
 const EXAMPLE: [(u64, u64); 2] = [(0x1000, 0x9_f800), (0x10_0800, 0x80_0000)];
 
 #[test]
-fn line_01_each_magic_is_accepted_and_decoded() {
+fn each_magic_is_accepted_and_decoded() {
     for arch in Arch::ALL {
         for version in 1..=arch.newest_version() {
             let mut built = dump(arch, version, &[0x8020_0000]);
@@ -77,7 +77,7 @@ fn line_01_each_magic_is_accepted_and_decoded() {
 }
 
 #[test]
-fn line_02_sections_follow_the_message_buffer() {
+fn sections_follow_the_message_buffer() {
     for (size, pages) in [(0, 0), (1, 1), (4095, 1), (4096, 1), (4097, 2), (98232, 24)] {
         let mut built = dump(Arch::Amd64, 3, &[0x5000]);
         built.msgbuf = (0..size).map(|n| b"0123456"[n % 7]).collect();
@@ -109,7 +109,7 @@ fn line_02_sections_follow_the_message_buffer() {
 }
 
 #[test]
-fn line_03_the_slack_behind_the_ring_says_where_it_starts() {
+fn the_slack_after_the_ring_says_where_it_starts() {
     for arch in Arch::ALL.into_iter().chain(Arch::OTHERS) {
         let size = if arch.is_32_bit() { 98248 } else { 98232 };
         let text: Vec<u8> = (0..12_000)
@@ -154,7 +154,7 @@ fn check_offsets(built: &Minidump, dump: &Dump) {
 }
 
 #[test]
-fn line_04_page_offsets_match_a_naive_count() {
+fn page_offsets_match_a_naive_count() {
     let bits = |bits: &[u64]| bits.iter().map(|bit| bit * 4096).collect::<Vec<u64>>();
     for pages in [
         bits(&[0]),
@@ -176,7 +176,7 @@ fn line_04_page_offsets_match_a_naive_count() {
 }
 
 #[test]
-fn line_04_one_page_in_megabytes_of_zeros_is_found() {
+fn one_page_in_megabytes_of_zeros_is_found() {
     let (bit, mut bitmap) = (20_000_003, vec![0; 5 << 20]);
     bitmap[bit / 8] = 1 << (bit % 8);
     let pa = bit as u64 * 4096;
@@ -196,7 +196,7 @@ fn line_04_one_page_in_megabytes_of_zeros_is_found() {
 }
 
 #[test]
-fn line_05_bits_and_pages_lead_to_each_other() {
+fn bits_and_pages_lead_to_each_other() {
     for ranges in [
         vec![(0x10_0000, 0x14_0000)],
         vec![
@@ -231,7 +231,7 @@ fn line_05_bits_and_pages_lead_to_each_other() {
 }
 
 #[test]
-fn line_06_pages_outside_all_ranges_are_no_ram() {
+fn pages_outside_all_ranges_are_not_ram() {
     let mut built = dump(Arch::Amd64, 3, &[0x1000, 0x9_f000, 0x10_0000, 0x7f_f000]);
     built.dump_avail = EXAMPLE.to_vec();
     each_access(&built.build(), |dump| {
@@ -254,7 +254,7 @@ fn line_06_pages_outside_all_ranges_are_no_ram() {
 }
 
 #[test]
-fn line_07_bytes_behind_the_last_page_are_ignored() {
+fn bytes_after_the_last_page_are_ignored() {
     let mut built = dump(Arch::Riscv64, 2, &[0x8020_1000, 0x8020_5000]);
     built.dump_avail = vec![(0x8020_0000, 0x8040_0000)];
     for trailing in [0, 1, 512, 4096, 5000] {
@@ -270,7 +270,7 @@ fn line_07_bytes_behind_the_last_page_are_ignored() {
 }
 
 #[test]
-fn line_10_every_page_is_enumerated_once_with_all_its_addresses() {
+fn every_page_is_enumerated_once_with_all_its_addresses() {
     // Page 0x2000 is mapped twice, 0x3000 once, 0x7000 only by the direct map.
     let mut built = dump(Arch::Riscv64, 2, &[]);
     built.dump_avail = vec![(0x8020_0000, 0x8021_0000)];

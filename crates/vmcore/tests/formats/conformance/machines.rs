@@ -47,7 +47,7 @@ fn each(check: impl Fn(&str, &Machine, &Session)) {
 }
 
 #[test]
-fn line_10_every_page_of_a_machine_has_the_addresses_that_it_had() {
+fn every_page_of_a_machine_has_the_addresses_that_it_had() {
     each(|name, machine, session| {
         let map = PageMap::build(session.space().unwrap()).unwrap();
         assert!(!map.is_cut_short(), "{name}");

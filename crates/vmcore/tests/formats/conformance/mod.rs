@@ -1,4 +1,4 @@
-//! The reader's conformance list: one test for each line, named after it.
+//! The reader's conformance tests: each is named after what the reader must do.
 //!
 //! The dumps are built by a crate that shares no code with the reader, and what is expected of them
 //! is counted or written down by hand.

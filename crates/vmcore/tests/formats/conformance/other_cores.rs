@@ -24,7 +24,7 @@ fn text(pa: u64) -> Vec<u8> {
 }
 
 #[test]
-fn line_25_arm_walks_from_the_first_level_table() {
+fn arm_walks_from_the_first_level_table() {
     for arch in [Arch::Armv7, Arch::Armeb] {
         let mut pages: BTreeMap<u64, Vec<u8>> = BTreeMap::new();
         let (root, coarse) = (0x8000_4000_u64, 0x8000_8400_u64);
@@ -105,7 +105,7 @@ fn virtual_core(arch: Arch) -> FullDump {
 }
 
 #[test]
-fn line_25_powerpc_has_virtual_cores_with_and_without_a_device_header() {
+fn powerpc_has_virtual_cores_with_and_without_a_device_header() {
     for (arch, expected) in [
         (Arch::Powerpc, Of::Powerpc),
         (Arch::Powerpc64, Of::Powerpc64),
@@ -182,7 +182,7 @@ fn sparc64() -> RegionDump {
 }
 
 #[test]
-fn line_25_sparc64_has_a_direct_map_and_a_translation_buffer() {
+fn sparc64_has_a_direct_map_and_a_translation_buffer() {
     let dump: Dump = open(&sparc64().build());
     assert_eq!(
         (dump.arch(), dump.memory().endian()),

@@ -20,7 +20,7 @@ fn narrow(len: usize, given: &[(usize, u32)]) -> Vec<u8> {
 }
 
 #[test]
-fn line_19_i386_has_narrow_or_wide_entries() {
+fn i386_has_narrow_or_wide_entries() {
     for (version, kernbase) in [
         (1, 0xc000_0000),
         (2, 0xc000_0000),
@@ -120,7 +120,7 @@ const ARM64_KERNBASE: u64 = 0xffff_0000_0000_0000;
 const ARM64_DMAP: u64 = 0xffff_a000_0000_0000;
 
 #[test]
-fn line_21_arm64_with_4_kib_pages_tries_the_direct_map_first() {
+fn arm64_with_4_kib_pages_tries_the_direct_map_first() {
     for version in 1..=3 {
         let mut built = dump(Arch::Arm64, version, &[0x4010_0000, 0x4023_4000]);
         built.dump_avail = vec![(0x4000_0000, 0x4100_0000)];
@@ -188,7 +188,7 @@ fn line_21_arm64_with_4_kib_pages_tries_the_direct_map_first() {
 }
 
 #[test]
-fn line_21_the_direct_map_of_arm64_wins_over_the_page_tables() {
+fn the_direct_map_of_arm64_wins_over_the_page_tables() {
     let mut built = dump(Arch::Arm64, 3, &[0x4010_0000, 0x4023_4000]);
     built.dump_avail = vec![(0x4000_0000, 0x4100_0000)];
     // Page 1 of the kernel map, which the tables map too, is in the direct map.
@@ -203,7 +203,7 @@ fn line_21_the_direct_map_of_arm64_wins_over_the_page_tables() {
 }
 
 #[test]
-fn line_21_arm64_with_16_kib_pages_has_them_in_every_section() {
+fn arm64_with_16_kib_pages_has_them_in_every_section() {
     let big_page = |pa: u64| page_text(pa).repeat(4);
     let mut built = dump(Arch::Arm64, 3, &[]);
     (built.page_size, built.flags) = (16384, 1);
@@ -248,7 +248,7 @@ fn line_21_arm64_with_16_kib_pages_has_them_in_every_section() {
 }
 
 #[test]
-fn line_21_other_page_sizes_of_arm64_are_refused() {
+fn other_page_sizes_of_arm64_are_refused() {
     for flags in [2, 3] {
         let mut built = dump(Arch::Arm64, 3, &[]);
         built.flags = flags;
@@ -274,7 +274,7 @@ fn line_21_other_page_sizes_of_arm64_are_refused() {
 }
 
 #[test]
-fn line_22_riscv64_wants_a_right_in_every_last_entry() {
+fn riscv64_wants_a_right_in_every_last_entry() {
     let (kernbase, dmap) = (0xffff_ffc0_0000_0000, 0xffff_ffd0_0000_0000);
     let pte = |pa: u64, bits: u64| pa >> 12 << 10 | bits;
     for version in 1..=2 {

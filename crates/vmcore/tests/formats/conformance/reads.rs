@@ -30,7 +30,7 @@ fn neighbours() -> Minidump {
 }
 
 #[test]
-fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
+fn reads_over_page_boundaries_bring_each_pages_bytes() {
     let built = neighbours();
     each_access(&built.build(), |dump| {
         let memory = Virtual::of(dump);
@@ -46,7 +46,7 @@ fn line_08_reads_over_page_boundaries_bring_each_pages_bytes() {
 }
 
 #[test]
-fn line_08_reads_into_an_absent_page_bring_what_is_before_it() {
+fn reads_into_an_absent_page_bring_what_is_before_it() {
     let built = neighbours();
     each_access(&built.build(), |dump| {
         let memory = Virtual::of(dump);
@@ -73,7 +73,7 @@ fn line_08_reads_into_an_absent_page_bring_what_is_before_it() {
 }
 
 #[test]
-fn line_08_reads_over_the_end_of_the_file_say_truncated() {
+fn reads_over_the_end_of_the_file_say_truncated() {
     let mut built = neighbours();
     let (_, last) = built.offsets().pop().unwrap();
     // The last page's first 0x123 bytes are left.
@@ -106,7 +106,7 @@ fn line_08_reads_over_the_end_of_the_file_say_truncated() {
 }
 
 #[test]
-fn line_09_reads_of_nothing_always_succeed() {
+fn reads_of_nothing_always_succeed() {
     let built = neighbours();
     each_access(&built.build(), |dump| {
         let memory = Virtual::of(dump);
@@ -131,7 +131,7 @@ fn line_09_reads_of_nothing_always_succeed() {
 }
 
 #[test]
-fn line_09_unaligned_reads_bring_the_bytes_at_their_address() {
+fn unaligned_reads_bring_the_bytes_at_their_address() {
     let built = neighbours();
     let pages = [0x10_0000, 0x10_1000, 0x5000].map(page_text).concat();
     each_access(&built.build(), |dump| {
@@ -149,7 +149,7 @@ fn line_09_unaligned_reads_bring_the_bytes_at_their_address() {
 }
 
 #[test]
-fn line_09_reads_end_at_the_last_byte_of_the_address_space() {
+fn reads_end_at_the_last_byte_of_the_address_space() {
     let mut built = dump(Arch::Amd64, 1, &[0x10_0000, 0x5000]);
     built.dump_avail = vec![(0, 0x80_0000)];
     built.kernbase = u64::MAX - 0x1fff;
@@ -180,7 +180,7 @@ fn line_09_reads_end_at_the_last_byte_of_the_address_space() {
 }
 
 #[test]
-fn line_09_strings_end_at_their_nul_or_at_a_hole() {
+fn strings_end_at_their_nul_or_at_a_hole() {
     let mut built = neighbours();
     built.pages.insert(0x5000, b"panic\0rest".to_vec());
     each_access(&built.build(), |dump| {
