@@ -69,7 +69,8 @@ const FOLDER: &str = "target/portability";
 const NO_COMPILER: &str = "#!/bin/sh
 for word; do
     case $word in
-    -E) echo gcc ;;
+    -E) echo '\"gcc\"' ;;
+    -\\?) exit 1 ;;
     -out:*) : > \"${word#-out:}\" ;;
     *.a | *.lib | *.o) : > \"$word\" ;;
     esac
