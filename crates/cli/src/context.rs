@@ -1,10 +1,11 @@
 //! What a run of the command knows: its options, the dump it is about, where words go.
 
-use crate::arguments::{ColorChoice, Common};
-use crate::explain::Failure;
 use crate::files::{self, Chosen};
-use crate::output::{Out, Style};
+use crate::options::{ColorChoice, Common};
+use crate::outcome::{Failure, Status};
+use crate::output::{self, Out, Style};
 use crate::{spool, text};
+use serde::Serialize;
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
 use std::io::{IsTerminal as _, Write as _};
@@ -15,13 +16,18 @@ use vmcore::container::ContainerOptions;
 use vmcore::dump::{DumpFormat, Warning};
 use vmcore::session::{KernelChoice, KernelMatch};
 use vmcore::textdump::Textdump;
-use vmcore::{OpenError, OpenOptions, Session, SessionError};
+use vmcore::{Dump, OpenError, OpenOptions, Session, SessionError};
 use vmcore_debug::DebugFiles;
 
 /// The folders and files that are searched first for the kernel.
 const KERNEL_PATH: &str = "VMCORE_KERNEL_PATH";
 /// The variable with the directory for expanded kernels; empty for none.
 const CACHE: &str = "VMCORE_CACHE";
+
+/// A command: its options, and what it does with them. Its doc comment is its line in the help.
+pub(crate) trait Run: clap::Args {
+    fn run(&self, context: &Context) -> anyhow::Result<Status>;
+}
 
 /// What the kernel file is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -169,6 +175,11 @@ impl Context {
                 is_terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
             }
         }
+    }
+
+    /// Prints an answer in JSON. `dump` is absent for answers about several dumps.
+    pub(crate) fn json(&self, dump: Option<&Dump>, answer: impl Serialize) -> anyhow::Result<()> {
+        output::json(self.command, dump, answer)
     }
 
     /// Says what is wrong with the debug information, after an answer that has used it.

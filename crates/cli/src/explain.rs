@@ -1,6 +1,7 @@
 //! Errors as a person needs them: one sentence, the facts behind it, what to type next.
 
 use crate::context::Context;
+use crate::outcome::Failure;
 use crate::output::NotWritten;
 use crate::text;
 use std::fmt;
@@ -20,85 +21,11 @@ use vmcore_debug::expr::EvalError;
 use vmcore_pipeline::output::OutputError;
 use vmcore_pipeline::save::SaveError;
 
-/// Exit status of a failure.
-const FAILED: u8 = 1;
-/// Exit status for wrong arguments.
-const USAGE: u8 = 2;
-
-/// Why there is no answer.
-#[derive(Debug)]
-pub(crate) struct Failure {
-    sentence: String,
-    more: Vec<String>,
-    status: u8,
-}
-
-impl Failure {
-    /// A failure with its sentence: no capital, no full stop.
-    pub(crate) fn new(sentence: impl Into<String>) -> Self {
-        Self {
-            sentence: sentence.into(),
-            more: Vec::new(),
-            status: FAILED,
-        }
-    }
-
-    /// The arguments are wrong.
-    pub(crate) fn usage(sentence: impl Into<String>) -> Self {
-        Self {
-            status: USAGE,
-            ..Self::new(sentence)
-        }
-    }
-
-    /// A line with facts.
-    pub(crate) fn line(mut self, line: impl Into<String>) -> Self {
-        self.more.push(line.into());
-        self
-    }
-
-    /// What to type next.
-    pub(crate) fn next(self, command: impl fmt::Display) -> Self {
-        self.line(format!("try: {command}"))
-    }
-
-    /// Another command to type next.
-    pub(crate) fn instead(mut self, command: impl fmt::Display) -> Self {
-        self.more.retain(|line| !line.starts_with("try: "));
-        self.next(command)
-    }
-
-    pub(crate) fn sentence(&self) -> &str {
-        &self.sentence
-    }
-
-    pub(crate) fn more(&self) -> &[String] {
-        &self.more
-    }
-
-    pub(crate) const fn status(&self) -> u8 {
-        self.status
-    }
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.sentence)
-    }
-}
-
-impl std::error::Error for Failure {}
-
 /// Turns any error into a failure with its next command.
 pub(crate) fn explain(error: &anyhow::Error, context: &Context) -> Failure {
     for cause in error.chain() {
         if let Some(failure) = cause.downcast_ref::<Failure>() {
-            let more = failure.more.clone();
-            return Failure {
-                sentence: failure.sentence.clone(),
-                more,
-                status: failure.status,
-            };
+            return failure.clone();
         }
         if let Some(error) = cause.downcast_ref::<SessionError>() {
             return session(error, context);

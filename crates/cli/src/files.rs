@@ -4,8 +4,8 @@
 //! slash, or if a file of that name is a dump or a kernel; so `read hz 4` and `read vmcore.0 hz 4`
 //! both mean what they say. Dump and kernel are told apart by their first bytes, in either order.
 
-use crate::arguments::Common;
-use crate::explain::Failure;
+use crate::options::Common;
+use crate::outcome::Failure;
 use crate::{spool, text};
 use std::ffi::OsString;
 use std::io;

@@ -1,17 +1,20 @@
-//! The command `vmcore`: arguments, printing, exit status. What it knows, the libraries know.
+//! The command `vmcore`: arguments, printing, exit status. All knowledge is in the libraries.
 //!
-//! One file a command in [`commands`]; what they share lies beside it. Data goes to standard
-//! output, words to standard error. Exit status: 0 done, 1 failed, 2 wrong arguments, 3 answered,
-//! but the dump is incomplete for this answer. A reader that goes away early is no failure.
+//! From the bottom up: [`outcome`], [`options`], [`output`]; the [`context`] of a run, which opens
+//! dumps; one file a command in [`commands`], with the table of them. Data goes to standard output,
+//! everything else to standard error. Exit status: 0 done, 1 failed, 2 usage, 3 answered, but the
+//! dump is incomplete for this answer. A reader that closes the pipe early is not a failure.
 #![forbid(unsafe_code)]
 
-mod arguments;
 mod commands;
 mod context;
+mod debug_files;
 mod explain;
 mod files;
 mod help;
 mod hex;
+mod options;
+mod outcome;
 mod output;
 mod place;
 mod progress;
@@ -19,37 +22,28 @@ mod signals;
 mod spool;
 mod text;
 
-use arguments::{Cli, Command};
-use clap::Parser as _;
 use clap::error::{ContextKind, ContextValue};
-use context::Context;
+use outcome::Status;
 use std::io::{self, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
-
-/// How an answer ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Status {
-    /// All of it was given.
-    Done,
-    /// It was given as far as the dump goes.
-    Incomplete,
-}
 
 fn main() -> ExitCode {
     signals::survive_file_limits();
     if let Some(main) = commands::by_name(std::env::args_os().next()) {
         return main();
     }
-    let cli = match Cli::try_parse() {
-        Ok(cli) => cli,
+    let matches = match commands::command_line().try_get_matches() {
+        Ok(matches) => matches,
         Err(error) => return refuse(&error),
     };
     if let Some(directory) = context::kernel_cache() {
         vmcore::kernel::keep_expanded_in(directory);
     }
-    let context = Context::new(cli.common, cli.command.name());
-    match run(&context, &cli.command) {
+    let Some((context, result)) = commands::run(&matches) else {
+        return ExitCode::from(2);
+    };
+    match result {
         Ok(Status::Done) if !context.is_guess() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
@@ -73,45 +67,12 @@ fn refuse(error: &clap::Error) -> ExitCode {
         let _ = writeln!(stderr, "  try: vmcore info {word}");
         return ExitCode::from(2);
     }
-    // Nobody is left to be told if this fails.
+    // Nothing can be done if this fails.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
 }
 
-fn run(context: &Context, command: &Command) -> anyhow::Result<Status> {
-    if command.writes_a_file() {
-        signals::clean_up_when_ended();
-    }
-    match command {
-        Command::List(args) => commands::list::run(context, args),
-        Command::Info(args) => commands::info::run(context, args),
-        Command::Log(args) => commands::log::run(context, args),
-        Command::Read(args) => commands::read::run(context, args),
-        Command::Translate(args) => commands::translate::run(context, args),
-        Command::Sym(args) => commands::sym::run(context, args),
-        Command::Search(args) => commands::search::run(context, args),
-        Command::Report(args) => commands::report::run(context, args),
-        Command::Why(args) => commands::why::run(context, args),
-        Command::Ps(args) => commands::ps::run(context, args),
-        Command::Bt(args) => commands::bt::run(context, args),
-        Command::Print(args) => commands::print::run(context, args),
-        Command::Locks(args) => commands::locks::run(context, args),
-        Command::Mods(args) => commands::mods::run(context, args),
-        Command::WhatIs(args) => commands::whatis::run(context, args),
-        Command::Dis(args) => commands::dis::run(context, args),
-        Command::Gdb(args) => commands::gdb::run(context, args),
-        Command::Map(args) => commands::map::run(context, args),
-        Command::Verify(args) => commands::verify::run(context, args),
-        Command::Convert(args) => commands::convert::run(context, args),
-        Command::Save(args) => commands::save::run(context, args),
-        Command::Decrypt(args) => commands::decrypt::run(context, args),
-        Command::Redact(args) => commands::redact::run(context, args),
-        Command::Check(args) => commands::check::run(context, args),
-        Command::Serve(args) => commands::serve::run(context, args),
-    }
-}
-
-/// Whether whoever reads our output has gone away.
+/// Whether the reader of our output has closed the pipe.
 fn is_broken_pipe(error: &anyhow::Error) -> bool {
     error.chain().any(|cause| {
         cause

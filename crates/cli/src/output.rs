@@ -1,6 +1,5 @@
 //! Standard output: text with a modest use of colour, and JSON in its envelope.
 
-use crate::context::Context;
 use crate::text;
 use serde::Serialize;
 use serde_json::Value;
@@ -65,7 +64,7 @@ pub(crate) fn not_written(error: io::Error) -> io::Error {
     io::Error::new(error.kind(), NotWritten(error))
 }
 
-/// Standard output, buffered. Whoever writes an answer ends it with [`Out::finish`].
+/// Standard output, buffered. An answer ends with [`Out::finish`].
 #[derive(Debug)]
 pub(crate) struct Out {
     writer: BufWriter<StdoutLock<'static>>,
@@ -101,7 +100,7 @@ impl Write for Out {
     }
 }
 
-/// What stands in front of every answer in JSON.
+/// What precedes every answer in JSON.
 #[derive(Serialize)]
 struct Envelope<'a> {
     schema: &'a str,
@@ -116,7 +115,7 @@ struct Envelope<'a> {
 
 /// Prints an answer in JSON. `dump` is absent for answers about several dumps.
 pub(crate) fn json(
-    context: &Context,
+    command: &str,
     dump: Option<&Dump>,
     answer: impl Serialize,
 ) -> anyhow::Result<()> {
@@ -124,7 +123,7 @@ pub(crate) fn json(
         .and_then(|dump| dump.completeness().ok())
         .map(serde_json::to_value);
     let envelope = Envelope {
-        schema: &format!("vmcore.{}/1", context.command()),
+        schema: &format!("vmcore.{}/1", command),
         tool_version: env!("CARGO_PKG_VERSION"),
         dump_id: dump.and_then(|dump| dump.id().ok()),
         completeness: completeness.transpose()?,
@@ -134,7 +133,7 @@ pub(crate) fn json(
     envelope
         .serialize(&mut Serializer::with_formatter(
             &mut out,
-            Harmless::default(),
+            EscapingFormatter::default(),
         ))
         .map_err(io::Error::from)?;
     writeln!(out)?;
@@ -158,9 +157,9 @@ fn without_nulls(value: Value) -> Value {
 
 /// Pretty JSON that a terminal can show: what [`text::escape`] escapes comes as `\u009b`.
 #[derive(Default)]
-struct Harmless(PrettyFormatter<'static>);
+struct EscapingFormatter(PrettyFormatter<'static>);
 
-impl Formatter for Harmless {
+impl Formatter for EscapingFormatter {
     fn write_string_fragment<W: ?Sized + Write>(
         &mut self,
         writer: &mut W,
@@ -234,7 +233,7 @@ mod tests {
         value
             .serialize(&mut Serializer::with_formatter(
                 &mut text,
-                Harmless::default(),
+                EscapingFormatter::default(),
             ))
             .unwrap();
         String::from_utf8(text).unwrap()

@@ -1,6 +1,6 @@
 //! Addresses and lengths as people write them: `0xffffffff81cd4c0c`, `hz`, `proc0+0xc4`; `64k`.
 
-use crate::explain::Failure;
+use crate::outcome::Failure;
 use anyhow::Context as _;
 use std::ffi::OsStr;
 use vmcore::Session;

@@ -1,6 +1,6 @@
 //! A dump that comes through a pipe: it cannot be read twice, so it is kept in a file meanwhile.
 
-use crate::explain::Failure;
+use crate::outcome::Failure;
 use crate::text;
 use std::fs::File;
 use std::io::{self, IsTerminal as _, Read, Write as _};

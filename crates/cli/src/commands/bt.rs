@@ -1,11 +1,10 @@
 //! `vmcore bt`: the stacks of threads.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Out, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::{Out, Style};
 use crate::text::{self, counted};
 use clap::Args;
 use serde::Serialize;
@@ -21,7 +20,7 @@ use vmcore_debug::report::text::{Columns, UNKNOWN_PCB};
 use vmcore_debug::stack::{NamedFrame, Stack};
 use vmcore_debug::unwind::{End, TrapFrame};
 
-/// Where threads were: functions, files and lines
+/// Backtraces: functions, source files and lines
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore bt [FILE] [TID] [OPTIONS]",
@@ -77,59 +76,57 @@ struct Walked<'a> {
     stack: Stack,
 }
 
-pub(crate) fn run(context: &Context, args: &Bt) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 0..=1, "TID")?;
-    let tid = words.first().map(parse_tid).transpose()?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let details = Details::of(&target);
-    let chosen = choose(context, args, &list, tid)?;
-    let threads: Vec<Walked<'_>> = chosen
-        .into_iter()
-        .map(|(process, thread)| Walked {
-            wait: waits_for(details.thread(thread)),
-            ..walked(&target, process, thread, args.regs || args.full)
-        })
-        .collect();
-    let incomplete = !list.problems.is_empty()
-        || threads.iter().any(|thread| {
-            matches!(thread.stack.end, Some(End::Unreadable { .. }))
-                || thread.stack.frames.is_empty()
-        });
-    let status = if incomplete {
-        Status::Incomplete
-    } else {
-        Status::Done
-    };
-    let groups = args
-        .unique
-        .then(|| groups::group(threads.iter().map(member)));
-    if context.common().json {
-        let answer = Answer {
-            threads,
-            groups,
-            problems: &list.problems,
-        };
-        output::json(context, Some(session.dump()), answer)?;
-        context.note_debug(&files);
-        return Ok(status);
-    }
-    let mut out = context.out();
-    if let Some(groups) = &groups {
-        print_unique(&mut out, &threads, groups, target.machine())?;
-    } else {
-        for (position, thread) in threads.iter().enumerate() {
-            if position > 0 {
-                writeln!(out)?;
-            }
-            print_thread(&mut out, &target, thread, args)?;
+impl Run for Bt {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 0..=1, "TID")?;
+        let tid = words.first().map(parse_tid).transpose()?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let details = Details::of(&target);
+        let chosen = choose(context, self, &list, tid)?;
+        let threads: Vec<Walked<'_>> = chosen
+            .into_iter()
+            .map(|(process, thread)| Walked {
+                wait: waits_for(details.thread(thread)),
+                ..walked(&target, process, thread, self.regs || self.full)
+            })
+            .collect();
+        let incomplete = !list.problems.is_empty()
+            || threads.iter().any(|thread| {
+                matches!(thread.stack.end, Some(End::Unreadable { .. }))
+                    || thread.stack.frames.is_empty()
+            });
+        let status = Status::complete_if(!incomplete);
+        let groups = self
+            .unique
+            .then(|| groups::group(threads.iter().map(member)));
+        if context.common().json {
+            let answer = Answer {
+                threads,
+                groups,
+                problems: &list.problems,
+            };
+            context.json(Some(session.dump()), answer)?;
+            context.note_debug(&files);
+            return Ok(status);
         }
+        let mut out = context.out();
+        if let Some(groups) = &groups {
+            print_unique(&mut out, &threads, groups, target.machine())?;
+        } else {
+            for (position, thread) in threads.iter().enumerate() {
+                if position > 0 {
+                    writeln!(out)?;
+                }
+                print_thread(&mut out, &target, thread, self)?;
+            }
+        }
+        out.finish()?;
+        context.note_debug(&files);
+        Ok(status)
     }
-    out.finish()?;
-    context.note_debug(&files);
-    Ok(status)
 }
 
 pub(super) fn parse_tid(word: &OsString) -> anyhow::Result<i32> {

@@ -1,9 +1,8 @@
 //! `vmcore check`: is this host ready to dump?
 
-use crate::Status;
-use crate::context::Context;
-use crate::explain::Failure;
-use crate::output::{self, Style};
+use crate::context::{Context, Run};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -16,7 +15,7 @@ use vmcore_pipeline::check::{self, Finding, Question, Verdict};
 /// The link that dumpon makes.
 const DUMP_DEVICE: &str = "/dev/dumpdev";
 
-/// Is this host ready to dump? Device, size, key, room for saving
+/// Is this host ready to dump? Device, size, key, free space
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore check [DEVICE] [DIR] [OPTIONS]",
@@ -48,49 +47,51 @@ struct Answer<'a> {
     checks: &'a [Finding],
 }
 
-pub(crate) fn run(context: &Context, args: &Check) -> anyhow::Result<Status> {
-    let device = args.device.as_deref().unwrap_or(Path::new(DUMP_DEVICE));
-    if args.device.is_none() && !device.exists() {
-        return Err(
-            Failure::new("no dump device is configured: there is no /dev/dumpdev")
-                .line("dumpon(8) configures one, and dumpdev in /etc/rc.conf at every start")
-                .next("vmcore check DEVICE")
-                .into(),
-        );
-    }
-    let common = context.common().directory.as_deref();
-    let directory = args.place.as_deref().or(common);
-    let memory_bytes = match args.ram {
-        Some(mib) => Some(mib.saturating_mul(1 << 20)),
-        None => memory_bytes(),
-    };
-    let question = Question {
-        device,
-        directory: directory.unwrap_or(Path::new(CRASH_DIRECTORY)),
-        memory_bytes,
-        kernel_bytes: args.ram.is_none().then(wired_bytes).flatten(),
-        public_key: args.public_key.as_deref(),
-    };
-    let findings = check::check(&question);
-    let ready = findings
-        .iter()
-        .all(|finding| finding.verdict != Verdict::Bad);
-    if context.common().json {
-        let answer = Answer {
-            device: device.display().to_string(),
-            ready,
-            checks: &findings,
+impl Run for Check {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let device = self.device.as_deref().unwrap_or(Path::new(DUMP_DEVICE));
+        if self.device.is_none() && !device.exists() {
+            return Err(
+                Failure::new("no dump device is configured: there is no /dev/dumpdev")
+                    .line("dumpon(8) configures one, and dumpdev in /etc/rc.conf at every start")
+                    .next("vmcore check DEVICE")
+                    .into(),
+            );
+        }
+        let common = context.common().directory.as_deref();
+        let directory = self.place.as_deref().or(common);
+        let memory_bytes = match self.ram {
+            Some(mib) => Some(mib.saturating_mul(1 << 20)),
+            None => memory_bytes(),
         };
-        output::json(context, None, answer)?;
-    } else {
-        print(context, device, &findings)?;
+        let question = Question {
+            device,
+            directory: directory.unwrap_or(Path::new(CRASH_DIRECTORY)),
+            memory_bytes,
+            kernel_bytes: self.ram.is_none().then(wired_bytes).flatten(),
+            public_key: self.public_key.as_deref(),
+        };
+        let findings = check::check(&question);
+        let ready = findings
+            .iter()
+            .all(|finding| finding.verdict != Verdict::Bad);
+        if context.common().json {
+            let answer = Answer {
+                device: device.display().to_string(),
+                ready,
+                checks: &findings,
+            };
+            context.json(None, answer)?;
+        } else {
+            print(context, device, &findings)?;
+        }
+        if ready {
+            return Ok(Status::Done);
+        }
+        Err(Failure::new("a dump would be lost")
+            .next("vmcore check again, once it is mended")
+            .into())
     }
-    if ready {
-        return Ok(Status::Done);
-    }
-    Err(Failure::new("a dump would be lost")
-        .next("vmcore check again, once it is mended")
-        .into())
 }
 
 fn print(context: &Context, device: &Path, findings: &[Finding]) -> anyhow::Result<()> {

@@ -3,12 +3,12 @@
 use super::convert_out::Out;
 use super::gdb::{stock, write_frames};
 use super::{convert_bytes, convert_dump};
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
+use crate::signals;
 use crate::text::{self, counted};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -24,7 +24,7 @@ use vmcore_pipeline::elf::{self, ConvertError, Converted};
 use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::rewrite;
 
-/// The dump in another format: an ELF core, a minidump, a full dump; compressed; or plain
+/// Convert to an ELF core, minidump or full dump; compress
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore convert [FILE] OUT [--to FORMAT] [--compress METHOD] [OPTIONS]",
@@ -109,30 +109,37 @@ struct Answer<'a> {
     expanded_bytes: u64,
 }
 
-pub(crate) fn run(context: &Context, args: &Convert) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "OUT")?;
-    let out = words
-        .first()
-        .map(Path::new)
-        .ok_or_else(|| Failure::usage("OUT is missing"))?;
-    let method = args.compress.map(|packing| match packing {
-        Packing::Zstd => Method::Zstd,
-        Packing::Gzip => Method::Gzip,
-    });
-    let format = match (args.to, method) {
-        (Some(Format::Plain), Some(_)) => {
-            let words = "--to plain takes the compression away, and --compress compresses";
-            return Err(Failure::usage(words).line("give one of them").into());
+impl Run for Convert {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        signals::clean_up_when_ended();
+        let words = context.choose(&self.words, 1..=1, "OUT")?;
+        let out = words
+            .first()
+            .map(Path::new)
+            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let method = self.compress.map(|packing| match packing {
+            Packing::Zstd => Method::Zstd,
+            Packing::Gzip => Method::Gzip,
+        });
+        let format = match (self.to, method) {
+            (Some(Format::Plain), Some(_)) => {
+                let words = "--to plain takes the compression away, and --compress compresses";
+                return Err(Failure::usage(words).line("give one of them").into());
+            }
+            (None | Some(Format::Plain), method) => {
+                return convert_bytes::run(context, method, out);
+            }
+            (Some(format), _) => format,
+        };
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let out = Out::new(context, out, method)?;
+        match format {
+            Format::Minidump => {
+                convert_dump::run(context, &session, rewrite::Target::Minidump, out)
+            }
+            Format::Full => convert_dump::run(context, &session, rewrite::Target::Full, out),
+            Format::Elf | Format::Plain => to_elf(context, &session, out),
         }
-        (None | Some(Format::Plain), method) => return convert_bytes::run(context, method, out),
-        (Some(format), _) => format,
-    };
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let out = Out::new(context, out, method)?;
-    match format {
-        Format::Minidump => convert_dump::run(context, &session, rewrite::Target::Minidump, out),
-        Format::Full => convert_dump::run(context, &session, rewrite::Target::Full, out),
-        Format::Elf | Format::Plain => to_elf(context, &session, out),
     }
 }
 
@@ -191,7 +198,7 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
             compressed: method,
             expanded_bytes: packed.expanded_bytes,
         };
-        output::json(context, Some(session.dump()), answer)?;
+        context.json(Some(session.dump()), answer)?;
     } else {
         print(context, session, &converted)?;
         print_next(

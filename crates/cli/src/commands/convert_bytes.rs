@@ -1,9 +1,8 @@
 //! `vmcore convert` that leaves the dump as it is: compressed, or freed of what is around it.
 
-use crate::Status;
 use crate::context::Context;
-use crate::explain::Failure;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
 use crate::text;
 use serde::Serialize;
@@ -64,7 +63,7 @@ pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> anyh
             expanded_bytes: done.expanded_bytes,
             damage: damage.as_ref(),
         };
-        output::json(context, Some(&dump), answer)?;
+        context.json(Some(&dump), answer)?;
     } else {
         print(context, &done, method.is_some())?;
     }

@@ -1,10 +1,9 @@
 //! `vmcore convert` to FreeBSD's own formats: a minidump, or a full dump.
 
 use super::convert_out::Out;
-use crate::Status;
 use crate::context::Context;
-use crate::explain::Failure;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
 use crate::text::{self, counted};
 use serde::Serialize;
@@ -71,7 +70,7 @@ pub(super) fn run(
             compressed: method,
             expanded_bytes: packed.expanded_bytes,
         };
-        output::json(context, Some(session.dump()), answer)?;
+        context.json(Some(session.dump()), answer)?;
     } else {
         print(context, session, target, &done)?;
     }

@@ -1,12 +1,12 @@
 //! `vmcore decrypt`: an encrypted dump without its encryption.
 
 use super::convert_bytes::explain;
-use crate::Status;
-use crate::context::Context;
-use crate::explain::Failure;
+use crate::context::{Context, Run};
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
+use crate::signals;
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -17,7 +17,7 @@ use vmcore::container::{self, Layer};
 use vmcore::{Dump, OpenOptions};
 use vmcore_pipeline::plain;
 
-/// An encrypted dump, decrypted: with the RSA private key
+/// Decrypt an encrypted dump with the RSA private key
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore decrypt [FILE] OUT --key PEM [OPTIONS]",
@@ -47,49 +47,52 @@ struct Answer<'a> {
     is_dump: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &Decrypt) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "OUT")?;
-    let out = words
-        .first()
-        .map(Path::new)
-        .ok_or_else(|| Failure::usage("OUT is missing"))?;
-    let dump = context.dump().ok_or_else(|| Failure::new("no dump"))?;
-    let options = context.container_options();
-    let Some(opened) = container::open_decrypted(dump, &options)? else {
-        return Err(
-            Failure::new(format!("{} is not encrypted", text::path(dump)))
-                .line("(an encrypted file needs its key.N: beside it, or --key-block KEY.N)")
-                .next(context.proposal("info"))
-                .into(),
-        );
-    };
-    let mut progress = Progress::new(context, "decrypting");
-    let force = context.common().force;
-    let len_bytes = plain::copy(&opened.source, out, force, |done, total| {
-        progress.at(done, total);
-    })
-    .map_err(|error| explain(error, context))?;
-    drop(progress);
-    let is_dump = Dump::open(out, &OpenOptions::default()).is_ok();
-    if context.common().json {
-        let answer = Answer {
-            file: out.display().to_string(),
-            len_bytes,
-            layers: &opened.layers,
-            is_dump,
+impl Run for Decrypt {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        signals::clean_up_when_ended();
+        let words = context.choose(&self.words, 1..=1, "OUT")?;
+        let out = words
+            .first()
+            .map(Path::new)
+            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let dump = context.dump().ok_or_else(|| Failure::new("no dump"))?;
+        let options = context.container_options();
+        let Some(opened) = container::open_decrypted(dump, &options)? else {
+            return Err(
+                Failure::new(format!("{} is not encrypted", text::path(dump)))
+                    .line("(an encrypted file needs its key.N: beside it, or --key-block KEY.N)")
+                    .next(context.proposal("info"))
+                    .into(),
+            );
         };
-        output::json(context, None, answer)?;
-    } else {
-        let mut to = context.out();
-        let file = to.paint(Style::Strong, &text::path(out));
-        writeln!(to, "{file}: {}", text::size(len_bytes))?;
-        let next = format!("vmcore info {}", text::shell_word(out));
-        writeln!(to, "  {}", to.paint(Style::Faint, &next))?;
-        to.finish()?;
+        let mut progress = Progress::new(context, "decrypting");
+        let force = context.common().force;
+        let len_bytes = plain::copy(&opened.source, out, force, |done, total| {
+            progress.at(done, total);
+        })
+        .map_err(|error| explain(error, context))?;
+        drop(progress);
+        let is_dump = Dump::open(out, &OpenOptions::default()).is_ok();
+        if context.common().json {
+            let answer = Answer {
+                file: out.display().to_string(),
+                len_bytes,
+                layers: &opened.layers,
+                is_dump,
+            };
+            context.json(None, answer)?;
+        } else {
+            let mut to = context.out();
+            let file = to.paint(Style::Strong, &text::path(out));
+            writeln!(to, "{file}: {}", text::size(len_bytes))?;
+            let next = format!("vmcore info {}", text::shell_word(out));
+            writeln!(to, "  {}", to.paint(Style::Faint, &next))?;
+            to.finish()?;
+        }
+        if !is_dump {
+            context.note("vmcore: warning: it does not start like a dump: the encrypted bytes or key.N are damaged, or another dump's");
+            return Ok(Status::Incomplete);
+        }
+        Ok(Status::Done)
     }
-    if !is_dump {
-        context.note("vmcore: warning: it does not start like a dump: the encrypted bytes or key.N are damaged, or another dump's");
-        return Ok(Status::Incomplete);
-    }
-    Ok(Status::Done)
 }

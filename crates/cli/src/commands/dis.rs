@@ -1,11 +1,10 @@
 //! `vmcore dis`: machine code, with source lines and symbols.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Out, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::{Out, Style};
 use crate::place;
 use crate::text;
 use clap::Args;
@@ -20,7 +19,7 @@ use vmcore_debug::expr::SymbolSource as _;
 use vmcore_debug::instructions::{self, Instruction};
 use vmcore_debug::report;
 
-/// Machine code, with source lines and symbols
+/// Machine code with source lines and symbols
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore dis [FILE] [FUNCTION|ADDR[,+LEN]] [OPTIONS]",
@@ -69,45 +68,47 @@ struct Wanted {
     is_around: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &Dis) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 0..=1, "FUNCTION|ADDR[,+LEN]")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let pc = pc_at_fault(&target)?;
-    let wanted = match words.first() {
-        Some(word) => named(context, &target, word, pc)?,
-        None => around_crash(context, &target, pc)?,
-    };
-    let len = wanted.range.end.saturating_sub(wanted.range.start);
-    let decoded = target.instructions_of(VirtAddr(wanted.range.start), len);
-    let mut lines = with_sources(&target, decoded.list);
-    if let (Some(pc), true) = (wanted.pc, wanted.is_around)
-        && let Some(at) = lines.iter().position(|line| line.instruction.address == pc)
-    {
-        lines.truncate(at + AROUND + 1);
-        lines.drain(..at.saturating_sub(AROUND));
+impl Run for Dis {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 0..=1, "FUNCTION|ADDR[,+LEN]")?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let pc = pc_at_fault(&target)?;
+        let wanted = match words.first() {
+            Some(word) => named(context, &target, word, pc)?,
+            None => around_crash(context, &target, pc)?,
+        };
+        let len = wanted.range.end.saturating_sub(wanted.range.start);
+        let decoded = target.instructions_of(VirtAddr(wanted.range.start), len);
+        let mut lines = with_sources(&target, decoded.list);
+        if let (Some(pc), true) = (wanted.pc, wanted.is_around)
+            && let Some(at) = lines.iter().position(|line| line.instruction.address == pc)
+        {
+            lines.truncate(at + AROUND + 1);
+            lines.drain(..at.saturating_sub(AROUND));
+        }
+        let answer = Answer {
+            function: target.function_at(VirtAddr(wanted.range.start)),
+            start: VirtAddr(wanted.range.start),
+            pc: wanted.pc.filter(|pc| wanted.range.contains(&pc.0)),
+            instructions: lines,
+            missing: decoded.missing,
+        };
+        let status = match answer.missing {
+            Some(_) => Status::Incomplete,
+            None => Status::Done,
+        };
+        if context.common().json {
+            context.json(Some(session.dump()), &answer)?;
+        } else {
+            let mut out = context.out();
+            print(&mut out, &answer)?;
+            out.finish()?;
+        }
+        context.note_debug(&files);
+        Ok(status)
     }
-    let answer = Answer {
-        function: target.function_at(VirtAddr(wanted.range.start)),
-        start: VirtAddr(wanted.range.start),
-        pc: wanted.pc.filter(|pc| wanted.range.contains(&pc.0)),
-        instructions: lines,
-        missing: decoded.missing,
-    };
-    let status = match answer.missing {
-        Some(_) => Status::Incomplete,
-        None => Status::Done,
-    };
-    if context.common().json {
-        output::json(context, Some(session.dump()), &answer)?;
-    } else {
-        let mut out = context.out();
-        print(&mut out, &answer)?;
-        out.finish()?;
-    }
-    context.note_debug(&files);
-    Ok(status)
 }
 
 /// The program counter of the frame at fault of the thread that crashed.

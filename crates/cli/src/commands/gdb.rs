@@ -4,11 +4,10 @@
 //! over a socket in a directory of its own; on systems without such sockets, over the loopback
 //! interface.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
+use crate::outcome::{Failure, Status};
 use crate::text;
 use clap::Args;
 use std::ffi::OsString;
@@ -59,23 +58,25 @@ pub(crate) struct Gdb {
     args: Vec<OsString>,
 }
 
-pub(crate) fn run(context: &Context, args: &Gdb) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    if context.common().json {
-        return Err(Failure::usage("gdb has no answer to give in JSON").into());
-    }
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let mut stub = Stub::new(&target, &list);
-    for problem in report::alike_once(list.problems.clone()) {
-        let problem = text::escape(problem.as_bytes());
-        context.note(&format!("vmcore: a list breaks off: {problem}"));
-    }
-    match &args.listen {
-        Some(address) => listen(context, args, &mut stub, &target, address),
-        None => debug(context, args, &mut stub, &target),
+impl Run for Gdb {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        if context.common().json {
+            return Err(Failure::usage("gdb has no answer to give in JSON").into());
+        }
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let mut stub = Stub::new(&target, &list);
+        for problem in report::alike_once(list.problems.clone()) {
+            let problem = text::escape(problem.as_bytes());
+            context.note(&format!("vmcore: a list breaks off: {problem}"));
+        }
+        match &self.listen {
+            Some(address) => listen(context, self, &mut stub, &target, address),
+            None => debug(context, self, &mut stub, &target),
+        }
     }
 }
 

@@ -1,11 +1,11 @@
 //! `vmcore info`: what the dump is and what is missing from it, each value with its source.
 
-use crate::Status;
 use crate::commands::textdump;
-use crate::context::{Context, KernelUse, Opened};
+use crate::context::{Context, KernelUse, Opened, Run};
 use crate::explain;
 use crate::help;
-use crate::output::{self, Out, Style};
+use crate::outcome::Status;
+use crate::output::{Out, Style};
 use crate::text::{self, count, counted};
 use clap::Args;
 use std::ffi::OsString;
@@ -19,7 +19,7 @@ use vmcore::log::LogSource;
 use vmcore::session::KernelMatch;
 use vmcore::{OpenOptions, Session};
 
-/// What the dump is: panic, version, host, time, kernel, what is missing
+/// What the dump is: panic, version, host, time, what is missing
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore info [FILE] [OPTIONS]",
@@ -50,26 +50,28 @@ fn answer(info: &Facts) -> serde_json::Result<serde_json::Value> {
     Ok(answer)
 }
 
-pub(crate) fn run(context: &Context, args: &Info) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    // As much as there is of a dump whose file ends early.
-    let options = OpenOptions {
-        up_to: Section::Header,
-        ..OpenOptions::default()
-    };
-    let session = match context.open_or_text(KernelUse::Symbols, &options)? {
-        Opened::Memory(session) => *session,
-        Opened::Text(textdump) => return textdump::info(context, &textdump),
-    };
-    let info = info::info(&session)?;
-    if context.common().json {
-        output::json(context, Some(session.dump()), answer(&info)?)?;
-        return Ok(Status::Done);
+impl Run for Info {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        // As much as there is of a dump whose file ends early.
+        let options = OpenOptions {
+            up_to: Section::Header,
+            ..OpenOptions::default()
+        };
+        let session = match context.open_or_text(KernelUse::Symbols, &options)? {
+            Opened::Memory(session) => *session,
+            Opened::Text(textdump) => return textdump::info(context, &textdump),
+        };
+        let info = info::info(&session)?;
+        if context.common().json {
+            context.json(Some(session.dump()), answer(&info)?)?;
+            return Ok(Status::Done);
+        }
+        let mut out = context.out();
+        print(&mut out, &info, &session)?;
+        out.finish()?;
+        Ok(Status::Done)
     }
-    let mut out = context.out();
-    print(&mut out, &info, &session)?;
-    out.finish()?;
-    Ok(Status::Done)
 }
 
 /// A sheet of facts: label, value, source.

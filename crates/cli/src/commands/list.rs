@@ -1,9 +1,8 @@
 //! `vmcore list`: the dumps in a directory.
 
-use crate::Status;
-use crate::context::Context;
-use crate::explain::Failure;
-use crate::output::{self, Style};
+use crate::context::{Context, Run};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -12,7 +11,7 @@ use std::path::{Path, PathBuf};
 use vmcore::info::Known;
 use vmcore::list::{self, CRASH_DIRECTORY, Entry, State};
 
-/// The dumps in a directory: whole, truncated, compressed; with or without their kernel
+/// Dumps in a directory: state, size, kernel, host, panic
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore list [DIR] [OPTIONS]",
@@ -32,27 +31,29 @@ struct Answer {
     dumps: Vec<Entry>,
 }
 
-pub(crate) fn run(context: &Context, args: &List) -> anyhow::Result<Status> {
-    let common = context.common();
-    let directory = args.place.as_deref().or(common.directory.as_deref());
-    let directory = directory.unwrap_or(Path::new(CRASH_DIRECTORY));
-    let places = context.kernel_places();
-    let mut dumps = list::list(directory, &places)
-        .map_err(|error| Failure::new(text::os_error(&error)).next("vmcore list DIR"))?;
-    if let Some(number) = common.number {
-        dumps.retain(|dump| dump.number == Some(number));
+impl Run for List {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let common = context.common();
+        let directory = self.place.as_deref().or(common.directory.as_deref());
+        let directory = directory.unwrap_or(Path::new(CRASH_DIRECTORY));
+        let places = context.kernel_places();
+        let mut dumps = list::list(directory, &places)
+            .map_err(|error| Failure::new(text::os_error(&error)).next("vmcore list DIR"))?;
+        if let Some(number) = common.number {
+            dumps.retain(|dump| dump.number == Some(number));
+        }
+        if common.json {
+            let directory = directory.display().to_string();
+            context.json(None, Answer { directory, dumps })?;
+            return Ok(Status::Done);
+        }
+        if dumps.is_empty() {
+            context.note(&format!("vmcore: no dump in {}", text::path(directory)));
+            return Ok(Status::Done);
+        }
+        print(context, &dumps)?;
+        Ok(Status::Done)
     }
-    if common.json {
-        let directory = directory.display().to_string();
-        output::json(context, None, Answer { directory, dumps })?;
-        return Ok(Status::Done);
-    }
-    if dumps.is_empty() {
-        context.note(&format!("vmcore: no dump in {}", text::path(directory)));
-        return Ok(Status::Done);
-    }
-    print(context, &dumps)?;
-    Ok(Status::Done)
 }
 
 /// A cell of the table, and how it looks.

@@ -1,11 +1,11 @@
 //! `vmcore locks`: who waits for whom, and deadlocks.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::explain;
 use crate::help;
-use crate::output::{self, Out, Style};
+use crate::outcome::Status;
+use crate::output::{Out, Style};
 use crate::text::{self, counted};
 use clap::Args;
 use std::collections::HashMap;
@@ -17,7 +17,7 @@ use vmcore_debug::Target;
 use vmcore_debug::locks::{self, Holder, Lock, Locks, Mode, Wait};
 use vmcore_debug::report;
 
-/// Who waits for whom: lock owners, chains, deadlocks
+/// Lock owners and waiters, chains, deadlocks
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore locks [FILE] [OPTIONS]",
@@ -34,36 +34,34 @@ pub(crate) struct LocksArgs {
     places: ModulePlaces,
 }
 
-pub(crate) fn run(context: &Context, args: &LocksArgs) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    if target.types().is_empty() {
-        return Err(explain::no_types(&files, context).into());
-    }
-    let found = locks::find(&target, &list);
-    let status = if list.problems.is_empty() && found.problems.is_empty() {
-        Status::Done
-    } else {
-        Status::Incomplete
-    };
-    if context.common().json {
-        output::json(context, Some(session.dump()), &found)?;
+impl Run for LocksArgs {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        if target.types().is_empty() {
+            return Err(explain::no_types(&files, context).into());
+        }
+        let found = locks::find(&target, &list);
+        let status = Status::complete_if(list.problems.is_empty() && found.problems.is_empty());
+        if context.common().json {
+            context.json(Some(session.dump()), &found)?;
+            context.note_debug(&files);
+            return Ok(status);
+        }
+        let mut out = context.out();
+        print(&mut out, &found, &names(&list))?;
+        out.finish()?;
+        let problems = list.problems.iter().chain(&found.problems).cloned();
+        for problem in report::alike_once(problems.collect()) {
+            let problem = text::escape(problem.as_bytes());
+            context.note(&format!("vmcore: not all is known: {problem}"));
+        }
         context.note_debug(&files);
-        return Ok(status);
+        Ok(status)
     }
-    let mut out = context.out();
-    print(&mut out, &found, &names(&list))?;
-    out.finish()?;
-    let problems = list.problems.iter().chain(&found.problems).cloned();
-    for problem in report::alike_once(problems.collect()) {
-        let problem = text::escape(problem.as_bytes());
-        context.note(&format!("vmcore: not all is known: {problem}"));
-    }
-    context.note_debug(&files);
-    Ok(status)
 }
 
 /// Thread id to name.

@@ -1,11 +1,11 @@
 //! `vmcore log`: the message buffer, the kernel's last words.
 
-use crate::Status;
 use crate::commands::textdump;
-use crate::context::{Context, KernelUse, Opened};
+use crate::context::{Context, KernelUse, Opened, Run};
 use crate::explain;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::Status;
+use crate::output::Style;
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -15,7 +15,7 @@ use vmcore::format::layout::Section;
 use vmcore::log::{self, LogOrder, LogSource};
 use vmcore::{Dump, OpenOptions};
 
-/// The kernel's last words: its message buffer
+/// Kernel message buffer
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore log [FILE] [OPTIONS]",
@@ -49,50 +49,48 @@ struct Line {
     text: String,
 }
 
-pub(crate) fn run(context: &Context, args: &Log) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    // What of the message buffer is in the file can be told, wherever that ends.
-    let options = OpenOptions {
-        up_to: Section::Header,
-        realign: false,
-        ..OpenOptions::default()
-    };
-    let session = match context.open_or_text(KernelUse::Addresses, &options)? {
-        Opened::Memory(session) => *session,
-        Opened::Text(text) => return textdump::log(context, &text, args.raw),
-    };
-    let log = log::read(&session)?;
-    let cut = session.dump().missing_of(Section::MessageBuffer);
-    let status = if log.is_empty() || cut > 0 {
-        Status::Incomplete
-    } else {
-        Status::Done
-    };
-    print(context, Some(session.dump()), &log, args.raw)?;
-    if context.common().json {
-        return Ok(status);
-    }
-    let dump = text::path(session.dump().path());
-    if log.is_empty() {
-        let why = explain::truncation(&session)
-            .map(|why| format!(" ({why})"))
-            .unwrap_or_default();
-        context.note(&format!(
-            "vmcore: the message buffer of {dump} is empty, or not in the dump{why}"
-        ));
-    } else if cut > 0 {
-        let lost = text::counted(cut, "byte", "bytes");
-        context.note(&format!(
-            "vmcore: {dump} ends inside its message buffer: {lost} of it are missing"
-        ));
-    } else if log.order == LogOrder::Unknown {
-        context.note(
+impl Run for Log {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        // What of the message buffer is in the file can be told, wherever that ends.
+        let options = OpenOptions {
+            up_to: Section::Header,
+            realign: false,
+            ..OpenOptions::default()
+        };
+        let session = match context.open_or_text(KernelUse::Addresses, &options)? {
+            Opened::Memory(session) => *session,
+            Opened::Text(text) => return textdump::log(context, &text, self.raw),
+        };
+        let log = log::read(&session)?;
+        let cut = session.dump().missing_of(Section::MessageBuffer);
+        let status = Status::complete_if(!log.is_empty() && cut == 0);
+        print(context, Some(session.dump()), &log, self.raw)?;
+        if context.common().json {
+            return Ok(status);
+        }
+        let dump = text::path(session.dump().path());
+        if log.is_empty() {
+            let why = explain::truncation(&session)
+                .map(|why| format!(" ({why})"))
+                .unwrap_or_default();
+            context.note(&format!(
+                "vmcore: the message buffer of {dump} is empty, or not in the dump{why}"
+            ));
+        } else if cut > 0 {
+            let lost = text::counted(cut, "byte", "bytes");
+            context.note(&format!(
+                "vmcore: {dump} ends inside its message buffer: {lost} of it are missing"
+            ));
+        } else if log.order == LogOrder::Unknown {
+            context.note(
             "vmcore: note: the buffer is full, and nothing says where it starts: shown as it lies",
         );
-    } else if log.wrapped && context.common().verbose {
-        context.note("vmcore: note: the buffer has wrapped: older lines are lost");
+        } else if log.wrapped && context.common().verbose {
+            context.note("vmcore: note: the buffer has wrapped: older lines are lost");
+        }
+        Ok(status)
     }
-    Ok(status)
 }
 
 /// Prints a log in the form that was asked for.
@@ -115,7 +113,7 @@ pub(super) fn print(
             wrapped: log.wrapped,
             lines: log.lines().map(line).collect(),
         };
-        return output::json(context, dump, answer);
+        return context.json(dump, answer);
     }
     let mut out = context.out();
     if is_raw {

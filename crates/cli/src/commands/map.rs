@@ -1,11 +1,12 @@
 //! `vmcore map`: which memory of the machine is in the dump, as a table or a picture.
 
-use crate::Status;
 use crate::commands::map_svg;
-use crate::context::{Context, KernelUse};
+use crate::context::{Context, KernelUse, Run};
 use crate::explain;
 use crate::help;
-use crate::output::{self, Out, Style};
+use crate::outcome::Status;
+use crate::output::{Out, Style};
+use crate::signals;
 use crate::text::{self, count};
 use clap::Args;
 use std::ffi::OsString;
@@ -15,7 +16,7 @@ use vmcore::map::{self, Kinds, MemoryMap, RangeMap};
 use vmcore::{OpenOptions, Session};
 use vmcore_pipeline::output::OutputFile;
 
-/// Which memory is in the dump: a table, or a picture
+/// Which memory is in the dump: a table or a picture
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore map [FILE] [--svg OUT] [OPTIONS]",
@@ -38,39 +39,42 @@ const PICTURE_CELLS: u64 = 1920;
 /// How full a cell is, from empty to full.
 const SHADES: [char; 6] = [' ', '.', ':', '+', '*', '#'];
 
-pub(crate) fn run(context: &Context, args: &Map) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Addresses, &OpenOptions::default())?;
-    let mut picture = match &args.svg {
-        Some(path) => Some(OutputFile::create(path, context.common().force)?),
-        None => None,
-    };
-    let cells = if picture.is_some() {
-        PICTURE_CELLS
-    } else {
-        TABLE_CELLS
-    };
-    let map = map::map(&session, cells)?;
-    if let (Some(mut file), Some(path)) = (picture.take(), &args.svg) {
-        let title = title(&session);
-        let svg = map_svg::draw(&title, &map);
-        let written = file.file().write_all(svg.as_bytes());
-        written.map_err(|error| file.error(error))?;
-        file.commit()?;
-        context.note(&format!("vmcore: wrote {}", text::path(path)));
-        if context.common().json {
-            output::json(context, Some(session.dump()), &map)?;
+impl Run for Map {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        signals::clean_up_when_ended();
+        context.choose(&self.words, 0..=0, "")?;
+        let session = context.open(KernelUse::Addresses, &OpenOptions::default())?;
+        let mut picture = match &self.svg {
+            Some(path) => Some(OutputFile::create(path, context.common().force)?),
+            None => None,
+        };
+        let cells = if picture.is_some() {
+            PICTURE_CELLS
+        } else {
+            TABLE_CELLS
+        };
+        let map = map::map(&session, cells)?;
+        if let (Some(mut file), Some(path)) = (picture.take(), &self.svg) {
+            let title = title(&session);
+            let svg = map_svg::draw(&title, &map);
+            let written = file.file().write_all(svg.as_bytes());
+            written.map_err(|error| file.error(error))?;
+            file.commit()?;
+            context.note(&format!("vmcore: wrote {}", text::path(path)));
+            if context.common().json {
+                context.json(Some(session.dump()), &map)?;
+            }
+            return Ok(Status::Done);
         }
-        return Ok(Status::Done);
+        if context.common().json {
+            context.json(Some(session.dump()), &map)?;
+            return Ok(Status::Done);
+        }
+        let mut out = context.out();
+        print(&mut out, &map, &session)?;
+        out.finish()?;
+        Ok(Status::Done)
     }
-    if context.common().json {
-        output::json(context, Some(session.dump()), &map)?;
-        return Ok(Status::Done);
-    }
-    let mut out = context.out();
-    print(&mut out, &map, &session)?;
-    out.finish()?;
-    Ok(Status::Done)
 }
 
 fn title(session: &Session) -> String {

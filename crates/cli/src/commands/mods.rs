@@ -1,10 +1,10 @@
 //! `vmcore mods`: the kernel's modules and their files.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::Status;
+use crate::output::Style;
 use crate::text::{self, counted};
 use clap::Args;
 use serde::Serialize;
@@ -14,7 +14,7 @@ use vmcore::OpenOptions;
 use vmcore_debug::modules::{self, Identity, ModuleFile, Status as Found};
 use vmcore_debug::report;
 
-/// The kernel's modules, and which of their files are here
+/// Kernel modules, and which of their files are found
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore mods [FILE] [OPTIONS]",
@@ -38,58 +38,56 @@ struct Answer<'a> {
     problems: &'a [String],
 }
 
-pub(crate) fn run(context: &Context, args: &Mods) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let list = modules::list(&session)?;
-    let search = args.places.search(&session);
-    let files = list
-        .modules
-        .iter()
-        .map(|module| modules::find(&session, module, &search))
-        .collect::<Result<Vec<_>, _>>()?;
-    let status = if list.problems.is_empty() {
-        Status::Done
-    } else {
-        Status::Incomplete
-    };
-    if context.common().json {
-        let answer = Answer {
-            modules: &files,
-            problems: &list.problems,
-        };
-        output::json(context, Some(session.dump()), answer)?;
-        return Ok(status);
-    }
-    let mut out = context.out();
-    for file in &files {
-        let name = text::escape(file.module.name.as_bytes());
-        let line = format!(
-            "{} {:>10}  {name:<20}",
-            file.module.address,
-            text::size(file.module.len_bytes)
-        );
-        writeln!(out, "{line} {}", out.paint(style(file), &found(file)))?;
-        if context.common().verbose {
-            for path in &file.tried {
-                writeln!(out, "  tried {}", text::path(path))?;
+impl Run for Mods {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let list = modules::list(&session)?;
+        let search = self.places.search(&session);
+        let files = list
+            .modules
+            .iter()
+            .map(|module| modules::find(&session, module, &search))
+            .collect::<Result<Vec<_>, _>>()?;
+        let status = Status::complete_if(list.problems.is_empty());
+        if context.common().json {
+            let answer = Answer {
+                modules: &files,
+                problems: &list.problems,
+            };
+            context.json(Some(session.dump()), answer)?;
+            return Ok(status);
+        }
+        let mut out = context.out();
+        for file in &files {
+            let name = text::escape(file.module.name.as_bytes());
+            let line = format!(
+                "{} {:>10}  {name:<20}",
+                file.module.address,
+                text::size(file.module.len_bytes)
+            );
+            writeln!(out, "{line} {}", out.paint(style(file), &found(file)))?;
+            if context.common().verbose {
+                for path in &file.tried {
+                    writeln!(out, "  tried {}", text::path(path))?;
+                }
             }
         }
+        let total = match files.iter().filter(|file| file.file.is_some()).count() {
+            _ if files.is_empty() => "no modules: all is in the kernel".to_owned(),
+            count => format!(
+                "{}, {count} with a file",
+                counted(files.len() as u64, "module", "modules")
+            ),
+        };
+        writeln!(out, "{}", out.paint(Style::Faint, &total))?;
+        out.finish()?;
+        for problem in report::alike_once(list.problems.clone()) {
+            let problem = text::escape(problem.as_bytes());
+            context.note(&format!("vmcore: the list breaks off: {problem}"));
+        }
+        Ok(status)
     }
-    let total = match files.iter().filter(|file| file.file.is_some()).count() {
-        _ if files.is_empty() => "no modules: all is in the kernel".to_owned(),
-        count => format!(
-            "{}, {count} with a file",
-            counted(files.len() as u64, "module", "modules")
-        ),
-    };
-    writeln!(out, "{}", out.paint(Style::Faint, &total))?;
-    out.finish()?;
-    for problem in report::alike_once(list.problems.clone()) {
-        let problem = text::escape(problem.as_bytes());
-        context.note(&format!("vmcore: the list breaks off: {problem}"));
-    }
-    Ok(status)
 }
 
 const fn style(file: &ModuleFile) -> Style {

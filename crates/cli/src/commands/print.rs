@@ -1,11 +1,10 @@
 //! `vmcore print`: kernel structures by their types.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::{self, Failure};
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
+use crate::explain;
 use crate::help;
-use crate::output;
+use crate::outcome::{Failure, Status};
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -15,7 +14,7 @@ use vmcore::OpenOptions;
 use vmcore_debug::Target;
 use vmcore_debug::show::{ListEnd, Options, Shown};
 
-/// Kernel variables and structures, by their types
+/// Kernel variables and structures, by type
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore print [FILE] EXPR [OPTIONS]",
@@ -57,74 +56,76 @@ struct Answer<'a> {
     end: Option<ListEnd>,
 }
 
-pub(crate) fn run(context: &Context, args: &Print) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "EXPR")?;
-    let word = words.first().and_then(|word| word.to_str());
-    let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    if target.types().is_empty() {
-        return Err(explain::no_types(&files, context).into());
-    }
-    let options = Options {
-        depth: args.depth,
-        ..Options::default()
-    };
-    let value = target.evaluate(expression);
-    let value = value.inspect_err(|_| context.note_debug(&files))?;
-    let (values, end) = match &args.list {
-        None => (vec![value], None),
-        Some(link) => {
-            let walked = target.walk(&value, link, args.limit)?;
-            (walked.elements, Some(walked.end))
+impl Run for Print {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=1, "EXPR")?;
+        let word = words.first().and_then(|word| word.to_str());
+        let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        if target.types().is_empty() {
+            return Err(explain::no_types(&files, context).into());
         }
-    };
-    let shown: Vec<Shown> = values
-        .iter()
-        .map(|value| target.print(value, &options))
-        .collect();
-    let status = match end {
-        Some(ListEnd::Loop { .. } | ListEnd::Unreadable { .. }) => Status::Incomplete,
-        _ => Status::Done,
-    };
-    if context.common().json {
-        let answer = Answer {
-            expression,
-            types: target.types().origin(),
-            values: shown,
-            end,
+        let options = Options {
+            depth: self.depth,
+            ..Options::default()
         };
-        output::json(context, Some(session.dump()), answer)?;
-        context.note_debug(&files);
-        return Ok(status);
-    }
-    let mut out = context.out();
-    for value in &shown {
-        let address = value
-            .address
-            .filter(|_| args.list.is_some())
-            .map_or_else(String::new, |address| format!("{address}: "));
-        let text = format!("{address}({}) {value}", value.type_);
-        for line in text.lines() {
-            writeln!(out, "{}", text::escape(line.as_bytes()))?;
+        let value = target.evaluate(expression);
+        let value = value.inspect_err(|_| context.note_debug(&files))?;
+        let (values, end) = match &self.list {
+            None => (vec![value], None),
+            Some(link) => {
+                let walked = target.walk(&value, link, self.limit)?;
+                (walked.elements, Some(walked.end))
+            }
+        };
+        let shown: Vec<Shown> = values
+            .iter()
+            .map(|value| target.print(value, &options))
+            .collect();
+        let status = match end {
+            Some(ListEnd::Loop { .. } | ListEnd::Unreadable { .. }) => Status::Incomplete,
+            _ => Status::Done,
+        };
+        if context.common().json {
+            let answer = Answer {
+                expression,
+                types: target.types().origin(),
+                values: shown,
+                end,
+            };
+            context.json(Some(session.dump()), answer)?;
+            context.note_debug(&files);
+            return Ok(status);
         }
+        let mut out = context.out();
+        for value in &shown {
+            let address = value
+                .address
+                .filter(|_| self.list.is_some())
+                .map_or_else(String::new, |address| format!("{address}: "));
+            let text = format!("{address}({}) {value}", value.type_);
+            for line in text.lines() {
+                writeln!(out, "{}", text::escape(line.as_bytes()))?;
+            }
+        }
+        out.finish()?;
+        match end {
+            Some(ListEnd::Limit) => context.note(&format!(
+                "vmcore: the list goes on after {} elements (--limit)",
+                shown.len()
+            )),
+            Some(ListEnd::Loop { at }) => context.note(&format!(
+                "vmcore: the list is damaged: it comes back to {at}, which is not its first element"
+            )),
+            Some(ListEnd::Unreadable { reason }) => context.note(&format!(
+                "vmcore: the list breaks off: {}",
+                text::escape(reason.as_bytes())
+            )),
+            Some(ListEnd::Complete) | None => {}
+        }
+        context.note_debug(&files);
+        Ok(status)
     }
-    out.finish()?;
-    match end {
-        Some(ListEnd::Limit) => context.note(&format!(
-            "vmcore: the list goes on after {} elements (--limit)",
-            shown.len()
-        )),
-        Some(ListEnd::Loop { at }) => context.note(&format!(
-            "vmcore: the list is damaged: it comes back to {at}, which is not its first element"
-        )),
-        Some(ListEnd::Unreadable { reason }) => context.note(&format!(
-            "vmcore: the list breaks off: {}",
-            text::escape(reason.as_bytes())
-        )),
-        Some(ListEnd::Complete) | None => {}
-    }
-    context.note_debug(&files);
-    Ok(status)
 }

@@ -1,9 +1,9 @@
 //! `vmcore ps`: processes and threads, and which of them crashed.
 
-use crate::Status;
-use crate::context::{Context, KernelUse};
+use crate::context::{Context, KernelUse, Run};
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::Status;
+use crate::output::Style;
 use crate::text::{self, counted};
 use clap::Args;
 use serde::Serialize;
@@ -16,7 +16,7 @@ use vmcore_debug::details::{Details, ProcessDetails, ThreadDetails};
 use vmcore_debug::report;
 use vmcore_debug::{DebugFiles, Target};
 
-/// Who was running, and which thread crashed
+/// Processes and threads, and which thread crashed
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore ps [FILE] [OPTIONS]",
@@ -68,31 +68,28 @@ struct ThreadAnswer<'a> {
     details: ThreadDetails,
 }
 
-pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = DebugFiles::of(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let details = Details::of(&target);
-    let status = if list.problems.is_empty() {
-        Status::Done
-    } else {
-        Status::Incomplete
-    };
-    if context.common().json {
-        output::json(context, Some(session.dump()), answer(&list, &details))?;
-        context.note_debug(&files);
-        return Ok(status);
-    }
-    let has_types = !target.types().is_empty();
-    print(
-        context,
-        &list,
-        has_types.then_some(&details),
-        args.kernel_order,
-    )?;
-    match list.offsets {
+impl Run for Ps {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = DebugFiles::of(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let details = Details::of(&target);
+        let status = Status::complete_if(list.problems.is_empty());
+        if context.common().json {
+            context.json(Some(session.dump()), answer(&list, &details))?;
+            context.note_debug(&files);
+            return Ok(status);
+        }
+        let has_types = !target.types().is_empty();
+        print(
+            context,
+            &list,
+            has_types.then_some(&details),
+            self.kernel_order,
+        )?;
+        match list.offsets {
         OffsetSource::Constants => {}
         OffsetSource::Types => {
             context
@@ -103,14 +100,15 @@ pub(crate) fn run(context: &Context, args: &Ps) -> anyhow::Result<Status> {
              (-k kernel.debug has them)",
         ),
     }
-    for problem in report::alike_once(list.problems.clone()) {
-        context.note(&format!(
-            "vmcore: a list breaks off: {}",
-            text::escape(problem.as_bytes())
-        ));
+        for problem in report::alike_once(list.problems.clone()) {
+            context.note(&format!(
+                "vmcore: a list breaks off: {}",
+                text::escape(problem.as_bytes())
+            ));
+        }
+        context.note_debug(&files);
+        Ok(status)
     }
-    context.note_debug(&files);
-    Ok(status)
 }
 
 fn answer<'a>(list: &'a ProcessList, details: &Details<'_, '_>) -> Answer<'a> {

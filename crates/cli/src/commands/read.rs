@@ -1,11 +1,11 @@
 //! `vmcore read`: bytes at an address or symbol.
 
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::{self, Failure};
+use crate::context::{Context, KernelUse, Run};
+use crate::explain;
 use crate::help;
 use crate::hex::HexDump;
-use crate::output::{self, Out, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::{Out, Style};
 use crate::place::{self, Found, Place};
 use clap::Args;
 use serde::Serialize;
@@ -19,7 +19,7 @@ use vmcore::space::AddressSpace;
 use vmcore::translation::TranslationError;
 use vmcore::{OpenOptions, Session};
 
-/// Bytes at an address or symbol: a hex dump, or as they are
+/// Memory at an address or symbol, as a hex dump or raw
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore read [FILE] ADDR|SYMBOL[+OFF] [LEN] [OPTIONS]",
@@ -157,40 +157,42 @@ struct Part {
     missing: Option<&'static str>,
 }
 
-pub(crate) fn run(context: &Context, args: &Read) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=2, "ADDR [LEN]")?;
-    let [place, rest @ ..] = words.as_slice() else {
-        return Err(Failure::usage("ADDR is missing").into());
-    };
-    let place = Place::parse(place)?;
-    let len = rest.first().map(|word| place::length(word)).transpose()?;
-    if args.phys && place.needs_symbols() {
-        return Err(Failure::usage("--phys takes an address: symbols are virtual").into());
+impl Run for Read {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=2, "ADDR [LEN]")?;
+        let [place, rest @ ..] = words.as_slice() else {
+            return Err(Failure::usage("ADDR is missing").into());
+        };
+        let place = Place::parse(place)?;
+        let len = rest.first().map(|word| place::length(word)).transpose()?;
+        if self.phys && place.needs_symbols() {
+            return Err(Failure::usage("--phys takes an address: symbols are virtual").into());
+        }
+        let kernel_use = if place.needs_symbols() {
+            KernelUse::Symbols
+        } else {
+            KernelUse::Addresses
+        };
+        let session = context.open(kernel_use, &OpenOptions::default())?;
+        let found = place.find(&session)?;
+        let len = len.unwrap_or(match found.symbol_bytes {
+            Some(size) if size > 0 => size.min(MAX_SYMBOL),
+            _ => DEFAULT_LEN,
+        });
+        let len = within_memory(&found, len, &session, self.phys);
+        let memory = if self.phys {
+            Memory::Physical(session.dump().memory())
+        } else {
+            Memory::Virtual(session.space()?)
+        };
+        if self.raw {
+            return raw(&memory, found.address.0, len, self.fill);
+        }
+        if context.common().json {
+            return json(context, &session, &memory, found.address.0, len);
+        }
+        text(context, &session, &memory, found.address.0, len)
     }
-    let kernel_use = if place.needs_symbols() {
-        KernelUse::Symbols
-    } else {
-        KernelUse::Addresses
-    };
-    let session = context.open(kernel_use, &OpenOptions::default())?;
-    let found = place.find(&session)?;
-    let len = len.unwrap_or(match found.symbol_bytes {
-        Some(size) if size > 0 => size.min(MAX_SYMBOL),
-        _ => DEFAULT_LEN,
-    });
-    let len = within_memory(&found, len, &session, args.phys);
-    let memory = if args.phys {
-        Memory::Physical(session.dump().memory())
-    } else {
-        Memory::Virtual(session.space()?)
-    };
-    if args.raw {
-        return raw(&memory, found.address.0, len, args.fill);
-    }
-    if context.common().json {
-        return json(context, &session, &memory, found.address.0, len);
-    }
-    text(context, &session, &memory, found.address.0, len)
 }
 
 /// No read goes beyond the end of the address space.
@@ -357,6 +359,6 @@ fn json(
         space,
         parts,
     };
-    output::json(context, Some(session.dump()), answer)?;
+    context.json(Some(session.dump()), answer)?;
     Ok(status)
 }

@@ -2,12 +2,13 @@
 
 use super::beside::Beside;
 use super::convert_dump;
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::{Failure, no_types};
+use crate::context::{Context, KernelUse, Run};
+use crate::explain::no_types;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
+use crate::signals;
 use crate::text::{self, count, counted};
 use clap::{Args, ValueEnum};
 use serde::Serialize;
@@ -27,7 +28,7 @@ use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
 use vmcore_pipeline::rewrite::{self, Target as Format};
 
-/// A small dump of stacks, threads, log, modules: everything else is absent
+/// Small dump to share: stacks, threads, log and modules only
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore redact [FILE] OUT [OPTIONS]",
@@ -120,61 +121,64 @@ struct Answer<'a> {
     redacted: Option<&'a Redacted>,
 }
 
-pub(crate) fn run(context: &Context, args: &Redact) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "OUT")?;
-    let out = words
-        .first()
-        .map(Path::new)
-        .ok_or_else(|| Failure::usage("OUT is missing"))?;
-    let recorded = |recorder: &Arc<Recorder>| OpenOptions {
-        recorder: Some(recorder.clone()),
-        ..OpenOptions::default()
-    };
-    let mut recorder = Arc::new(Recorder::default());
-    let mut session = context.open(KernelUse::Symbols, &recorded(&recorder))?;
-    // It goes when the dump that is made of it is written.
-    let minidump;
-    if session.dump().minidump().is_none() {
-        // Whether OUT may be written is told before the work begins.
-        drop(OutputFile::create(out, context.common().force)?);
-        minidump = Beside::of(out);
-        recorder = Arc::new(Recorder::default());
-        session = as_minidump(context, &session, minidump.path(), &recorded(&recorder))?;
-    }
-    let keep = read(context, &session, &args.keep, &recorder)?;
-    let names = keep.iter().map(|kept| kept.name()).collect();
-    let keeps_log = keep.contains(&Kept::Log);
-    let dropped = dropped_pages(context, &session, &recorder, &args.drop)?;
-    let redaction = Redaction::new(&session, &recorder, names, keeps_log, &dropped)
-        .map_err(|error| explain(error, context))?;
-    if !context.common().json {
-        print_manifest(context, redaction.manifest())?;
-    }
-    let redacted = match args.dry_run {
-        true => None,
-        false => Some(
-            redaction
-                .write(out, context.common().force)
-                .map_err(|error| explain(error, context))?,
-        ),
-    };
-    if context.common().json {
-        let answer = Answer {
-            manifest: redaction.manifest(),
-            redacted: redacted.as_ref(),
+impl Run for Redact {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        signals::clean_up_when_ended();
+        let words = context.choose(&self.words, 1..=1, "OUT")?;
+        let out = words
+            .first()
+            .map(Path::new)
+            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let recorded = |recorder: &Arc<Recorder>| OpenOptions {
+            recorder: Some(recorder.clone()),
+            ..OpenOptions::default()
         };
-        output::json(context, Some(session.dump()), answer)?;
-    } else if let Some(redacted) = &redacted {
-        print(context, redacted)?;
-    }
-    match redaction.manifest().missing_pages {
-        0 => Ok(Status::Done),
-        pages => {
-            let pages = counted(pages, "page is", "pages are");
-            context.note(&format!(
-                "vmcore: {pages} not whole: the end of the file cuts what was to be kept"
-            ));
-            Ok(Status::Incomplete)
+        let mut recorder = Arc::new(Recorder::default());
+        let mut session = context.open(KernelUse::Symbols, &recorded(&recorder))?;
+        // It goes when the dump that is made of it is written.
+        let minidump;
+        if session.dump().minidump().is_none() {
+            // Whether OUT may be written is told before the work begins.
+            drop(OutputFile::create(out, context.common().force)?);
+            minidump = Beside::of(out);
+            recorder = Arc::new(Recorder::default());
+            session = as_minidump(context, &session, minidump.path(), &recorded(&recorder))?;
+        }
+        let keep = read(context, &session, &self.keep, &recorder)?;
+        let names = keep.iter().map(|kept| kept.name()).collect();
+        let keeps_log = keep.contains(&Kept::Log);
+        let dropped = dropped_pages(context, &session, &recorder, &self.drop)?;
+        let redaction = Redaction::new(&session, &recorder, names, keeps_log, &dropped)
+            .map_err(|error| explain(error, context))?;
+        if !context.common().json {
+            print_manifest(context, redaction.manifest())?;
+        }
+        let redacted = match self.dry_run {
+            true => None,
+            false => Some(
+                redaction
+                    .write(out, context.common().force)
+                    .map_err(|error| explain(error, context))?,
+            ),
+        };
+        if context.common().json {
+            let answer = Answer {
+                manifest: redaction.manifest(),
+                redacted: redacted.as_ref(),
+            };
+            context.json(Some(session.dump()), answer)?;
+        } else if let Some(redacted) = &redacted {
+            print(context, redacted)?;
+        }
+        match redaction.manifest().missing_pages {
+            0 => Ok(Status::Done),
+            pages => {
+                let pages = counted(pages, "page is", "pages are");
+                context.note(&format!(
+                    "vmcore: {pages} not whole: the end of the file cuts what was to be kept"
+                ));
+                Ok(Status::Incomplete)
+            }
         }
     }
 }

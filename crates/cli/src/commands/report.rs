@@ -1,11 +1,12 @@
 //! `vmcore report`: all that matters on one page, as text, JSON or HTML.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
 use crate::commands::{map_svg, report_html, textdump};
-use crate::context::{Context, KernelUse, Opened};
+use crate::context::{Context, KernelUse, Opened, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::Status;
+use crate::output::Style;
+use crate::signals;
 use crate::text;
 use clap::Args;
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use vmcore_pipeline::output::OutputFile;
 /// Cells of the picture of memory.
 const CELLS: u64 = 1200;
 
-/// What crashed, where, and what else the machine did: on one page
+/// One-page crash report: cause, stack, CPUs, threads, memory
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore report [FILE] [OPTIONS]",
@@ -42,65 +43,64 @@ pub(crate) struct ReportArgs {
     places: ModulePlaces,
 }
 
-pub(crate) fn run(context: &Context, args: &ReportArgs) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    let session = match context.open_or_text(KernelUse::Symbols, &OpenOptions::default())? {
-        Opened::Memory(session) => *session,
-        Opened::Text(text) => {
-            return textdump::report(context, &text, args.share, args.html.is_some());
-        }
-    };
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let report = report::of(&target, &list)?;
-    let share = args.share.then(|| report::Share::new(&target, &report));
-    let is_complete = matches!(report.info.state, Completeness::Complete { .. });
-    let is_whole = list.problems.is_empty() && is_complete;
-    let status = if is_whole {
-        Status::Done
-    } else {
-        Status::Incomplete
-    };
-    if context.common().json {
-        match &share {
-            Some(share) => output::json(context, Some(session.dump()), share)?,
-            None => output::json(context, Some(session.dump()), &report)?,
-        }
-        return Ok(status);
-    }
-    let shown = share.as_ref().map_or(&report, report::Share::report);
-    if let Some(path) = &args.html {
-        // Where pages are is in the picture, but not in a share.
-        let map = match &share {
-            Some(_) => String::new(),
-            None => map_svg::embedded("Memory in the dump", &map::map(&session, CELLS)?),
-        };
-        let page = report_html::page(shown, &map);
-        let mut file = OutputFile::create(path, context.common().force)?;
-        let written = file.file().write_all(page.as_bytes());
-        written.map_err(|error| file.error(error))?;
-        file.commit()?;
-        let mut out = context.out();
-        writeln!(out, "{}", text::path(path))?;
-        out.finish()?;
-        return Ok(status);
-    }
-    let mut out = context.out();
-    for line in shown.to_string().lines() {
-        // Labels stand in the first columns, what belongs to them is indented.
-        let line = match line.split_once(' ') {
-            Some((label, rest)) if !label.is_empty() => {
-                let style = match label {
-                    "PANIC" => Style::Bad,
-                    _ => Style::Label,
-                };
-                format!("{} {rest}", out.paint(style, label))
+impl Run for ReportArgs {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        signals::clean_up_when_ended();
+        context.choose(&self.words, 0..=0, "")?;
+        let session = match context.open_or_text(KernelUse::Symbols, &OpenOptions::default())? {
+            Opened::Memory(session) => *session,
+            Opened::Text(text) => {
+                return textdump::report(context, &text, self.share, self.html.is_some());
             }
-            _ => line.to_owned(),
         };
-        writeln!(out, "{line}")?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let report = report::of(&target, &list)?;
+        let share = self.share.then(|| report::Share::new(&target, &report));
+        let is_complete = matches!(report.info.state, Completeness::Complete { .. });
+        let is_whole = list.problems.is_empty() && is_complete;
+        let status = Status::complete_if(is_whole);
+        if context.common().json {
+            match &share {
+                Some(share) => context.json(Some(session.dump()), share)?,
+                None => context.json(Some(session.dump()), &report)?,
+            }
+            return Ok(status);
+        }
+        let shown = share.as_ref().map_or(&report, report::Share::report);
+        if let Some(path) = &self.html {
+            // Where pages are is in the picture, but not in a share.
+            let map = match &share {
+                Some(_) => String::new(),
+                None => map_svg::embedded("Memory in the dump", &map::map(&session, CELLS)?),
+            };
+            let page = report_html::page(shown, &map);
+            let mut file = OutputFile::create(path, context.common().force)?;
+            let written = file.file().write_all(page.as_bytes());
+            written.map_err(|error| file.error(error))?;
+            file.commit()?;
+            let mut out = context.out();
+            writeln!(out, "{}", text::path(path))?;
+            out.finish()?;
+            return Ok(status);
+        }
+        let mut out = context.out();
+        for line in shown.to_string().lines() {
+            // Labels stand in the first columns, what belongs to them is indented.
+            let line = match line.split_once(' ') {
+                Some((label, rest)) if !label.is_empty() => {
+                    let style = match label {
+                        "PANIC" => Style::Bad,
+                        _ => Style::Label,
+                    };
+                    format!("{} {rest}", out.paint(style, label))
+                }
+                _ => line.to_owned(),
+            };
+            writeln!(out, "{line}")?;
+        }
+        out.finish()?;
+        Ok(status)
     }
-    out.finish()?;
-    Ok(status)
 }

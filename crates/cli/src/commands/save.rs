@@ -1,9 +1,8 @@
 //! `vmcore save`: the dump on a device becomes `vmcore.N` and `info.N`.
 
-use crate::Status;
-use crate::context::Context;
-use crate::explain::Failure;
+use crate::context::{Context, Run};
 use crate::files;
+use crate::outcome::{Failure, Status};
 use crate::output::{self, Style};
 use crate::progress::Progress;
 use crate::text;
@@ -17,7 +16,7 @@ use vmcore_pipeline::save::{
     self, Clear, Clearing, Device, Event, Form, Found, Header, Options, Problem, Saved,
 };
 
-/// The dump on a device, or in an image of one, as files: vmcore.N and info.N
+/// Save a dump from its device or disk image: vmcore.N, info.N
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore save DEVICE [DIR] [OPTIONS]",
@@ -109,83 +108,85 @@ impl<'a> Entry<'a> {
     }
 }
 
-pub(crate) fn run(context: &Context, args: &Save) -> anyhow::Result<Status> {
-    let partition = context.common().partition.as_deref();
-    let device = Device::open(&args.device)?.with_dump(partition)?;
-    let Some(found) = save::find(&device)? else {
-        return nothing(context, args, &device);
-    };
-    let force = context.common().force;
-    if found.is_cleared() && !force {
-        return saved_before(context, args, &device, &found);
-    }
-    if args.discard {
-        save::clear(&device, &found)?;
-        return answer(
-            context,
-            &device,
-            Some(Entry::new("discarded", &found)),
-            || print(context, &device, &found, "marked as saved, and not saved"),
-        );
-    }
-    if args.check {
-        let problems = found.problems();
-        if !problems.is_empty() && !force {
-            let problems = problems.to_vec();
-            let device = args.device.clone();
-            return Err(save::SaveError::Unsound { device, problems }.into());
+impl Run for Save {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let partition = context.common().partition.as_deref();
+        let device = Device::open(&self.device)?.with_dump(partition)?;
+        let Some(found) = save::find(&device)? else {
+            return nothing(context, self, &device);
+        };
+        let force = context.common().force;
+        if found.is_cleared() && !force {
+            return saved_before(context, self, &device, &found);
         }
-        return answer(
-            context,
+        if self.discard {
+            save::clear(&device, &found)?;
+            return answer(
+                context,
+                &device,
+                Some(Entry::new("discarded", &found)),
+                || print(context, &device, &found, "marked as saved, and not saved"),
+            );
+        }
+        if self.check {
+            let problems = found.problems();
+            if !problems.is_empty() && !force {
+                let problems = problems.to_vec();
+                let device = self.device.clone();
+                return Err(save::SaveError::Unsound { device, problems }.into());
+            }
+            return answer(
+                context,
+                &device,
+                Some(Entry::new("waiting", &found)),
+                || print(context, &device, &found, "waits to be saved"),
+            );
+        }
+        let common = context.common().directory.as_deref();
+        let directory = self.place.as_deref().or(common).unwrap_or(Path::new("."));
+        let options = Options {
+            force,
+            clear: match (self.clear, self.keep) {
+                (true, _) => Clear::Always,
+                (_, true) => Clear::Never,
+                _ => Clear::Device,
+            },
+            form: match (self.gzip, self.zstd, self.unpack) {
+                (true, ..) => Form::Packed(Method::Gzip),
+                (_, true, _) => Form::Packed(Method::Zstd),
+                (_, _, true) => Form::Unpacked,
+                _ => Form::AsIs,
+            },
+            maxdumps: self.max,
+        };
+        let mut progress = Progress::new(context, "saving");
+        let saved = save::save(
             &device,
-            Some(Entry::new("waiting", &found)),
-            || print(context, &device, &found, "waits to be saved"),
-        );
+            &found,
+            directory,
+            &options,
+            &mut |event| match event {
+                Event::Copied {
+                    done_bytes,
+                    total_bytes,
+                } => progress.at(done_bytes, total_bytes),
+                Event::Warning(words) => note(context, "warning: ", words),
+                Event::Remark(words) if context.common().verbose => note(context, "", words),
+                _ => {}
+            },
+        )?;
+        drop(progress);
+        if let Some(contents) = &saved.info.contents
+            && !matches!(contents.completeness, Some(Completeness::Complete { .. }))
+        {
+            let file = text::shell_word(&saved.core_file);
+            let words = "the kernel wrote less than the dump should have; try: vmcore verify";
+            note(context, "warning: ", &format!("{words} {file}"));
+        }
+        answer(context, &device, Some(Entry::saved(&found, &saved)), || {
+            print_saved(context, &device, &saved)
+        })
     }
-    let common = context.common().directory.as_deref();
-    let directory = args.place.as_deref().or(common).unwrap_or(Path::new("."));
-    let options = Options {
-        force,
-        clear: match (args.clear, args.keep) {
-            (true, _) => Clear::Always,
-            (_, true) => Clear::Never,
-            _ => Clear::Device,
-        },
-        form: match (args.gzip, args.zstd, args.unpack) {
-            (true, ..) => Form::Packed(Method::Gzip),
-            (_, true, _) => Form::Packed(Method::Zstd),
-            (_, _, true) => Form::Unpacked,
-            _ => Form::AsIs,
-        },
-        maxdumps: args.max,
-    };
-    let mut progress = Progress::new(context, "saving");
-    let saved = save::save(
-        &device,
-        &found,
-        directory,
-        &options,
-        &mut |event| match event {
-            Event::Copied {
-                done_bytes,
-                total_bytes,
-            } => progress.at(done_bytes, total_bytes),
-            Event::Warning(words) => note(context, "warning: ", words),
-            Event::Remark(words) if context.common().verbose => note(context, "", words),
-            _ => {}
-        },
-    )?;
-    drop(progress);
-    if let Some(contents) = &saved.info.contents
-        && !matches!(contents.completeness, Some(Completeness::Complete { .. }))
-    {
-        let file = text::shell_word(&saved.core_file);
-        let words = "the kernel wrote less than the dump should have; try: vmcore verify";
-        note(context, "warning: ", &format!("{words} {file}"));
-    }
-    answer(context, &device, Some(Entry::saved(&found, &saved)), || {
-        print_saved(context, &device, &saved)
-    })
 }
 
 fn note(context: &Context, kind: &str, words: &str) {
@@ -202,7 +203,7 @@ fn answer(
     if context.common().json {
         let device = device.name();
         let dumps = entry.into_iter().collect();
-        output::json(context, None, Answer { device, dumps })?;
+        context.json(None, Answer { device, dumps })?;
     } else {
         print()?;
     }

@@ -1,10 +1,10 @@
 //! `vmcore search`: where bytes, a string or a pointer stand in memory.
 
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::{self, Failure};
+use crate::context::{Context, KernelUse, Run};
+use crate::explain;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::place::Place;
 use crate::text::counted;
 use clap::Args;
@@ -15,7 +15,7 @@ use vmcore::format::addr::FileOffset;
 use vmcore::search::{self, Match, Pattern, SearchResult};
 use vmcore::{OpenOptions, Session};
 
-/// Where bytes, a string or a pointer stand in memory
+/// Find bytes, a string or a pointer in memory
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore search [FILE] PATTERN [OPTIONS]",
@@ -54,72 +54,75 @@ struct Answer<'a> {
     found: &'a SearchResult,
 }
 
-pub(crate) fn run(context: &Context, args: &Search) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "PATTERN")?;
-    let word = words
-        .first()
-        .ok_or_else(|| Failure::usage("PATTERN is missing"))?;
-    let (session, pattern) = if args.pointer {
-        let place = Place::parse(word)?;
-        let kernel_use = if place.needs_symbols() {
-            KernelUse::Symbols
+impl Run for Search {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=1, "PATTERN")?;
+        let word = words
+            .first()
+            .ok_or_else(|| Failure::usage("PATTERN is missing"))?;
+        let (session, pattern) = if self.pointer {
+            let place = Place::parse(word)?;
+            let kernel_use = if place.needs_symbols() {
+                KernelUse::Symbols
+            } else {
+                KernelUse::Addresses
+            };
+            let session = context.open(kernel_use, &OpenOptions::default())?;
+            let address = place.find(&session)?.address;
+            (session, Pattern::Pointer(address))
         } else {
-            KernelUse::Addresses
+            let bytes = if self.hex {
+                hex(word)?
+            } else {
+                word.as_encoded_bytes().to_vec()
+            };
+            (
+                context.open(KernelUse::Addresses, &OpenOptions::default())?,
+                Pattern::Bytes(bytes),
+            )
         };
-        let session = context.open(kernel_use, &OpenOptions::default())?;
-        let address = place.find(&session)?.address;
-        (session, Pattern::Pointer(address))
-    } else {
-        let bytes = if args.hex {
-            hex(word)?
+        let found =
+            search::search(&session, &pattern, self.limit).map_err(|error| match error {
+                search::SearchError::Absent(reason) => anyhow::Error::from(reason),
+                error => Failure::usage(error.to_string()).into(),
+            })?;
+        if context.common().json {
+            let pattern = match &pattern {
+                Pattern::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+                Pattern::Pointer(address) => address.to_string(),
+            };
+            context.json(
+                Some(session.dump()),
+                Answer {
+                    pattern,
+                    found: &found,
+                },
+            )?;
         } else {
-            word.as_encoded_bytes().to_vec()
-        };
-        (
-            context.open(KernelUse::Addresses, &OpenOptions::default())?,
-            Pattern::Bytes(bytes),
-        )
-    };
-    let found = search::search(&session, &pattern, args.limit).map_err(|error| match error {
-        search::SearchError::Absent(reason) => anyhow::Error::from(reason),
-        error => Failure::usage(error.to_string()).into(),
-    })?;
-    if context.common().json {
-        let pattern = match &pattern {
-            Pattern::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
-            Pattern::Pointer(address) => address.to_string(),
-        };
-        output::json(
-            context,
-            Some(session.dump()),
-            Answer {
-                pattern,
-                found: &found,
-            },
-        )?;
-    } else {
-        print(context, &session, &found)?;
-    }
-    let incomplete = explain::truncation(&session);
-    if found.matches.is_empty() {
-        context.note("vmcore: not found in any page of the dump");
-    }
-    if found.more {
-        context.note(&format!(
-            "vmcore: more than {} (--limit COUNT shows more)",
-            counted(found.matches.len() as u64, "match", "matches")
-        ));
-    }
-    if !found.has_addresses {
-        context
-            .note("vmcore: note: no virtual addresses without the kernel file of a full dump (-k)");
-    }
-    match incomplete {
-        Some(why) => {
-            context.note(&format!("vmcore: the dump is {why}; that was not searched"));
-            Ok(Status::Incomplete)
+            print(context, &session, &found)?;
         }
-        None => Ok(Status::Done),
+        let incomplete = explain::truncation(&session);
+        if found.matches.is_empty() {
+            context.note("vmcore: not found in any page of the dump");
+        }
+        if found.more {
+            context.note(&format!(
+                "vmcore: more than {} (--limit COUNT shows more)",
+                counted(found.matches.len() as u64, "match", "matches")
+            ));
+        }
+        if !found.has_addresses {
+            context.note(
+                "vmcore: note: no virtual addresses without the kernel file of a full dump (-k)",
+            );
+        }
+        match incomplete {
+            Some(why) => {
+                context.note(&format!("vmcore: the dump is {why}; that was not searched"));
+                Ok(Status::Incomplete)
+            }
+            None => Ok(Status::Done),
+        }
     }
 }
 

@@ -1,8 +1,7 @@
 //! `vmcore serve`: receives dumps over the network.
 
-use crate::Status;
-use crate::context::Context;
-use crate::explain::Failure;
+use crate::context::{Context, Run};
+use crate::outcome::{Failure, Status};
 use crate::output::Style;
 use crate::text;
 use clap::Args;
@@ -18,7 +17,7 @@ use vmcore_pipeline::serve::{
     Event, Network, Outcome, Record, SERVER_PORT, ServeConfig, ServeError, Server,
 };
 
-/// A netdump server: receives the dumps of dying kernels
+/// Netdump server: receive dumps over the network
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore serve [DIR] [OPTIONS]",
@@ -96,52 +95,56 @@ fn size(text: &str) -> Result<u64, String> {
         .ok_or_else(|| "too large".to_owned())
 }
 
-pub(crate) fn run(context: &Context, args: &Serve) -> anyhow::Result<Status> {
-    let mut config = ServeConfig::new(&args.place);
-    if !args.listen.is_empty() {
-        config.addresses.clone_from(&args.listen);
-    }
-    config.allowed.clone_from(&args.allow);
-    config.limits.dump_bytes = args.max_size;
-    config.limits.free_bytes = args.keep_free;
-    config.bytes_per_second = args.max_rate;
-    config.clients = args.max_clients;
-    config.clients_per_host = args.max_per_host;
-    config.silence = Duration::from_secs(args.silence);
-    config.script = args
-        .script
-        .as_deref()
-        .map(std::path::absolute)
-        .transpose()?;
-    let is_open = args.allow.is_empty();
-    let server = Server::bind(config).map_err(|error| explain(&error))?;
-    for address in server.addresses() {
-        context.note(&format!("vmcore: listening on {address}"));
-        if address.ip().is_unspecified() {
-            context.note(
+impl Run for Serve {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let mut config = ServeConfig::new(&self.place);
+        if !self.listen.is_empty() {
+            config.addresses.clone_from(&self.listen);
+        }
+        config.allowed.clone_from(&self.allow);
+        config.limits.dump_bytes = self.max_size;
+        config.limits.free_bytes = self.keep_free;
+        config.bytes_per_second = self.max_rate;
+        config.clients = self.max_clients;
+        config.clients_per_host = self.max_per_host;
+        config.silence = Duration::from_secs(self.silence);
+        config.script = self
+            .script
+            .as_deref()
+            .map(std::path::absolute)
+            .transpose()?;
+        let is_open = self.allow.is_empty();
+        let server = Server::bind(config).map_err(|error| explain(&error))?;
+        for address in server.addresses() {
+            context.note(&format!("vmcore: listening on {address}"));
+            if address.ip().is_unspecified() {
+                context.note(
                 "vmcore: warning: answers may come from another address than clients expect: give the interface's own",
             );
-        }
-        if address.ip().is_loopback() {
-            context.note("vmcore: only this host can send: --listen ADDRESS listens elsewhere");
-        } else {
-            context.note(
+            }
+            if address.ip().is_loopback() {
+                context.note("vmcore: only this host can send: --listen ADDRESS listens elsewhere");
+            } else {
+                context.note(
                 "vmcore: warning: netdump has NO AUTHENTICATION: whoever reaches this address can send dumps",
             );
-            if is_open {
-                context.note("vmcore: warning: every host is allowed: --allow NETWORK limits that");
+                if is_open {
+                    context.note(
+                        "vmcore: warning: every host is allowed: --allow NETWORK limits that",
+                    );
+                }
             }
         }
+        if let Some(words) = short_of_room(&self.place, self.keep_free) {
+            context.note(&format!("vmcore: warning: {words}"));
+        }
+        let stop = stop_on_signals()?;
+        // If the reader of our output has closed it, the dumps are received all the same.
+        let show = |record: &Record| drop(show(context, record));
+        let say = |words: &str| context.note(&format!("vmcore: {words}"));
+        serve(&server, &stop, self.count, say, show).map_err(|error| explain(&error))?;
+        Ok(Status::Done)
     }
-    if let Some(words) = short_of_room(&args.place, args.keep_free) {
-        context.note(&format!("vmcore: warning: {words}"));
-    }
-    let stop = stop_on_signals()?;
-    // If the reader of our output has closed it, the dumps are received all the same.
-    let show = |record: &Record| drop(show(context, record));
-    let say = |words: &str| context.note(&format!("vmcore: {words}"));
-    serve(&server, &stop, args.count, say, show).map_err(|error| explain(&error))?;
-    Ok(Status::Done)
 }
 
 /// Events that wait to be shown. What does not fit is dropped and counted: a terminal that is stopped

@@ -1,11 +1,10 @@
 //! `vmcore sym`: symbol to address, address to symbol.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::place::Place;
 use crate::text;
 use anyhow::Context as _;
@@ -64,66 +63,60 @@ struct Found {
     inside: bool,
 }
 
-pub(crate) fn run(context: &Context, args: &Sym) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "NAME|ADDR")?;
-    let word = words
-        .first()
-        .ok_or_else(|| Failure::usage("NAME is missing"))?;
-    let place = Place::parse(word)?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let kernel = session.matching_kernel()?;
-    let found = match find(&session, kernel, &place, args, context) {
-        Ok(found) => found,
-        Err(error) => {
-            // Nothing found is an empty list, and still a failure.
-            if context.common().json {
-                output::json(
-                    context,
-                    Some(session.dump()),
-                    Answer::of(kernel, Vec::new()),
-                )?;
+impl Run for Sym {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=1, "NAME|ADDR")?;
+        let word = words
+            .first()
+            .ok_or_else(|| Failure::usage("NAME is missing"))?;
+        let place = Place::parse(word)?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let kernel = session.matching_kernel()?;
+        let found = match find(&session, kernel, &place, self, context) {
+            Ok(found) => found,
+            Err(error) => {
+                // Nothing found is an empty list, and still a failure.
+                if context.common().json {
+                    context.json(Some(session.dump()), Answer::of(kernel, Vec::new()))?;
+                }
+                return Err(error);
             }
-            return Err(error);
+        };
+        if context.common().json {
+            context.json(Some(session.dump()), Answer::of(kernel, vec![found]))?;
+            return Ok(Status::Done);
         }
-    };
-    if context.common().json {
-        output::json(
-            context,
-            Some(session.dump()),
-            Answer::of(kernel, vec![found]),
-        )?;
-        return Ok(Status::Done);
+        let mut out = context.out();
+        let name = out.paint(Style::Strong, &text::escape(found.name.as_bytes()));
+        let offset = match found.offset_bytes {
+            0 => String::new(),
+            offset => format!("+{offset:#x}"),
+        };
+        let size = match (found.size_bytes, found.inside) {
+            (Some(size), true) => format!(" ({})", text::counted(size, "byte", "bytes")),
+            (Some(size), false) => {
+                format!(
+                    " (past its end: it has {}; the nearest symbol before)",
+                    text::counted(size, "byte", "bytes")
+                )
+            }
+            (None, _) if found.offset_bytes > 0 => {
+                " (the nearest symbol before; its size is not known)".to_owned()
+            }
+            (None, _) => String::new(),
+        };
+        let module = found.module.as_ref().map(|name| {
+            let name = text::escape(name.as_bytes());
+            format!(", in {name}")
+        });
+        let size = format!("{size}{}", module.unwrap_or_default());
+        match place {
+            Place::Address(_) => writeln!(out, "{} = {name}{offset}{size}", found.address)?,
+            Place::Symbol { .. } => writeln!(out, "{name}{offset} = {}{size}", found.address)?,
+        }
+        out.finish()?;
+        Ok(Status::Done)
     }
-    let mut out = context.out();
-    let name = out.paint(Style::Strong, &text::escape(found.name.as_bytes()));
-    let offset = match found.offset_bytes {
-        0 => String::new(),
-        offset => format!("+{offset:#x}"),
-    };
-    let size = match (found.size_bytes, found.inside) {
-        (Some(size), true) => format!(" ({})", text::counted(size, "byte", "bytes")),
-        (Some(size), false) => {
-            format!(
-                " (past its end: it has {}; the nearest symbol before)",
-                text::counted(size, "byte", "bytes")
-            )
-        }
-        (None, _) if found.offset_bytes > 0 => {
-            " (the nearest symbol before; its size is not known)".to_owned()
-        }
-        (None, _) => String::new(),
-    };
-    let module = found.module.as_ref().map(|name| {
-        let name = text::escape(name.as_bytes());
-        format!(", in {name}")
-    });
-    let size = format!("{size}{}", module.unwrap_or_default());
-    match place {
-        Place::Address(_) => writeln!(out, "{} = {name}{offset}{size}", found.address)?,
-        Place::Symbol { .. } => writeln!(out, "{name}{offset} = {}{size}", found.address)?,
-    }
-    out.finish()?;
-    Ok(Status::Done)
 }
 
 /// A size, if the file gives one.

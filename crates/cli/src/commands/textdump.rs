@@ -1,9 +1,8 @@
 //! What the commands answer about a textdump: `info`, `log` and `report`, from the files in it.
 
-use crate::Status;
 use crate::context::Context;
-use crate::explain::Failure;
-use crate::output::{self, Out, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::{Out, Style};
 use crate::text::{self, counted};
 use serde::Serialize;
 use std::io::{self, Write as _};
@@ -27,16 +26,13 @@ struct Report {
 }
 
 fn status(textdump: &Textdump) -> Status {
-    match textdump.is_complete() {
-        true => Status::Done,
-        false => Status::Incomplete,
-    }
+    Status::complete_if(textdump.is_complete())
 }
 
 pub(crate) fn info(context: &Context, textdump: &Textdump) -> anyhow::Result<Status> {
     let info = textdump.info();
     if context.common().json {
-        output::json(context, None, info)?;
+        context.json(None, info)?;
         return Ok(Status::Done);
     }
     let mut out = context.out();
@@ -148,7 +144,7 @@ pub(crate) fn report(
         log: lines,
     };
     if context.common().json {
-        output::json(context, None, report)?;
+        context.json(None, report)?;
         return Ok(status(textdump));
     }
     let mut out = context.out();

@@ -1,10 +1,10 @@
 //! `vmcore translate`: the page walk of an address, each level, to page and file offset.
 
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::{self, Failure};
+use crate::context::{Context, KernelUse, Run};
+use crate::explain;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::place::Place;
 use crate::text;
 use clap::Args;
@@ -18,7 +18,7 @@ use vmcore::memory::PageReadError;
 use vmcore::translation::{PagingMode, Translated, TranslationError, Via};
 use vmcore::{OpenOptions, Session};
 
-/// The page walk of an address: each level, the page, the offset in the file
+/// Page walk of an address, to its file offset
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore translate [FILE] ADDR|SYMBOL[+OFF] [OPTIONS]",
@@ -61,44 +61,46 @@ struct Walk {
     offset: Option<Result<FileOffset, PageReadError>>,
 }
 
-pub(crate) fn run(context: &Context, args: &Translate) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "ADDR")?;
-    let word = words
-        .first()
-        .ok_or_else(|| Failure::usage("ADDR is missing"))?;
-    let place = Place::parse(word)?;
-    let kernel_use = if place.needs_symbols() {
-        KernelUse::Symbols
-    } else {
-        KernelUse::Addresses
-    };
-    let session = context.open(kernel_use, &OpenOptions::default())?;
-    let va = place.find(&session)?.address;
-    let space = session.space()?;
-    let mut steps = Vec::new();
-    let memory = session.dump().memory();
-    let end = space
-        .translation()
-        .trace(memory, va, |mode, step| steps.push((mode, step)));
-    let offset = end.as_ref().ok().map(|found| memory.locate(found.leaf.pa));
-    let walk = Walk { steps, end, offset };
-    if context.common().json {
-        output::json(context, Some(session.dump()), answer(&session, va, &walk))?;
-    } else {
-        print(context, &session, va, &walk)?;
-    }
-    match (walk.end, walk.offset) {
-        (Ok(_), Some(Ok(_))) => Ok(Status::Done),
-        (Err(fault @ TranslationError::TableAbsent { .. }), _) => {
-            complain(context, &explain::unreadable(&fault, context));
-            Ok(Status::Incomplete)
+impl Run for Translate {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=1, "ADDR")?;
+        let word = words
+            .first()
+            .ok_or_else(|| Failure::usage("ADDR is missing"))?;
+        let place = Place::parse(word)?;
+        let kernel_use = if place.needs_symbols() {
+            KernelUse::Symbols
+        } else {
+            KernelUse::Addresses
+        };
+        let session = context.open(kernel_use, &OpenOptions::default())?;
+        let va = place.find(&session)?.address;
+        let space = session.space()?;
+        let mut steps = Vec::new();
+        let memory = session.dump().memory();
+        let end = space
+            .translation()
+            .trace(memory, va, |mode, step| steps.push((mode, step)));
+        let offset = end.as_ref().ok().map(|found| memory.locate(found.leaf.pa));
+        let walk = Walk { steps, end, offset };
+        if context.common().json {
+            context.json(Some(session.dump()), answer(&session, va, &walk))?;
+        } else {
+            print(context, &session, va, &walk)?;
         }
-        // The walk is the whole answer; that it ends early is its last line.
-        (Ok(_), _) => Ok(Status::Incomplete),
-        (Err(fault), _) => {
-            // The walk has said all but this.
-            let failure = explain::unreadable(&fault, context);
-            Err(failure.instead(context.proposal("info")).into())
+        match (walk.end, walk.offset) {
+            (Ok(_), Some(Ok(_))) => Ok(Status::Done),
+            (Err(fault @ TranslationError::TableAbsent { .. }), _) => {
+                complain(context, &explain::unreadable(&fault, context));
+                Ok(Status::Incomplete)
+            }
+            // The walk is the whole answer; that it ends early is its last line.
+            (Ok(_), _) => Ok(Status::Incomplete),
+            (Err(fault), _) => {
+                // The walk has said all but this.
+                let failure = explain::unreadable(&fault, context);
+                Err(failure.instead(context.proposal("info")).into())
+            }
         }
     }
 }

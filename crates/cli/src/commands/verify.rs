@@ -1,10 +1,10 @@
 //! `vmcore verify`: reads everything, checks everything.
 
-use crate::Status;
-use crate::context::{Context, KernelUse};
-use crate::explain::{self, Failure};
+use crate::context::{Context, KernelUse, Run};
+use crate::explain;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::progress::Progress;
 use crate::text;
 use clap::Args;
@@ -15,7 +15,7 @@ use vmcore::pages;
 use vmcore::verify::{self, Verdict};
 use vmcore::{OpenOptions, Session};
 
-/// Reads everything, checks everything
+/// Read and check everything
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore verify [FILE] [OPTIONS]",
@@ -29,43 +29,45 @@ pub(crate) struct Verify {
     words: Vec<OsString>,
 }
 
-pub(crate) fn run(context: &Context, args: &Verify) -> anyhow::Result<Status> {
-    context.choose(&args.words, 0..=0, "")?;
-    // A file that ends early is what this is for.
-    let options = OpenOptions {
-        up_to: Section::Bitmap,
-        ..OpenOptions::default()
-    };
-    let session = context.open(KernelUse::Symbols, &options)?;
-    let total = pages::page_count(session.dump().memory())?;
-    let mut progress = Progress::new(context, "reading");
-    let verification = verify::verify(&session, |done| progress.at(done, total))?;
-    drop(progress);
-    if context.common().json {
-        output::json(context, Some(session.dump()), &verification)?;
-    } else {
-        print(context, &session, &verification)?;
-    }
-    let bad: Vec<&str> = verification
-        .checks
-        .iter()
-        .filter(|check| check.verdict == Verdict::Bad)
-        .map(|check| check.name)
-        .collect();
-    let dump = text::path(session.dump().path());
-    match explain::truncation(&session) {
-        _ if bad.is_empty() => Ok(Status::Done),
-        Some(why) => {
-            context.note(&format!(
-                "vmcore: {dump} is {why}; copy it again, from the machine that crashed"
-            ));
-            Ok(Status::Incomplete)
+impl Run for Verify {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        context.choose(&self.words, 0..=0, "")?;
+        // A file that ends early is what this is for.
+        let options = OpenOptions {
+            up_to: Section::Bitmap,
+            ..OpenOptions::default()
+        };
+        let session = context.open(KernelUse::Symbols, &options)?;
+        let total = pages::page_count(session.dump().memory())?;
+        let mut progress = Progress::new(context, "reading");
+        let verification = verify::verify(&session, |done| progress.at(done, total))?;
+        drop(progress);
+        if context.common().json {
+            context.json(Some(session.dump()), &verification)?;
+        } else {
+            print(context, &session, &verification)?;
         }
-        None => Err(
-            Failure::new(format!("{dump} is not sound: {}", bad.join(", ")))
-                .next(context.proposal("info"))
-                .into(),
-        ),
+        let bad: Vec<&str> = verification
+            .checks
+            .iter()
+            .filter(|check| check.verdict == Verdict::Bad)
+            .map(|check| check.name)
+            .collect();
+        let dump = text::path(session.dump().path());
+        match explain::truncation(&session) {
+            _ if bad.is_empty() => Ok(Status::Done),
+            Some(why) => {
+                context.note(&format!(
+                    "vmcore: {dump} is {why}; copy it again, from the machine that crashed"
+                ));
+                Ok(Status::Incomplete)
+            }
+            None => Err(
+                Failure::new(format!("{dump} is not sound: {}", bad.join(", ")))
+                    .next(context.proposal("info"))
+                    .into(),
+            ),
+        }
     }
 }
 

@@ -1,11 +1,10 @@
 //! `vmcore whatis`: what an address is.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::place::Place;
 use crate::text;
 use clap::Args;
@@ -18,7 +17,7 @@ use vmcore_debug::Target;
 use vmcore_debug::report;
 use vmcore_debug::whatis::{self, Fact};
 
-/// What an address is: symbol, module, process, thread, stack, item of a zone
+/// What an address is: symbol, process, thread, stack, zone item
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore whatis [FILE] ADDR [OPTIONS]",
@@ -42,44 +41,42 @@ struct Answer<'a> {
     problems: &'a [String],
 }
 
-pub(crate) fn run(context: &Context, args: &WhatIs) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 1..=1, "ADDR")?;
-    let word = words
-        .first()
-        .ok_or_else(|| Failure::usage("ADDR is missing"))?;
-    let place = Place::parse(word)?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let address = place.find_in(&session, &files)?.address;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let facts = whatis::at(&target, &list, address);
-    let status = if list.problems.is_empty() {
-        Status::Done
-    } else {
-        Status::Incomplete
-    };
-    if context.common().json {
-        let answer = Answer {
-            address,
-            facts: &facts,
-            problems: &list.problems,
-        };
-        output::json(context, Some(session.dump()), answer)?;
+impl Run for WhatIs {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 1..=1, "ADDR")?;
+        let word = words
+            .first()
+            .ok_or_else(|| Failure::usage("ADDR is missing"))?;
+        let place = Place::parse(word)?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let address = place.find_in(&session, &files)?.address;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let facts = whatis::at(&target, &list, address);
+        let status = Status::complete_if(list.problems.is_empty());
+        if context.common().json {
+            let answer = Answer {
+                address,
+                facts: &facts,
+                problems: &list.problems,
+            };
+            context.json(Some(session.dump()), answer)?;
+            context.note_debug(&files);
+            return Ok(status);
+        }
+        let mut out = context.out();
+        let address = address.to_string();
+        writeln!(out, "{}", out.paint(Style::Strong, &address))?;
+        for fact in &facts {
+            writeln!(out, "  {}", text::escape(fact.to_string().as_bytes()))?;
+        }
+        out.finish()?;
+        for problem in report::alike_once(list.problems.clone()) {
+            let problem = text::escape(problem.as_bytes());
+            context.note(&format!("vmcore: a list breaks off: {problem}"));
+        }
         context.note_debug(&files);
-        return Ok(status);
+        Ok(status)
     }
-    let mut out = context.out();
-    let address = address.to_string();
-    writeln!(out, "{}", out.paint(Style::Strong, &address))?;
-    for fact in &facts {
-        writeln!(out, "  {}", text::escape(fact.to_string().as_bytes()))?;
-    }
-    out.finish()?;
-    for problem in report::alike_once(list.problems.clone()) {
-        let problem = text::escape(problem.as_bytes());
-        context.note(&format!("vmcore: a list breaks off: {problem}"));
-    }
-    context.note_debug(&files);
-    Ok(status)
 }

@@ -1,11 +1,10 @@
 //! `vmcore why`: the reason for a crash, with its evidence.
 
-use crate::Status;
-use crate::commands::debug_files::ModulePlaces;
-use crate::context::{Context, KernelUse};
-use crate::explain::Failure;
+use crate::context::{Context, KernelUse, Run};
+use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::output::{self, Style};
+use crate::outcome::{Failure, Status};
+use crate::output::Style;
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -39,49 +38,51 @@ struct Answer {
     reason: Option<Reason>,
 }
 
-pub(crate) fn run(context: &Context, args: &Why) -> anyhow::Result<Status> {
-    let words = context.choose(&args.words, 0..=1, "TID")?;
-    let wanted = words.first().map(super::bt::parse_tid).transpose()?;
-    let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
-    let files = args.places.open(&session)?;
-    let target = Target::new(&session, &files)?;
-    let list = target.processes()?;
-    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
-    let thread = threads.find(|thread| match wanted {
-        Some(tid) => thread.tid == tid,
-        None => thread.crashed,
-    });
-    let thread = thread.ok_or_else(|| {
-        let sentence = match wanted {
-            Some(tid) => format!("there is no thread {tid}"),
-            None => "no thread crashed".to_owned(),
+impl Run for Why {
+    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+        let words = context.choose(&self.words, 0..=1, "TID")?;
+        let wanted = words.first().map(super::bt::parse_tid).transpose()?;
+        let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        let files = self.places.open(&session)?;
+        let target = Target::new(&session, &files)?;
+        let list = target.processes()?;
+        let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+        let thread = threads.find(|thread| match wanted {
+            Some(tid) => thread.tid == tid,
+            None => thread.crashed,
+        });
+        let thread = thread.ok_or_else(|| {
+            let sentence = match wanted {
+                Some(tid) => format!("there is no thread {tid}"),
+                None => "no thread crashed".to_owned(),
+            };
+            Failure::new(sentence).next(context.proposal("ps"))
+        })?;
+        let answer = Answer {
+            tid: thread.tid,
+            reason: reason::of(&target, &target.stack(thread).frames),
         };
-        Failure::new(sentence).next(context.proposal("ps"))
-    })?;
-    let answer = Answer {
-        tid: thread.tid,
-        reason: reason::of(&target, &target.stack(thread).frames),
-    };
-    let status = match answer.reason {
-        Some(_) => Status::Done,
-        None => Status::Incomplete,
-    };
-    if context.common().json {
-        output::json(context, Some(session.dump()), &answer)?;
-    } else {
-        let mut out = context.out();
-        match &answer.reason {
-            Some(reason) => {
-                let headline = text::escape(reason.headline.as_bytes());
-                writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
-                for line in &reason.evidence {
-                    writeln!(out, "  {}", text::escape(line.as_bytes()))?;
+        let status = match answer.reason {
+            Some(_) => Status::Done,
+            None => Status::Incomplete,
+        };
+        if context.common().json {
+            context.json(Some(session.dump()), &answer)?;
+        } else {
+            let mut out = context.out();
+            match &answer.reason {
+                Some(reason) => {
+                    let headline = text::escape(reason.headline.as_bytes());
+                    writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
+                    for line in &reason.evidence {
+                        writeln!(out, "  {}", text::escape(line.as_bytes()))?;
+                    }
                 }
+                None => writeln!(out, "nothing is known beyond what report and bt show")?,
             }
-            None => writeln!(out, "nothing is known beyond what report and bt show")?,
+            out.finish()?;
         }
-        out.finish()?;
+        context.note_debug(&files);
+        Ok(status)
     }
-    context.note_debug(&files);
-    Ok(status)
 }
