@@ -321,35 +321,30 @@ impl Target<'_> {
     #[must_use]
     pub fn function_around(&self, address: VirtAddr) -> Option<(VirtAddr, u64)> {
         let start = self.symbol(address)?.start;
-        let mut end = address.0.checked_add(1)?;
-        let limit = start.0.checked_add(MAX_BYTES)?;
-        if let Some((_, size)) = self.sized_symbol(start)
-            && size > 0
+        if let Some(size) = self.size_of_symbol(start)
             && address.0.wrapping_sub(start.0) < size
         {
             return Some((start, size.min(MAX_BYTES)));
         }
-        while end < limit
-            && self
-                .symbol(VirtAddr(end))
-                .is_some_and(|near| near.start == start)
-        {
-            end = end.checked_add(1)?;
+        // The last address that still belongs to it.
+        let (mut inside, mut outside) = (address.0, start.0.checked_add(MAX_BYTES)?);
+        while inside.checked_add(1)? < outside {
+            let middle = inside + (outside - inside) / 2;
+            match self.symbol(VirtAddr(middle)) {
+                Some(near) if near.start == start => inside = middle,
+                _ => outside = middle,
+            }
         }
-        Some((start, end - start.0))
+        Some((start, inside.checked_sub(start.0)?.checked_add(1)?))
     }
 
-    fn sized_symbol(&self, start: VirtAddr) -> Option<(VirtAddr, u64)> {
+    /// Bytes of the symbol that starts there, if it gives them.
+    fn size_of_symbol(&self, start: VirtAddr) -> Option<u64> {
         let module = self.loaded(start).and_then(|loaded| loaded.module);
-        match module {
-            Some(module) => {
-                let (at, _, size) = module.symbol_at(start)?;
-                Some((at, size))
-            }
-            None => {
-                let nearest = self.symbols.nearest(start)?;
-                Some((nearest.symbol.address, nearest.symbol.size))
-            }
-        }
+        let size = match module {
+            Some(module) => module.symbol_at(start)?.2,
+            None => self.symbols.nearest(start)?.symbol.size,
+        };
+        (size > 0).then_some(size)
     }
 }

@@ -246,7 +246,6 @@ fn declared<'a>(
         });
         next = origin(debug, &unit, &entry);
     }
-    debug.budget().memory(name?.len() as u64).ok()?;
     Some(Declared {
         name: String::from_utf8_lossy(name?).into_owned(),
         is_parameter: entry.tag == gimli::DW_TAG_formal_parameter,
