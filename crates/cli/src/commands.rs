@@ -40,6 +40,7 @@ mod whatis;
 mod why;
 
 use crate::context::{Context, Run};
+use crate::help;
 use crate::options::Common;
 use crate::outcome::Status;
 use clap::{ArgMatches, Args as _, FromArgMatches as _};
@@ -126,7 +127,10 @@ pub(crate) fn command_line() -> clap::Command {
                 groups += &format!(" (also: {alias})");
             }
             groups.push('\n');
-            line = line.subcommand(command.visible_aliases(entry.aliases));
+            let more = command.get_after_help().map(ToString::to_string);
+            let more = help::unbroken(&more.unwrap_or_default());
+            let command = command.after_help(more).visible_aliases(entry.aliases);
+            line = line.subcommand(command);
         }
     }
     line.override_help(format!("{START}{groups}{END}"))

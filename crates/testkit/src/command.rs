@@ -108,6 +108,15 @@ impl Folder {
         fs::remove_file(self.path().join(name)).unwrap();
     }
 
+    /// The help of a command on a terminal of this width.
+    pub fn help_at(&self, name: &str, width: usize) -> String {
+        let run = command(self.path())
+            .args([name, "--help"])
+            .env("COLUMNS", width.to_string())
+            .output();
+        finish(run.expect("the command starts")).expect(0).text()
+    }
+
     /// Runs the command here.
     pub fn vmcore(&self, words: &str) -> Run {
         line(self.path(), words)

@@ -87,6 +87,19 @@ fn help_is_asked_for_and_fits_on_a_terminal() {
             help.lines().all(|line| line.chars().count() <= 100),
             "{help}"
         );
+        for width in [60, 80, 100] {
+            let help = folder.help_at(name, width);
+            let lines: Vec<&str> = help.lines().collect();
+            for pair in lines.windows(2) {
+                let is_text = |line: &str| !line.is_empty() && !line.starts_with(' ');
+                let word = pair[1].split(' ').next().unwrap_or_default();
+                let would_fit = pair[0].chars().count() + 1 + word.chars().count() <= width;
+                assert!(
+                    !(is_text(pair[0]) && is_text(pair[1]) && would_fit),
+                    "{name} at {width}: {pair:?}"
+                );
+            }
+        }
     }
     assert!(
         folder
