@@ -31,6 +31,9 @@ use locate::Locator;
 use scope::Scopes;
 use serde::Serialize;
 
+/// Characters of a value in a line.
+const MAX_LINE: usize = 80;
+
 /// A parameter or a local variable of a frame.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Variable {
@@ -94,6 +97,33 @@ pub enum ShownValue {
         #[serde(flatten)]
         why: NoValue,
     },
+}
+
+impl ShownVariable {
+    /// In one line: `name=value`.
+    #[must_use]
+    pub fn in_line(&self) -> String {
+        format!("{}={}", self.name, self.value.in_line())
+    }
+}
+
+impl ShownValue {
+    /// In one line.
+    #[must_use]
+    pub fn in_line(&self) -> String {
+        match self {
+            Self::Value(shown) => {
+                let text = shown.to_string();
+                let lines: Vec<&str> = text.lines().map(str::trim).collect();
+                let text = lines.join(" ").replace(", }", "}").replace("{ ", "{");
+                match text.char_indices().nth(MAX_LINE) {
+                    Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+                    None => text,
+                }
+            }
+            Self::Missing { why, .. } => format!("<{why}>"),
+        }
+    }
 }
 
 impl Target<'_> {

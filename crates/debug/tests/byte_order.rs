@@ -93,6 +93,7 @@ fn numbers_and_bit_fields_are_read_in_the_byte_order_of_the_machine() {
             space: session.space().unwrap(),
             types: &Types::of(&[]),
             symbols: &NoSymbols,
+            locals: &[],
         };
         let number = |text: &str| {
             let value = evaluator.evaluate(text).unwrap();

@@ -221,6 +221,7 @@ fn types_that_contain_themselves_are_shown_down_to_a_level() {
         space: target.space(),
         types: &types,
         symbols: &NoSymbols,
+        locals: &[],
     };
     let options = Options {
         depth: 1_000_000,

@@ -6,7 +6,7 @@ use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::{Out, Style};
 use crate::text::{self, counted};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -17,8 +17,10 @@ use vmcore_debug::arch::Machine;
 use vmcore_debug::details::{Details, ThreadDetails};
 use vmcore_debug::groups::{self, Group, Member};
 use vmcore_debug::report::text::{Columns, UNKNOWN_PCB};
+use vmcore_debug::show::Options;
 use vmcore_debug::stack::{NamedFrame, Stack};
 use vmcore_debug::unwind::{End, TrapFrame};
+use vmcore_debug::variables::ShownVariable;
 
 /// Backtraces: functions, source files and lines
 #[derive(Debug, Args)]
@@ -42,6 +44,17 @@ pub(crate) struct Bt {
     /// Every stack once, with the threads that have it
     #[arg(long)]
     unique: bool,
+    /// The local variables of each frame too
+    #[arg(long, conflicts_with = "unique")]
+    locals: bool,
+    /// The arguments of functions: values, or none
+    #[arg(
+        long,
+        value_name = "WHICH",
+        default_value = "values",
+        hide_default_value = true
+    )]
+    args: Arguments,
     /// The registers of each thread too
     #[arg(long)]
     regs: bool,
@@ -51,6 +64,23 @@ pub(crate) struct Bt {
     #[command(flatten)]
     places: ModulePlaces,
 }
+
+/// What is shown of the arguments of functions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Arguments {
+    /// Their values.
+    Values,
+    /// Nothing.
+    None,
+}
+
+/// How much is shown of a value.
+const SHORT: Options = Options {
+    depth: 1,
+    elements: 8,
+    string_len: 48,
+    values: 32,
+};
 
 /// The answer in JSON.
 #[derive(Serialize)]
@@ -74,6 +104,9 @@ struct Walked<'a> {
     registers: Option<&'a vmcore::registers::Registers>,
     #[serde(flatten)]
     stack: Stack,
+    /// By frame, and in it by function.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    variables: Vec<Vec<Vec<ShownVariable>>>,
 }
 
 impl Run for Bt {
@@ -88,9 +121,13 @@ impl Run for Bt {
         let chosen = choose(context, self, &list, tid)?;
         let threads: Vec<Walked<'_>> = chosen
             .into_iter()
-            .map(|(process, thread)| Walked {
-                wait: waits_for(details.thread(thread)),
-                ..walked(&target, process, thread, self.regs || self.full)
+            .map(|(process, thread)| {
+                let walked = walked(&target, process, thread, self.regs || self.full);
+                Walked {
+                    wait: waits_for(details.thread(thread)),
+                    variables: self.variables(&target, &walked.stack),
+                    ..walked
+                }
             })
             .collect();
         let incomplete = !list.problems.is_empty()
@@ -126,6 +163,30 @@ impl Run for Bt {
         out.finish()?;
         context.note_debug(&files);
         Ok(status)
+    }
+}
+
+impl Bt {
+    /// The variables of all frames that are to be shown.
+    fn variables(&self, target: &Target<'_>, stack: &Stack) -> Vec<Vec<Vec<ShownVariable>>> {
+        if self.unique || self.args == Arguments::None && !self.locals {
+            return Vec::new();
+        }
+        let wanted = |variable: &ShownVariable| match variable.is_parameter {
+            true => self.args == Arguments::Values,
+            false => self.locals,
+        };
+        let frames = 0..stack.frames.len();
+        let frames = frames.map(|number| {
+            let mut lists = target.shown_variables(&stack.frames, number, &SHORT);
+            for list in &mut lists {
+                list.retain(wanted);
+            }
+            lists
+        });
+        let all: Vec<Vec<Vec<ShownVariable>>> = frames.collect();
+        let is_empty = all.iter().flatten().all(Vec::is_empty);
+        if is_empty { Vec::new() } else { all }
     }
 }
 
@@ -200,6 +261,7 @@ fn walked<'a>(
         wait: None,
         registers: thread.registers.as_ref().filter(|_| regs),
         stack: target.stack(thread),
+        variables: Vec::new(),
     }
 }
 
@@ -239,7 +301,7 @@ fn print_thread(
         }
     }
     let machine = target.machine();
-    print_frames(out, &thread.stack, machine, args.full)?;
+    print_frames(out, &thread.stack, &thread.variables, machine, args.full)?;
     let trap = thread
         .stack
         .frames
@@ -287,11 +349,47 @@ fn print_full(out: &mut Out, frame: &NamedFrame, machine: &Machine) -> io::Resul
     }
 }
 
-fn print_frames(out: &mut Out, stack: &Stack, machine: &Machine, full: bool) -> io::Result<()> {
+/// Columns of a line of arguments.
+const ARGUMENTS_WIDTH: usize = 92;
+
+/// The arguments of a function, in as many lines as they need, and its local variables, a line each.
+fn print_variables(out: &mut Out, variables: &[ShownVariable]) -> io::Result<()> {
+    let mut line = String::new();
+    for variable in variables.iter().filter(|one| one.is_parameter) {
+        let words = text::escape(variable.in_line().as_bytes());
+        if !line.is_empty() {
+            line += ", ";
+            if line.chars().count() + words.chars().count() > ARGUMENTS_WIDTH {
+                writeln!(out, "        {}", line.trim_end())?;
+                line.clear();
+            }
+        }
+        line += &words;
+    }
+    if !line.is_empty() {
+        writeln!(out, "        {line}")?;
+    }
+    for variable in variables.iter().filter(|one| !one.is_parameter) {
+        let value = text::escape(variable.value.in_line().as_bytes());
+        let name = text::escape(variable.name.as_bytes());
+        writeln!(out, "          {name} = {value}")?;
+    }
+    Ok(())
+}
+
+fn print_frames(
+    out: &mut Out,
+    stack: &Stack,
+    variables: &[Vec<Vec<ShownVariable>>],
+    machine: &Machine,
+    full: bool,
+) -> io::Result<()> {
     let columns = Columns::of(&stack.frames, None, true);
     for (number, frame) in stack.frames.iter().enumerate() {
-        for line in columns.lines(number, frame) {
+        let functions = variables.get(number).map_or(&[][..], Vec::as_slice);
+        for (position, line) in columns.lines(number, frame).enumerate() {
             writeln!(out, "  {}", text::escape(line.as_bytes()))?;
+            print_variables(out, functions.get(position).map_or(&[], Vec::as_slice))?;
         }
         let trap = frame.frame.trap.as_ref();
         if let Some(fault) = trap.and_then(|trap| trap.fault_in_words(machine)) {
@@ -363,7 +461,7 @@ fn print_unique(
             .iter()
             .find(|thread| group.tids.first() == Some(&thread.tid));
         if let Some(first) = first {
-            print_frames(out, &first.stack, machine, false)?;
+            print_frames(out, &first.stack, &[], machine, false)?;
         }
         writeln!(out)?;
     }

@@ -12,7 +12,9 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore_debug::Target;
+use vmcore_debug::report::frame_at_fault;
 use vmcore_debug::show::{ListEnd, Options, Shown};
+use vmcore_debug::stack::Stack;
 
 /// Kernel variables and structures, by type
 #[derive(Debug, Args)]
@@ -21,7 +23,8 @@ use vmcore_debug::show::{ListEnd, Options, Shown};
     after_help = help::with_files("\
 Needs the kernel file with its debug information, or with CTF. EXPR is as in C: allproc,
 '*(struct proc *)0xfffff80002f13528', 'allproc.lh_first->p_comm', 'sizeof(struct thread)'.
---list p_list.le_next prints every element of a list.")
+--list p_list.le_next prints every element of a list. With --thread or --frame, names are variables of
+that frame first: vmcore print --frame 12 'so->so_rcv'.")
 )]
 pub(crate) struct Print {
     /// The dump, and its kernel file; then an expression
@@ -41,6 +44,12 @@ pub(crate) struct Print {
     /// Structures in structures [default: 4]
     #[arg(long, value_name = "N", default_value_t = 4, hide_default_value = true)]
     depth: usize,
+    /// In a frame of this thread [else of the thread that crashed]
+    #[arg(long, value_name = "TID")]
+    thread: Option<i32>,
+    /// In frame N of the thread, as bt numbers them: its variables come first
+    #[arg(long, value_name = "N")]
+    frame: Option<usize>,
     #[command(flatten)]
     places: ModulePlaces,
 }
@@ -54,6 +63,24 @@ struct Answer<'a> {
     values: Vec<Shown>,
     #[serde(flatten)]
     end: Option<ListEnd>,
+}
+
+/// The stack of a thread, or of the one that crashed.
+fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> anyhow::Result<Stack> {
+    let list = target.processes()?;
+    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+    let thread = threads.find(|thread| match tid {
+        Some(tid) => thread.tid == tid,
+        None => thread.crashed,
+    });
+    let Some(thread) = thread else {
+        let sentence = match tid {
+            Some(tid) => format!("there is no thread {tid}"),
+            None => "no thread crashed".to_owned(),
+        };
+        return Err(Failure::new(sentence).next(context.proposal("ps")).into());
+    };
+    Ok(target.stack(thread))
 }
 
 impl Run for Print {
@@ -71,7 +98,18 @@ impl Run for Print {
             depth: self.depth,
             ..Options::default()
         };
-        let value = target.evaluate(expression);
+        let value = match (self.thread, self.frame) {
+            (None, None) => target.evaluate(expression),
+            (thread, frame) => {
+                let stack = stack_of(context, &target, thread)?;
+                let number = frame.unwrap_or_else(|| frame_at_fault(&stack.frames).unwrap_or(0));
+                if number >= stack.frames.len() {
+                    let sentence = format!("there is no frame {number}");
+                    return Err(Failure::new(sentence).next(context.proposal("bt")).into());
+                }
+                target.evaluate_in(expression, &stack.frames, number, 0)
+            }
+        };
         let value = value.inspect_err(|_| context.note_debug(&files))?;
         let (values, end) = match &self.list {
             None => (vec![value], None),

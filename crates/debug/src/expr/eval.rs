@@ -2,6 +2,7 @@
 
 use super::{EvalError, Expr, NoValue, TypeName, parse};
 use crate::types::{Kind, Member, Tag, TypeRef, Types, Variant, Variants};
+use crate::variables::Variable;
 use std::ops::Range;
 use std::sync::Arc;
 use vmcore::space::AddressSpace;
@@ -112,6 +113,8 @@ pub struct Evaluator<'a, 't> {
     pub types: &'a Types<'t>,
     /// The symbols.
     pub symbols: &'a dyn SymbolSource,
+    /// Variables of a frame, which come before all others; of equal names the last counts.
+    pub locals: &'a [Variable],
 }
 
 impl std::fmt::Debug for Evaluator<'_, '_> {
@@ -127,6 +130,7 @@ impl Evaluator<'_, '_> {
     /// Returns an error if it is no expression, or a name, a type or memory is missing.
     pub fn evaluate(&self, text: &str) -> Result<Value, EvalError> {
         let is_type = |name: &str| match self.types.find(Tag::Plain, name) {
+            _ if self.local(name).is_some() => false,
             Some(_) => true,
             // Rust and C++ leave out `struct`.
             None => self.symbols.symbol(name).is_none() && self.untagged(name).is_some(),
@@ -180,7 +184,14 @@ impl Evaluator<'_, '_> {
         }
     }
 
+    fn local(&self, name: &str) -> Option<&Variable> {
+        self.locals.iter().rev().find(|local| local.name == name)
+    }
+
     fn variable(&self, name: &str) -> Result<Value, EvalError> {
+        if let Some(local) = self.local(name) {
+            return Ok(local.value.clone()?);
+        }
         let symbol = self.symbols.symbol(name);
         if let Some(variable) = self.types.variable(name, symbol)
             && let Some(address) = symbol.or(variable.address)
