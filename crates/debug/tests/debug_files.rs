@@ -16,7 +16,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use vmcore_debug::lines::Lines;
-use vmcore_debug::modules::{Search, Status};
+use vmcore_debug::modules::{Identity, Search, Status};
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::show::Options;
 use vmcore_debug::unwind::CallFrames;
@@ -199,6 +199,45 @@ fn a_module_of_the_boot_loader_is_as_long_as_its_tables() {
             places.first().is_some_and(|place| place.line.is_some()),
             fits
         );
+    }
+}
+
+#[test]
+fn a_module_of_the_boot_loader_needs_no_more_than_its_debug_file() {
+    let mut kernel = TestKernel::compile("kernel.c", &[]);
+    let folder = tempfile::tempdir().unwrap();
+    let module = folder.path().join("flow.ko");
+    let text = load(&mut kernel, &module);
+    let at = kernel.address("module_entry") + 72;
+    let word = usize::try_from(at & 0xfff).unwrap();
+    let stored = &kernel.pages[&(at & !0xfff)][word..word + 8];
+    let sections_len = u64::from_le_bytes(stored.try_into().unwrap());
+    let len = preloaded_len(&module, sections_len);
+    let status = Command::new("objcopy")
+        .arg("--only-keep-debug")
+        .arg(&module)
+        .arg(folder.path().join("flow.ko.debug"))
+        .status();
+    assert!(status.unwrap().success());
+    fs::remove_file(&module).unwrap();
+    for (len, fits) in [(len, true), (sections_len + 8, false), (len << 8, false)] {
+        kernel.write_words(at, &[len]);
+        let session = kernel.session();
+        let search = Search {
+            sysroot: None,
+            directories: vec![folder.path().to_owned()],
+        };
+        let files = DebugFiles::of(&session).unwrap();
+        let files = files.with_modules(&session, &search).unwrap();
+        let expected = Status::Found {
+            debug: true,
+            identity: Identity::Unproven,
+        };
+        assert_eq!(files.modules()[0].status == expected, fits, "{len}");
+        let target = Target::new(&session, &files).unwrap();
+        let places = target.places(VirtAddr(text));
+        let function = places.first().map(|place| place.function.as_str());
+        assert_eq!(function == Some("flow_lookup"), fits);
     }
 }
 

@@ -3,7 +3,7 @@
 use super::{Identity, MAX_TEXT, Module};
 use crate::object_file::ObjectFile;
 use object::read::elf::{ElfFile, FileHeader, SectionHeader as _};
-use object::{Object as _, ObjectKind, ObjectSection as _, SectionFlags, elf};
+use object::{Object as _, ObjectKind, ObjectSection as _, ObjectSymbol as _, SectionFlags, elf};
 use std::collections::HashMap;
 use vmcore::Session;
 use vmcore::session::SessionError;
@@ -78,6 +78,15 @@ fn tables_end(elf: &object::File<'_>, at: u64) -> Option<u64> {
     Some(end)
 }
 
+/// Bytes of the global symbols, which a module keeps.
+fn bytes_of_globals(elf: &object::File<'_>) -> u64 {
+    let entry = if elf.is_64() { 24 } else { 16 };
+    let globals = elf
+        .symbols()
+        .filter(|symbol| symbol.is_global() && symbol.is_definition());
+    globals.count() as u64 * entry
+}
+
 /// What the boot loader looks at in a section header.
 struct Table {
     kind: u32,
@@ -130,7 +139,17 @@ impl Layout {
                 at = at.saturating_add(section.size());
             }
             // The boot loader puts the tables that the kernel links by after them, and counts them.
-            if at == end || tables_end(&elf, at) == Some(end) {
+            let fits = match tables_end(&elf, at) {
+                _ if at == end => true,
+                // A debug file has lost the relocations, and has other symbols beside the global ones.
+                Some(tables_end) if !own => {
+                    let relocations = at.saturating_sub(module.address.0).saturating_mul(6);
+                    let most = tables_end.saturating_add(relocations);
+                    (at.saturating_add(bytes_of_globals(&elf))..=most).contains(&end)
+                }
+                tables_end => tables_end == Some(end),
+            };
+            if fits {
                 return Ok(Self::Sections(places));
             }
         }
