@@ -22,7 +22,11 @@ struct Made {
 
 impl Made {
     fn new(options: &Options) -> Self {
-        let (machine, folder) = (Machine::new(options), tempfile::tempdir().unwrap());
+        Self::of(Machine::new(options))
+    }
+
+    fn of(machine: Machine) -> Self {
+        let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("vmcore"), machine.dump.build()).unwrap();
         fs::write(folder.path().join("kernel"), machine.kernel.build()).unwrap();
         Self { machine, folder }
@@ -66,8 +70,22 @@ fn the_shared_library_exports_the_interface_and_nothing_else() {
 
 #[test]
 fn every_machine_reads_as_its_builder_made_it() {
-    for (name, options) in machines::all() {
-        let made = Made::new(&options);
+    let all = machines::all().into_iter();
+    let mut all: Vec<_> = all
+        .map(|(name, options)| (name, options.arch, Machine::new(&options)))
+        .collect();
+    // arm's page tables may end inside a page, with the pages right after them.
+    for is_padded in [false, true] {
+        let mut machine = Machine::new(&Options::new(Arch::Armv7, 2));
+        if let DumpFile::Mini(dump) = &mut machine.dump {
+            dump.page_tables.extend([0; 1024]);
+            dump.page_tables_padded = is_padded;
+        }
+        let name = format!("uneven, padded {is_padded}");
+        all.push((name, Arch::Armv7, machine));
+    }
+    for (name, arch, machine) in all {
+        let made = Made::of(machine);
         let hz = made.machine.kernel.running_address_of("hz").unwrap();
         let values: BTreeMap<u64, &[u8]> = made
             .machine
@@ -89,7 +107,7 @@ fn every_machine_reads_as_its_builder_made_it() {
         assert_eq!((status, err.as_str()), (Some(0), ""), "{name}: {out}");
         let mut lines = out.lines();
         let displacement = made.machine.kernel.displacement.cast_signed();
-        let native = u32::from(options.arch == Arch::Amd64 && cfg!(target_arch = "x86_64"));
+        let native = u32::from(arch == Arch::Amd64 && cfg!(target_arch = "x86_64"));
         assert_eq!(
             lines.next(),
             Some(&*format!("native {native} displacement {displacement}")),

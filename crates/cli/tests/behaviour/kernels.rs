@@ -490,3 +490,41 @@ fn a_compressed_kernel_is_expanded_once() {
         first
     );
 }
+
+/// i386 runs its exception entries from a copy, which is as far away as `setidt_disp` says.
+#[test]
+fn addresses_in_the_copy_of_the_exception_entries_have_their_names() {
+    let mut folder = Folder::new(&Options::new(Arch::I386, 2));
+    let kernel = &mut folder.machine.kernel;
+    let hz = kernel.address_of("hz").unwrap();
+    let entry = kernel.address_of("calltrap").unwrap();
+    kernel.add_object("setidt_disp", hz, 4);
+    let kernel = kernel.build();
+    folder.write("kernel", &kernel);
+    // The copy begins at 0xffc00000: the distance takes the place of hz.
+    let at = 0xffc0_0000 + (entry & 0xfffff) + 4;
+    let distance = u32::try_from(at - 4 - entry).unwrap();
+    let mut dump = minidump(&folder);
+    let values = &folder.machine.truth.values;
+    let (_, old) = values.iter().find(|(va, _)| *va == hz).unwrap();
+    let page = dump.pages.values_mut().find(|page| {
+        let start = usize::try_from(hz & 0xfff).unwrap();
+        page[start..].starts_with(old)
+    });
+    let start = usize::try_from(hz & 0xfff).unwrap();
+    page.unwrap()[start..start + 4].copy_from_slice(&distance.to_le_bytes());
+    folder.write("vmcore.0", &dump.build());
+    let run = folder.vmcore(&format!("sym vmcore.0 -k kernel {at:#x}"));
+    let text = run.expect(0).text();
+    assert!(
+        text.starts_with(&format!("{at:#x} = calltrap+0x4")),
+        "{text}"
+    );
+    // Below the copy nothing is moved.
+    let run = folder.vmcore(&format!("sym vmcore.0 -k kernel {entry:#x}"));
+    let text = run.expect(0).text();
+    assert!(
+        text.starts_with(&format!("{entry:#x} = calltrap")),
+        "{text}"
+    );
+}
