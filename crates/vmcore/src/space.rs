@@ -20,7 +20,7 @@
 //! ```
 
 use crate::memory::{Memory, PageCache, PageReadError, PartialRead};
-use crate::translation::{Translated, Translation, TranslationError};
+use crate::translation::{Translated, Translation, TranslationError, Via};
 use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::{Endian, Width};
@@ -130,23 +130,26 @@ impl<'a> AddressSpace<'a> {
     fn find_part(&self, va: VirtAddr, len: usize) -> Result<(FileOffset, usize), TranslationError> {
         let (found, offset) = self.locate(va)?;
         let pa = found.leaf.pa;
-        self.remember(va, found.leaf.pa, offset);
+        // The direct map costs little more than a look at the cache: not worth a page that does.
+        if let Some(cache) = self.cache
+            && (found.via != Via::DirectMap || cache.is_roomy())
+        {
+            self.remember(cache, va, pa, offset);
+        }
         Ok((offset, self.memory.contiguous(pa, len).max(1)))
     }
 
     /// Remembers where the page of `va` lies, if all of it is in the file, as one page.
-    fn remember(&self, va: VirtAddr, pa: PhysAddr, offset: FileOffset) {
+    fn remember(&self, cache: &PageCache, va: VirtAddr, pa: PhysAddr, offset: FileOffset) {
         let (memory, size) = (self.memory, self.memory.page_size);
         let inside = size.offset_in_page(va.0);
         let page = usize::try_from(size.bytes()).unwrap_or(usize::MAX);
-        let Some(cache) = self.cache.filter(|_| inside == size.offset_in_page(pa.0)) else {
-            return;
-        };
         let distance = offset
             .0
             .checked_sub(inside)
             .and_then(|start| start.checked_sub(memory.first_page().0));
         if let Some(distance) = distance
+            && inside == size.offset_in_page(pa.0)
             && size.offset_in_page(distance) == 0
             && memory.contiguous(PhysAddr(pa.0 - inside), page) == page
             && memory.source.reaches(offset.0 - inside + size.bytes())
@@ -200,6 +203,11 @@ impl<'a> AddressSpace<'a> {
     /// Returns why the first missing byte is missing; `buf` may have been changed before it.
     #[inline]
     pub fn read_exact(&self, va: VirtAddr, buf: &mut [u8]) -> Result<(), TranslationError> {
+        // The most common length, without a call that copies any.
+        if let Ok(word) = <&mut [u8; 8]>::try_from(&mut *buf) {
+            *word = self.array(va)?;
+            return Ok(());
+        }
         // Nothing can be read from anywhere.
         if !buf.is_empty() && self.left_in_page(va, buf.len()) == buf.len() {
             let (offset, len) = self.part(va, buf.len())?;

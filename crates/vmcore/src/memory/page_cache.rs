@@ -15,6 +15,7 @@ const MAX_INDEX_BITS: u32 = 18;
 #[derive(Debug)]
 pub(crate) struct PageCache {
     index_bits: u32,
+    is_roomy: bool,
     /// Made when the first page is remembered.
     entries: OnceLock<Vec<AtomicU64>>,
 }
@@ -25,8 +26,14 @@ impl PageCache {
         let wanted = u64::BITS - pages.leading_zeros() + 1;
         Self {
             index_bits: wanted.min(MAX_INDEX_BITS),
+            is_roomy: wanted <= MAX_INDEX_BITS,
             entries: OnceLock::new(),
         }
+    }
+
+    /// Whether all the pages find room.
+    pub(crate) const fn is_roomy(&self) -> bool {
+        self.is_roomy
     }
 
     /// Bits of an entry that hold what is remembered, plus 1: 0 is an empty slot.
