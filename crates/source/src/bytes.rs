@@ -1,7 +1,62 @@
 //! How bytes are read, and what they are read as.
 
+use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
+
+/// Bytes that are not in a file: memory of a running guest, a part of another store, an array.
+///
+/// ```
+/// use std::io;
+/// use vmcore_source::{ReadAt, Source};
+/// #[derive(Debug)]
+/// struct Zeros;
+/// impl ReadAt for Zeros {
+///     fn len_bytes(&self) -> u64 {
+///         1 << 40
+///     }
+///     fn read_at(&self, _offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+///         buf.fill(0);
+///         Ok(buf.len())
+///     }
+/// }
+/// let source = Source::of(Zeros);
+/// assert_eq!(source.array(1 << 30), Some([0; 8]));
+/// assert_eq!(source.array::<8>(1 << 40), None);
+/// ```
+pub trait ReadAt: fmt::Debug + Send + Sync {
+    /// The length, which does not change.
+    fn len_bytes(&self) -> u64;
+
+    /// Reads into `buf` from `offset`, which is below the length; `buf` does not reach beyond it.
+    /// Returns how many bytes were read, none only where there are no more.
+    ///
+    /// # Errors
+    /// Returns an error if they cannot be read.
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+
+    /// Whether two reads of one place may differ.
+    fn may_change(&self) -> bool {
+        false
+    }
+}
+
+impl ReadAt for Vec<u8> {
+    fn len_bytes(&self) -> u64 {
+        self.len() as u64
+    }
+
+    fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        let start = usize::try_from(offset).unwrap_or(usize::MAX);
+        let bytes = self.get(start..).unwrap_or_default();
+        let len = bytes.len().min(buf.len());
+        if let (Some(to), Some(from)) = (buf.get_mut(..len), bytes.get(..len)) {
+            to.copy_from_slice(from);
+        }
+        Ok(len)
+    }
+}
 
 /// How a file is read.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -7,7 +7,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-/// Bytes of chunks that nobody has asked for yet: they were made ahead.
+/// Bytes of chunks that have not been asked for yet: they were made ahead.
 const AHEAD_BYTES: usize = 16 << 20;
 /// Bytes of chunks that were wanted once.
 const ONCE_BYTES: usize = 4 << 20;
@@ -33,13 +33,13 @@ pub(crate) struct Cache {
 
 /// What is known of who wants a chunk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
+pub(crate) enum Demand {
     Ahead,
     Once,
     Again,
 }
 
-impl Kind {
+impl Demand {
     const fn limit(self) -> usize {
         match self {
             Self::Ahead => AHEAD_BYTES,
@@ -53,7 +53,7 @@ impl Kind {
 struct Entry {
     chunk: Arc<Vec<u8>>,
     used: u64,
-    kind: Kind,
+    kind: Demand,
 }
 
 impl Cache {
@@ -61,9 +61,9 @@ impl Cache {
         let entry = self.chunks.get_mut(&number)?;
         let before = entry.kind;
         let kind = match before {
-            Kind::Ahead => Kind::Once,
+            Demand::Ahead => Demand::Once,
             // Several reads of one chunk in a row are one use of it.
-            Kind::Once if entry.used != self.clock => Kind::Again,
+            Demand::Once if entry.used != self.clock => Demand::Again,
             kind => kind,
         };
         self.clock += 1;
@@ -80,11 +80,11 @@ impl Cache {
         self.chunks.contains_key(&number)
     }
 
-    pub(crate) fn put(&mut self, number: u64, chunk: Arc<Vec<u8>>, kind: Kind) {
+    pub(crate) fn put(&mut self, number: u64, chunk: Arc<Vec<u8>>, kind: Demand) {
         self.clock += 1;
         let came_back = self.gone.iter().position(|gone| *gone == number);
         let kind = match came_back.and_then(|place| self.gone.remove(place)) {
-            Some(_) if kind == Kind::Once => Kind::Again,
+            Some(_) if kind == Demand::Once => Demand::Again,
             _ => kind,
         };
         let used = self.clock;
@@ -102,24 +102,24 @@ impl Cache {
         self.spare.pop().unwrap_or_default()
     }
 
-    const fn of(&mut self, kind: Kind) -> &mut usize {
+    const fn of(&mut self, kind: Demand) -> &mut usize {
         let [ahead, once, again] = &mut self.bytes;
         match kind {
-            Kind::Ahead => ahead,
-            Kind::Once => once,
-            Kind::Again => again,
+            Demand::Ahead => ahead,
+            Demand::Once => once,
+            Demand::Again => again,
         }
     }
 
     #[cold]
-    fn account(&mut self, from: Kind, to: Kind, len: usize) {
+    fn account(&mut self, from: Demand, to: Demand, len: usize) {
         *self.of(from) -= len;
         *self.of(to) += len;
         self.shrink(to);
     }
 
     /// Lets the oldest of a kind go, but for the last that was used.
-    fn shrink(&mut self, kind: Kind) {
+    fn shrink(&mut self, kind: Demand) {
         while *self.of(kind) > kind.limit() {
             let of_kind = self.chunks.iter().filter(|(_, entry)| entry.kind == kind);
             let oldest = of_kind.min_by_key(|(_, entry)| entry.used);
@@ -131,7 +131,7 @@ impl Cache {
                 *self.of(kind) -= entry.chunk.len();
                 self.save(entry.chunk);
             }
-            if kind == Kind::Once {
+            if kind == Demand::Once {
                 self.gone.push_back(gone);
                 if self.gone.len() > GONE_MAX {
                     self.gone.pop_front();
@@ -140,7 +140,7 @@ impl Cache {
         }
     }
 
-    /// Keeps the memory of a chunk, if nobody else has it.
+    /// Keeps the memory of a chunk, if it is not shared.
     fn save(&mut self, chunk: Arc<Vec<u8>>) {
         let kept: usize = self.spare.iter().map(Vec::capacity).sum();
         if let Some(bytes) = Arc::into_inner(chunk)
@@ -166,13 +166,13 @@ mod tests {
         let mut cache = Cache::default();
         let chunk = Arc::new(vec![0; ONCE_BYTES / 3]);
         for number in 0..3 {
-            cache.put(number, chunk.clone(), Kind::Once);
+            cache.put(number, chunk.clone(), Demand::Once);
         }
-        cache.put(3, chunk.clone(), Kind::Once);
-        cache.put(3, chunk, Kind::Once);
+        cache.put(3, chunk.clone(), Demand::Once);
+        cache.put(3, chunk, Demand::Once);
         assert_eq!(there(&cache, 0..4), [false, true, true, true]);
         // One is kept however large it is.
-        cache.put(4, Arc::new(vec![0; 2 * ONCE_BYTES]), Kind::Once);
+        cache.put(4, Arc::new(vec![0; 2 * ONCE_BYTES]), Demand::Once);
         assert_eq!(there(&cache, 1..5), [false, false, false, true]);
         assert_eq!(cache.bytes, [0, 2 * ONCE_BYTES, 0]);
     }
@@ -181,20 +181,20 @@ mod tests {
     fn what_is_wanted_again_outlives_what_passes_by() {
         let mut cache = Cache::default();
         let chunk = || Arc::new(vec![0; ONCE_BYTES / 2]);
-        cache.put(0, chunk(), Kind::Once);
+        cache.put(0, chunk(), Demand::Once);
         assert!(cache.get(0).is_some() && cache.get(0).is_some());
         assert_eq!(cache.bytes, [0, ONCE_BYTES / 2, 0]);
-        cache.put(1, chunk(), Kind::Ahead);
+        cache.put(1, chunk(), Demand::Ahead);
         assert!(cache.get(0).is_some());
         assert_eq!(cache.bytes, [ONCE_BYTES / 2, 0, ONCE_BYTES / 2]);
         for number in 1..10 {
-            cache.put(number, chunk(), Kind::Ahead);
+            cache.put(number, chunk(), Demand::Ahead);
             assert!(cache.get(number).is_some());
         }
         assert_eq!(there(&cache, 0..2), [true, false]);
         // What comes back stays, however many others there are.
         for number in 1..5 {
-            cache.put(number, chunk(), Kind::Once);
+            cache.put(number, chunk(), Demand::Once);
         }
         assert_eq!(there(&cache, 0..5), [true; 5]);
         // The memory of those that went serves the next.

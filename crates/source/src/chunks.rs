@@ -5,7 +5,7 @@
 //! wants several whole ones gets them where he wants them, and none is kept.
 
 use crate::bytes::Bytes;
-use crate::cache::{Cache, Kind};
+use crate::cache::{Cache, Demand};
 use crate::frames::Frames;
 use crate::input::Input;
 use crate::stream::{Damage, Format, Stream};
@@ -25,7 +25,7 @@ const AHEAD_BYTES: u64 = 8 << 20;
 pub(crate) struct ChunkSource {
     body: Body,
     cache: Mutex<Cache>,
-    /// The chunk behind the last that was made: whoever wants it reads in order.
+    /// The chunk after the last that was made: whoever wants it reads in order.
     next: AtomicU64,
 }
 
@@ -44,7 +44,7 @@ enum Body {
     Stored(Input),
     /// zstd in frames whose places and lengths are known.
     Frames(Frames),
-    /// A stream whose contents are known only behind a pass over it.
+    /// A stream whose contents are known only after a pass over it.
     Stream(Stream),
 }
 
@@ -148,7 +148,7 @@ impl ChunkSource {
         Ok(done)
     }
 
-    /// Makes chunk `number` and those behind it where they are wanted, as many as `buf` has room for;
+    /// Makes chunk `number` and those after it where they are wanted, as many as `buf` has room for;
     /// gives the bytes, which are some. `None` if that does not pay, or some are there already.
     fn read_whole(&self, number: u64, buf: &mut [u8], cores: Cores) -> io::Result<Option<usize>> {
         if let Body::Stream(stream) = &self.body {
@@ -163,9 +163,9 @@ impl ChunkSource {
             if len == 0 || len > rest.len() || cache.has(at) {
                 break;
             }
-            let (part, behind) = rest.split_at_mut(len);
+            let (part, after) = rest.split_at_mut(len);
             parts.push((at, part));
-            rest = behind;
+            rest = after;
         }
         drop(cache);
         let threads = match cores {
@@ -220,7 +220,7 @@ impl ChunkSource {
         }
     }
 
-    /// Bytes of a chunk; 0 behind the last.
+    /// Bytes of a chunk; 0 after the last.
     fn len_of(&self, number: u64) -> u64 {
         match &self.body {
             Body::Stored(input) => {
@@ -274,7 +274,7 @@ impl ChunkSource {
         }
     }
 
-    /// Makes a chunk, and those behind it if it looks as if they will be wanted.
+    /// Makes a chunk, and those after it if it looks as if they will be wanted.
     #[cold]
     fn make(&self, number: u64, cores: Cores) -> io::Result<Arc<Vec<u8>>> {
         let (count, one_bytes) = match &self.body {
@@ -283,7 +283,7 @@ impl ChunkSource {
             Body::Stream(stream) => {
                 let spare = self.cache().spare();
                 let chunk = stream.chunk(number, spare)?;
-                self.cache().put(number, chunk.clone(), Kind::Once);
+                self.cache().put(number, chunk.clone(), Demand::Once);
                 return Ok(chunk);
             }
         };
@@ -299,7 +299,7 @@ impl ChunkSource {
         self.next.store(end, Ordering::Relaxed);
         if ahead == 1 {
             let chunk = Arc::new(self.expand(number)?);
-            self.cache().put(number, chunk.clone(), Kind::Once);
+            self.cache().put(number, chunk.clone(), Demand::Once);
             return Ok(chunk);
         }
         let made: Vec<_> = (number..end)
@@ -308,12 +308,12 @@ impl ChunkSource {
             .collect();
         let mut wanted = Err(io::Error::from(io::ErrorKind::UnexpectedEof));
         for (at, chunk) in (number..).zip(made) {
-            // A damaged chunk ahead is an error when somebody wants it.
+            // A damaged chunk ahead is an error when it is wanted.
             let chunk = chunk.map(Arc::new);
             if let Ok(chunk) = &chunk {
                 let kind = match at == number {
-                    true => Kind::Once,
-                    false => Kind::Ahead,
+                    true => Demand::Once,
+                    false => Demand::Ahead,
                 };
                 self.cache().put(at, chunk.clone(), kind);
             }

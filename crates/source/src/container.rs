@@ -18,7 +18,7 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::bytes::Access;
+use crate::bytes::{Access, ReadAt};
 use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
 pub use crate::device_header::DeviceHeader;
@@ -143,6 +143,34 @@ pub(crate) struct Stored {
 /// missing or wrong. What is inside may still be no dump.
 pub fn open(path: &Path, options: &ContainerOptions) -> Result<Opened, ContainerError> {
     unpack(path, find(path, options)?, options)
+}
+
+/// As [`open`], but of bytes that are not in a file. Errors call them `name`.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_given(
+    name: &Path,
+    given: impl ReadAt + 'static,
+    options: &ContainerOptions,
+) -> Result<Opened, ContainerError> {
+    let input = Input::given(Box::new(given));
+    unpack(name, find_stored(name, input, options)?, options)
+}
+
+/// As [`open`], but of what a pipe or another reader gives: all of it is copied to a file without a
+/// name in the directory for temporary files first. Errors call it `name`.
+///
+/// # Errors
+/// As [`open`], or if it cannot be copied.
+pub fn open_reader(
+    name: &Path,
+    mut reader: impl io::Read,
+    options: &ContainerOptions,
+) -> Result<Opened, ContainerError> {
+    let input = Input::spooled(&mut reader, options.access);
+    let input = input.map_err(|source| ContainerError::io(name, source))?;
+    unpack(name, find_stored(name, input, options)?, options)
 }
 
 /// Takes off what is around the dump, the cipher first.
@@ -297,9 +325,18 @@ fn is_plain(header: &DumpHeader<'_>) -> bool {
 
 /// Finds the dump in a file or on a device.
 pub(crate) fn find(path: &Path, options: &ContainerOptions) -> Result<Stored, ContainerError> {
-    let io_error = |source| ContainerError::io(path, source);
-    let input = Input::open(path, options.access).map_err(io_error)?;
-    let first = input.read_vec(0, HEADER_LEN).map_err(io_error)?;
+    let input = Input::open(path, options.access);
+    let input = input.map_err(|source| ContainerError::io(path, source))?;
+    find_stored(path, input, options)
+}
+
+fn find_stored(
+    path: &Path,
+    input: Input,
+    options: &ContainerOptions,
+) -> Result<Stored, ContainerError> {
+    let first = input.read_vec(0, HEADER_LEN);
+    let first = first.map_err(|source| ContainerError::io(path, source))?;
     if first.is_empty() {
         return Err(ContainerError::Empty {
             path: path.to_owned(),
@@ -353,7 +390,7 @@ fn find_in(
     if let Ok(header) = DumpHeader::parse(first)
         && options.partition.is_none()
     {
-        return behind_header(input, &header).map(Some).map_err(io_error);
+        return after_header(input, &header).map(Some).map_err(io_error);
     }
     match locate::search(input, options.partition.as_deref()).map_err(io_error)? {
         Search::One(partition, medium, found) => {
@@ -412,7 +449,7 @@ fn stored(medium: &Input, found: &Found) -> io::Result<Option<Stored>> {
 }
 
 /// The dump behind a header at the start of a file.
-fn behind_header(input: &Input, header: &DumpHeader<'_>) -> io::Result<Stored> {
+fn after_header(input: &Input, header: &DumpHeader<'_>) -> io::Result<Stored> {
     let block = u64::from(header.blocksize.max(512));
     let key_end = block + u64::from(header.dumpkeysize);
     let len = match is_plain(header) {

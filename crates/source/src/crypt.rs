@@ -34,7 +34,7 @@ const BLOCK: usize = 16;
 /// The most sections of a PEM file that are looked at: each key that is decoded takes time.
 const SECTIONS_MAX: usize = 32;
 
-/// What stands in PEM files where an RSA private key should, by its label, and what to do then.
+/// What is in PEM files where an RSA private key should, by its label, and what to do then.
 const OTHER_KINDS: [(&str, &str, &str); 8] = [
     (
         "ENCRYPTED PRIVATE KEY",
@@ -266,7 +266,7 @@ impl PayloadKey {
         matches!(self.cipher, Cipher::Aes256Cbc)
     }
 
-    /// Decrypts `bytes` in place, which stand at `offset` of the payload, a multiple of 16, and
+    /// Decrypts `bytes` in place, which are at `offset` of the payload, a multiple of 16, and
     /// gives those that are decrypted: of AES whole blocks only. With `has_before` the first 16
     /// bytes are only the block before, which AES needs except at offset 0; they stay encrypted.
     pub fn decrypt<'b>(&self, offset: u64, bytes: &'b mut [u8], has_before: bool) -> &'b [u8] {
@@ -351,7 +351,7 @@ mod tests {
         let whole = hex("bbe05472bc689aae50c2675bc832ee14a0a87a1aa6f8081bb94c9650e0d377c3");
         assert_eq!(key.decrypt(0, &mut whole.clone(), false), [0; 32]);
         assert_eq!(key.decrypt(0, &mut whole.clone(), true)[16..], [0; 16]);
-        // What is no whole block cannot be decrypted.
+        // A part of a block cannot be decrypted.
         assert_eq!(key.decrypt(0, &mut whole[..31].to_vec(), false), [0; 16]);
     }
 }

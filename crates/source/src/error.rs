@@ -62,7 +62,7 @@ pub enum ContainerError {
     Key {
         /// The private key.
         path: PathBuf,
-        /// Why not.
+        /// The reason.
         source: KeyError,
     },
     /// A disk with more than one dump.

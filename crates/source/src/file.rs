@@ -6,7 +6,7 @@
 //! and files on request, are only ever read.
 //!
 //! A mapped file must not be shortened while it is open: the operating system ends a process that
-//! touches a page behind the new end. Positional access has no such limit.
+//! touches a page past the new end. Positional access has no such limit.
 
 use crate::bytes::{Access, Bytes};
 use crate::map::Mapping;
@@ -73,7 +73,7 @@ impl FileSource {
         }
     }
 
-    /// The same file from `offset` on, as when a device's dump header stands in front.
+    /// The same file from `offset` on, as when a device's dump header precedes the dump.
     pub(crate) fn starting_at(self, offset: u64) -> Self {
         let offset = offset.min(self.len);
         Self::new(
@@ -82,6 +82,11 @@ impl FileSource {
             self.len - offset,
             self.access,
         )
+    }
+
+    /// Whether two reads of one place may differ.
+    pub(crate) fn may_change(&self) -> bool {
+        self.file.may_change()
     }
 
     /// Bytes there are.
@@ -211,9 +216,8 @@ impl FileSource {
         let wanted = self.access != Access::Positional;
         self.mapping
             .get_or_init(|| {
-                wanted
-                    .then(|| Mapping::new(self.file.as_file(), self.start, self.len))
-                    .flatten()
+                let file = self.file.as_file().filter(|_| wanted)?;
+                Mapping::new(file, self.start, self.len)
             })
             .as_ref()
     }

@@ -93,10 +93,10 @@ impl Frames {
         if offset >= self.len() {
             return None;
         }
-        let behind = self
+        let after = self
             .starts
             .partition_point(|start| start.expanded <= offset);
-        let number = behind.checked_sub(1)?;
+        let number = after.checked_sub(1)?;
         Some((number as u64, self.starts.get(number)?.expanded))
     }
 

@@ -26,7 +26,7 @@ const FLAGS: u32 = TINFL_FLAG_HAS_MORE_INPUT
 
 /// What comes next in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum MemberPart {
     Header,
     Deflate,
     Trailer,
@@ -40,9 +40,9 @@ pub(crate) struct GzipCursor {
     stored: u64,
     /// Bytes expanded, handed out or not.
     out: u64,
-    place: Place,
+    place: MemberPart,
     core: Box<DecompressorOxide>,
-    /// The history, and behind it what has been expanded.
+    /// The history, and after it what has been expanded.
     buf: Vec<u8>,
     filled: usize,
     handed: usize,
@@ -60,7 +60,7 @@ impl GzipCursor {
             window: Window::default(),
             stored: point.stored,
             out: point.out,
-            place: Place::Header,
+            place: MemberPart::Header,
             core: Box::default(),
             buf: vec![0; HISTORY + ROOM],
             filled: 0,
@@ -77,7 +77,7 @@ impl GzipCursor {
             }
             cursor.filled = history.len();
             cursor.handed = history.len();
-            cursor.place = Place::Deflate;
+            cursor.place = MemberPart::Deflate;
             *cursor.core = DecompressorOxide::from_block_boundary_state(bits);
         }
         Ok(cursor)
@@ -107,11 +107,11 @@ impl GzipCursor {
                 break Ok(());
             }
             let step = match self.place {
-                Place::Header => {
+                MemberPart::Header => {
                     (member, is_direct) = (done, false);
                     self.header(input)
                 }
-                Place::Deflate if done - member >= HISTORY => {
+                MemberPart::Deflate if done - member >= HISTORY => {
                     // `out` has the history itself: nothing needs to be copied.
                     is_direct = true;
                     let out = out.get_mut(member..).unwrap_or_default();
@@ -120,9 +120,9 @@ impl GzipCursor {
                     done += made;
                     step
                 }
-                Place::Deflate => self.deflate(input, points.as_deref_mut()),
-                Place::Trailer => self.trailer(input),
-                Place::End => break Ok(()),
+                MemberPart::Deflate => self.deflate(input, points.as_deref_mut()),
+                MemberPart::Trailer => self.trailer(input),
+                MemberPart::End => break Ok(()),
             };
             // What has been expanded is handed out first.
             if step.is_err() && self.handed == self.filled {
@@ -139,7 +139,7 @@ impl GzipCursor {
         self.broken(result, done)
     }
 
-    /// Goes over `len` bytes that nobody wants; gives their number, fewer only at the end. Leaves
+    /// Goes over `len` bytes that are not wanted; gives their number, fewer only at the end. Leaves
     /// checkpoints in `points`.
     pub(crate) fn pass_over(
         &mut self,
@@ -157,10 +157,10 @@ impl GzipCursor {
                 break Ok(());
             }
             let step = match self.place {
-                Place::Header => self.header(input),
-                Place::Deflate => self.deflate(input, Some(points)),
-                Place::Trailer => self.trailer(input),
-                Place::End => break Ok(()),
+                MemberPart::Header => self.header(input),
+                MemberPart::Deflate => self.deflate(input, Some(points)),
+                MemberPart::Trailer => self.trailer(input),
+                MemberPart::End => break Ok(()),
             };
             if step.is_err() && self.handed == self.filled {
                 break step;
@@ -197,12 +197,12 @@ impl GzipCursor {
                 self.has_member = true;
                 // Another member does not refer to this one.
                 (self.filled, self.handed) = (0, 0);
-                self.place = Place::Deflate;
+                self.place = MemberPart::Deflate;
             }
-            // What is behind the last member is not ours: padding, a header.
-            Err(GzipError::BadMagic) if self.has_member => self.place = Place::End,
+            // What follows the last member is not ours: padding, a header.
+            Err(GzipError::BadMagic) if self.has_member => self.place = MemberPart::End,
             Err(GzipError::Truncated) if self.has_member && bytes.is_empty() => {
-                self.place = Place::End;
+                self.place = MemberPart::End;
             }
             Err(error) => return Err(error.to_string()),
         }
@@ -245,7 +245,7 @@ impl GzipCursor {
         self.out += made as u64;
         let result = match status {
             TINFLStatus::Done => {
-                self.place = Place::Trailer;
+                self.place = MemberPart::Trailer;
                 Ok(())
             }
             TINFLStatus::BlockBoundary => {
@@ -284,19 +284,19 @@ impl GzipCursor {
         if let Some(sum) = self.sum.take() {
             let (crc, len) = gzip::trailer(bytes);
             if sum.finalize() != crc {
-                self.place = Place::End;
+                self.place = MemberPart::End;
                 return Err("the checksum at its end is another one".to_owned());
             }
             let expanded = self.out - self.member_start;
             if expanded & u64::from(u32::MAX) != u64::from(len) {
-                self.place = Place::End;
+                self.place = MemberPart::End;
                 return Err(format!(
                     "the length at its end is {len}, and {expanded} bytes were expanded"
                 ));
             }
         }
         self.stored += TRAILER_LEN as u64;
-        self.place = Place::Header;
+        self.place = MemberPart::Header;
         Ok(())
     }
 }

@@ -1,7 +1,7 @@
 //! The stored bytes that a dump is made of: a part of a file or device, or of what a compressed one
 //! expands to; decrypted if need be.
 
-use crate::bytes::Access;
+use crate::bytes::{Access, ReadAt};
 use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
 use crate::file::FileSource;
@@ -29,7 +29,7 @@ pub(crate) struct Input {
 /// Where the bytes lie.
 #[derive(Clone, Debug)]
 enum Medium {
-    /// In a regular file.
+    /// In a regular file, or given.
     File(Arc<PositionalFile>),
     /// On a device: reads start and end at multiples of so many bytes.
     Device(Arc<PositionalFile>, u64),
@@ -54,6 +54,28 @@ impl Input {
             key: None,
             access,
         })
+    }
+
+    /// All of what the caller gives.
+    pub(crate) fn given(given: Box<dyn ReadAt>) -> Self {
+        let len = given.len_bytes();
+        Self::plain(PositionalFile::Given(given), len, Access::Positional)
+    }
+
+    /// A copy of what `reader` gives.
+    pub(crate) fn spooled(reader: &mut dyn io::Read, access: Access) -> io::Result<Self> {
+        let (file, len) = PositionalFile::spooled(reader)?;
+        Ok(Self::plain(file, len, access))
+    }
+
+    fn plain(file: PositionalFile, len: u64, access: Access) -> Self {
+        Self {
+            medium: Medium::File(Arc::new(file)),
+            start: 0,
+            len: Some(len),
+            key: None,
+            access,
+        }
     }
 
     /// Whether it is in a regular file.
@@ -171,7 +193,7 @@ impl Input {
             return None;
         }
         let len = len.min(self.len().checked_sub(offset)?);
-        Mapping::in_order(file.as_file(), self.start.checked_add(offset)?, len)
+        Mapping::in_order(file.as_file()?, self.start.checked_add(offset)?, len)
     }
 
     /// `len` bytes from `offset`, or as many as there are.

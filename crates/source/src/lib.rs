@@ -35,7 +35,7 @@ mod stream;
 mod zstd;
 mod zstd_block;
 
-pub use bytes::{Access, Bytes};
+pub use bytes::{Access, Bytes, ReadAt};
 pub use error::ContainerError;
 pub use frames::DamagedFrame;
 pub use open::{open_file, read_small};

@@ -32,7 +32,7 @@ impl Mapping {
         let mut options = MmapOptions::new();
         options.offset(start).len(len);
         // SAFETY: `Mmap` requires that the file is not modified while it is mapped. A dump is
-        // evidence that nobody writes to; the documentation of the module says what happens to
+        // evidence, and not written to; the documentation of the module says what happens to
         // those who shorten one while it is open, and `Access::Positional` avoids it. We never
         // build anything but bytes on the mapping: a byte has no invalid value, and no code here
         // relies on two reads of one place giving the same value.

@@ -197,8 +197,8 @@ impl Points {
 
     /// The last checkpoint at or before `out`.
     pub(crate) fn before(&self, out: u64) -> Option<&Point> {
-        let behind = self.list.partition_point(|point| point.out <= out);
-        self.list.get(behind.checked_sub(1)?)
+        let after = self.list.partition_point(|point| point.out <= out);
+        self.list.get(after.checked_sub(1)?)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The last three offsets behind a zstd block, which later blocks may use again.
+//! The last three offsets after a zstd block, which later blocks may use again.
 //!
 //! They are known only from the sequences, so these are decoded, but not carried out. What was
 //! before the first block that is looked at is unknown; after three new offsets nothing of it is
@@ -6,11 +6,11 @@
 
 use crate::zstd_block::{Distribution, Sequences, Table};
 
-/// Bits behind the code of a literal length, from code 16 on.
+/// Bits after the code of a literal length, from code 16 on.
 const LITERAL_BITS: [u32; 20] = [
     1, 1, 1, 1, 2, 2, 3, 3, 4, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 ];
-/// Bits behind the code of a match length, from code 32 on.
+/// Bits after the code of a match length, from code 32 on.
 const MATCH_BITS: [u32; 21] = [
     1, 1, 1, 1, 2, 2, 3, 3, 4, 4, 5, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16,
 ];
@@ -197,7 +197,7 @@ impl Offsets {
     }
 }
 
-/// Bits behind a code.
+/// Bits after a code.
 fn extra(code: u8, first: u8, bits: &[u32]) -> Option<u32> {
     match code.checked_sub(first) {
         None => Some(0),

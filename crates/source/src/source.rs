@@ -17,7 +17,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use crate::bytes::{Access, Bytes};
+use crate::bytes::{Access, Bytes, ReadAt};
 use crate::chunks::ChunkSource;
 use crate::file::FileSource;
 use crate::input::Input;
@@ -48,6 +48,12 @@ impl Source {
         Ok(Self(Body::File(FileSource::open(path, access)?)))
     }
 
+    /// Bytes that are not in a file.
+    #[must_use]
+    pub fn of(given: impl ReadAt + 'static) -> Self {
+        Self::of_input(Input::given(Box::new(given)))
+    }
+
     /// The bytes of an input: of a part of a plain file without a detour.
     pub(crate) fn of_input(input: Input) -> Self {
         match input.plain_file() {
@@ -61,7 +67,7 @@ impl Source {
         Self(Body::Chunks(chunks, 0))
     }
 
-    /// The same bytes from `offset` on, as when a device's dump header stands in front.
+    /// The same bytes from `offset` on, as when a device's dump header precedes the dump.
     #[must_use]
     pub fn starting_at(self, offset: u64) -> Self {
         Self(match self.0 {
@@ -73,7 +79,7 @@ impl Source {
         })
     }
 
-    /// The same bytes, with `recorder` told what is read of them.
+    /// The same bytes, recording in `recorder` what is read of them.
     #[must_use]
     pub fn recorded(self, recorder: Arc<Recorder>) -> Self {
         recorder.begin(self.len());
@@ -122,13 +128,23 @@ impl Source {
         }
     }
 
+    /// Whether two reads of one place may differ.
+    #[must_use]
+    pub fn may_change(&self) -> bool {
+        match &self.0 {
+            Body::File(file) => file.may_change(),
+            Body::Chunks(..) => false,
+            Body::Recorded(source, _) => source.may_change(),
+        }
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         !self.reaches(1)
     }
 
-    /// Where a compressed file broke, as far as it has been read: what is behind is lost.
+    /// Where a compressed file broke, as far as it has been read: what follows is lost.
     #[must_use]
     pub fn damage(&self) -> Option<Damage> {
         match &self.0 {
@@ -141,7 +157,7 @@ impl Source {
     /// Fills `buf` from `offset`; fewer bytes only at the end.
     ///
     /// # Errors
-    /// Returns an error if the operating system does, or if compressed bytes are damaged.
+    /// Returns an error if reading fails, or if compressed bytes are damaged.
     #[inline]
     pub fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         match &self.0 {
@@ -174,7 +190,7 @@ impl Source {
     /// Reads by position whatever the history of the region: for passes over the whole file.
     ///
     /// # Errors
-    /// Returns an error if the operating system does, or if compressed bytes are damaged.
+    /// Returns an error if reading fails, or if compressed bytes are damaged.
     pub fn read_positional(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         match &self.0 {
             Body::File(file) => file.read_positional(offset, buf),
@@ -190,7 +206,7 @@ impl Source {
     /// `None` beyond the end.
     ///
     /// # Errors
-    /// Returns an error if the operating system does, or if compressed bytes are damaged.
+    /// Returns an error if reading fails, or if compressed bytes are damaged.
     pub fn bytes(&self, range: Range<u64>) -> io::Result<Option<Bytes<'_>>> {
         match &self.0 {
             Body::File(file) => file.bytes(range),

@@ -1,4 +1,4 @@
-//! A compressed stream that tells nothing about itself: gzip, or zstd in one long frame.
+//! A compressed stream without an index: gzip, or zstd in one long frame.
 //!
 //! It is expanded once, from its start, as far as somebody reads, and leaves checkpoints behind:
 //! there reading can start again. So nothing is expanded a second time but what lies between a
@@ -19,7 +19,7 @@ use thiserror::Error;
 const CHUNK_SHIFT: u32 = 20;
 /// Bytes of a chunk.
 const CHUNK: usize = 1 << CHUNK_SHIFT;
-/// Bytes that a pass expands at once when nobody wants them: they stay in the processor's cache.
+/// Bytes that a pass expands at once when they are not wanted: they stay in the processor's cache.
 const PIECE: usize = 128 << 10;
 /// Expanded bytes between two checkpoints, at least.
 const SPACING: u64 = 2 << 20;
@@ -192,13 +192,13 @@ const UNKNOWN: u64 = u64::MAX;
 
 #[derive(Debug)]
 struct State {
-    /// The decoder of the one pass; `None` before its start and behind its end.
+    /// The decoder of the one pass; `None` before its start and past its end.
     pass: Option<Cursor>,
     has_ended: bool,
     reached: u64,
     points: Points,
     damage: Option<Damage>,
-    /// Where the last reader behind the pass stopped: the next one may go on there.
+    /// Where the last reader after the pass stopped: the next one may go on there.
     reader: Option<(u64, Cursor)>,
     scratch: Vec<u8>,
 }
@@ -326,7 +326,7 @@ impl Stream {
         count
     }
 
-    /// Fills `buf` with chunk `number` and those behind it, as many as fit, if the pass comes there
+    /// Fills `buf` with chunk `number` and those after it, as many as fit, if the pass comes there
     /// next; gives the bytes, fewer only at the end. `None` if it does not.
     pub(crate) fn read_next(&self, number: u64, buf: &mut [u8]) -> Option<usize> {
         let mut state = self.state();
@@ -385,7 +385,7 @@ impl Stream {
                 Err(broken) => return Err(invalid(broken.reason)),
             }
         }
-        // What the pass has expanded is there, whatever comes behind.
+        // What the pass has expanded is there, whatever follows.
         let have = usize::try_from(state.reached - start).unwrap_or(CHUNK);
         chunk.truncate(have);
         match cursor.fill(&self.input, &mut chunk, None) {

@@ -98,7 +98,7 @@ impl Recent {
         self.bytes.len() >= self.need
     }
 
-    /// All that is needed, behind `header`.
+    /// All that is needed, after `header`.
     fn into_dictionary(mut self, header: Vec<u8>) -> Vec<u8> {
         let start = self.bytes.len().saturating_sub(self.need);
         self.bytes.splice(..start, header);
@@ -261,7 +261,7 @@ impl ZstdCursor {
         }
         let header = match FrameHeader::parse(bytes) {
             Ok(header) => header,
-            // What is behind the last frame is not ours: padding, a header.
+            // What follows the last frame is not ours: padding, a header.
             Err(FrameError::BadMagic) if self.has_frame => return Ok(false),
             Err(FrameError::Truncated) if self.has_frame && bytes.is_empty() => return Ok(false),
             Err(error) => return Err(error.to_string()),
@@ -405,7 +405,7 @@ mod tests {
 
     #[test]
     fn between_stored_blocks_are_checkpoints() {
-        // Sequences stand only in front of what does not become smaller.
+        // Sequences are only before what does not become smaller.
         let mut bytes: Vec<u8> = (0..20_000u32)
             .flat_map(|number| (number * number % 977).to_le_bytes())
             .collect();

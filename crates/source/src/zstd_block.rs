@@ -1,6 +1,6 @@
-//! The tables of a zstd block: where they stand, and how they are written into a dictionary.
+//! The tables of a zstd block: where they are, and how they are written into a dictionary.
 //!
-//! A block may use the tables of the one before. To start behind it, a decoder needs them; the only
+//! A block may use the tables of the one before. To start after it, a decoder needs them; the only
 //! way to hand them over is a dictionary, which has all four in the form in which blocks have them.
 //! Source: RFC 8878, sections 3.1.1.3, 4.1 and 5.
 
@@ -23,7 +23,7 @@ const MATCHES_DEFAULT: [i16; 53] = [
     1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, -1, -1, -1, -1, -1, -1, -1,
 ];
 
-/// How often each symbol stands in a table of 2^`log` states; -1 is less than once.
+/// How often each symbol is in a table of 2^`log` states; -1 is less than once.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Distribution {
     pub(crate) log: u32,
@@ -119,9 +119,9 @@ impl Distribution {
             }
             remaining -= u32::from(count.unsigned_abs());
             if *count == 0 {
-                let behind = counts.as_slice();
-                let mut zeros = behind.iter().take_while(|count| **count == 0).count();
-                counts = behind.get(zeros..).unwrap_or_default().iter();
+                let after = counts.as_slice();
+                let mut zeros = after.iter().take_while(|count| **count == 0).count();
+                counts = after.get(zeros..).unwrap_or_default().iter();
                 while zeros >= 3 {
                     put(3, 2);
                     zeros -= 3;
@@ -206,9 +206,9 @@ impl Tables {
             match modes >> (6 - 2 * kind) & 3 {
                 0 => *table = Table::Many(Distribution::default_of(kind)),
                 1 => {
-                    let (symbol, behind) = rest.split_first()?;
+                    let (symbol, after) = rest.split_first()?;
                     *table = Table::One(*symbol);
-                    rest = behind;
+                    rest = after;
                 }
                 2 => {
                     let (distribution, len) = Distribution::parse(rest, kind)?;
@@ -259,8 +259,8 @@ impl Tables {
         Some(rest)
     }
 
-    /// The start of a dictionary for a decoder that starts behind the last block: with these tables
-    /// and the last three offsets; the bytes before belong behind it. A table of one symbol cannot be
+    /// The start of a dictionary for a decoder that starts after the last block: with these tables
+    /// and the last three offsets; the bytes before belong after it. A table of one symbol cannot be
     /// said; another stands in.
     pub(crate) fn dictionary_header(&self, offsets: [u32; 3]) -> Vec<u8> {
         let mut bytes = 0xec30_a437_u32.to_le_bytes().to_vec();

@@ -69,7 +69,7 @@ impl DumpFormat {
 pub enum Completeness {
     /// The file is as long as its headers predict, or longer.
     Complete {
-        /// Bytes behind the last page and the extension, such as the header of a live dump.
+        /// Bytes after the last page and the extension, such as the header of a live dump.
         trailing_bytes: u64,
     },
     /// The file ends before its last page.
@@ -108,15 +108,59 @@ impl Dump {
     /// Opens a dump.
     ///
     /// # Errors
-    /// Returns an error if the file cannot be read, is no dump of a known kind, or ends before its
+    /// Returns an error if the file cannot be read, is not a dump of a known kind, or ends before its
     /// pages begin.
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
+        let opened = container::open(path, &options.container)?;
+        Self::of(path, opened, options)
+    }
+
+    /// Opens a dump in memory.
+    ///
+    /// # Errors
+    /// As [`Dump::open`].
+    ///
+    /// ```
+    /// use vmcore::{Dump, OpenError, OpenOptions};
+    /// let error = Dump::from_bytes(b"not a dump".to_vec(), &OpenOptions::default()).unwrap_err();
+    /// assert!(matches!(error, OpenError::UnknownFormat { .. }));
+    /// ```
+    pub fn from_bytes(bytes: Vec<u8>, options: &OpenOptions) -> Result<Self, OpenError> {
+        let name = Path::new("<memory>");
+        let opened = container::open_given(name, bytes, &options.container)?;
+        Self::of(name, opened, options)
+    }
+
+    /// Opens a dump that a pipe or another reader gives: it is copied to a temporary file first.
+    ///
+    /// # Errors
+    /// As [`Dump::open`], or if it cannot be copied.
+    ///
+    /// ```
+    /// use vmcore::{Dump, OpenError, OpenOptions};
+    /// let error = Dump::from_reader(&b"not a dump"[..], &OpenOptions::default()).unwrap_err();
+    /// assert!(matches!(error, OpenError::UnknownFormat { .. }));
+    /// ```
+    pub fn from_reader(
+        reader: impl std::io::Read,
+        options: &OpenOptions,
+    ) -> Result<Self, OpenError> {
+        let name = Path::new("<pipe>");
+        let opened = container::open_reader(name, reader, &options.container)?;
+        Self::of(name, opened, options)
+    }
+
+    /// Opens the dump in what a container held. Errors call it `path`.
+    ///
+    /// # Errors
+    /// As [`Dump::open`].
+    pub fn of(path: &Path, opened: Opened, options: &OpenOptions) -> Result<Self, OpenError> {
         let Opened {
             source,
             layers,
             device_header,
             is_text,
-        } = container::open(path, &options.container)?;
+        } = opened;
         if is_text {
             return Err(OpenError::Textdump {
                 path: path.to_owned(),
@@ -311,7 +355,7 @@ impl Dump {
         }
     }
 
-    /// What our writer put behind the last page; `None` in a dump by another writer, or if it is
+    /// What our writer put after the last page; `None` in a dump by another writer, or if it is
     /// lost. Reads it when first asked, and counts the bitmap for that.
     #[must_use]
     pub fn extension(&self) -> Option<&Extension> {
@@ -349,7 +393,7 @@ impl Dump {
     /// file's end cuts comes as far as it goes.
     ///
     /// # Errors
-    /// Returns an error if the operating system does.
+    /// Returns an error if reading fails.
     pub fn section(&self, section: Section) -> Result<Option<Vec<u8>>, PageReadError> {
         let Some(sparse) = self.memory.sparse() else {
             return Ok(None);
@@ -374,7 +418,7 @@ impl Dump {
         }
     }
 
-    /// Bytes of a section of a minidump that lie behind the end of the file.
+    /// Bytes of a section of a minidump that lie past the end of the file.
     #[must_use]
     pub fn missing_of(&self, section: Section) -> u64 {
         let Some(sparse) = self.memory.sparse() else {
@@ -389,7 +433,7 @@ impl Dump {
         extent.len_bytes.saturating_sub(have)
     }
 
-    /// The section in front of the pages that the file's end cuts.
+    /// The section before the pages that the file's end cuts.
     fn cut_section(&self) -> Option<&'static str> {
         let sections = [
             (Section::MessageBuffer, "message buffer"),
@@ -465,7 +509,7 @@ impl Dump {
     /// headers and 64 pages spread over the file.
     ///
     /// # Errors
-    /// Returns an error if the operating system does.
+    /// Returns an error if reading fails.
     pub fn id(&self) -> Result<String, PageReadError> {
         let named = self.identity().map(|identity| identity.dump_id);
         if let Some(id) = named.filter(|id| *id != [0; 16]) {

@@ -2,7 +2,7 @@
 //!
 //! Facts come from whatever has them: the dump's headers and its identity block, a device's dump
 //! header in front, the `info.N` beside the file, the message buffer, the kernel's memory. Each [`Known`] value names
-//! its sources; what nothing tells is absent.
+//! its sources; what is unknown is absent.
 //!
 //! ```no_run
 //! use vmcore::session::KernelChoice;
@@ -89,7 +89,7 @@ pub struct Info {
     pub kernbase: Option<VirtAddr>,
     /// The direct map.
     pub direct_map: Option<DirectMap>,
-    /// What our writer put behind the last page.
+    /// What our writer put after the last page.
     pub extension: Option<ExtensionInfo>,
     /// What is odd about the headers, the identity block and the extension.
     pub warnings: Vec<Warning>,
@@ -185,7 +185,7 @@ pub fn info(session: &Session) -> Result<Info, PageReadError> {
     })
 }
 
-/// `None` instead of what lies behind the end of the file.
+/// `None` instead of what is past the end of the file.
 fn unless_cut<T>(answer: Result<T, PageReadError>) -> Result<Option<T>, PageReadError> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
@@ -209,7 +209,7 @@ pub(crate) fn ram(dump: &Dump) -> Vec<PhysRange> {
     if let Some(sparse) = dump.memory().sparse() {
         let range = |range: &vmcore_format::dump_avail::NumberedRange| {
             let (start, end) = (size.base(range.first), size.base(range.end));
-            // No address is behind a range up to the last one.
+            // No address is after a range up to the last one.
             let end = if end < start { PhysAddr(u64::MAX) } else { end };
             PhysRange { start, end }
         };

@@ -262,11 +262,11 @@ fn each_note(notes: &[u8], endian: Endian) -> impl Iterator<Item = (&[u8], u32, 
         };
         let (name_len, contents_len) = (word(0)? as usize, word(4)? as usize);
         let number = word(8)?;
-        let (name, behind) = rest.get(12..)?.split_at_checked(name_len)?;
+        let (name, after) = rest.get(12..)?.split_at_checked(name_len)?;
         let padding = name_len.checked_next_multiple_of(4)? - name_len;
-        let (contents, behind) = behind.get(padding..)?.split_at_checked(contents_len)?;
+        let (contents, after) = after.get(padding..)?.split_at_checked(contents_len)?;
         let padding = contents_len.checked_next_multiple_of(4)? - contents_len;
-        rest = behind.get(padding..).unwrap_or_default();
+        rest = after.get(padding..).unwrap_or_default();
         let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
         Some((name, number, contents))
     })

@@ -79,7 +79,7 @@ pub enum LogError {
 /// One line of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Line<'a> {
-    /// The number in `<N>` in front of it: facility × 8 + severity. Kernel messages have none.
+    /// The number in `<N>` before it: facility × 8 + severity. Kernel messages have none.
     pub priority: Option<u32>,
     /// The text, without the mark and the newline.
     pub text: &'a [u8],

@@ -34,7 +34,7 @@ pub struct Kinds {
     pub page_tables: u64,
     /// In the dump, reached only through the direct map.
     pub direct_map_only: u64,
-    /// In the dump, but without the kernel file nothing tells what for.
+    /// In the dump, but without the kernel file the reason is unknown.
     pub unclassified: u64,
     /// In the dump by its bitmap or headers, but the file ends before or inside them.
     pub truncated: u64,
@@ -79,7 +79,7 @@ pub struct MemoryMap {
     pub total: Kinds,
     /// RAM, ascending.
     pub ranges: Vec<RangeMap>,
-    /// Set bits of the bitmap behind the last page of RAM: pages of the file without an address.
+    /// Set bits of the bitmap after the last page of RAM: pages of the file without an address.
     pub padding_pages: u64,
     /// Pages that the kernel map names and the dump does not have; absent if the kernel map is not
     /// known.

@@ -1,6 +1,6 @@
 //! The physical memory in a dump: which pages are there, where, and why another is not.
 //!
-//! A minidump holds the pages whose bit is set, one behind the other; a full dump holds ranges of
+//! A minidump holds the pages whose bit is set, one after the other; a full dump holds ranges of
 //! addresses. Both answer one question, [`Memory::locate`]: where in the file is the byte at this
 //! physical address? The bitmap is read and its index built when first needed, not on open.
 //!
@@ -57,9 +57,9 @@ pub enum PageReadError {
     Lost {
         /// The page.
         pa: PhysAddr,
-        /// Between which pages the lost one is: behind this one,
+        /// Between which pages the lost one is: after this one,
         from: PhysAddr,
-        /// and in front of this one.
+        /// and before this one.
         to: PhysAddr,
     },
     /// In the dump by the bitmap or the headers, but the file ends before it.
@@ -74,7 +74,7 @@ pub enum PageReadError {
         /// Where the file ends.
         file_len: FileOffset,
     },
-    /// A section of the dump (not a page) lies behind the end of the file.
+    /// A section of the dump (not a page) is past the end of the file.
     #[error("the {section} section is truncated")]
     SectionTruncated {
         /// The section.
@@ -245,12 +245,14 @@ impl Memory {
         }
     }
 
-    /// Pages of the file; of a compressed one whose length is not known, many.
-    pub(crate) fn pages_to_remember(&self) -> u64 {
-        match self.source.knows_len() {
+    /// A cache for the pages of the file, of a compressed one whose length is not known for many;
+    /// `None` if they may change places.
+    pub(crate) fn page_cache(&self) -> Option<PageCache> {
+        let pages = match self.source.knows_len() {
             true => self.page_size.pages(self.source.len()),
             false => u64::MAX,
-        }
+        };
+        (!self.source.may_change()).then(|| PageCache::for_pages(pages))
     }
 
     /// Whether `pa` is RAM by the dump's headers.
@@ -264,7 +266,7 @@ impl Memory {
         }
     }
 
-    /// Whether the dump has the page of `pa` by its bitmap or headers, in the file or behind its end.
+    /// Whether the dump has the page of `pa` by its bitmap or headers, in the file or past its end.
     pub(crate) fn is_dumped(&self, pa: PhysAddr) -> bool {
         !matches!(
             self.locate(pa),
@@ -474,7 +476,7 @@ impl Tables for Memory {
     }
 }
 
-/// The section of page tables is no page: it can only be cut as a whole.
+/// The section of page tables is not a page: it can only be cut as a whole.
 #[cold]
 fn in_section(reason: PageReadError) -> PageReadError {
     match reason {

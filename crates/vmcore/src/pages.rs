@@ -71,7 +71,7 @@ pub struct VisitSummary {
     pub budget_exhausted: bool,
 }
 
-/// What is told of a visit.
+/// Receives what a visit finds.
 pub trait MappingVisitor {
     /// A mapping, in ascending order of virtual addresses.
     fn mapping(&mut self, mapping: Mapping) -> ControlFlow<()>;
@@ -257,7 +257,7 @@ pub fn is_zero(bytes: &[u8]) -> bool {
 /// A page as [`scan`] shows it.
 #[derive(Clone, Copy, Debug)]
 pub struct ScannedPage<'a> {
-    /// Where its first byte is in memory; `None` for a set bit that is no page of any RAM range.
+    /// Where its first byte is in memory; `None` for a set bit that is not a page of any RAM range.
     pub pa: Option<PhysAddr>,
     /// Where it starts in the file.
     pub offset: FileOffset,
@@ -278,7 +278,7 @@ pub fn scan(
     scan_past(memory, on_page, Err)
 }
 
-/// As [`scan`], but goes on behind a page that cannot be read if `on_absent` says so.
+/// As [`scan`], but goes on after a page that cannot be read if `on_absent` says so.
 pub(crate) fn scan_past(
     memory: &Memory,
     mut on_page: impl FnMut(ScannedPage<'_>) -> ControlFlow<()>,
@@ -342,7 +342,7 @@ fn scan_buffer(memory: &Memory) -> Vec<u8> {
 }
 
 /// Reads one extent, up to its end or the file's. What cannot be read is tried again page by page,
-/// and each page that cannot be read is told.
+/// and each page that cannot be read is reported.
 fn chunks_of(
     memory: &Memory,
     extent: &present::Extent,

@@ -238,7 +238,7 @@ impl Walk<'_> {
             self.list
                 .problems
                 .push(format!("threads of process {pid}: {problem}"));
-            self.threads_from_behind(&mut process);
+            self.threads_backward(&mut process);
         }
         self.list.processes.push(process);
         Ok(())
@@ -272,15 +272,15 @@ impl Walk<'_> {
     }
 
     /// A tail queue knows its last link, and each link the one before: a bad link in the middle does
-    /// not cost what is behind it.
-    fn threads_from_behind(&mut self, process: &mut Process) {
+    /// not cost what follows it.
+    fn threads_backward(&mut self, process: &mut Process) {
         let link = self.constants.td_plist;
         let word = self.space.word().bytes();
         let head = Self::member(process.address, self.constants.p_threads);
         let Ok(mut at) = self.space.read_pointer(Self::member(head, word)) else {
             return;
         };
-        let mut behind = Vec::new();
+        let mut later = Vec::new();
         let mut after = VirtAddr(0);
         while at != head && self.threads < self.max_items {
             let address = VirtAddr(at.0.wrapping_sub(link));
@@ -293,14 +293,14 @@ impl Walk<'_> {
                 break;
             };
             self.threads += 1;
-            behind.push(thread);
+            later.push(thread);
             after = address;
             match self.space.read_pointer(Self::member(at, word)) {
                 Ok(previous) => at = previous,
                 Err(_) => break,
             }
         }
-        process.threads.extend(behind.into_iter().rev());
+        process.threads.extend(later.into_iter().rev());
     }
 
     fn thread(&mut self, address: VirtAddr) -> Result<Thread, TranslationError> {
@@ -351,7 +351,7 @@ impl Walk<'_> {
         let zombies = self.list.problems.is_empty();
         for slot in 0..=mask.min(self.hash_slots) {
             match self.space.read_pointer(Self::member(table, slot * word)) {
-                // A chain through the living goes on behind them.
+                // A chain through the living goes on after them.
                 Ok(first) => self.hash_chain(first, link, zombies),
                 Err(error) => return self.problem(&format!("pid hash slot {slot}"), &error),
             }

@@ -2,7 +2,7 @@
 //!
 //! Only callee-saved registers, stack pointer and program counter are saved; all others are
 //! unavailable, not zero. Layouts: `sys/<arch>/include/pcb.h`; arm64 and riscv64 changed theirs in
-//! FreeBSD 14, which the structure's size tells.
+//! FreeBSD 14, by the structure's size.
 //!
 //! ```
 //! use vmcore::format::arch::Arch;
@@ -88,7 +88,7 @@ pub struct Registers {
 }
 
 impl Registers {
-    /// Takes the registers out of the bytes of a `struct pcb`; fields behind their end are left
+    /// Takes the registers out of the bytes of a `struct pcb`; fields past their end are left
     /// out.
     #[must_use]
     pub fn from_pcb(layout: &PcbLayout, pcb: &[u8]) -> Self {

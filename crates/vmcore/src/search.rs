@@ -1,4 +1,4 @@
-//! Where bytes, a string or a pointer stand in the memory of a dump.
+//! Where bytes, a string or a pointer are in the memory of a dump.
 //!
 //! The pages are read in the order of the file, in large pieces. A pattern may run over the end of
 //! a page into the physically following one. Each match comes with its physical address, its place
@@ -28,7 +28,7 @@ use vmcore_format::endian::{Endian, Width};
 /// The longest pattern, in bytes: it may cross one page boundary.
 pub const MAX_PATTERN: usize = 4096;
 
-/// The most addresses in the kernel map that are told of a match: damaged tables may map one page
+/// The most addresses in the kernel map that are listed for a match: damaged tables may map one page
 /// everywhere.
 const MAX_ADDRESSES: usize = 64;
 
@@ -41,10 +41,10 @@ pub enum Pattern {
     Pointer(VirtAddr),
 }
 
-/// A place where the pattern stands.
+/// A place where the pattern is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Match {
-    /// Physical address; absent in a page that is no RAM of the machine.
+    /// Physical address; absent in a page that is not RAM of the machine.
     pub pa: Option<PhysAddr>,
     /// Where in the file.
     pub offset: FileOffset,
@@ -128,7 +128,7 @@ pub fn search(
     })
 }
 
-/// A word as it stands in memory.
+/// A word as it is in memory.
 fn pointer(value: u64, word: Width, endian: Endian) -> Vec<u8> {
     let little = value.to_le_bytes();
     let used = usize::try_from(word.bytes()).unwrap_or(little.len());
@@ -181,14 +181,14 @@ struct Hits {
     offsets: Vec<FileOffset>,
 }
 
-/// Where bytes stand: in memory, as far as it matters for alignment, and in the file.
+/// Where bytes are: in memory, as far as it matters for alignment, and in the file.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     address: u64,
     offset: u64,
 }
 
-impl Place {
+impl Position {
     const fn further(self, bytes: usize) -> Self {
         Self {
             address: self.address.wrapping_add(bytes as u64),
@@ -202,9 +202,9 @@ impl Hits {
         self.offsets.len() > self.limit
     }
 
-    /// Takes the matches in `bytes`, which stand at `first`. A match that is not aligned may hide
+    /// Takes the matches in `bytes`, which are at `first`. A match that is not aligned may hide
     /// one that is, so the search goes on at the next aligned place; any others do not overlap.
-    fn take(&mut self, finder: &Finder<'_>, bytes: &[u8], first: Place) {
+    fn take(&mut self, finder: &Finder<'_>, bytes: &[u8], first: Position) {
         let mut at = 0;
         while !self.is_full()
             && let Some(found) = bytes.get(at..).and_then(|rest| finder.find(rest))
@@ -226,10 +226,10 @@ impl Hits {
 impl Scan<'_> {
     fn run(&mut self, memory: &Memory) -> Result<(), PageReadError> {
         let overlap = self.finder.needle().len() - 1;
-        // Where the tail stands, and the address behind it.
-        let mut before: Option<(Place, PhysAddr)> = None;
+        // Where the tail is, and the address after it.
+        let mut before: Option<(Position, PhysAddr)> = None;
         pages::scan(memory, |page| {
-            let first = Place {
+            let first = Position {
                 address: page.pa.map_or(0, |pa| pa.0),
                 offset: page.offset.0,
             };

@@ -104,7 +104,7 @@ pub struct Session {
     tried: Vec<Tried>,
     translation: Result<Translation, RootError>,
     /// Where the pages of the kernel's virtual memory are, as far as they have been read.
-    pages: PageCache,
+    pages: Option<PageCache>,
     build_ids: OnceLock<Option<DumpBuildIds>>,
     kernel_match: OnceLock<KernelMatch>,
     force: bool,
@@ -115,16 +115,45 @@ impl Session {
     ///
     /// # Errors
     /// Returns an error if the dump, or a kernel file that was given by name, cannot be opened. A
-    /// kernel that was not found is no error until it is needed.
+    /// kernel that was not found is not an error until it is needed.
     pub fn open(
         core: &Path,
         kernel: KernelChoice<'_>,
         options: &OpenOptions,
     ) -> Result<Self, SessionError> {
-        let dump = Dump::open(core, options)?;
+        let mut session = Self::from_parts(Dump::open(core, options)?, None)?;
+        match kernel {
+            KernelChoice::None => {}
+            KernelChoice::Given(path) => session.attach_kernel(KernelFile::open(path)?)?,
+            KernelChoice::Find(places) => {
+                let ids = session.build_ids();
+                let ids = ids.map(|ids| ids.ids.clone()).unwrap_or_default();
+                let search = kernel::search(&ids, core, places);
+                session.tried = search.tried;
+                if let Some(kernel) = search.found {
+                    session.attach(kernel);
+                }
+            }
+        }
+        Ok(session)
+    }
+
+    /// A dump that is open, and its kernel file, if that is open, too.
+    ///
+    /// # Errors
+    /// Returns an error if the file is not a kernel.
+    ///
+    /// ```no_run
+    /// use vmcore::{Dump, OpenOptions, Session, kernel::KernelFile};
+    /// let dump = Dump::from_reader(std::io::stdin(), &OpenOptions::default())?;
+    /// let session = Session::from_parts(dump, Some(KernelFile::open("kernel".as_ref())?))?;
+    /// println!("{}", session.symbol("panicstr")?.address);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn from_parts(dump: Dump, kernel: Option<KernelFile>) -> Result<Self, SessionError> {
         let mut session = Self {
             translation: Translation::of(&dump, None),
-            pages: PageCache::for_pages(dump.memory().pages_to_remember()),
+            pages: dump.memory().page_cache(),
             dump,
             kernel: None,
             tried: Vec::new(),
@@ -132,31 +161,30 @@ impl Session {
             kernel_match: OnceLock::new(),
             force: false,
         };
-        match kernel {
-            KernelChoice::None => {}
-            KernelChoice::Given(path) => {
-                let kernel = KernelFile::open(path)?;
-                kernel.require_kernel()?;
-                session.kernel = Some(kernel);
-            }
-            KernelChoice::Find(places) => {
-                let ids = session
-                    .build_ids()
-                    .map(|ids| ids.ids.clone())
-                    .unwrap_or_default();
-                let search = kernel::search(&ids, core, places);
-                session.tried = search.tried;
-                session.kernel = search.found;
-            }
-        }
-        let displacement = session.dump.displacement();
-        session.kernel = session.kernel.map(|kernel| kernel.moved_by(displacement));
-        if let Some(kernel) = &session.kernel
-            && (session.translation.is_err() || kernel.has_wide_entries())
-        {
-            session.translation = Translation::of(&session.dump, Some(&root_symbols(kernel)));
+        if let Some(kernel) = kernel {
+            session.attach_kernel(kernel)?;
         }
         Ok(session)
+    }
+
+    /// Uses `kernel` as the dump's kernel file from now on.
+    ///
+    /// # Errors
+    /// Returns an error if the file is not a kernel.
+    pub fn attach_kernel(&mut self, kernel: KernelFile) -> Result<(), SessionError> {
+        kernel.require_kernel()?;
+        self.attach(kernel);
+        Ok(())
+    }
+
+    fn attach(&mut self, kernel: KernelFile) {
+        let kernel = kernel.moved_by(self.dump.displacement());
+        if self.translation.is_err() || kernel.has_wide_entries() {
+            self.translation = Translation::of(&self.dump, Some(&root_symbols(&kernel)));
+            self.pages = self.dump.memory().page_cache();
+        }
+        self.kernel_match = OnceLock::new();
+        self.kernel = Some(kernel);
     }
 
     /// Uses the kernel file even if it is certainly another kernel's.
@@ -193,7 +221,7 @@ impl Session {
         match &self.translation {
             Ok(translation) => {
                 let space = AddressSpace::new(self.dump.memory(), self.dump.arch(), translation);
-                Ok(space.remembering(&self.pages))
+                Ok(space.remembering(self.pages.as_ref()))
             }
             Err(error) => Err(self.no_space(*error)),
         }

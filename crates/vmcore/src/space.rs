@@ -2,7 +2,7 @@
 //!
 //! A read meets holes in one of three ways, chosen by the method: [`AddressSpace::read`] returns as
 //! much as there is and why it stopped; [`AddressSpace::read_exact`] makes a hole an error;
-//! [`AddressSpace::read_with_holes`] reads on behind them and reports each. All fill a caller's
+//! [`AddressSpace::read_with_holes`] reads on after them and reports each. All fill a caller's
 //! buffer; none allocates.
 //!
 //! ```no_run
@@ -60,11 +60,8 @@ impl<'a> AddressSpace<'a> {
 
     /// The same, with the pages that reads find remembered in `cache`: that of this memory and this
     /// translation alone.
-    pub(crate) const fn remembering(self, cache: &'a PageCache) -> Self {
-        Self {
-            cache: Some(cache),
-            ..self
-        }
+    pub(crate) const fn remembering(self, cache: Option<&'a PageCache>) -> Self {
+        Self { cache, ..self }
     }
 
     /// The physical memory behind it.
@@ -218,7 +215,7 @@ impl<'a> AddressSpace<'a> {
         self.read(va, buf).exact()
     }
 
-    /// Fills `buf` with what there is and zeros elsewhere; `on_hole` is told each missing part.
+    /// Fills `buf` with what there is and zeros elsewhere; `on_hole` is called for each missing part.
     pub fn read_with_holes(&self, va: VirtAddr, buf: &mut [u8], mut on_hole: impl FnMut(Hole)) {
         let mut done = 0;
         while done < buf.len() {

@@ -2,7 +2,7 @@
 //!
 //! The kernel writes the archive backwards, block by block, from the end of the device, because its
 //! length is not known before; savecore turns it round and calls it `textdump.tar.N`. Either is read
-//! here, behind whatever layers [`crate::container`] takes off. Source: `sys/ddb/db_textdump.c`.
+//! here, after whatever layers [`crate::container`] takes off. Source: `sys/ddb/db_textdump.c`.
 
 use crate::container::{self, ContainerOptions, DeviceHeader, Layer};
 use crate::dump::OpenError;

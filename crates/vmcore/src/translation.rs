@@ -302,7 +302,7 @@ pub enum TranslationError {
     NotMapped {
         /// The address.
         va: VirtAddr,
-        /// Name of the entry, which tells the level.
+        /// Name of the entry, which gives the level.
         entry: &'static str,
         /// Level, from the bottom.
         level: u32,
@@ -432,7 +432,7 @@ impl Translation {
                     via: Via::PageTables,
                 })
             }
-            WindowKind::Hashed(table, behind) => hashed(table, behind, memory, va),
+            WindowKind::Hashed(table, fallback) => hashed(table, fallback, memory, va),
             WindowKind::Tsb(tsb) => tsb.lookup(memory, va).map(|leaf| Translated {
                 leaf,
                 via: Via::PageTables,
@@ -520,10 +520,10 @@ fn sparc64_windows(tsb: Option<Tsb>) -> Vec<Window> {
     windows
 }
 
-/// powerpc64's hashed page table, and the linear maps behind it.
+/// powerpc64's hashed page table, and the linear maps after it.
 fn hashed(
     table: &Hashed,
-    behind: &[DirectMap],
+    fallback: &[DirectMap],
     memory: &Memory,
     va: VirtAddr,
 ) -> Result<Translated, TranslationError> {
@@ -534,7 +534,7 @@ fn hashed(
         }),
         Err(HashedError::Absent { .. }) => {
             let leads = |map: &&DirectMap| map.phys_of(va).is_some_and(|pa| memory.is_dumped(pa));
-            match behind.iter().find(leads) {
+            match fallback.iter().find(leads) {
                 Some(map) => linear(map, memory, va),
                 None if va > table.last => Err(TranslationError::Outside { va }),
                 None => Err(TranslationError::NoEntry {

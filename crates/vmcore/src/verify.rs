@@ -55,7 +55,7 @@ pub struct Check {
     pub name: &'static str,
     /// What came out.
     pub verdict: Verdict,
-    /// The numbers behind it, in one line.
+    /// The numbers after it, in one line.
     pub detail: String,
 }
 

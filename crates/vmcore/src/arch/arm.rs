@@ -37,7 +37,7 @@ pub(super) const FACTS: Facts = Facts {
     windows,
     full_dumps: FullDumps::Physical(root),
     paging: page_words,
-    // Loaders put the image a few MiB behind the start, or at it.
+    // Loaders put the image a few MiB after the start, or at it.
     image_starts: |header| {
         let starts = |header: &Header| {
             let base = header.kernbase.0;

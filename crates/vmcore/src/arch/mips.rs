@@ -1,5 +1,5 @@
 //! mips, 32-bit: KSEG0 and KSEG1 are not mapped by tables. Entries have 4 bytes, those of n32 kernels 8,
-//! which only the kernel file tells.
+//! which only the kernel file gives.
 
 use super::{Facts, linear, page_words, section};
 use crate::memory::Memory;

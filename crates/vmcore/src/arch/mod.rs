@@ -35,7 +35,7 @@ pub enum FullDumps {
     Physical(Root),
     /// ELF cores of virtual memory, whose program headers translate.
     Virtual,
-    /// Memory behind a header of its own, which names the kernel's translation storage buffer.
+    /// Memory after a header of its own, which names the kernel's translation storage buffer.
     TranslationBuffer,
 }
 
@@ -128,7 +128,7 @@ pub const fn full_dumps(arch: Arch) -> FullDumps {
 fn section(header: &Header, mode: PagingMode, level: u32) -> Window {
     let (width, shift) = with_paging!(mode, P => (P::ENTRY, P::shift(level)));
     let entries = u64::from(header.pmapsize) / Width::bytes(width);
-    // Entries behind the last address of a 32-bit kernel map nothing.
+    // Entries after the last address of a 32-bit kernel map nothing.
     let last = VirtAddr(header.arch.va_max());
     let reachable = last
         .checked_sub(header.kernbase)

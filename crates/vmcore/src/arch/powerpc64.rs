@@ -7,7 +7,7 @@
 //! then maps each page at its physical address, one to one (`uma_small_alloc` in
 //! `sys/powerpc/powerpc/uma_machdep.c`, `moea64_setup_direct_map` in `sys/powerpc/aim/mmu_oea64.c`):
 //! below the direct map the table decides; what it has no entry for any more is where its address
-//! says; and what is no page of the dump may be an address in the kernel file.
+//! says; and what is not a page of the dump may be an address in the kernel file.
 
 use super::{Facts, FullDumps, direct_map, linear};
 use crate::dump::Warning;
@@ -100,7 +100,7 @@ fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Win
     };
     let mut windows: Vec<Window> = direct_map(header).into_iter().collect();
     let linked = linked(header, mmu);
-    let (first, behind) = match mmu.hashed && !mmu.hw_direct_map {
+    let (first, fallback) = match mmu.hashed && !mmu.hw_direct_map {
         true => (
             VirtAddr(0),
             one_to_one(header).into_iter().chain(linked).collect(),
@@ -115,7 +115,7 @@ fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Win
         first,
         last: VirtAddr(u64::MAX),
         kind: match mmu.hashed {
-            true => WindowKind::Hashed(hashed(header, mmu, memory), behind),
+            true => WindowKind::Hashed(hashed(header, mmu, memory), fallback),
             false => radix(header),
         },
     });

@@ -28,7 +28,7 @@ const PCB: &[(&str, usize)] = &[
     ("s11", 120),
 ];
 
-/// FreeBSD 13 and before: seven temporary registers stand in front of the saved ones.
+/// FreeBSD 13 and before: seven temporary registers precede the saved ones.
 const PCB_OLD: &[(&str, usize)] = &[
     ("pc", 0),
     ("sp", 8),

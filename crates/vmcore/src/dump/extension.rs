@@ -1,4 +1,4 @@
-//! What our writer put behind the last page of a dump, read once and checked.
+//! What our writer put after the last page of a dump, read once and checked.
 //!
 //! Nothing here fails: what is damaged is a [`Warning`], and the records that are sound remain.
 
@@ -143,13 +143,13 @@ impl Extension {
         self
     }
 
-    /// Where the first record starts in the dump: on the page behind the last one.
+    /// Where the first record starts in the dump: on the page after the last one.
     #[must_use]
     pub const fn start(&self) -> FileOffset {
         self.start
     }
 
-    /// The first byte behind the extension, and so behind the dump; the end of a file that cuts it.
+    /// The first byte after the extension, and so after the dump; the end of a file that cuts it.
     #[must_use]
     pub const fn end(&self) -> FileOffset {
         self.end
@@ -171,7 +171,7 @@ impl Extension {
         Identity::parse(self.payload(RecordKind::Identity)?).ok()
     }
 
-    /// The checksums of the sections in front of the pages, in the order of the record.
+    /// The checksums of the sections before the pages, in the order of the record.
     #[must_use]
     pub fn section_sums(&self) -> Option<impl Iterator<Item = SectionSum> + '_> {
         self.payload(RecordKind::Sections)
@@ -203,7 +203,7 @@ fn locator_at(source: &Source, at: u64) -> Option<Result<Locator, ExtensionError
     Some(Locator::parse(&bytes))
 }
 
-/// Where the records that start at `start` end, by their lengths: a record whose end lies behind
+/// Where the records that start at `start` end, by their lengths: a record whose end is past
 /// the file's is none.
 fn walk(source: &Source, start: u64) -> u64 {
     let mut at = start;
@@ -211,9 +211,9 @@ fn walk(source: &Source, start: u64) -> u64 {
         let Some(header) = RecordHeader::parse(&header) else {
             break;
         };
-        let behind = header.record_bytes().and_then(|len| at.checked_add(len));
-        match behind {
-            Some(behind) if behind <= source.len() => at = behind,
+        let end = header.record_bytes().and_then(|len| at.checked_add(len));
+        match end {
+            Some(end) if end <= source.len() => at = end,
             _ => break,
         }
     }

@@ -16,12 +16,12 @@ use vmcore_format::layout::Section;
 pub struct OpenOptions {
     /// How the file is read, and what is around the dump in it.
     pub container: ContainerOptions,
-    /// The last section that must be whole: a dump truncated behind it opens all the same.
+    /// The last section that must be whole: a dump truncated after it opens all the same.
     pub up_to: Section,
-    /// Whether pages that the writer lost are looked for, so that those behind are found. For a
+    /// Whether pages that the writer lost are looked for, so that those after are found. For a
     /// compressed file that does not say how long it is, all of it is expanded when it is opened.
     pub realign: bool,
-    /// Who is to be told what is read of the dump.
+    /// Records what is read of the dump.
     pub recorder: Option<Arc<Recorder>>,
 }
 
@@ -45,7 +45,7 @@ impl From<ContainerOptions> for OpenOptions {
     }
 }
 
-/// Why a file is no dump that can be read.
+/// Why a file cannot be read as a dump.
 #[derive(Debug, Error)]
 #[non_exhaustive]
 pub enum OpenError {

@@ -74,7 +74,7 @@ struct Places {
     named: (PhysAddr, PhysAddr),
 }
 
-/// How many pages are missing, and where if that can be told; `None` if none are.
+/// How many pages are missing, and where if known; `None` if none are.
 fn find(
     memory: &Memory,
     header: &Header,
@@ -121,11 +121,11 @@ fn places(memory: &Memory, witnesses: &[Witness], lost: u64) -> Option<Places> {
     let mut ranks = Vec::new();
     for number in 1..=lost {
         let first = first_of(witnesses, number)?;
-        let behind = witnesses.get(first)?;
+        let after = witnesses.get(first)?;
         let before = first.checked_sub(1).and_then(|last| witnesses.get(last));
         let from = before.map_or(PhysAddr(0), |before| before.pa);
-        // The page in front of the first that is shifted is as good a guess as any between the two.
-        ranks.push((behind.rank.checked_sub(1)?, from, behind.pa));
+        // The page before the first that is shifted is as good a guess as any between the two.
+        ranks.push((after.rank.checked_sub(1)?, from, after.pa));
     }
     ranks.sort_unstable();
     let named = ranks.first().map(|(_, from, to)| (*from, *to))?;

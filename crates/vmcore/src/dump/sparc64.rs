@@ -1,4 +1,4 @@
-//! Opening a dump of sparc64: regions of physical memory behind a header of its own.
+//! Opening a dump of sparc64: regions of physical memory after a header of its own.
 
 use super::{DumpFormat, FullHeader, OpenError, Warning};
 use crate::memory::{Memory, SegmentMemory, Store};

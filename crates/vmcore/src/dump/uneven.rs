@@ -1,6 +1,6 @@
-//! Where the pages start behind page tables that are not whole pages.
+//! Where the pages start after page tables that are not whole pages.
 //!
-//! arm's tables have 1 KiB, and its kernels write the pages right behind the last one. Other writers
+//! arm's tables have 1 KiB, and its kernels write the pages right after the last one. Other writers
 //! fill up the page first, as FreeBSD's libkvm expects now (`lib/libkvm/kvm_minidump_arm.c`; at first it
 //! did not round either). The length of a whole dump tells which it was, by the dump header or the
 //! file's; so does the extension. Where a file was cut, its contents do: the message buffer's section
@@ -61,7 +61,7 @@ pub(super) fn settle(
     }
 }
 
-/// Whether the pages start on the next page; `None` if nothing tells.
+/// Whether the pages start on the next page; `None` if that is unknown.
 fn is_padded(
     memory: &Memory,
     sparse: &SparseMemory,
@@ -192,7 +192,7 @@ impl Contents<'_> {
         counts
     }
 
-    /// Empty lists: no first element, and behind that word the address of that word (`TAILQ_INIT`,
+    /// Empty lists: no first element, and after that word the address of that word (`TAILQ_INIT`,
     /// `STAILQ_INIT`).
     fn lists(&self) -> [u64; 2] {
         let mut counts = [0; 2];

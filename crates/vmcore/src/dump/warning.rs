@@ -122,7 +122,7 @@ pub enum Warning {
     PagesLost {
         /// How many.
         pages: u64,
-        /// Between which addresses the first is missing, and what is behind is found all the same.
+        /// Between which addresses the first is missing, and what follows is found all the same.
         #[serde(skip_serializing_if = "Option::is_none")]
         places: Option<(PhysAddr, PhysAddr)>,
     },
@@ -177,7 +177,7 @@ pub enum WarningSubject {
     Header,
     /// The identity block.
     Identity,
-    /// The extension behind the last page.
+    /// The extension after the last page.
     Extension,
     /// What is around the dump.
     Container,

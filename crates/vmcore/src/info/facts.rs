@@ -18,7 +18,7 @@ const INFO_MAX: usize = 64 << 10;
 pub struct Known {
     /// The value.
     pub value: String,
-    /// Where it stands: `info.3`, `log`, `kernel memory`, `dump header`, `identity block`.
+    /// Where it is: `info.3`, `log`, `kernel memory`, `dump header`, `identity block`.
     pub sources: Vec<String>,
 }
 
@@ -195,7 +195,7 @@ fn first_line(text: String) -> String {
     text.lines().next().unwrap_or_default().to_owned()
 }
 
-/// The newest lines of the log that tell: an old boot's may stand before them.
+/// The newest lines of the log that tell: an old boot's may precede them.
 fn from_log(facts: &mut Facts, log: &Log) {
     let last = |wanted: fn(&str) -> Option<String>| {
         log.lines()

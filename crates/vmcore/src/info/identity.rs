@@ -9,7 +9,7 @@ use vmcore_format::identity::{Clock, Identity, Origin, Trap};
 /// How facts from the identity block name their source.
 pub(super) const SOURCE: &str = "identity block";
 
-/// What only the identity block knows. What nothing tells is absent.
+/// What only the identity block knows. What is unknown is absent.
 #[derive(Clone, Debug, Serialize)]
 pub struct IdentityInfo {
     /// Why the kernel dumped.
@@ -102,12 +102,12 @@ fn origin(origin: Origin) -> Option<String> {
     Some(words.to_owned())
 }
 
-/// What stands behind the last page.
+/// What follows the last page.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 pub struct ExtensionInfo {
     /// Bytes of it.
     pub len_bytes: u64,
-    /// Sections in front of the pages that have a checksum.
+    /// Sections before the pages that have a checksum.
     pub summed_sections: Option<u64>,
     /// Runs of pages that have a checksum.
     pub summed_runs: Option<u64>,

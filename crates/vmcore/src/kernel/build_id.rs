@@ -19,7 +19,7 @@ use vmcore_format::layout::Section;
 
 /// `NT_GNU_BUILD_ID`.
 const NT_GNU_BUILD_ID: u32 = 3;
-/// The owner of the note, which stands before the id and behind the type.
+/// The owner of the note, which is between the type and the id.
 const NOTE_OWNER: &[u8; 4] = b"GNU\0";
 /// Bytes of type and owner.
 const NOTE_TAIL_LEN: usize = 8;
@@ -231,13 +231,13 @@ pub(super) fn in_notes(notes: &[u8], endian: Endian) -> Option<BuildId> {
         .find_map(|at| note_around(notes, at, endian))
 }
 
-/// What stands before the id in the note: type and owner.
+/// What precedes the id in the note: type and owner.
 fn note_tail(endian: Endian) -> [u8; NOTE_TAIL_LEN] {
     let ([a, b, c, d], [e, f, g, h]) = (endian.bytes32(NT_GNU_BUILD_ID), *NOTE_OWNER);
     [a, b, c, d, e, f, g, h]
 }
 
-/// The id of the note whose type and owner stand at `at`.
+/// The id of the note whose type and owner are at `at`.
 fn note_around(bytes: &[u8], at: usize, endian: Endian) -> Option<BuildId> {
     let start = at.checked_sub(8)?;
     let namesz = endian.u32_at(bytes, start)?;

@@ -1,7 +1,7 @@
 //! What compressed kernel files expand to, kept on disk: every command would expand them anew.
 //!
 //! A program that wants this names a directory, which must be the user's alone. A file in it is taken
-//! only if it belongs to the same user, nobody else can write it, and its trailer names the very file
+//! only if it belongs to the same user, no other user can write it, and its trailer names the very file
 //! that was expanded: device, inode, size, times of the last change, and both ends of its contents.
 //! Whatever goes wrong, the kernel is expanded as without a cache.
 
@@ -27,19 +27,19 @@ const TRAILER_LEN: usize = 40;
 static DIRECTORY: OnceLock<PathBuf> = OnceLock::new();
 
 /// Keeps what compressed kernels expand to in a directory, which is made if it is not there. It must
-/// belong to the user who runs this program, and to nobody else.
+/// belong to the user who runs this program, and to no other user.
 pub fn keep_expanded_in(directory: PathBuf) {
     let _ = DIRECTORY.set(directory);
 }
 
 /// Where a compressed file's contents are or would be kept.
-pub(super) struct Place {
+pub(super) struct CachedImage {
     path: PathBuf,
     key: u128,
     owner: u32,
 }
 
-impl Place {
+impl CachedImage {
     /// Where the contents of a compressed file are kept; `None` if nowhere.
     #[cfg(unix)]
     pub(super) fn of(compressed: &Path) -> Option<Self> {
@@ -125,7 +125,7 @@ impl Place {
         trailer
     }
 
-    /// Keeps the contents. It is no failure if that is not possible.
+    /// Keeps the contents. A failure is ignored.
     pub(super) fn keep(&self, contents: &[u8]) {
         if contents.len() < MIN_LEN || contents.len() as u64 > MAX_TOTAL / 2 {
             return;
@@ -192,7 +192,7 @@ mod tests {
         let (cache, kernel) = (dir.path().join("cache"), dir.path().join("kernel.gz"));
         keep_expanded_in(cache.clone());
         fs::write(&kernel, b"compressed")?;
-        let place = || Place::of(&kernel).ok_or(io::ErrorKind::NotFound);
+        let place = || CachedImage::of(&kernel).ok_or(io::ErrorKind::NotFound);
         let kept = place()?;
         assert!(kept.find().is_none());
         kept.keep(&vec![7; MIN_LEN - 1]);
@@ -223,7 +223,7 @@ mod tests {
         assert!(place()?.find().is_none());
         // The directory is open to others.
         fs::set_permissions(&cache, fs::Permissions::from_mode(0o755))?;
-        assert!(Place::of(&kernel).is_none());
+        assert!(CachedImage::of(&kernel).is_none());
         Ok(())
     }
 }

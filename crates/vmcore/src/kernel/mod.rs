@@ -132,7 +132,7 @@ impl KernelFile {
     /// expands to is kept in memory.
     ///
     /// # Errors
-    /// Returns an error if it cannot be read, or is no ELF file of a known architecture.
+    /// Returns an error if it cannot be read, or is not an ELF file of a known architecture.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
         let io_error = |source| KernelError::Io {
             path: path.to_owned(),
@@ -145,8 +145,8 @@ impl KernelFile {
         let is_packed = is_compressed(first.get(..count).unwrap_or_default());
         let mut expanded = None;
         if is_packed {
-            let place = cache::Place::of(path);
-            let kept = place.as_ref().and_then(cache::Place::find);
+            let place = cache::CachedImage::of(path);
+            let kept = place.as_ref().and_then(cache::CachedImage::find);
             let kept = kept.and_then(|(kept, len)| {
                 let source = Source::open(kept, Access::Mapped).ok()?;
                 source.mapped(0..len)?;
@@ -218,7 +218,7 @@ impl KernelFile {
         Ok(kernel)
     }
 
-    /// Checks that the file is no other program: the debug files of kernels pass too.
+    /// Checks that the file is not another program: the debug files of kernels pass too.
     ///
     /// # Errors
     /// Returns an error if it is certainly not a kernel.

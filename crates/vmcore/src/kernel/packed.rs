@@ -12,7 +12,7 @@ pub(super) const MAX_LEN: u64 = 512 << 20;
 /// Bytes that are expanded at once.
 const PIECE: usize = 1 << 20;
 
-/// What a compressed file of `stored_bytes` expands to; of what is no ELF file, only the beginning.
+/// What a compressed file of `stored_bytes` expands to; of what is not an ELF file, only the beginning.
 ///
 /// # Errors
 /// Returns an error if it cannot be read, is damaged, or expands to more than `max_len` bytes.

@@ -16,7 +16,7 @@ const MAX_BACK: usize = 256;
 /// A symbol of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Symbol<'a> {
-    /// Its name, as it stands in the file.
+    /// Its name, as it is in the file.
     pub name: &'a [u8],
     /// Its address.
     pub address: VirtAddr,
@@ -45,7 +45,7 @@ pub struct Nearest<'a> {
     pub inside: bool,
 }
 
-/// What the table keeps of a symbol: where its name stands in the file.
+/// What the table keeps of a symbol: where its name is in the file.
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     address: u64,

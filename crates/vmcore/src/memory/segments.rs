@@ -17,7 +17,7 @@ pub struct PhysSegment {
     pub range: PhysRange,
     /// Where it starts in the file.
     pub offset: FileOffset,
-    /// Bytes in the dump; addresses behind them are in none.
+    /// Bytes in the dump; addresses after them are in none.
     pub file_bytes: u64,
     /// How many of them the file has: fewer if it is truncated.
     pub present_bytes: u64,

@@ -42,11 +42,11 @@ struct Index {
 /// A page that the bitmap names, but that its writer left out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct LostPage {
-    /// Its bit, as far as can be told: it may be that of another page between the two.
+    /// Its bit, as far as known: it may be that of another page between the two.
     pub bit: u64,
-    /// It is behind this one,
+    /// It is after this one,
     pub from: PhysAddr,
-    /// and in front of this one.
+    /// and before this one.
     pub to: PhysAddr,
 }
 
@@ -88,7 +88,7 @@ impl SparseMemory {
         }
     }
 
-    /// The same without `lost`: what is behind them moves to where it is in the file.
+    /// The same without `lost`: what follows them moves to where it is in the file.
     pub(crate) fn without(self, lost: Vec<LostPage>) -> Self {
         Self {
             lost,
@@ -269,7 +269,7 @@ impl SparseMemory {
     pub(crate) fn rank(&self, source: &Source, bit: u64) -> Result<u64, PageReadError> {
         let index = self.index(source)?;
         let bitmap = self.bitmap_of(source, index);
-        // Ranges may go on behind the bitmap: nothing is counted for each of them.
+        // Ranges may go on after the bitmap: nothing is counted for each of them.
         if bit >= bitmap.len_bits() {
             return Ok(index.set_bits);
         }

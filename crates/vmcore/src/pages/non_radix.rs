@@ -32,11 +32,11 @@ pub(super) fn visit_hashed<V: MappingVisitor>(
             .window(va)
             .is_some_and(|first| std::ptr::eq(first, window))
     };
-    let WindowKind::Hashed(_, behind) = &window.kind else {
+    let WindowKind::Hashed(_, fallback) = &window.kind else {
         return ControlFlow::Continue(());
     };
     let mut unnamed = Vec::new();
-    if let Some(map) = behind.first() {
+    if let Some(map) = fallback.first() {
         let size = memory.page_size();
         let named = (0..entries)
             .map_while(|entry| mapping(entry).ok())

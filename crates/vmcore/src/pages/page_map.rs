@@ -16,7 +16,7 @@ const MAPPINGS_PER_PAGE: u64 = 4;
 /// No mapping, in the lists of a [`PageMap`].
 const NONE: u32 = u32::MAX;
 
-/// Every page of the dump with all its known virtual addresses. Of pages behind the end of a
+/// Every page of the dump with all its known virtual addresses. Of pages past the end of a
 /// truncated file it keeps only whether they have any.
 #[derive(Debug)]
 pub struct PageMap<'a> {
@@ -74,9 +74,9 @@ struct Node {
 #[derive(Clone, Copy, Debug)]
 pub struct Page<'m> {
     map: &'m PageMap<'m>,
-    /// Its number; `None` for a set bit that is no page of any RAM range.
+    /// Its number; `None` for a set bit that is not a page of any RAM range.
     pub pfn: Option<Pfn>,
-    /// Where it starts in the file, which may be behind the end of a truncated one.
+    /// Where it starts in the file, which may be past the end of a truncated one.
     pub offset: FileOffset,
     /// Its address in the direct map, if there is one and it reaches the page.
     pub direct_map: Option<VirtAddr>,
@@ -272,7 +272,7 @@ impl MappingVisitor for Builder<'_> {
 }
 
 impl<'m> Page<'m> {
-    /// Its physical address; `None` for a set bit that is no page of any RAM range.
+    /// Its physical address; `None` for a set bit that is not a page of any RAM range.
     #[must_use]
     pub fn pa(&self) -> Option<PhysAddr> {
         self.pfn.map(|pfn| self.map.memory.page_size().base(pfn))

@@ -16,11 +16,11 @@ pub struct PresentRun {
     pub len_bytes: u64,
     /// Pages of which bytes are in it.
     pub len_pages: u64,
-    /// Bytes of the first page in front of it.
+    /// Bytes of the first page before it.
     pub skipped_bytes: u64,
     /// Number of the first page in the file, from 0.
     pub number: u64,
-    /// Where the first byte is in the file, which may be behind the end of a truncated one.
+    /// Where the first byte is in the file, which may be past the end of a truncated one.
     pub offset: FileOffset,
 }
 
@@ -134,7 +134,7 @@ pub(crate) fn census(memory: &Memory, mapping: Mapping) -> Result<Census, PageRe
     Ok(census)
 }
 
-/// The bits of the pages of `mapping`, by RAM range: first, and first behind.
+/// The bits of the pages of `mapping`, by RAM range: first, and first after.
 fn sparse_overlaps(
     size: PageSize,
     sparse: &SparseMemory,
@@ -272,11 +272,11 @@ pub(super) fn number_of(memory: &Memory, pa: PhysAddr) -> Option<u64> {
 pub(super) struct Extent {
     /// Where its first page starts.
     pub(super) start: FileOffset,
-    /// Where its last page ends, which may be behind the end of a truncated minidump.
+    /// Where its last page ends, which may be past the end of a truncated minidump.
     pub(super) end: FileOffset,
     /// Number of its first page in the dump.
     pub(super) first_page: u64,
-    /// Physical address of its first byte; `None` where the bitmap tells the pages.
+    /// Physical address of its first byte; `None` where the bitmap gives the pages.
     pa: Option<PhysAddr>,
 }
 

@@ -81,7 +81,7 @@ impl<'a> PcbFinder<'a> {
         let space = session.space()?;
         let symbols = session.matching_kernel()?.symbols();
         let word = space.word().bytes();
-        // An array in older kernels, a pointer from osreldate 1400089 on: the size tells.
+        // An array in older kernels, a pointer from osreldate 1400089 on: the size decides.
         let stoppcbs = symbols.find("stoppcbs").and_then(|symbol| {
             if symbol.size == word {
                 space.read_pointer(symbol.address).ok()

@@ -52,7 +52,7 @@ pub enum RootError {
         symbol: &'static str,
         /// Where it should be.
         pa: PhysAddr,
-        /// Why not.
+        /// The reason.
         reason: PageReadError,
     },
     /// The variable leads to no plausible root.

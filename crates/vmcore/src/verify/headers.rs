@@ -1,4 +1,4 @@
-//! Checks of the sections in front of the pages.
+//! Checks of the sections before the pages.
 
 use super::{Check, Verdict};
 use crate::arch::facts;
@@ -31,12 +31,12 @@ pub(super) fn checks(dump: &Dump) -> Result<Vec<Check>, PageReadError> {
     Ok(checks)
 }
 
-/// The header page is zero behind the header, but for the identity block.
+/// The header page is zero after the header, but for the identity block.
 fn header_page(dump: &Dump, header: &Header) -> Result<Check, PageReadError> {
     let page = dump.section(Section::Header)?.unwrap_or_default();
     let block = match dump.identity_block() {
         Err(IdentityError::Absent) => 0..0,
-        // A damaged one is told elsewhere.
+        // A damaged one is reported elsewhere.
         _ => identity_range(&page),
     };
     let bytes = page.iter().enumerate();
@@ -129,7 +129,7 @@ fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
     )
 }
 
-/// No bit behind the last page is set.
+/// No bit after the last page is set.
 fn padding_bits(dump: &Dump, sparse: &SparseMemory) -> Result<Check, PageReadError> {
     let source = dump.memory().source();
     let bitmap = sparse.bitmap(source)?;

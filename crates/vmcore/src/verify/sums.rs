@@ -12,12 +12,12 @@ use vmcore_format::checksum::Checksum;
 use vmcore_format::extension::{PageSums, SectionSum, section_number};
 use vmcore_format::layout::Section;
 
-/// Wrong runs of pages that are told one by one.
+/// Wrong runs of pages that are listed one by one.
 const RUNS_TOLD: usize = 16;
 /// Bytes read in one go.
 const CHUNK: usize = 1 << 20;
 
-/// The sections in front of the pages; nothing if the dump has no checksums of them.
+/// The sections before the pages; nothing if the dump has no checksums of them.
 pub(super) fn sections(dump: &Dump) -> Result<Vec<Check>, PageReadError> {
     const NAME: &str = "section sums";
     let Some(sums) = dump
@@ -31,7 +31,7 @@ pub(super) fn sections(dump: &Dump) -> Result<Vec<Check>, PageReadError> {
     let (mut at, mut right) = (0u64, 0);
     for sum in sums {
         let end = sum.offset.0.checked_add(sum.stored_bytes);
-        // One behind the other, so that no byte is read twice.
+        // One after the other, so that no byte is read twice.
         let Some(end) = end.filter(|end| sum.offset.0 == at && *end <= source.len()) else {
             checks.push(Check::new(
                 NAME,
@@ -122,7 +122,7 @@ pub(super) struct PageCheck<'a> {
     run: Option<Run>,
     right: u64,
     wrong: Vec<Wrong>,
-    /// Wrong ones, told or not.
+    /// Wrong ones, listed or not.
     wrong_count: u64,
     /// Where the pages are not where the record says.
     astray: Option<FileOffset>,
@@ -186,7 +186,7 @@ impl<'a> PageCheck<'a> {
                 return;
             };
             let len = usize::try_from(run.left_bytes).unwrap_or(rest.len());
-            let (part, behind) = rest.split_at(len.min(rest.len()));
+            let (part, after) = rest.split_at(len.min(rest.len()));
             run.sum.update(part);
             run.left_bytes -= part.len() as u64;
             run.done_bytes += part.len() as u64;
@@ -195,7 +195,7 @@ impl<'a> PageCheck<'a> {
                 run.pages = Some(run.pages.map_or((pa, pa), |(first, _)| (first, pa)));
             }
             at += part.len() as u64;
-            rest = behind;
+            rest = after;
             match run.left_bytes {
                 0 => self.judge(&run),
                 _ => self.run = Some(run),
