@@ -28,7 +28,8 @@ pub use sparse::{LostPage, RangeSummary, SparseMemory};
 use crate::source::{Bytes, DamagedFrame, Source};
 use std::io;
 use thiserror::Error;
-use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr};
+use vmcore_format::addr::{FileOffset, PageSize, Pfn, PhysAddr, PhysRange};
+use vmcore_format::elf::{PT_LOAD, Segment};
 use vmcore_format::endian::{Endian, Width};
 use vmcore_format::layout::Section;
 use vmcore_format::paging::{TableRef, Tables};
@@ -160,6 +161,50 @@ pub struct Memory {
 }
 
 impl Memory {
+    /// The physical memory that is in ranges of `source`, each from its offset on: that of a running
+    /// guest, or a hypervisor's memory file. Of overlapping ranges the first wins.
+    ///
+    /// ```
+    /// use vmcore::format::addr::{FileOffset, PageSize, PhysAddr, PhysRange};
+    /// use vmcore::format::endian::Endian;
+    /// use vmcore::memory::Memory;
+    /// use vmcore::source::Source;
+    /// let ram = PhysRange { start: PhysAddr(0x10_0000), end: PhysAddr(0x10_2000) };
+    /// let guest = Source::of(vec![7; 0x2000]);
+    /// let memory = Memory::of_ranges(guest, [(ram, FileOffset(0))], PageSize::SIZE_4K, Endian::Little);
+    /// let mut word = [0; 8];
+    /// memory.read(PhysAddr(0x10_1000), &mut word).exact()?;
+    /// assert_eq!(word, [7; 8]);
+    /// assert!(memory.locate(PhysAddr(0)).is_err());
+    /// # Ok::<(), vmcore::memory::PageReadError>(())
+    /// ```
+    #[must_use]
+    pub fn of_ranges(
+        source: Source,
+        ranges: impl IntoIterator<Item = (PhysRange, FileOffset)>,
+        page_size: PageSize,
+        endian: Endian,
+    ) -> Self {
+        let header = |(range, offset): (PhysRange, FileOffset)| Segment {
+            p_type: PT_LOAD,
+            p_flags: 0,
+            p_offset: offset.0,
+            p_vaddr: 0,
+            p_paddr: range.start.0,
+            p_filesz: range.len_bytes(),
+            p_memsz: range.len_bytes(),
+            p_align: 0,
+        };
+        let headers: Vec<Segment> = ranges.into_iter().map(header).collect();
+        let (segments, _) = SegmentMemory::new(&headers, page_size, source.len());
+        Self {
+            source,
+            store: Store::Segments(segments),
+            page_size,
+            endian,
+        }
+    }
+
     /// The bytes of the file.
     #[must_use]
     pub const fn source(&self) -> &Source {

@@ -363,8 +363,10 @@ impl TranslationError {
 }
 
 impl Translation {
-    /// By these windows alone.
-    pub(crate) const fn by(windows: Vec<Window>) -> Self {
+    /// By these windows, the first of which that covers an address decides: for memory that is not
+    /// a dump, such as a running guest's.
+    #[must_use]
+    pub const fn by(windows: Vec<Window>) -> Self {
         Self { windows }
     }
 

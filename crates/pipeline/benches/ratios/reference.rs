@@ -8,18 +8,21 @@ const PAGE: u64 = 4096;
 
 /// A minidump as an array of bytes, and what is needed to find a page in it.
 pub(crate) struct Reference<'a> {
-    file: &'a [u8],
     bitmap: &'a [u8],
-    /// First page, one after the last, first bit.
-    ranges: Vec<(u64, u64, u64)>,
-    /// Pages before each 512 bits.
+    /// The bitmap by lines of the cache.
+    lines: &'a [[u8; 64]],
+    /// Pages before each line.
     prefix: Vec<u64>,
-    tables_at: u64,
-    tables_len: u64,
-    pages_at: u64,
+    /// First page, one past the last, first bit.
+    ranges: Vec<(u64, u64, u64)>,
+    tables: &'a [[u8; 8]],
+    pages: &'a [Page],
     kernbase: u64,
     dmapbase: u64,
 }
+
+/// A page of the dump.
+pub(crate) type Page = [u8; PAGE as usize];
 
 impl<'a> Reference<'a> {
     /// Takes the numbers from the library: finding them is not measured.
@@ -29,22 +32,23 @@ impl<'a> Reference<'a> {
             .expect("the file can be mapped");
         let sparse = dump.memory().sparse().expect("a minidump");
         let header = dump.minidump().expect("a minidump");
-        let layout = sparse.layout();
-        let extent = layout.section(Section::Bitmap);
-        let start = usize::try_from(extent.offset.0).expect("64-bit machine");
-        let len = usize::try_from(extent.len_bytes).expect("64-bit machine");
-        let bitmap = &file[start..start + len];
+        let section = |section| {
+            let extent = sparse.layout().section(section);
+            let start = usize(extent.offset.0);
+            &file[start..start + usize(extent.len_bytes)]
+        };
+        let bitmap = section(Section::Bitmap);
+        let pages_at = usize(sparse.layout().section(Section::Pages).offset.0);
         let ranges = sparse.numbering().ranges().iter();
         Self {
-            file,
             bitmap,
+            lines: bitmap.as_chunks().0,
+            prefix: Self::count(bitmap),
             ranges: ranges
                 .map(|range| (range.first.0, range.end.0, range.first_bit))
                 .collect(),
-            prefix: Self::count(bitmap),
-            tables_at: layout.section(Section::PageTables).offset.0,
-            tables_len: layout.section(Section::PageTables).len_bytes,
-            pages_at: layout.section(Section::Pages).offset.0,
+            tables: section(Section::PageTables).as_chunks().0,
+            pages: file[pages_at..].as_chunks().0,
             kernbase: header.kernbase.0,
             dmapbase: header.direct_map.expect("amd64").base.0,
         }
@@ -71,79 +75,58 @@ impl<'a> Reference<'a> {
     fn number(&self, pa: u64) -> Option<u64> {
         let page = pa / PAGE;
         let range = self.ranges.iter().find(|range| page < range.1)?;
-        if page < range.0 {
-            return None;
-        }
-        let bit = range.2 + page - range.0;
-        let word = self.word(bit / 64);
+        let bit = range.2 + page.checked_sub(range.0)?;
+        let line = self.lines.get(usize(bit / 512))?.as_chunks::<8>().0;
+        let inside = usize(bit / 64 % 8);
+        let word = u64::from_le_bytes(line[inside]);
         if word >> (bit % 64) & 1 == 0 {
             return None;
         }
         let mut number = self.prefix[usize(bit / 512)];
-        for index in bit / 512 * 8..bit / 64 {
-            number += u64::from(self.word(index).count_ones());
+        for before in &line[..inside] {
+            number += u64::from(u64::from_le_bytes(*before).count_ones());
         }
         Some(number + u64::from((word & !(u64::MAX << (bit % 64))).count_ones()))
     }
 
+    /// The page at `pa`.
     #[inline]
-    fn offset(&self, pa: u64) -> Option<u64> {
-        Some(self.pages_at + self.number(pa)? * PAGE + pa % PAGE)
+    fn page(&self, pa: u64) -> Option<&'a Page> {
+        self.pages.get(usize(self.number(pa)?))
     }
 
+    /// The page that an address of the kernel map leads to.
     #[inline]
-    fn word(&self, index: u64) -> u64 {
-        let at = usize(index * 8);
-        u64::from_le_bytes(self.bitmap[at..at + 8].try_into().expect("8 bytes"))
-    }
-
-    /// 8 bytes of the file.
-    #[inline]
-    pub(crate) fn u64_at(&self, offset: u64) -> u64 {
-        let at = usize(offset);
-        u64::from_le_bytes(self.file[at..at + 8].try_into().expect("8 bytes"))
-    }
-
-    /// Where an address of the kernel map leads.
-    #[inline]
-    pub(crate) fn kernel_map(&self, va: u64) -> Option<u64> {
-        let index = (va - self.kernbase) >> 21;
-        let pde = self.u64_at(self.tables_at + index * 8);
+    pub(crate) fn kernel_map(&self, va: u64) -> Option<&'a Page> {
+        let pde = u64::from_le_bytes(*self.tables.get(usize((va - self.kernbase) >> 21))?);
         if pde & 1 == 0 {
             return None;
         }
         if pde & 0x80 != 0 {
-            return self.offset((pde & 0x000f_ffff_ffe0_0000) + (va & 0x1f_ffff));
+            return self.page((pde & 0x000f_ffff_ffe0_0000) + (va & 0x1f_ffff));
         }
-        let table = self.offset(pde & 0x000f_ffff_ffff_f000)?;
-        let pte = self.u64_at(table + (va >> 12 & 511) * 8);
+        let pte = word(self.page(pde & 0x000f_ffff_ffff_f000)?, va >> 12 << 3);
         if pte & 1 == 0 {
             return None;
         }
-        self.offset((pte & 0x000f_ffff_ffff_f000) + (va & 0xfff))
+        self.page(pte & 0x000f_ffff_ffff_f000)
     }
 
-    /// Where an address of the direct map leads.
+    /// The page that an address of the direct map leads to.
     #[inline]
-    pub(crate) fn direct_map(&self, va: u64) -> Option<u64> {
-        self.offset(va - self.dmapbase)
+    pub(crate) fn direct_map(&self, va: u64) -> Option<&'a Page> {
+        self.page(va - self.dmapbase)
     }
 
-    /// Copies `buf.len()` bytes from `va`, page by page.
+    /// Copies `buf.len()` bytes from `va`, the start of a page, page by page.
     #[inline]
-    pub(crate) fn copy(
-        &self,
-        va: u64,
-        buf: &mut [u8],
-        translate: impl Fn(&Self, u64) -> Option<u64>,
-    ) -> bool {
+    pub(crate) fn copy(&self, va: u64, buf: &mut [u8]) -> bool {
         let mut va = va;
-        for part in buf.chunks_mut(4096) {
-            let Some(offset) = translate(self, va) else {
+        for part in buf.as_chunks_mut().0 {
+            let Some(page) = self.kernel_map(va) else {
                 return false;
             };
-            let at = usize(offset);
-            part.copy_from_slice(&self.file[at..at + part.len()]);
+            *part = *page;
             va += PAGE;
         }
         true
@@ -164,8 +147,8 @@ impl<'a> Reference<'a> {
                 *head = u32::try_from(nodes.len() - 1).expect("fewer than 2^32");
             }
         };
-        for index in 0..self.tables_len / 8 {
-            let pde = self.u64_at(self.tables_at + index * 8);
+        for (index, pde) in (0..).zip(self.tables) {
+            let pde = u64::from_le_bytes(*pde);
             let va = self.kernbase + (index << 21);
             if pde & 1 == 0 {
                 continue;
@@ -173,9 +156,9 @@ impl<'a> Reference<'a> {
             if pde & 0x80 != 0 {
                 let frame = pde & 0x000f_ffff_ffe0_0000;
                 (0..512).for_each(|page| add(frame + page * PAGE, va + page * PAGE));
-            } else if let Some(table) = self.offset(pde & 0x000f_ffff_ffff_f000) {
+            } else if let Some(table) = self.page(pde & 0x000f_ffff_ffff_f000) {
                 for page in 0..512 {
-                    let pte = self.u64_at(table + page * 8);
+                    let pte = word(table, page * 8);
                     if pte & 1 != 0 {
                         add(pte & 0x000f_ffff_ffff_f000, va + page * PAGE);
                     }
@@ -186,7 +169,7 @@ impl<'a> Reference<'a> {
         for range in &self.ranges {
             for page in range.0..range.1 {
                 let bit = range.2 + page - range.0;
-                if self.word(bit / 64) >> (bit % 64) & 1 == 0 {
+                if self.bitmap[usize(bit / 8)] >> (bit % 8) & 1 == 0 {
                     continue;
                 }
                 sum = sum.wrapping_add(self.dmapbase + page * PAGE);
@@ -210,6 +193,12 @@ pub(crate) fn popcount(bytes: &[u8]) -> u64 {
         .map(|word| u64::from_ne_bytes(*word).count_ones());
     let rest = rest.iter().map(|byte| byte.count_ones());
     words.chain(rest).map(u64::from).sum()
+}
+
+/// The 8 bytes at `offset` of a page, whose higher bits do not count.
+#[inline]
+pub(crate) fn word(page: &Page, offset: u64) -> u64 {
+    u64::from_le_bytes(page.as_chunks().0[usize(offset % PAGE / 8)])
 }
 
 #[inline]

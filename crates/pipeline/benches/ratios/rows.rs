@@ -1,7 +1,7 @@
 //! What is measured on one dump.
 
 use crate::clock::{both, once};
-use crate::reference::{Reference, popcount};
+use crate::reference::{Reference, popcount, word};
 use crate::table::{Row, Table};
 use std::fs::File;
 use std::hint::black_box;
@@ -192,9 +192,8 @@ impl Subject<'_> {
         let times = both(
             || ours(&kernel_map),
             || {
-                let read = |va: &u64| {
-                    reference.u64_at(reference.kernel_map(*va).expect("it is in the dump"))
-                };
+                let read =
+                    |va: &u64| word(reference.kernel_map(*va).expect("it is in the dump"), *va);
                 per_read(kernel_map.len(), || {
                     kernel_map.iter().map(read).fold(0, u64::wrapping_add)
                 })
@@ -210,9 +209,8 @@ impl Subject<'_> {
         let times = both(
             || ours(&direct_map),
             || {
-                let read = |va: &u64| {
-                    reference.u64_at(reference.direct_map(*va).expect("it is in the dump"))
-                };
+                let read =
+                    |va: &u64| word(reference.direct_map(*va).expect("it is in the dump"), *va);
                 per_read(direct_map.len(), || {
                     direct_map.iter().map(read).fold(0, u64::wrapping_add)
                 })
@@ -315,9 +313,7 @@ impl Subject<'_> {
                 },
                 || {
                     per_read(reads.len(), || {
-                        reads
-                            .iter()
-                            .all(|va| reference.copy(*va, &mut buf[..size], Reference::kernel_map))
+                        reads.iter().all(|va| reference.copy(*va, &mut buf[..size]))
                     })
                 },
             );
@@ -432,7 +428,7 @@ pub(crate) fn measure_conversion(name: &str, path: &Path, folder: &Path, table: 
     Subject { name, path, table }.conversion(folder);
 }
 
-/// One conversion in its own process: prints its nanoseconds and its peak of memory.
+/// One conversion in a process of its own: prints its nanoseconds and its peak of memory.
 pub(crate) fn convert(path: &Path, core: &Path) {
     let session = open(path);
     let time = once(|| {
