@@ -4,7 +4,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, Kind, parity};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, HeaderKind, parity};
 
 fuzz_target!(|data: &[u8]| {
     check(data);
@@ -82,7 +82,7 @@ fn check(data: &[u8]) {
     let raw = data
         .first_chunk()
         .expect("a shorter header does not decode");
-    assert!(header.kind == Kind::Cleared || parity(raw) == 0);
+    assert!(header.kind == HeaderKind::Cleared || parity(raw) == 0);
 
     let u32_at = |at: usize| u32::from_be_bytes(raw[at..at + 4].try_into().expect("four bytes"));
     let u64_at = |at: usize| u64::from_be_bytes(raw[at..at + 8].try_into().expect("eight bytes"));

@@ -104,13 +104,13 @@ impl Tables for Memory<'_> {
 
 /// What a visit found.
 #[derive(Default)]
-struct Found {
+struct Mapping {
     leaves: Vec<(VirtAddr, Leaf)>,
     tables: u64,
     unreadable: Vec<(VirtAddr, WalkError<()>)>,
 }
 
-impl Visitor<()> for Found {
+impl Visitor<()> for Mapping {
     fn leaf(&mut self, va: VirtAddr, leaf: Leaf) -> ControlFlow<()> {
         self.leaves.push((va, leaf));
         if self.leaves.len() == LEAVES {
@@ -159,7 +159,7 @@ fn check<P: Paging>(mut input: Input<'_>, top_level: u32) {
     };
     let table_bytes = usize::try_from(P::ENTRY.bytes() << P::INDEX_BITS).expect("a page");
     let mut buf = vec![0; table_bytes * (radix.level as usize + 1)];
-    let mut found = Found::default();
+    let mut found = Mapping::default();
     let flow = visit::<P, _>(&radix, &memory, &mut buf, &mut budget, &mut found);
 
     assert_eq!(found.tables, allowed - budget.table_loads);
@@ -209,7 +209,7 @@ fn check<P: Paging>(mut input: Input<'_>, top_level: u32) {
 
 /// What a lookup finds, a whole visit has found, unless the way leads through the root once more:
 /// the visit does not go there.
-fn is_visited<P: Paging>(radix: &Radix, memory: &Memory<'_>, va: VirtAddr, found: &Found) {
+fn is_visited<P: Paging>(radix: &Radix, memory: &Memory<'_>, va: VirtAddr, found: &Mapping) {
     let mut tops = 0;
     let looked_up = lookup_with::<P, _>(radix, memory, va, |step| {
         tops += u32::from(step.table == radix.top);

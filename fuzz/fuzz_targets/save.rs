@@ -6,7 +6,7 @@
 
 use libfuzzer_sys::fuzz_target;
 use std::path::Path;
-use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN, Kind, parity};
+use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN, HeaderKind, parity};
 use vmcore_fuzz::file::{InputFile, output_folder};
 use vmcore_fuzz::limit;
 use vmcore_pipeline::save::{Clear, Device, DumpType, Form, Options, find, save};
@@ -53,8 +53,8 @@ fuzz_target!(|data: &[u8]| {
         let saved = check(file.path(), &image, dump, &options);
         // A dump that is where its sound headers say is saved.
         if let (true, Ok(header)) = (is_laid_out, DumpHeader::parse(&header)) {
-            let is_sound = header.kind != Kind::Cleared
-                && (header.kind != Kind::Text || header.dumplength.is_multiple_of(512))
+            let is_sound = header.kind != HeaderKind::Cleared
+                && (header.kind != HeaderKind::Text || header.dumplength.is_multiple_of(512))
                 && [512, 1024, 2048, 4096].contains(&header.blocksize);
             assert!(saved || !is_sound, "{header:?}");
         }

@@ -1,7 +1,7 @@
 //! A sink that keeps what it gets, and memory to send through it.
 
 use crate::input::Input;
-use vmcore_format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HeaderKind};
 use vmcore_writer::Sink;
 use vmcore_writer::sink::{Durability, SinkError};
 
@@ -76,7 +76,7 @@ impl Sink for Kept {
 pub fn send<S: Sink>(sink: &mut S, bytes: &[u8], piece: usize) {
     let len = bytes.len() as u64;
     let header = DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version: 4,
         architectureversion: 2,

@@ -18,7 +18,7 @@ use vmcore_debug::unwind::{
 };
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
-use vmcore_synth::elf::Kind;
+use vmcore_synth::elf::SectionKind;
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
 
@@ -201,7 +201,7 @@ impl FrameWriter {
             _ => vmcore_synth::Arch::Riscv64,
         };
         let mut kernel = vmcore_synth::elf::Kernel::new(synth, 0x1000);
-        kernel.add_section(".debug_frame", Kind::Debug, 0, &self.bytes);
+        kernel.add_section(".debug_frame", SectionKind::Debug, 0, &self.bytes);
         ObjectFile::from_bytes(kernel.build(), self.arch)
     }
 }

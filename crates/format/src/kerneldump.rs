@@ -103,7 +103,7 @@ const _: () = {
 
 /// What the header precedes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum HeaderKind {
     /// A memory dump.
     Kernel,
     /// A textdump: a tar archive written backwards.
@@ -129,7 +129,7 @@ pub enum Compression {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DumpHeader<'a> {
     /// From the magic.
-    pub kind: Kind,
+    pub kind: HeaderKind,
     /// `MACHINE_ARCH`, such as `amd64` or `aarch64`.
     pub architecture: &'a [u8],
     /// Version of the header, 1 to 4.
@@ -239,7 +239,7 @@ impl<'a> DumpHeader<'a> {
     pub fn parse(bytes: &'a [u8]) -> Result<Self, DumpHeaderError> {
         let decoded = Self::parse_damaged(bytes)?;
         let parity = bytes.first_chunk().map_or(0, parity);
-        if parity != 0 && decoded.kind != Kind::Cleared {
+        if parity != 0 && decoded.kind != HeaderKind::Cleared {
             return Err(DumpHeaderError::BadParity(parity));
         }
         if !(1..=NEWEST_VERSION).contains(&decoded.version) {
@@ -257,9 +257,9 @@ impl<'a> DumpHeader<'a> {
         let header: &[u8; HEADER_LEN] = bytes.first_chunk().ok_or(DumpHeaderError::Truncated)?;
         let common: &Common = view(header)?;
         let kind = match text(&common.magic) {
-            magic if magic == MAGIC => Kind::Kernel,
-            magic if magic == MAGIC_TEXT => Kind::Text,
-            magic if magic == MAGIC_CLEARED => Kind::Cleared,
+            magic if magic == MAGIC => HeaderKind::Kernel,
+            magic if magic == MAGIC_TEXT => HeaderKind::Text,
+            magic if magic == MAGIC_CLEARED => HeaderKind::Cleared,
             _ => return Err(DumpHeaderError::BadMagic),
         };
         let base = Self {
@@ -346,8 +346,8 @@ impl<'a> DumpHeader<'a> {
             leader: key.checked_sub(block)?,
             key: key..reserved,
             payload: match self.kind {
-                Kind::Text => trailer - self.dumplength..trailer,
-                Kind::Kernel | Kind::Cleared => reserved..reserved + self.dumplength,
+                HeaderKind::Text => trailer - self.dumplength..trailer,
+                HeaderKind::Kernel | HeaderKind::Cleared => reserved..reserved + self.dumplength,
             },
         })
     }
@@ -365,9 +365,9 @@ impl<'a> DumpHeader<'a> {
     pub fn encode_to(&self, header: &mut [u8; HEADER_LEN]) {
         let raw: &mut V4 = zerocopy::transmute_mut!(header);
         let magic = match self.kind {
-            Kind::Kernel => MAGIC,
-            Kind::Text => MAGIC_TEXT,
-            Kind::Cleared => MAGIC_CLEARED,
+            HeaderKind::Kernel => MAGIC,
+            HeaderKind::Text => MAGIC_TEXT,
+            HeaderKind::Cleared => MAGIC_CLEARED,
         };
         put_text(&mut raw.common.magic, magic);
         put_text(&mut raw.common.architecture, self.architecture);

@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn message_buffer_sizes_move_the_sections_behind_it() {
+    fn message_buffer_sizes_move_the_sections_after_it() {
         for (size, next) in [
             (0, 0x1000),
             (1, 0x2000),

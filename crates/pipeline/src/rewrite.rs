@@ -19,9 +19,9 @@
 //! ```no_run
 //! use vmcore::session::KernelChoice;
 //! use vmcore::{OpenOptions, Session};
-//! use vmcore_pipeline::rewrite::{self, Target};
+//! use vmcore_pipeline::rewrite::{self, TargetFormat};
 //! let session = Session::open("vmcore.0".as_ref(), KernelChoice::Find(&[]), &OpenOptions::default())?;
-//! let done = rewrite::convert(&session, Target::Minidump, "vmcore.1".as_ref(), false, |_, _| {})?;
+//! let done = rewrite::convert(&session, TargetFormat::Minidump, "vmcore.1".as_ref(), false, |_, _| {})?;
 //! println!("{} pages, {} bytes", done.pages, done.len_bytes);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
@@ -39,7 +39,7 @@ mod sink;
 mod source_machine;
 
 pub use choice::Choice;
-pub use error::{RewriteError, Target};
+pub use error::{RewriteError, TargetFormat};
 
 use crate::output::OutputFile;
 use machine::DumpMachine;
@@ -92,7 +92,7 @@ pub struct Rewritten {
 /// the new one cannot be written. Then there is no file at `path`.
 pub fn convert(
     session: &Session,
-    target: Target,
+    target: TargetFormat,
     path: &Path,
     overwrite: bool,
     mut on_progress: impl FnMut(u64, u64),
@@ -127,7 +127,7 @@ pub fn convert(
 struct Job<'s, 'o> {
     session: &'s Session,
     source: SourceMachine,
-    target: Target,
+    target: TargetFormat,
     output: &'o mut OutputFile,
 }
 
@@ -148,7 +148,7 @@ impl Job<'_, '_> {
         let len = usize::try_from(reserve.len_bytes).map_err(|_| RewriteError::Ram)?;
         let mut reserved = vec![0u64; len.div_ceil(8)];
         let settings = Settings {
-            minidump: self.target == Target::Minidump,
+            minidump: self.target == TargetFormat::Minidump,
             version: None,
             // Who asks for a minidump gets a minidump, or learns why not.
             fall_back_to_full: false,

@@ -42,7 +42,7 @@ pub use reception::{Ended, Limits, Reception, Reply};
 pub use record::{Gap, Outcome, Record};
 pub use vmcore_format::netdump::SERVER_PORT;
 
-use session::Session;
+use session::ClientSession;
 use socket2::SockRef;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::{Component, Path, PathBuf};
@@ -312,7 +312,7 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         listener: &UdpSocket,
         from: SocketAddr,
         herald: &Message<'_>,
-    ) -> Result<Option<Session<'s, F>>, &'static str> {
+    ) -> Result<Option<ClientSession<'s, F>>, &'static str> {
         let allowed = &self.config.allowed;
         if !allowed.is_empty() && !allowed.iter().any(|network| network.contains(from.ip())) {
             return Err("the address is not allowed");
@@ -352,7 +352,7 @@ impl<F: Fn(Event) + Sync> Shared<'_, F> {
         }
         let began = now();
         let reception = Reception::new(directory, self.config.limits, from, herald, began);
-        Ok(Some(Session::new(slot, reception)))
+        Ok(Some(ClientSession::new(slot, reception)))
     }
 
     /// The directory that a client asks for, if it is there; else the usual one.

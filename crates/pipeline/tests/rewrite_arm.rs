@@ -10,8 +10,8 @@ use vmcore::format::endian::Endian;
 use vmcore::session::KernelChoice;
 use vmcore::verify::{Verdict, verify};
 use vmcore::{OpenOptions, Session, log};
-use vmcore_pipeline::rewrite::{self, Choice, Rewritten, Target};
-use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
+use vmcore_pipeline::rewrite::{self, Choice, Rewritten, TargetFormat};
+use vmcore_synth::elf::{Delta, FullDump, Kernel, SectionKind};
 use vmcore_synth::{Arch, msgbuf};
 
 /// RAM, the kernel's first address, and where the variables are.
@@ -61,7 +61,7 @@ impl Case {
         put(LOG_PA, &ring);
         put(LOG_PA + 0xf00, &control.bytes(arch));
         let mut kernel = Kernel::new(arch, DATA);
-        kernel.add_section(".bss", Kind::Bss, DATA + 0x100, &[0; 0x400]);
+        kernel.add_section(".bss", SectionKind::Bss, DATA + 0x100, &[0; 0x400]);
         kernel.add_object("kernbase", KERNBASE, 0);
         kernel.add_object("physaddr", RAM.0, 0);
         let mut variable = |name: &str, offset: u64, values: &[u32]| {
@@ -104,7 +104,7 @@ impl Case {
         Session::open(&self.path(core), choice, &OpenOptions::default()).unwrap()
     }
 
-    fn convert(&self, from: &str, target: Target, to: &str) -> Rewritten {
+    fn convert(&self, from: &str, target: TargetFormat, to: &str) -> Rewritten {
         let to: &Path = &self.path(to);
         rewrite::convert(&self.open(from), target, to, false, |_, _| {}).unwrap()
     }
@@ -165,7 +165,7 @@ fn a_full_dump_of_arm_becomes_a_minidump_that_says_the_same() {
     for (arch, endian) in [(Arch::Armv7, Endian::Little), (Arch::Armeb, Endian::Big)] {
         for has_bitmap in [false, true] {
             let case = Case::new(arch, has_bitmap);
-            let done = case.convert("vmcore.0", Target::Minidump, "mini");
+            let done = case.convert("vmcore.0", TargetFormat::Minidump, "mini");
             let mut expected = mapped();
             expected.extend(has_bitmap.then_some(SLAB));
             let choice = match has_bitmap {
@@ -208,13 +208,13 @@ fn a_full_dump_of_arm_stays_one_and_keeps_where_its_kernel_was() {
         };
         case.dump.delta = Some(delta);
         std::fs::write(case.path("vmcore.0"), case.dump.build()).unwrap();
-        let done = case.convert("vmcore.0", Target::Full, "full");
+        let done = case.convert("vmcore.0", TargetFormat::Full, "full");
         assert_eq!(done.pages, 1024, "{arch:?}");
         check(&case, "full", &all);
         let bytes = std::fs::read(case.path("full")).unwrap();
         // The same headers as the kernel's, and the same class and order.
         assert_eq!(bytes[..52], case.dump.build()[..52], "{arch:?}");
-        let done = case.convert("full", Target::Minidump, "mini");
+        let done = case.convert("full", TargetFormat::Minidump, "mini");
         assert_eq!(done.pages, mapped().len() as u64, "{arch:?}");
         check(&case, "mini", &mapped());
     }

@@ -36,7 +36,7 @@ use std::sync::Arc;
 use vmcore_format::elf::ELF_MAGIC;
 use vmcore_format::gzip;
 use vmcore_format::header::MINIDUMP_PREFIX;
-use vmcore_format::kerneldump::{self, DumpHeader, HEADER_LEN, Kind};
+use vmcore_format::kerneldump::{self, DumpHeader, HEADER_LEN, HeaderKind};
 use vmcore_format::kerneldumpkey::{Cipher, ENCRYPTED_KEY_MAX, KeyBlock, PREFIX_LEN};
 use vmcore_format::zstd::{FRAME_MAGIC, is_skippable};
 
@@ -318,7 +318,7 @@ pub fn is_wrapped(path: &Path) -> bool {
 
 /// Whether what follows the header is memory.
 fn is_plain(header: &DumpHeader<'_>) -> bool {
-    header.kind != Kind::Text
+    header.kind != HeaderKind::Text
         && header.compression == kerneldump::Compression::None
         && header.dumpkeysize == 0
 }
@@ -444,7 +444,7 @@ fn stored(medium: &Input, found: &Found) -> io::Result<Option<Stored>> {
             headers_differ: found.headers_differ(),
         }],
         device_header: Some(DeviceHeader::of(&header)),
-        is_text: header.kind == Kind::Text,
+        is_text: header.kind == HeaderKind::Text,
     }))
 }
 
@@ -461,13 +461,13 @@ fn after_header(input: &Input, header: &DumpHeader<'_>) -> io::Result<Stored> {
         key: key_block(input, block, header)?,
         layers: vec![Layer::Header],
         device_header: Some(DeviceHeader::of(header)),
-        is_text: header.kind == Kind::Text,
+        is_text: header.kind == HeaderKind::Text,
     })
 }
 
 /// The key block at `at`, if the header says that there is one.
 fn key_block(input: &Input, at: u64, header: &DumpHeader<'_>) -> io::Result<Option<Vec<u8>>> {
-    if header.dumpkeysize == 0 || header.kind == Kind::Text {
+    if header.dumpkeysize == 0 || header.kind == HeaderKind::Text {
         return Ok(None);
     }
     let len = usize::try_from(header.dumpkeysize).unwrap_or(usize::MAX);

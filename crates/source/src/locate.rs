@@ -34,7 +34,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 use vmcore_format::addr::FileOffset;
 use vmcore_format::kerneldump::{
-    self, DumpHeader, HEADER_LEN, Kind, NEWEST_VERSION, OnMedium, TEXT_BLOCK,
+    self, DumpHeader, HEADER_LEN, HeaderKind, NEWEST_VERSION, OnMedium, TEXT_BLOCK,
 };
 use vmcore_format::partition::GEOM_MAGIC;
 
@@ -210,7 +210,7 @@ fn parts(header: &DumpHeader<'_>, trailer: u64, sector: u64) -> Result<OnMedium,
             "its header says {len} bytes, and reserves only {extent}"
         ));
     }
-    if header.kind == Kind::Text && !len.is_multiple_of(TEXT_BLOCK as u64) {
+    if header.kind == HeaderKind::Text && !len.is_multiple_of(TEXT_BLOCK as u64) {
         return Err(format!(
             "its {len} bytes are not a multiple of a textdump's {TEXT_BLOCK}"
         ));

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 use std::process::ExitCode;
-use vmcore_synth::machine::{DumpFile, Kind, Machine, Options, Shape};
+use vmcore_synth::machine::{DumpFile, DumpKind, Machine, Options, Shape};
 use vmcore_synth::minidump::Minidump;
 use vmcore_synth::{Arch, header, machines};
 
@@ -41,7 +41,7 @@ fn files() -> Vec<(String, Vec<u8>)> {
             ..options
         });
         files.push((format!("vmcore-{name}"), machine.dump.build()));
-        if options.kind == Kind::Full || options.version == options.arch.newest_version() {
+        if options.kind == DumpKind::Full || options.version == options.arch.newest_version() {
             files.push((format!("kernel-{name}"), machine.kernel.build()));
         }
     }

@@ -79,7 +79,7 @@ pub enum Arch {
 }
 
 /// What is fixed for an architecture.
-struct Facts {
+struct ArchProperties {
     magic_name: &'static str,
     machine_arch: &'static str,
     e_machine: u16,
@@ -103,7 +103,7 @@ impl Arch {
         Self::Powerpc64,
     ];
 
-    const fn facts(self) -> Facts {
+    const fn facts(self) -> ArchProperties {
         let (magic_name, machine_arch, e_machine, word_bytes, newest_version, is_big_endian) =
             match self {
                 Self::Amd64 => ("amd64", "amd64", 62, 8, 3, false),
@@ -121,7 +121,7 @@ impl Arch {
                 Self::Powerpc => ("powerpc", "powerpc", 20, 4, 0, true),
                 Self::Sparc64 => ("sparc64", "sparc64", 43, 8, 0, true),
             };
-        Facts {
+        ArchProperties {
             magic_name,
             machine_arch,
             e_machine,

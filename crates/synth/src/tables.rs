@@ -20,7 +20,7 @@ mod paging;
 pub use paging::Paging;
 
 use crate::bytes::{index, put_word, word};
-use paging::Found;
+use paging::TableEntry;
 use std::collections::BTreeMap;
 
 /// A page of the kernel's address space.
@@ -175,15 +175,15 @@ impl Tree {
     }
 
     /// Follows `va` to the table or page that its entry at `down_to` or above names.
-    fn descend(&self, va: u64, down_to: u32) -> Found {
+    fn descend(&self, va: u64, down_to: u32) -> TableEntry {
         let mut table = self.root;
         for level in (down_to..self.paging.levels()).rev() {
             match self.paging.decode(level, self.entry(table, va, level)) {
-                Found::Table(next) => table = next,
+                TableEntry::Table(next) => table = next,
                 other => return other,
             }
         }
-        Found::Table(table)
+        TableEntry::Table(table)
     }
 
     /// Maps a page.
@@ -205,7 +205,7 @@ impl Tree {
         let mut table = self.root;
         for above in (level + 1..self.paging.levels()).rev() {
             table = match self.paging.decode(above, self.entry(table, va, above)) {
-                Found::Table(next) => next,
+                TableEntry::Table(next) => next,
                 _ => {
                     let next = self.frames.take();
                     let span = self.paging.span(above);
@@ -230,8 +230,8 @@ impl Tree {
     #[must_use]
     pub fn table_of(&self, va: u64, level: u32) -> Option<u64> {
         match self.descend(va, level + 1) {
-            Found::Table(pa) => Some(pa),
-            Found::Absent | Found::Leaf { .. } => None,
+            TableEntry::Table(pa) => Some(pa),
+            TableEntry::Absent | TableEntry::Leaf { .. } => None,
         }
     }
 
@@ -239,10 +239,10 @@ impl Tree {
     #[must_use]
     pub fn translate(&self, va: u64) -> Option<u64> {
         match self.descend(va, 0) {
-            Found::Leaf { level, raw } => {
+            TableEntry::Leaf { level, raw } => {
                 Some(self.paging.frame(level, raw) + va % self.paging.span(level))
             }
-            Found::Absent | Found::Table(_) => None,
+            TableEntry::Absent | TableEntry::Table(_) => None,
         }
     }
 
@@ -265,12 +265,12 @@ impl Tree {
         for number in 0..(end - first).div_ceil(span) {
             let va = first + number * span;
             match self.descend(va, level + 1) {
-                Found::Absent => section.resize(section.len() + page_len, 0),
-                Found::Table(pa) => {
+                TableEntry::Absent => section.resize(section.len() + page_len, 0),
+                TableEntry::Table(pa) => {
                     let table = self.tables.get(&pa).map(|table| table.bytes.as_slice());
                     section.extend_from_slice(table.unwrap_or_default());
                 }
-                Found::Leaf {
+                TableEntry::Leaf {
                     level: leaf_level,
                     raw,
                 } => {

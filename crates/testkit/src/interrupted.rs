@@ -125,7 +125,7 @@ fn kernel_of(
 }
 
 /// Where the program was.
-struct Place {
+struct Interruption {
     /// Number and address of the trap.
     trap: [u64; 2],
     registers: Vec<u64>,
@@ -139,7 +139,7 @@ fn record(
     dir: &Path,
     end: u64,
     places: usize,
-) -> Option<Vec<Place>> {
+) -> Option<Vec<Interruption>> {
     let out = dir.join("places");
     let names: Vec<&str> = REGISTERS.iter().map(|(name, _)| *name).collect();
     let script = format!(
@@ -180,7 +180,7 @@ fn record(
         let words: Vec<u64> = words
             .map(|word| u64::from_le_bytes(word.try_into().unwrap()))
             .collect();
-        Place {
+        Interruption {
             trap: [words[0], words[1]],
             registers: words[2..].to_vec(),
             stack: stack.to_vec(),
@@ -190,7 +190,7 @@ fn record(
 }
 
 /// Adds a thread that was interrupted at a place.
-fn add_thread(kernel: &mut TestKernel, number: u64, place: &Place, end: u64) {
+fn add_thread(kernel: &mut TestKernel, number: u64, place: &Interruption, end: u64) {
     let bias = kernel.bias();
     let image_end = end + (1 << 20);
     let stack_end = STACKS + (number + 1) * STACK_LEN * 2;

@@ -27,7 +27,7 @@ pub struct DiskSink<D> {
     block: [u8; MAX_BLOCK],
     geometry: Geometry,
     /// Where things are on the device, and how much is to be written.
-    place: Place,
+    place: DumpLocation,
     written: u64,
     /// The first part of the bytes last submitted, if the device has it.
     submitted: Option<Result<(), DeviceError>>,
@@ -35,7 +35,7 @@ pub struct DiskSink<D> {
 
 /// Where a dump is on the device, in bytes from its start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Place {
+struct DumpLocation {
     leader: u64,
     data: u64,
     trailer: u64,
@@ -55,7 +55,7 @@ impl<D: BlockDevice> DiskSink<D> {
             patience,
             block: [0; MAX_BLOCK],
             geometry,
-            place: Place::default(),
+            place: DumpLocation::default(),
             written: 0,
             submitted: None,
         }
@@ -82,7 +82,7 @@ impl<D: BlockDevice> DiskSink<D> {
         geometry: &Geometry,
         header: &DumpHeader<'_>,
         key_len: usize,
-    ) -> Result<Place, SinkError> {
+    ) -> Result<DumpLocation, SinkError> {
         let unusable = SinkError::Geometry {
             block_bytes: geometry.block_bytes,
             max_transfer_bytes: geometry.max_transfer_bytes,
@@ -118,7 +118,7 @@ impl<D: BlockDevice> DiskSink<D> {
         let trailer = end - block;
         let data = trailer - extent;
         let key = data - u64::from(key_bytes);
-        Ok(Place {
+        Ok(DumpLocation {
             leader: key - block,
             data,
             trailer,

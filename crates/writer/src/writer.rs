@@ -19,7 +19,7 @@ use crate::sink::{Durability, Sink, SinkError};
 use crate::stream::Stream;
 use vmcore_format::checksum::Checksum;
 use vmcore_format::identity::{IDENTITY_LEN, Identity};
-use vmcore_format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HeaderKind};
 
 /// Which kind of dump was written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -257,7 +257,7 @@ impl<'a> Writer<'a> {
             panic,
         } = &mut self.texts;
         let header = DumpHeader {
-            kind: Kind::Kernel,
+            kind: HeaderKind::Kernel,
             architecture: arch
                 .machine_arch(<M::Paging as KernelPaging>::ENDIAN)
                 .as_bytes(),

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 use tempfile::TempDir;
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{Kernel, Kind};
+use vmcore_synth::elf::{Kernel, SectionKind};
 use vmcore_synth::machine::{DumpFile, Machine, Options, Pcb};
 use vmcore_synth::machines;
 use vmcore_synth::minidump::Minidump;
@@ -190,7 +190,7 @@ fn a_relocated_kernel_is_read_where_it_ran() {
         dump.kernel_range = (0xc000_0000_0050_0100, 0xc000_0000_0060_0000);
         dump.pages.insert(0x50_1000, b"where it ran".to_vec());
         let mut kernel = Kernel::new(arch, 0x10_0100);
-        kernel.add_section(".text", Kind::Code, 0x10_0800, &[0; 0x40]);
+        kernel.add_section(".text", SectionKind::Code, 0x10_0800, &[0; 0x40]);
         kernel.add_function("doadump", 0x10_0800, 0x40);
         kernel.add_object("hz", 0x10_1000, 4);
         let folder = tempfile::tempdir().unwrap();
@@ -327,7 +327,7 @@ fn every_page_is_walked_once_for_each_of_its_addresses() {
                 .or_default();
             addresses.extend((va != 0).then_some(va));
         }
-        if options.kind == vmcore_synth::machine::Kind::Mini {
+        if options.kind == vmcore_synth::machine::DumpKind::Mini {
             for page in &made.machine.truth.pages {
                 assert_eq!(
                     walked.remove(&page.pa),

@@ -135,9 +135,9 @@ impl Run for Convert {
         let out = Out::new(context, out, method)?;
         match format {
             Format::Minidump => {
-                convert_dump::run(context, &session, rewrite::Target::Minidump, out)
+                convert_dump::run(context, &session, rewrite::TargetFormat::Minidump, out)
             }
-            Format::Full => convert_dump::run(context, &session, rewrite::Target::Full, out),
+            Format::Full => convert_dump::run(context, &session, rewrite::TargetFormat::Full, out),
             Format::Elf | Format::Plain => to_elf(context, &session, out),
         }
     }

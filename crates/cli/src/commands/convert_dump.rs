@@ -10,12 +10,12 @@ use serde::Serialize;
 use std::io::Write as _;
 use vmcore::Session;
 use vmcore_pipeline::compress::Method;
-use vmcore_pipeline::rewrite::{self, Choice, RewriteError, Rewritten, Target};
+use vmcore_pipeline::rewrite::{self, Choice, RewriteError, Rewritten, TargetFormat};
 
 /// The answer in JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
-    to: Target,
+    to: TargetFormat,
     file: String,
     len_bytes: u64,
     pages: u64,
@@ -35,7 +35,7 @@ struct Answer<'a> {
 pub(super) fn run(
     context: &Context,
     session: &Session,
-    target: Target,
+    target: TargetFormat,
     out: Out<'_>,
 ) -> anyhow::Result<Status> {
     let mut progress = Progress::new(context, "writing");
@@ -87,7 +87,7 @@ pub(super) fn run(
 fn print(
     context: &Context,
     session: &Session,
-    target: Target,
+    target: TargetFormat,
     done: &Rewritten,
 ) -> anyhow::Result<()> {
     let mut out = context.out();

@@ -26,7 +26,7 @@ use vmcore_debug::zones::{self, Found, Unknown};
 use vmcore_debug::{DebugFiles, Target, modules};
 use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
-use vmcore_pipeline::rewrite::{self, Target as Format};
+use vmcore_pipeline::rewrite::{self, TargetFormat as Format};
 
 /// Small dump to share: stacks, threads, log and modules only
 #[derive(Debug, Args)]

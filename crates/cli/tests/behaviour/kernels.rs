@@ -3,7 +3,7 @@
 use crate::{amd64, assert_fails, minidump};
 use std::fs;
 use vmcore_synth::Arch;
-use vmcore_synth::elf::Kind;
+use vmcore_synth::elf::SectionKind;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::{CRASH_TIME, HOST, Machine, Options, PANIC};
 use vmcore_synth::minidump::Minidump;
@@ -442,7 +442,7 @@ fn a_compressed_kernel_is_expanded_once() {
     let folder = amd64();
     let mut kernel = folder.machine.kernel.clone();
     let zeros = vec![0; 5 << 20];
-    kernel.add_section(".debug_str", Kind::Debug, 0, &zeros);
+    kernel.add_section(".debug_str", SectionKind::Debug, 0, &zeros);
     folder.write("kernel", &kernel.build());
     let file = folder.path().join("kernel");
     let packed = std::process::Command::new("gzip").arg(&file).status();

@@ -4,7 +4,7 @@ use crate::{amd64, assert_fails, assert_usage};
 use std::fs;
 use std::io::Read as _;
 use std::process::Stdio;
-use vmcore_synth::elf::Kind;
+use vmcore_synth::elf::SectionKind;
 use vmcore_testkit::command::{command, finish, line, run};
 
 #[test]
@@ -273,7 +273,9 @@ fn nothing_is_said_beside_the_answer_when_asked_to_be_quiet() {
     kernel.build_id = None;
     kernel.symbols.retain(|symbol| symbol.name != "version");
     // As a debug file, it has none of the contents that could be compared.
-    kernel.sections.retain(|section| section.kind == Kind::Bss);
+    kernel
+        .sections
+        .retain(|section| section.kind == SectionKind::Bss);
     folder.write("k", &kernel.build());
     let run = folder.vmcore("ps vmcore.0 -k k").expect(0);
     assert!(

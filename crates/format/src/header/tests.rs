@@ -232,7 +232,7 @@ fn the_terminating_nul_decides_between_arm_and_arm64() {
 }
 
 #[test]
-fn bytes_behind_the_magics_nul_do_not_count() {
+fn bytes_after_the_magics_nul_do_not_count() {
     let mut bytes = page("minidump FreeBSD/amd64", 3, &[]);
     bytes[23] = b'!';
     assert!(Header::parse(&bytes).is_ok());
@@ -458,7 +458,7 @@ fn the_start_of_its_kernel_map_tells_a_64_bit_mips() {
 }
 
 #[test]
-fn versions_that_nobody_wrote_are_refused() {
+fn unknown_versions_are_refused() {
     for arch in LITTLE.into_iter().chain([Arch::Arm, Arch::Mips]) {
         let newest = newest_version(arch);
         for version in [0, newest + 1, 17, u32::MAX] {

@@ -8,7 +8,7 @@ use std::{format, vec};
 /// The specification's worked example.
 fn example() -> DumpHeader<'static> {
     DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version: 4,
         architectureversion: 2,

@@ -55,7 +55,7 @@ const PANIC: &[u8] = b"page fault";
 /// What every version says of the same dump.
 fn expected(version: u32) -> DumpHeader<'static> {
     DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version,
         architectureversion: 2,
@@ -182,7 +182,7 @@ fn parity_is_that_of_the_test_vector() {
     assert_eq!(parity(&header), 0x3528_2004);
     assert_eq!(
         DumpHeader::parse(&header).map(|header| header.kind),
-        Ok(Kind::Cleared)
+        Ok(HeaderKind::Cleared)
     );
 }
 
@@ -216,11 +216,11 @@ fn the_second_test_vector_is_compressed_and_encrypted() {
 }
 
 #[test]
-fn the_magic_tells_what_stands_behind() {
+fn the_magic_gives_the_kind_of_dump() {
     for (magic, kind) in [
-        (MAGIC, Kind::Kernel),
-        (MAGIC_TEXT, Kind::Text),
-        (MAGIC_CLEARED, Kind::Cleared),
+        (MAGIC, HeaderKind::Kernel),
+        (MAGIC_TEXT, HeaderKind::Text),
+        (MAGIC_CLEARED, HeaderKind::Cleared),
     ] {
         let header = v4(magic).seal();
         assert_eq!(
@@ -300,7 +300,7 @@ fn strings_without_nul_end_with_their_field() {
 
 #[test]
 fn a_cleared_header_comes_back_as_what_it_was() {
-    for (magic, kind) in [(MAGIC, Kind::Kernel), (MAGIC_TEXT, Kind::Text)] {
+    for (magic, kind) in [(MAGIC, HeaderKind::Kernel), (MAGIC_TEXT, HeaderKind::Text)] {
         let sealed = v4(magic).seal();
         let mut header = sealed;
         clear(&mut header);
@@ -317,7 +317,7 @@ fn a_cleared_header_comes_back_as_what_it_was() {
     clear(&mut header);
     revive(&mut header);
     let damaged = DumpHeader::parse_damaged(&header).unwrap();
-    assert_eq!(damaged.kind, Kind::Kernel);
+    assert_eq!(damaged.kind, HeaderKind::Kernel);
     assert!(matches!(
         DumpHeader::parse(&header),
         Err(DumpHeaderError::BadParity(_))

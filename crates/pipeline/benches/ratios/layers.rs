@@ -10,7 +10,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use vmcore::format::inet::{Endpoint, Frame, Neighbour, UDP_HEADERS_LEN, encode_arp, encode_udp};
-use vmcore::format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore::format::kerneldump::{Compression, DumpHeader, HeaderKind};
 use vmcore::format::kerneldumpkey::Cipher;
 use vmcore::format::netdump::{HEADER_LEN, Message, MessageType};
 use vmcore_pipeline::serve::{Event, Outcome, ServeConfig, Server};
@@ -109,7 +109,7 @@ impl Sink for Counted {
 fn send<S: Sink>(sink: &mut S, pages: &[u8]) {
     let len = pages.len() as u64;
     let header = DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version: 4,
         architectureversion: 2,

@@ -24,7 +24,7 @@ use vmcore::pages;
 use vmcore::session::KernelChoice;
 use vmcore::translation::WindowKind;
 use vmcore::{OpenOptions, Session};
-use vmcore_pipeline::rewrite::{self, Target};
+use vmcore_pipeline::rewrite::{self, TargetFormat};
 use vmcore_synth::big::{BigMachine, Size};
 use vmcore_writer::device::BlockDevice as _;
 use vmcore_writer::disk::DiskSink;
@@ -63,7 +63,8 @@ pub(crate) fn measure(folder: &Path, table: &mut Table) {
     };
     let mini = own.join("bench.mini");
     let session = open();
-    rewrite::convert(&session, Target::Minidump, &mini, true, |_, _| {}).expect("it converts");
+    rewrite::convert(&session, TargetFormat::Minidump, &mini, true, |_, _| {})
+        .expect("it converts");
     let kept = Kept::of(&session, &mini);
     conversion(&open, &kept, &mini, table);
     writer(&session, &kept, table);
@@ -200,7 +201,7 @@ fn conversion(open: &impl Fn() -> Session, kept: &Kept, mini: &Path, table: &mut
             let _ = std::fs::remove_file(mini);
             once(|| {
                 let session = open();
-                rewrite::convert(&session, Target::Minidump, mini, true, |_, _| {})
+                rewrite::convert(&session, TargetFormat::Minidump, mini, true, |_, _| {})
                     .expect("it converts")
             })
         },

@@ -11,14 +11,14 @@ use vmcore_writer::DumpError;
 /// What a dump becomes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Target {
+pub enum TargetFormat {
     /// A minidump of the newest version that is written.
     Minidump,
     /// A full dump: all RAM.
     Full,
 }
 
-impl Target {
+impl TargetFormat {
     /// `minidump` or `full dump`.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -44,7 +44,7 @@ pub enum RewriteError {
     Output(#[from] OutputError),
     /// A minidump has not all that is needed.
     #[error("a minidump lacks the upper page tables and most of RAM: no {} can be made of it", .0.name())]
-    IsMinidump(Target),
+    IsMinidump(TargetFormat),
     /// An ELF core that translates by its segments.
     #[error("this ELF core has the kernel's addresses, but not where its page tables start")]
     NoRoot,

@@ -3,7 +3,7 @@
 use super::arch::{self, ArchConversion};
 use super::choice::Marked;
 use super::cpus;
-use super::error::{RewriteError, Target};
+use super::error::{RewriteError, TargetFormat};
 use super::identity::{self, Earlier};
 use super::kernel::{self, KernelMemory, Tables};
 use super::qemu::{self, QemuCpu};
@@ -28,7 +28,7 @@ pub(super) struct SourceMachine {
 }
 
 impl SourceMachine {
-    pub(super) fn gather(session: &Session, target: Target) -> Result<Self, RewriteError> {
+    pub(super) fn gather(session: &Session, target: TargetFormat) -> Result<Self, RewriteError> {
         let dump = session.dump();
         let memory = dump.memory();
         let arch = arch::of(dump.arch()).ok_or(RewriteError::Architecture(dump.arch()))?;
@@ -37,9 +37,9 @@ impl SourceMachine {
         let known = match (KernelMemory::of(session), target) {
             (Ok(known), _) => known,
             (Err(error @ RewriteError::Session(SessionError::Mismatch { .. })), _)
-            | (Err(error), Target::Minidump) => return Err(error),
+            | (Err(error), TargetFormat::Minidump) => return Err(error),
             // RAM can be copied whatever the page tables say.
-            (Err(_), Target::Full) => None,
+            (Err(_), TargetFormat::Full) => None,
         };
         let mut source = Self {
             identity: identity::identity(session, &earlier, &notes, known.as_ref())?,
@@ -52,8 +52,8 @@ impl SourceMachine {
             message_buffer: kernel::NO_MESSAGE_BUFFER,
         };
         match target {
-            Target::Minidump => source.for_minidump(session, &notes, known.as_ref())?,
-            Target::Full => {
+            TargetFormat::Minidump => source.for_minidump(session, &notes, known.as_ref())?,
+            TargetFormat::Full => {
                 let tables = known.as_ref().map(|known| Tables {
                     mode: known.mode,
                     radix: known.radix,

@@ -9,7 +9,9 @@ use std::path::Path;
 use vmcore::dump::Completeness;
 use vmcore::text::{counted, is_unsafe};
 use vmcore::{Dump, OpenOptions};
-use vmcore_format::kerneldump::{Compression, DumpHeader, HEADER_LEN, Kind, MAGIC, MAGIC_TEXT};
+use vmcore_format::kerneldump::{
+    Compression, DumpHeader, HEADER_LEN, HeaderKind, MAGIC, MAGIC_TEXT,
+};
 
 /// What stands between the headers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -72,8 +74,8 @@ impl Header {
     pub(crate) fn new(header: &DumpHeader<'_>, raw: &[u8; HEADER_LEN]) -> Self {
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let (dump_type, magic) = match header.kind {
-            Kind::Text => (DumpType::Textdump, MAGIC_TEXT),
-            Kind::Kernel | Kind::Cleared => (DumpType::Kernel, MAGIC),
+            HeaderKind::Text => (DumpType::Textdump, MAGIC_TEXT),
+            HeaderKind::Kernel | HeaderKind::Cleared => (DumpType::Kernel, MAGIC),
         };
         Self {
             architecture: text(header.architecture),
@@ -219,7 +221,7 @@ impl Info {
         let Some(contents) = &self.contents else {
             return Ok(());
         };
-        write!(text, "  Dump Kind: {}", contents.dump_kind)?;
+        write!(text, "  Dump HeaderKind: {}", contents.dump_kind)?;
         match &contents.completeness {
             None => writeln!(text)?,
             Some(Completeness::Complete { .. }) => writeln!(text, ", complete")?,

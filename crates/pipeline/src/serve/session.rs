@@ -23,12 +23,12 @@ const SCRIPT_AT_STOP: Duration = Duration::from_secs(10);
 const DATAGRAM_MAX: usize = 64 << 10;
 
 /// A client's dump and its socket.
-pub(super) struct Session<'s, F> {
+pub(super) struct ClientSession<'s, F> {
     slot: Slot<'s, F>,
     reception: Reception,
 }
 
-impl<'s, F: Fn(Event) + Sync> Session<'s, F> {
+impl<'s, F: Fn(Event) + Sync> ClientSession<'s, F> {
     pub(super) fn new(slot: Slot<'s, F>, reception: Reception) -> Self {
         Self { slot, reception }
     }

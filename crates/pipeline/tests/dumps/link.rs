@@ -5,7 +5,7 @@ use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use vmcore_format::inet::{Endpoint, Frame, Neighbour, UDP_HEADERS_LEN, encode_arp, encode_udp};
-use vmcore_format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HeaderKind};
 use vmcore_format::netdump::{Ack, Message, MessageType};
 use vmcore_pipeline::serve::{Ended, Limits, Outcome, Reception, Reply};
 use vmcore_writer::device::DeviceError;
@@ -250,7 +250,7 @@ impl NetDevice for &mut Link {
 /// A dump header for `len` bytes.
 pub(crate) fn header(len: u64) -> DumpHeader<'static> {
     DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version: 4,
         architectureversion: 2,

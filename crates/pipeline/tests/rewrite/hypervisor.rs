@@ -126,7 +126,7 @@ fn a_hypervisors_file_becomes_a_minidump_by_the_root_of_a_cpu() {
         ];
         std::fs::write(case.path("qemu"), qemu_file(case.full(), &cpus)).unwrap();
         let bare = open(&case.path("qemu"), KernelChoice::None).unwrap();
-        let done = convert(&bare, Target::Minidump, &case.path("mini")).unwrap();
+        let done = convert(&bare, TargetFormat::Minidump, &case.path("mini")).unwrap();
         assert_eq!(done.cpus, 2, "{name}");
         assert_eq!(
             done.message_buffer_bytes, 0,
@@ -178,8 +178,8 @@ fn with_symbols_a_hypervisors_file_gives_the_same_minidump_as_a_full_dump() {
             cr4: 0,
         };
         std::fs::write(case.path("qemu"), qemu_file(case.full(), &[cpu])).unwrap();
-        let one = case.convert("vmcore.0", Target::Minidump, "one");
-        let two = case.convert("qemu", Target::Minidump, "two");
+        let one = case.convert("vmcore.0", TargetFormat::Minidump, "one");
+        let two = case.convert("qemu", TargetFormat::Minidump, "two");
         assert_eq!((one.pages, one.choice), (two.pages, two.choice), "{name}");
         let (one, two) = (case.path("one"), case.path("two"));
         let (mut one, mut two) = (std::fs::read(one).unwrap(), std::fs::read(two).unwrap());
@@ -207,7 +207,7 @@ fn a_full_dump_of_a_hypervisors_file_is_what_the_kernel_would_have_written() {
             cr4: 0,
         };
         std::fs::write(case.path("qemu"), qemu_file(case.full(), &[cpu])).unwrap();
-        let done = case.convert("qemu", Target::Full, "full");
+        let done = case.convert("qemu", TargetFormat::Full, "full");
         assert_eq!(
             (done.missing_pages, done.damage, done.choice),
             (0, 0, None),
@@ -229,7 +229,7 @@ fn a_full_dump_of_a_hypervisors_file_is_what_the_kernel_would_have_written() {
         assert_eq!(extension(&case.path("full")).0.origin, Origin::Hypervisor);
         // What is not known to be RAM is kept, too, if no kernel file says so.
         let bare = open(&case.path("qemu"), KernelChoice::None).unwrap();
-        let all = convert(&bare, Target::Full, &case.path("all")).unwrap();
+        let all = convert(&bare, TargetFormat::Full, &case.path("all")).unwrap();
         assert_eq!(all.pages, done.pages + 2, "{name}");
     }
 }

@@ -15,9 +15,9 @@ use vmcore::{OpenOptions, Session, SessionError, log, process};
 use vmcore_format::extension::{Cpu, CpuState, LOCATOR_LEN, Locator, RecordKind, records};
 use vmcore_format::identity::{Identity, Origin, Trap};
 use vmcore_pipeline::output::OutputError;
-use vmcore_pipeline::rewrite::{self, Choice, RewriteError, Rewritten, Target};
+use vmcore_pipeline::rewrite::{self, Choice, RewriteError, Rewritten, TargetFormat};
 use vmcore_synth::elf::FullDump;
-use vmcore_synth::machine::{CRASH_TIME, DumpFile, Kind, Machine, Options};
+use vmcore_synth::machine::{CRASH_TIME, DumpFile, DumpKind, Machine, Options};
 use vmcore_synth::{Arch, machines};
 
 const PAGE: usize = 4096;
@@ -51,7 +51,7 @@ impl Case {
         open(&self.path(core), KernelChoice::Given(&self.path("kernel"))).unwrap()
     }
 
-    fn convert(&self, from: &str, target: Target, to: &str) -> Rewritten {
+    fn convert(&self, from: &str, target: TargetFormat, to: &str) -> Rewritten {
         convert(&self.open(from), target, &self.path(to)).unwrap()
     }
 
@@ -67,23 +67,23 @@ fn open(path: &Path, kernel: KernelChoice<'_>) -> Result<Session, SessionError> 
     Session::open(path, kernel, &OpenOptions::default())
 }
 
-fn convert(session: &Session, target: Target, to: &Path) -> Result<Rewritten, RewriteError> {
+fn convert(session: &Session, target: TargetFormat, to: &Path) -> Result<Rewritten, RewriteError> {
     rewrite::convert(session, target, to, false, |_, _| {})
 }
 
 /// Full dumps of the architectures that have minidumps, too.
 fn full_machines() -> impl Iterator<Item = (String, Options)> {
     let all = machines::all().into_iter();
-    all.filter(|(_, options)| options.kind == Kind::Full && options.arch.newest_version() > 0)
+    all.filter(|(_, options)| options.kind == DumpKind::Full && options.arch.newest_version() > 0)
 }
 
 #[test]
 fn what_kernels_never_wrote_is_refused_by_the_architectures_name() {
     for (arch, target) in [
-        (Arch::Powerpc, Target::Minidump),
-        (Arch::Powerpc, Target::Full),
-        (Arch::Sparc64, Target::Minidump),
-        (Arch::Sparc64, Target::Full),
+        (Arch::Powerpc, TargetFormat::Minidump),
+        (Arch::Powerpc, TargetFormat::Full),
+        (Arch::Sparc64, TargetFormat::Minidump),
+        (Arch::Sparc64, TargetFormat::Full),
     ] {
         let case = Case::new(&Options::full(arch));
         let session = case.open("vmcore.0");
@@ -192,7 +192,7 @@ fn check(name: &str, case: &Case, to: &str, expected: &BTreeSet<u64>) {
 fn every_full_dump_becomes_a_minidump_that_says_the_same() {
     for (name, options) in full_machines() {
         let case = Case::new(&options);
-        let done = case.convert("vmcore.0", Target::Minidump, "mini");
+        let done = case.convert("vmcore.0", TargetFormat::Minidump, "mini");
         let all: BTreeSet<u64> = case
             .machine
             .truth
@@ -218,7 +218,7 @@ fn every_full_dump_becomes_a_minidump_that_says_the_same() {
 /// the pages of that minidump, and the pages that are mapped but not to be dumped.
 fn add_bitmap(case: &mut Case, options: &Options, is_old: bool) -> (BTreeSet<u64>, BTreeSet<u64>) {
     let mini = Machine::new(&Options {
-        kind: Kind::Mini,
+        kind: DumpKind::Mini,
         ..options.clone()
     });
     let tables: BTreeSet<u64> = mini.truth.table_pages.iter().copied().collect();
@@ -320,7 +320,7 @@ fn the_kernels_bitmap_decides_about_the_direct_map() {
             assert!(is_old || tables.is_subset(&expected), "{name}");
             expected.extend(tables);
         }
-        let done = case.convert("vmcore.0", Target::Minidump, "mini");
+        let done = case.convert("vmcore.0", TargetFormat::Minidump, "mini");
         assert_eq!(done.choice, Some(Choice::KernelBitmap), "{name}");
         assert_eq!(done.pages, expected.len() as u64, "{name}");
         check(&name, &case, "mini", &expected);
@@ -356,8 +356,8 @@ fn extension(path: &Path) -> (Identity, Vec<(CpuState, Vec<u64>)>) {
 #[test]
 fn conversions_keep_the_id_and_name_their_source() {
     let case = Case::new(&Options::full(Arch::Amd64));
-    let first = case.convert("vmcore.0", Target::Full, "full");
-    let second = case.convert("full", Target::Minidump, "mini");
+    let first = case.convert("vmcore.0", TargetFormat::Full, "full");
+    let second = case.convert("full", TargetFormat::Minidump, "mini");
     assert_eq!(first.dump_id, case.open("vmcore.0").dump().id().unwrap());
     assert_eq!(second.dump_id, first.dump_id);
     let (identity, cpus) = extension(&case.path("mini"));
@@ -396,7 +396,10 @@ fn what_a_truncated_dump_lacks_is_left_out_and_counted() {
     let whole = case.open("whole");
     case.full().truncate_to = Some(len - 3 * PAGE as u64 - 100);
     case.save();
-    for (target, name) in [(Target::Minidump, "mini"), (Target::Full, "full")] {
+    for (target, name) in [
+        (TargetFormat::Minidump, "mini"),
+        (TargetFormat::Full, "full"),
+    ] {
         let done = case.convert("vmcore.0", target, name);
         assert_eq!((done.missing_pages, done.damage), (3, 1));
         let pages = case.machine.truth.pages.len() as u64;
@@ -423,13 +426,13 @@ fn what_cannot_be_converted_leaves_no_file() {
         error
     };
     let bare = open(&case.path("vmcore.0"), KernelChoice::None).unwrap();
-    let error = fails(&bare, Target::Minidump);
+    let error = fails(&bare, TargetFormat::Minidump);
     assert!(
         matches!(error, RewriteError::Session(SessionError::NoKernel { .. })),
         "{error}"
     );
     let mini = Case::new(&Options::new(Arch::Amd64, 3));
-    for target in [Target::Minidump, Target::Full] {
+    for target in [TargetFormat::Minidump, TargetFormat::Full] {
         let error = fails(&mini.open("vmcore.0"), target);
         assert!(matches!(error, RewriteError::IsMinidump(_)), "{error}");
     }
@@ -443,10 +446,15 @@ fn what_cannot_be_converted_leaves_no_file() {
     let file = qemu_file(qemu.full(), &[cpu]);
     std::fs::write(qemu.path("qemu"), file).unwrap();
     let bare = open(&qemu.path("qemu"), KernelChoice::None).unwrap();
-    let error = fails(&bare, Target::Minidump);
+    let error = fails(&bare, TargetFormat::Minidump);
     assert!(matches!(error, RewriteError::NoKernelMap), "{error}");
     std::fs::write(case.path("there"), b"mine").unwrap();
-    let error = convert(&case.open("vmcore.0"), Target::Full, &case.path("there")).unwrap_err();
+    let error = convert(
+        &case.open("vmcore.0"),
+        TargetFormat::Full,
+        &case.path("there"),
+    )
+    .unwrap_err();
     assert!(
         matches!(error, RewriteError::Output(OutputError::Exists { .. })),
         "{error}"
@@ -462,10 +470,16 @@ fn only_the_owner_may_read_what_was_converted() {
     let mut last = (0, 0);
     let to = case.path("mini");
     let session = case.open("vmcore.0");
-    let done = rewrite::convert(&session, Target::Minidump, &to, false, |done, total| {
-        assert!(done >= last.0 && done <= total);
-        last = (done, total);
-    });
+    let done = rewrite::convert(
+        &session,
+        TargetFormat::Minidump,
+        &to,
+        false,
+        |done, total| {
+            assert!(done >= last.0 && done <= total);
+            last = (done, total);
+        },
+    );
     let done = done.unwrap();
     assert_eq!(last, (done.len_bytes, done.len_bytes));
     let metadata = std::fs::metadata(&to).unwrap();

@@ -30,16 +30,16 @@ fn a_machines_dump_is_saved_with_what_is_known_of_it() {
         assert_eq!(
             ours,
             format!(
-                "  Header Version: 4\n  Dump Kind: {}, complete\n  Dump Id: {id}\n",
+                "  Header Version: 4\n  Dump DumpKind: {}, complete\n  Dump Id: {id}\n",
                 contents.dump_kind
             ),
             "{name}"
         );
         let kind = match options.kind {
-            machine::Kind::Mini => format!("minidump v{}", options.version),
+            machine::DumpKind::Mini => format!("minidump v{}", options.version),
             // Of virtual memory.
-            machine::Kind::Full if options.arch == Arch::Powerpc => "ELF core".to_owned(),
-            machine::Kind::Full => "full dump".to_owned(),
+            machine::DumpKind::Full if options.arch == Arch::Powerpc => "ELF core".to_owned(),
+            machine::DumpKind::Full => "full dump".to_owned(),
         };
         assert_eq!(contents.dump_kind, kind, "{name}");
     }

@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn ranges_follow_each_other_behind_the_headers() {
+    fn ranges_follow_each_other_after_the_headers() {
         for arch in [Arch::Amd64, Arch::I386] {
             let dump = small(arch);
             let file = dump.build();

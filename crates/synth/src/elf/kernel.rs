@@ -32,9 +32,9 @@ const PROGRAM_HEADERS: u16 = 2;
 /// leads to the build id.
 ///
 /// ```
-/// use vmcore_synth::{Arch, elf::{Kernel, Kind}};
+/// use vmcore_synth::{Arch, elf::{Kernel, SectionKind}};
 /// let mut kernel = Kernel::new(Arch::Amd64, 0xffff_ffff_8020_0000);
-/// kernel.add_section(".rodata", Kind::ReadOnly, 0xffff_ffff_8020_1000, &100_u32.to_le_bytes());
+/// kernel.add_section(".rodata", SectionKind::ReadOnly, 0xffff_ffff_8020_1000, &100_u32.to_le_bytes());
 /// kernel.add_object("hz", 0xffff_ffff_8020_1000, 4);
 /// let file = kernel.build();
 /// assert_eq!(file[0x1000..0x1004], [100, 0, 0, 0]);
@@ -73,7 +73,7 @@ pub struct Kernel {
 
 /// What a section is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum SectionKind {
     /// Instructions.
     Code,
     /// Constants.
@@ -92,10 +92,10 @@ pub struct Section {
     /// Its name.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: SectionKind,
     /// Its address; room for the headers is needed before the first one.
     pub address: u64,
-    /// Its bytes; of [`Kind::Bss`] only their number counts.
+    /// Its bytes; of [`SectionKind::Bss`] only their number counts.
     pub content: Vec<u8>,
 }
 
@@ -173,7 +173,7 @@ impl Kernel {
     }
 
     /// Adds a section.
-    pub fn add_section(&mut self, name: &str, kind: Kind, address: u64, content: &[u8]) {
+    pub fn add_section(&mut self, name: &str, kind: SectionKind, address: u64, content: &[u8]) {
         let content = content.to_vec();
         self.sections.push(Section {
             name: name.to_owned(),
@@ -247,7 +247,7 @@ impl Kernel {
         let mut loaded = vec![0; index(self.note_offset())];
         loaded.extend(self.note());
         for section in &self.sections {
-            if !matches!(section.kind, Kind::Bss | Kind::Debug) {
+            if !matches!(section.kind, SectionKind::Bss | SectionKind::Debug) {
                 let offset = section.address.wrapping_sub(self.base);
                 let end = index(offset) + section.content.len();
                 loaded.resize(loaded.len().max(end), 0);
@@ -262,7 +262,7 @@ impl Kernel {
         let in_memory = self
             .sections
             .iter()
-            .filter(|section| section.kind != Kind::Debug);
+            .filter(|section| section.kind != SectionKind::Debug);
         let end = |section: &Section| {
             section.address.wrapping_sub(self.base) + section.content.len() as u64
         };
@@ -317,7 +317,7 @@ impl Kernel {
     fn section_index(&self, address: u64) -> u16 {
         let holds = |section: &Section| {
             let inside = address.wrapping_sub(section.address);
-            section.kind != Kind::Debug && inside < section.content.len() as u64
+            section.kind != SectionKind::Debug && inside < section.content.len() as u64
         };
         let position = self.sections.iter().position(holds);
         let first = 1 + usize::from(self.build_id.is_some());
@@ -370,11 +370,11 @@ impl Kernel {
         }
         for section in &self.sections {
             let (sh_type, sh_flags) = match section.kind {
-                Kind::Code => (SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR),
-                Kind::ReadOnly => (SHT_PROGBITS, SHF_ALLOC),
-                Kind::Data => (SHT_PROGBITS, SHF_ALLOC | SHF_WRITE),
-                Kind::Bss => (SHT_NOBITS, SHF_ALLOC | SHF_WRITE),
-                Kind::Debug => {
+                SectionKind::Code => (SHT_PROGBITS, SHF_ALLOC | SHF_EXECINSTR),
+                SectionKind::ReadOnly => (SHT_PROGBITS, SHF_ALLOC),
+                SectionKind::Data => (SHT_PROGBITS, SHF_ALLOC | SHF_WRITE),
+                SectionKind::Bss => (SHT_NOBITS, SHF_ALLOC | SHF_WRITE),
+                SectionKind::Debug => {
                     append(
                         file,
                         &mut stored,
@@ -485,9 +485,9 @@ mod tests {
 
     fn example(arch: Arch, base: u64) -> Kernel {
         let mut kernel = Kernel::new(arch, base);
-        kernel.add_section(".text", Kind::Code, base + 0x1000, &[0x90; 64]);
-        kernel.add_section(".rodata", Kind::ReadOnly, base + 0x2000, b"constant");
-        kernel.add_section(".bss", Kind::Bss, base + 0x3000, &[0; 0x100]);
+        kernel.add_section(".text", SectionKind::Code, base + 0x1000, &[0x90; 64]);
+        kernel.add_section(".rodata", SectionKind::ReadOnly, base + 0x2000, b"constant");
+        kernel.add_section(".bss", SectionKind::Bss, base + 0x3000, &[0; 0x100]);
         kernel.add_function("panic", base + 0x1010, 16);
         kernel.add_object("hz", base + 0x2000, 4);
         kernel.symbols.push(Symbol {

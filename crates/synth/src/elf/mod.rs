@@ -6,7 +6,7 @@ mod full;
 mod kernel;
 
 pub use full::{Delta, FullDump, Segment};
-pub use kernel::{Kernel, Kind, Section, Symbol};
+pub use kernel::{Kernel, Section, SectionKind, Symbol};
 
 use crate::Arch;
 use crate::bytes::put;

@@ -4,7 +4,7 @@ use super::era::Era;
 use super::layout::{
     AMD64_KERNBASE, GIGA_PAGES, LOW_PAGES, Layout, TABLE_PAGES, TSB_ENTRIES, small,
 };
-use super::memory::{Arena, Memory, Place};
+use super::memory::{Arena, Location, Memory};
 use super::truth::{CRASH_TIME, PANIC, Truth, UPTIME};
 use super::{Options, Shape, image, info, log, processes, threads};
 use crate::Arch;
@@ -34,7 +34,7 @@ pub(crate) struct Build {
     /// Pages that must not be dumped.
     pub(crate) no_dump: BTreeSet<u64>,
     pub(super) heap: Arena,
-    pub(super) stoppcbs: Place,
+    pub(super) stoppcbs: Location,
     /// Stacks that were made.
     pub(super) stacks: u64,
     /// Pages that were taken from the pool.
@@ -65,11 +65,11 @@ impl Build {
             mappings: Vec::new(),
             marked: BTreeSet::new(),
             no_dump: BTreeSet::new(),
-            heap: Arena::new(Place {
+            heap: Arena::new(Location {
                 va: heap_va,
                 pa: layout.heap_pa,
             }),
-            stoppcbs: Place { va: 0, pa: 0 },
+            stoppcbs: Location { va: 0, pa: 0 },
             stacks: 0,
             frames: 0,
             table_frames: (
@@ -110,11 +110,11 @@ impl Build {
     }
 
     /// The place of a variable.
-    pub(super) fn symbol(&self, name: &str) -> Place {
+    pub(super) fn symbol(&self, name: &str) -> Location {
         let va = self.kernel.running_address_of(name);
         assert!(va.is_some(), "the synthetic kernel has no {name}");
         let va = va.unwrap_or(0);
-        Place {
+        Location {
             va,
             pa: va - self.layout.image_va + self.layout.image_pa,
         }
@@ -318,7 +318,7 @@ impl Build {
         };
         let size = whole - Msgbuf::len_bytes(self.options.arch);
         let place = match self.layout.msgbuf_pa {
-            Some(pa) => Place { va: pa, pa },
+            Some(pa) => Location { va: pa, pa },
             None => self.heap.take(whole, self.layout.page),
         };
         let (ring, control) = msgbuf::written(low32(size), &text, place.va);

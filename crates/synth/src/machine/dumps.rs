@@ -3,7 +3,7 @@
 use super::build::Build;
 use super::layout::{AMD64_KERNBASE, HASHED_GROUPS, TSB_ENTRIES};
 use super::truth::Page;
-use super::{DumpFile, Kind, Machine, info};
+use super::{DumpFile, DumpKind, Machine, info};
 use crate::bytes::index;
 use crate::elf::{Delta, FullDump};
 use crate::hashed;
@@ -122,11 +122,11 @@ impl Build {
 
     pub(crate) fn finish(mut self) -> Machine {
         let dump = match self.options.kind {
-            Kind::Mini => DumpFile::Mini(Box::new(self.minidump())),
-            Kind::Full if self.layout.paging == Paging::Tsb => {
+            DumpKind::Mini => DumpFile::Mini(Box::new(self.minidump())),
+            DumpKind::Full if self.layout.paging == Paging::Tsb => {
                 DumpFile::Regions(self.region_dump())
             }
-            Kind::Full => DumpFile::Full(self.full_dump()),
+            DumpKind::Full => DumpFile::Full(self.full_dump()),
         };
         let header = info::header(self.options.arch, dump.build().len() as u64, &self.truth);
         let info = info::info_text(&header);

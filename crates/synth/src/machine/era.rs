@@ -1,6 +1,6 @@
 //! What differs between FreeBSD releases: offsets in structures, and which variables there are.
 
-use super::{Kind, Options};
+use super::{DumpKind, Options};
 use crate::Arch;
 
 /// Release of a synthetic kernel.
@@ -134,7 +134,7 @@ impl Era {
             (Arch::Sparc64, _) => 12,
             (Arch::Powerpc, _) => 13,
             (Arch::Arm64, false) if options.version == 2 => 13,
-            (Arch::Amd64, false) if options.kind == Kind::Full => 13,
+            (Arch::Amd64, false) if options.kind == DumpKind::Full => 13,
             _ => 12,
         };
         let offsets = match (options.arch, year) {

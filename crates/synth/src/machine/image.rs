@@ -5,7 +5,7 @@ use super::layout::{AMD64_KERNBASE, Layout};
 use super::{MAX_CPUS, Options};
 use crate::Arch;
 use crate::bytes::{index, low32};
-use crate::elf::{Kernel, Kind, Symbol};
+use crate::elf::{Kernel, SectionKind, Symbol};
 
 /// Bytes of a function.
 const FUNCTION_LEN: u64 = 0x40;
@@ -87,13 +87,13 @@ pub(super) const fn stop(arch: Arch) -> [&'static str; 2] {
 /// A section that grows.
 struct Growing {
     name: &'static str,
-    kind: Kind,
+    kind: SectionKind,
     start: u64,
     content: Vec<u8>,
 }
 
 impl Growing {
-    fn after(kernel: &Kernel, name: &'static str, kind: Kind) -> Self {
+    fn after(kernel: &Kernel, name: &'static str, kind: SectionKind) -> Self {
         let end = kernel
             .sections
             .last()
@@ -170,11 +170,11 @@ fn text(kernel: &mut Kernel) {
                 .map(|(_, byte)| byte ^ 0x90),
         );
     }
-    kernel.add_section(".text", Kind::Code, start, &content);
+    kernel.add_section(".text", SectionKind::Code, start, &content);
 }
 
 fn constants(kernel: &mut Kernel, era: &Era, version: &str) {
-    let mut rodata = Growing::after(kernel, ".rodata", Kind::ReadOnly);
+    let mut rodata = Growing::after(kernel, ".rodata", SectionKind::ReadOnly);
     let offsets = &era.offsets;
     let mut exported = vec![
         ("proc_off_p_pid", offsets.p_pid),
@@ -202,7 +202,7 @@ fn constants(kernel: &mut Kernel, era: &Era, version: &str) {
 }
 
 fn data(kernel: &mut Kernel, options: &Options, era: &Era) {
-    let mut data = Growing::after(kernel, ".data", Kind::Data);
+    let mut data = Growing::after(kernel, ".data", SectionKind::Data);
     let hz: i32 = if options.arch == Arch::Arm64 {
         1000
     } else {
@@ -216,7 +216,7 @@ fn data(kernel: &mut Kernel, options: &Options, era: &Era) {
 
 /// Variables that get their values when the machine runs.
 fn variables(kernel: &mut Kernel, options: &Options, era: &Era) {
-    let mut bss = Growing::after(kernel, ".bss", Kind::Bss);
+    let mut bss = Growing::after(kernel, ".bss", SectionKind::Bss);
     let word = options.arch.word_bytes();
     let offsets = &era.offsets;
     let stoppcbs = if era.stoppcbs_is_pointer {

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 
 /// Bytes of memory with a virtual and a physical address, contiguous in both.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct Location {
     pub(crate) va: u64,
     pub(crate) pa: u64,
 }
 
-impl Place {
+impl Location {
     /// The place `offset` bytes further on.
     pub(crate) const fn at(self, offset: u64) -> Self {
         Self {
@@ -62,16 +62,16 @@ impl Memory {
 /// A stretch of memory that is given away from its start.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Arena {
-    next: Place,
+    next: Location,
 }
 
 impl Arena {
-    pub(crate) const fn new(start: Place) -> Self {
+    pub(crate) const fn new(start: Location) -> Self {
         Self { next: start }
     }
 
     /// Takes bytes at an aligned address.
-    pub(crate) fn take(&mut self, len: u64, align: u64) -> Place {
+    pub(crate) fn take(&mut self, len: u64, align: u64) -> Location {
         let place = self
             .next
             .at(self.next.pa.next_multiple_of(align) - self.next.pa);

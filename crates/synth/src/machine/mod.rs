@@ -41,7 +41,7 @@ const MAX_CPUS: u64 = 8;
 
 /// What kind of dump.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum DumpKind {
     /// A minidump.
     Mini,
     /// A full dump, in the form that the architecture has: amd64, i386, powerpc and sparc64 only.
@@ -65,7 +65,7 @@ pub struct Options {
     /// Version of the minidump; of full dumps, 1 is an older kernel.
     pub version: u32,
     /// Minidump or full dump.
-    pub kind: Kind,
+    pub kind: DumpKind,
     /// Size of the kernel map.
     pub shape: Shape,
     /// Bytes of a page; of arm64 4096 or 16384.
@@ -106,7 +106,7 @@ impl Options {
         Self {
             arch,
             version,
-            kind: Kind::Mini,
+            kind: DumpKind::Mini,
             shape: Shape::Compact,
             page_size: match arch {
                 Arch::Sparc64 => 8192,
@@ -132,7 +132,7 @@ impl Options {
     #[must_use]
     pub const fn full(arch: Arch) -> Self {
         Self {
-            kind: Kind::Full,
+            kind: DumpKind::Full,
             ..Self::new(arch, arch.newest_version())
         }
     }

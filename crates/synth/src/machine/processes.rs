@@ -3,7 +3,7 @@
 use super::Build;
 use super::image::PCPU_LEN;
 use super::layout::small;
-use super::memory::Place;
+use super::memory::Location;
 use super::threads::{Doing, Saved, write_pcb, write_stack};
 use super::truth::{Pcb, Process, Thread};
 use crate::Arch;
@@ -123,8 +123,8 @@ pub(super) fn make(build: &mut Build) {
         .iter()
         .zip(&places)
         .filter(|(plan, _)| !plan.is_zombie);
-    let living: Vec<Place> = living.map(|(_, place)| *place).collect();
-    let dead: Vec<Place> = plans
+    let living: Vec<Location> = living.map(|(_, place)| *place).collect();
+    let dead: Vec<Location> = plans
         .iter()
         .zip(&places)
         .filter(|(plan, _)| plan.is_zombie)
@@ -140,7 +140,7 @@ pub(super) fn make(build: &mut Build) {
     for slot in 0..=HASH_MASK {
         let of_slot = |plan: &Plan| u64::from(plan.pid.cast_unsigned()) & HASH_MASK == slot;
         let chain = plans.iter().zip(&places).filter(|(plan, _)| of_slot(plan));
-        let chain: Vec<Place> = chain.map(|(_, place)| *place).collect();
+        let chain: Vec<Location> = chain.map(|(_, place)| *place).collect();
         link(build, table.at(slot * word), &chain, offsets.p_hash);
     }
     build.set_word("pidhashtbl", table.va);
@@ -150,7 +150,7 @@ pub(super) fn make(build: &mut Build) {
 
 /// Links structures into a list whose first pointer is at `head`, by the pair of pointers at
 /// `offset`: the next one, and where the pointer to this one is.
-fn link(build: &mut Build, head: Place, places: &[Place], offset: u64) {
+fn link(build: &mut Build, head: Location, places: &[Location], offset: u64) {
     let (arch, word) = (build.options.arch, build.word());
     let mut pointer = head;
     for place in places {
@@ -165,7 +165,7 @@ fn link(build: &mut Build, head: Place, places: &[Place], offset: u64) {
     build.truth.values.push((head.va, build.word_of(first)));
 }
 
-fn process(build: &mut Build, plan: &Plan, place: Place) {
+fn process(build: &mut Build, plan: &Plan, place: Location) {
     let (arch, offsets) = (build.options.arch, build.era.offsets);
     build.memory.write(
         place.pa + offsets.p_pid,
@@ -202,7 +202,7 @@ fn process(build: &mut Build, plan: &Plan, place: Place) {
     });
 }
 
-fn thread(build: &mut Build, tid: i32, name: &str, doing: Doing, at: Place) -> Thread {
+fn thread(build: &mut Build, tid: i32, name: &str, doing: Doing, at: Location) -> Thread {
     let (arch, offsets) = (build.options.arch, build.era.offsets);
     let stack = stack(build);
     let pcb = stack.at((build.layout.page - offsets.pcb_size) & !0x3f);
@@ -268,7 +268,7 @@ fn thread(build: &mut Build, tid: i32, name: &str, doing: Doing, at: Place) -> T
 }
 
 /// Old registers in `td_pcb` of a thread that runs: without any frames.
-fn write_stale(build: &mut Build, pcb: Place, arch: Arch) -> Saved {
+fn write_stale(build: &mut Build, pcb: Location, arch: Arch) -> Saved {
     let pc = super::threads::inside(&build.kernel, "sched_switch");
     let saved = Saved {
         pc,
@@ -282,7 +282,7 @@ fn write_stale(build: &mut Build, pcb: Place, arch: Arch) -> Saved {
 }
 
 /// A page for a stack, with an unmapped page before it.
-fn stack(build: &mut Build) -> Place {
+fn stack(build: &mut Build) -> Location {
     let number = build.stacks;
     build.stacks += 1;
     let (guard, va) = (
@@ -293,7 +293,7 @@ fn stack(build: &mut Build) -> Place {
     let pa = build.frame_for(va);
     build.map_small(va, pa);
     build.truth.unmapped.push(guard);
-    Place { va, pa }
+    Location { va, pa }
 }
 
 /// What leads from a CPU's number to what ran on it.

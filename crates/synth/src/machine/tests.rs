@@ -407,7 +407,7 @@ fn minidumps_translate_every_address_as_their_truth_says() {
     for (name, options) in machines::all() {
         // What powerpc64 has instead of an array of entries has its own tests.
         let is_array = !options.arch.is_powerpc();
-        if options.kind == Kind::Full || options.shape == Shape::Real || !is_array {
+        if options.kind == DumpKind::Full || options.shape == Shape::Real || !is_array {
             continue;
         }
         let reader = Reader::new(&options);

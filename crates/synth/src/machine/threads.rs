@@ -2,7 +2,7 @@
 
 use super::era::Era;
 use super::image::{stop, system_call};
-use super::memory::{Memory, Place};
+use super::memory::{Location, Memory};
 use crate::Arch;
 use crate::bytes::index;
 use crate::elf::Kernel;
@@ -123,7 +123,12 @@ pub(super) fn panic_trace(arch: Arch, kernel: &Kernel) -> Vec<String> {
 }
 
 /// Writes the stack of a thread whose stack ends at `top`; gives the registers that lead into it.
-pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, top: Place) -> Saved {
+pub(super) fn write_stack(
+    memory: &mut Memory,
+    kernel: &Kernel,
+    doing: Doing,
+    top: Location,
+) -> Saved {
     let arch = kernel.arch;
     let word = arch.word_bytes();
     let (names, last_fp) = functions(arch, doing);
@@ -156,12 +161,12 @@ pub(super) fn write_stack(memory: &mut Memory, kernel: &Kernel, doing: Doing, to
         return write_chain(memory, arch, (&names[1..], &frames), last_fp, top);
     }
     let depth = callers.len() as u64;
-    let start = Place {
+    let start = Location {
         va: top.va - depth * FRAME_LEN,
         pa: top.pa - depth * FRAME_LEN,
     };
     // riscv64's frame pointer points past the saved words, the others' at them.
-    let saved_at = |frame: Place| match arch {
+    let saved_at = |frame: Location| match arch {
         Arch::Riscv64 => (frame.pa - 16, frame.pa - 8),
         _ => (frame.pa, frame.pa + word),
     };
@@ -196,7 +201,7 @@ fn write_chain(
     arch: Arch,
     (callers, frames): (&[&str], &[u64]),
     last_sp: u64,
-    top: Place,
+    top: Location,
 ) -> Saved {
     let word = arch.word_bytes();
     let (return_at, trap_at) = if word == 8 { (16, 48) } else { (4, 8) };
@@ -208,7 +213,7 @@ fn write_chain(
         })
         .collect();
     lens.insert(0, FRAME_LEN);
-    let sp = Place {
+    let sp = Location {
         va: top.va - lens.iter().sum::<u64>(),
         pa: top.pa - lens.iter().sum::<u64>(),
     };

@@ -235,7 +235,7 @@ fn what_shall_be_wrong_is_stored_as_given() {
 }
 
 #[test]
-fn the_structure_of_the_message_buffer_stands_behind_it() {
+fn the_structure_of_the_message_buffer_follows_it() {
     let mut dump = Minidump::new(Arch::Amd64, 3);
     let (ring, control) = crate::msgbuf::written(98232, b"hello", 0);
     dump.msgbuf = ring;

@@ -35,8 +35,8 @@ pub enum Paging {
     Virtual,
 }
 
-/// What stands for an address in the tables.
-pub(super) enum Found {
+/// The entry of an address in the tables.
+pub(super) enum TableEntry {
     Absent,
     Table(u64),
     Leaf { level: u32, raw: u64 },
@@ -243,19 +243,19 @@ impl Paging {
     }
 
     /// What an entry at `level` says.
-    pub(super) fn decode(self, level: u32, raw: u64) -> Found {
+    pub(super) fn decode(self, level: u32, raw: u64) -> TableEntry {
         if self == Self::Arm {
             return match (raw & 3, level) {
-                (0, _) => Found::Absent,
-                (ARM_COARSE, 1) => Found::Table(raw & 0xffff_fc00),
-                _ => Found::Leaf { level, raw },
+                (0, _) => TableEntry::Absent,
+                (ARM_COARSE, 1) => TableEntry::Table(raw & 0xffff_fc00),
+                _ => TableEntry::Leaf { level, raw },
             };
         }
         if matches!(self, Self::Mips32 | Self::Mips64) {
             return match (raw, level) {
-                (0, _) => Found::Absent,
-                (_, 0) => Found::Leaf { level, raw },
-                (pointer, _) => Found::Table(pointer & 0x1fff_ffff),
+                (0, _) => TableEntry::Absent,
+                (_, 0) => TableEntry::Leaf { level, raw },
+                (pointer, _) => TableEntry::Table(pointer & 0x1fff_ffff),
             };
         }
         let is_valid = match self {
@@ -271,9 +271,9 @@ impl Paging {
                 _ => true,
             };
         match (is_valid, is_leaf) {
-            (false, _) => Found::Absent,
-            (true, false) => Found::Table(self.frame(0, raw)),
-            (true, true) => Found::Leaf { level, raw },
+            (false, _) => TableEntry::Absent,
+            (true, false) => TableEntry::Table(self.frame(0, raw)),
+            (true, true) => TableEntry::Leaf { level, raw },
         }
     }
 

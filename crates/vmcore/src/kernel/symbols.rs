@@ -267,7 +267,7 @@ impl Entry {
 mod tests {
     use super::*;
     use vmcore_synth::Arch;
-    use vmcore_synth::elf::{Kernel, Kind};
+    use vmcore_synth::elf::{Kernel, SectionKind};
 
     #[test]
     fn of_several_symbols_at_an_address_the_one_is_taken_that_the_kernel_s_debugger_takes() {
@@ -297,8 +297,8 @@ mod tests {
     fn a_symbol_ends_with_its_section_and_a_label_gives_way_to_its_function() {
         let base = 0xffff_0000_0000_0000;
         let mut kernel = Kernel::new(Arch::Arm64, base);
-        kernel.add_section(".text", Kind::Code, base + 0x1000, &[0; 0x200]);
-        kernel.add_section(".data", Kind::Data, base + 0x1200, &[0; 0x100]);
+        kernel.add_section(".text", SectionKind::Code, base + 0x1000, &[0; 0x200]);
+        kernel.add_section(".data", SectionKind::Data, base + 0x1200, &[0; 0x100]);
         for (name, at, size) in [
             ("_start", 0x1000, 0x180),
             ("virtdone", 0x1010, 0),

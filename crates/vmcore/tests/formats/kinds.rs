@@ -12,7 +12,7 @@ pub(crate) const PAGES: [u64; 4] = [1, 5, 9, 255];
 const TABLE_PAGE: u64 = 0xe0;
 
 /// What an architecture, a version and a setting make of the format.
-pub(crate) struct Kind {
+pub(crate) struct FormatCase {
     pub(crate) name: &'static str,
     pub(crate) arch: Arch,
     pub(crate) version: u32,
@@ -38,8 +38,8 @@ const fn kind(
     header_bytes: usize,
     tables: Tables,
     set: fn(&mut Minidump),
-) -> Kind {
-    Kind {
+) -> FormatCase {
+    FormatCase {
         name,
         arch,
         version,
@@ -99,7 +99,7 @@ fn pages_of_16_kib(dump: &mut Minidump) {
 }
 
 #[rustfmt::skip]
-pub(crate) const KINDS: &[Kind] = &[
+pub(crate) const KINDS: &[FormatCase] = &[
     kind("amd64 version 1", (Arch::Amd64, 1), 64, AMD64, usual),
     kind("amd64 version 2", (Arch::Amd64, 2), 64, Tables::Named(amd64), usual),
     kind("amd64 version 3", (Arch::Amd64, 3), 68, Tables::Named(amd64), usual),
@@ -137,7 +137,7 @@ pub(crate) const KINDS: &[Kind] = &[
     kind("riscv64 version 2", (Arch::Riscv64, 2), 76, RISCV64, usual),
 ];
 
-impl Kind {
+impl FormatCase {
     /// A dump of 256 pages of RAM without the first, of which [`PAGES`] are there, each with its
     /// text; page n of the kernel map is page n of RAM.
     pub(crate) fn sound(&self) -> Minidump {

@@ -15,7 +15,7 @@ use libz_rs_sys::{
 
 /// Bytes that a stream takes: what zlib-rs allocates at any level, what precedes it, and
 /// some for alignment.
-pub(super) const SHIM_BYTES: usize = 380_032 + size_of::<Place>() + 2 * ALIGN;
+pub(super) const SHIM_BYTES: usize = 380_032 + size_of::<StreamMemory>() + 2 * ALIGN;
 /// zlib-rs aligns what it gets to 64 bytes by itself; ours is aligned already.
 const ALIGN: usize = 64;
 /// Raw deflate with a window of 32 KiB, and the memory level that FreeBSD uses.
@@ -24,7 +24,7 @@ const MEMORY_LEVEL: c_int = 8;
 
 /// What is at the start of the memory. The stream must not move while it is used.
 #[repr(C)]
-struct Place {
+struct StreamMemory {
     stream: z_stream,
     arena: Arena,
 }
@@ -38,7 +38,7 @@ struct Arena {
 
 /// A deflate stream in borrowed memory.
 pub(super) struct Deflate<'m> {
-    place: NonNull<Place>,
+    place: NonNull<StreamMemory>,
     /// What follows the place.
     room: NonNull<u8>,
     room_bytes: usize,
@@ -56,11 +56,11 @@ pub(super) struct Step {
 impl<'m> Deflate<'m> {
     /// A stream in `memory`; `None` if that is too small.
     pub(super) fn new(memory: &'m mut [u8]) -> Option<Self> {
-        const { assert!(align_of::<Place>() <= ALIGN) }
+        const { assert!(align_of::<StreamMemory>() <= ALIGN) }
         let skip = memory.as_ptr().align_offset(ALIGN);
         let memory = memory.get_mut(skip..)?;
         let (place, room) =
-            memory.split_at_mut_checked(size_of::<Place>().next_multiple_of(ALIGN))?;
+            memory.split_at_mut_checked(size_of::<StreamMemory>().next_multiple_of(ALIGN))?;
         Some(Self {
             place: NonNull::new(place.as_mut_ptr())?.cast(),
             room: NonNull::new(room.as_mut_ptr())?,
@@ -78,11 +78,11 @@ impl<'m> Deflate<'m> {
             zfree: Some(free),
             ..z_stream::default()
         };
-        // SAFETY: `place` is aligned and `size_of::<Place>()` bytes of `memory`, which is borrowed for
+        // SAFETY: `place` is aligned and `size_of::<StreamMemory>()` bytes of `memory`, which is borrowed for
         // as long as `self` lives and is not shared; any bytes may be overwritten.
         unsafe {
             stream.opaque = (&raw mut (*place).arena).cast();
-            place.write(Place {
+            place.write(StreamMemory {
                 stream,
                 arena: Arena {
                     next: self.room.as_ptr(),

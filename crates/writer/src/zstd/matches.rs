@@ -31,7 +31,7 @@ impl Recent {
 }
 
 /// What was found in a block.
-pub(super) struct Found {
+pub(super) struct BlockMatches {
     pub(super) sequences: usize,
     pub(super) literals: usize,
     /// Where the block ends: earlier than asked if there was no room for more sequences.
@@ -109,7 +109,7 @@ pub(super) fn find(
     recent: &mut Recent,
     sequences: &mut [Sequence],
     literals: &mut [u8],
-) -> Found {
+) -> BlockMatches {
     let mut out = Output {
         sequences,
         count: 0,
@@ -195,7 +195,7 @@ pub(super) fn find(
         end
     };
     out.put_literals(between(anchor, block_end));
-    Found {
+    BlockMatches {
         sequences: out.count,
         literals: out.literals_len,
         end: block_end,

@@ -1,7 +1,7 @@
 //! A sink that keeps what it gets, and bytes that look like memory.
 
 use proptest::prelude::*;
-use vmcore_format::kerneldump::{Compression, DumpHeader, Kind};
+use vmcore_format::kerneldump::{Compression, DumpHeader, HeaderKind};
 use vmcore_writer::Sink;
 use vmcore_writer::device::DeviceError;
 use vmcore_writer::sink::{Durability, SinkError};
@@ -92,7 +92,7 @@ impl Sink for Memory {
 
 pub(crate) fn header(len_bytes: u64) -> DumpHeader<'static> {
     DumpHeader {
-        kind: Kind::Kernel,
+        kind: HeaderKind::Kernel,
         architecture: b"amd64",
         version: 4,
         architectureversion: 2,

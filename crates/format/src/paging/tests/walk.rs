@@ -101,7 +101,7 @@ fn every_entry_on_the_way_is_shown() {
 }
 
 #[test]
-fn a_visit_tells_tables_before_their_pages_and_goes_on_behind_missing_ones() {
+fn a_visit_reports_tables_before_their_pages_and_goes_on_after_missing_ones() {
     let (radix, memory) = amd64_section();
     let (events, flow, left) = visited::<Amd64>(&radix, &memory, 10);
     let leaf = |offset: u64, pa, size_shift, write, execute| {
@@ -341,7 +341,7 @@ fn a_section_is_longer_than_a_table_and_ends_where_it_says() {
 
 /// The entries of a section run past the end of the address space.
 #[test]
-fn entries_behind_the_last_address_map_nothing() {
+fn entries_past_the_last_address_map_nothing() {
     let memory = Memory::with_section(&[0x10_0063; 8], Width::W64);
     let radix = Radix::section(0, VirtAddr(u64::MAX - 0x1fff), 8);
     assert_eq!(pa_of::<Amd64>(&radix, &memory, u64::MAX), Ok(0x10_0fff));

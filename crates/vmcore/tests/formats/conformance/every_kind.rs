@@ -1,7 +1,7 @@
 //! Lines 1, 2, 4 to 10 once more: of every kind of minidump, by one table.
 
 use crate::common::{Virtual, each_access, locate, open, session};
-use crate::kinds::{KINDS, Kind, Tables, direct_va, kernel_va, page, reason};
+use crate::kinds::{FormatCase, KINDS, Tables, direct_va, kernel_va, page, reason};
 use std::collections::BTreeMap;
 use vmcore::Dump;
 use vmcore::dump::Completeness;
@@ -22,7 +22,7 @@ fn full(dump: &Minidump, pa: u64) -> Vec<u8> {
 }
 
 /// An empty dump with these pages of RAM.
-fn with_pages(kind: &Kind, numbers: &[u64]) -> Minidump {
+fn with_pages(kind: &FormatCase, numbers: &[u64]) -> Minidump {
     let mut dump = kind.empty();
     for number in numbers {
         let pa = page(&dump, *number);
@@ -32,13 +32,13 @@ fn with_pages(kind: &Kind, numbers: &[u64]) -> Minidump {
 }
 
 /// Maps page `number` of the kernel map to a page of RAM.
-fn map(kind: &Kind, dump: &mut Minidump, number: u64, to: u64) {
+fn map(kind: &FormatCase, dump: &mut Minidump, number: u64, to: u64) {
     let pa = page(dump, to);
     kind.map(dump, number, pa);
 }
 
 /// Every page of a dump lies where a naive count of bits puts it.
-fn check_offsets(kind: &Kind, built: &Minidump, dump: &Dump) {
+fn check_offsets(kind: &FormatCase, built: &Minidump, dump: &Dump) {
     let last = built.page_size - 1;
     assert!(!built.pages.is_empty());
     for pa in built.pages.keys() {
@@ -224,7 +224,7 @@ fn bytes_after_the_last_page_are_ignored() {
 
 /// Pages 0 to 5 of the kernel map: two physical neighbours, a page from elsewhere, one that is not
 /// dumped, a neighbour again, and the last one of the file.
-fn neighbours(kind: &Kind) -> Minidump {
+fn neighbours(kind: &FormatCase) -> Minidump {
     let mut built = with_pages(kind, &[100, 101, 5, 0xf0]);
     for (number, to) in (0..).zip([100, 101, 5, 6, 101, 0xf0]) {
         map(kind, &mut built, number, to);

@@ -11,7 +11,7 @@ use vmcore::pages::{self, Mapping as Found};
 use vmcore::translation::{RootError, TranslationError};
 use vmcore::{Session, SessionError};
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind, Segment};
+use vmcore_synth::elf::{Delta, FullDump, Kernel, SectionKind, Segment};
 use vmcore_synth::tables::{Frames, Mapping, Paging, Tree};
 
 const KERNBASE: u64 = 0xffff_ffff_8000_0000;
@@ -32,7 +32,7 @@ struct Amd64 {
 impl Amd64 {
     fn new(image: u64) -> Self {
         let mut kernel = Kernel::new(Arch::Amd64, IMAGE);
-        kernel.add_section(".data", Kind::Data, IMAGE + 0x1000, &[0; 64]);
+        kernel.add_section(".data", SectionKind::Data, IMAGE + 0x1000, &[0; 64]);
         kernel.add_object("kernbase", KERNBASE, 0);
         kernel.add_object("KPML4phys", IMAGE + 0x1010, 8);
         let mut tree = Tree::new(Paging::Amd64, Frames::new(&[(0x10_0000, 0x12_0000)], 4096));
@@ -295,7 +295,7 @@ fn i386(paging: Paging, kernbase: u64, root: &str, pae_mode: Option<u32>) -> (Fu
     };
     let image_pa = image_va - if kernbase < 0x8000_0000 { 0 } else { kernbase };
     let mut kernel = Kernel::new(Arch::I386, image_va);
-    kernel.add_section(".data", Kind::Data, image_va + 0x1000, &[0; 64]);
+    kernel.add_section(".data", SectionKind::Data, image_va + 0x1000, &[0; 64]);
     kernel.add_object("kernbase", kernbase, 0);
     kernel.add_object(root, image_va + 0x1000, 4);
     // One kernel of 13.0 and later has the root of the other mode too, with 0 in it.

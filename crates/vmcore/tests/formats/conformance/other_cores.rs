@@ -11,7 +11,7 @@ use vmcore::pages::{Mapping, visit_mappings};
 use vmcore::translation::TranslationError;
 use vmcore::{Dump, OpenOptions};
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{Delta, FullDump, Kernel, Kind};
+use vmcore_synth::elf::{Delta, FullDump, Kernel, SectionKind};
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::sparc64::{RegionDump, buffer};
 use vmcore_synth::tables::Mapping as Mapped;
@@ -50,7 +50,7 @@ fn arm_walks_from_the_first_level_table() {
         let ram = [(0x8000_0000, 0x8040_0000), (0x8100_0000, 0x8100_4000)];
         let mut dump = FullDump::of_memory(arch, &ram, &pages);
         let mut kernel = Kernel::new(arch, 0xc001_0000);
-        kernel.add_section(".bss", Kind::Bss, 0xc001_0100, &[0; 8]);
+        kernel.add_section(".bss", SectionKind::Bss, 0xc001_0100, &[0; 8]);
         kernel.add_object("kernel_l1pa", 0xc001_0100, 4);
         kernel.add_object("kernbase", 0xc000_0000, 0);
         kernel.add_object("physaddr", 0x8000_0000, 0);

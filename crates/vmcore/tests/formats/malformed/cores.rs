@@ -13,7 +13,7 @@ use vmcore::session::KernelMatch;
 use vmcore::translation::RootError;
 use vmcore::{SessionError, process};
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{FullDump, Kernel, Kind};
+use vmcore_synth::elf::{FullDump, Kernel, SectionKind};
 
 /// An architecture whose full dumps hold physical memory.
 struct Full {
@@ -68,7 +68,7 @@ impl Full {
     /// A kernel with these of its symbols.
     fn kernel(&self, absolute: &[(&str, u64)], root: Option<&str>) -> Kernel {
         let mut kernel = Kernel::new(self.arch, self.image.0);
-        kernel.add_section(".data", Kind::Data, self.image.0 + 0x1000, &[0; 64]);
+        kernel.add_section(".data", SectionKind::Data, self.image.0 + 0x1000, &[0; 64]);
         for (name, value) in absolute {
             kernel.add_object(name, *value, 0);
         }

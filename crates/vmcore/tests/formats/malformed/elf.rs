@@ -11,7 +11,7 @@ use vmcore::memory::PageReadError;
 use vmcore::pages;
 use vmcore::translation::RootError;
 use vmcore_synth::Arch;
-use vmcore_synth::elf::{FullDump, Kernel, Kind};
+use vmcore_synth::elf::{FullDump, Kernel, SectionKind};
 
 /// Two ranges, and text in a page of each.
 fn sound() -> FullDump {
@@ -206,7 +206,7 @@ fn m31_cores_of_other_machines_classes_and_byte_orders_are_refused() {
 fn m32_a_root_that_cannot_be_read_or_be_one_says_so() {
     let image = 0xffff_ffff_8020_0000;
     let mut kernel = Kernel::new(Arch::Amd64, image);
-    kernel.add_section(".data", Kind::Data, image + 0x1000, &[0; 64]);
+    kernel.add_section(".data", SectionKind::Data, image + 0x1000, &[0; 64]);
     kernel.add_object("kernbase", 0xffff_ffff_8000_0000, 0);
     kernel.add_object("KPML4phys", image + 0x1000, 8);
     // The image is not in the dump: 2 MiB is in neither range.

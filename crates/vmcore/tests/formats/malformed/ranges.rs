@@ -2,19 +2,19 @@
 
 use super::{error_of, says};
 use crate::common::{each_access, locate, open, session};
-use crate::kinds::{KINDS, Kind, page, reason};
+use crate::kinds::{FormatCase, KINDS, page, reason};
 use vmcore::dump::{OpenError, Warning};
 use vmcore::format::addr::Pfn;
 use vmcore::info;
 use vmcore_synth::minidump::Minidump;
 
 /// The kinds that have ranges.
-fn kinds() -> impl Iterator<Item = &'static Kind> {
+fn kinds() -> impl Iterator<Item = &'static FormatCase> {
     KINDS.iter().filter(|kind| kind.sound().has_dump_avail())
 }
 
 /// The same bitmap whatever the ranges, here counted in pages, say.
-fn with_ranges(kind: &Kind, ranges: &[(u64, u64)]) -> Minidump {
+fn with_ranges(kind: &FormatCase, ranges: &[(u64, u64)]) -> Minidump {
     let mut dump = kind.sound();
     dump.bitmap = Some(dump.bitmap_bytes());
     let address = |number: u64| match number {
