@@ -110,10 +110,10 @@ const fn status(has_failed: bool) -> ExitCode {
 /// Says something on standard error, and to syslog's daemon facility.
 fn log(priority: Priority, words: &str) {
     tool::say("savecore", words);
-    let words = text::escape(words.as_bytes());
     #[cfg(unix)]
     {
         const DAEMON: u8 = 3 << 3;
+        let words = text::escape(words.as_bytes());
         let line = format!(
             "<{}>savecore[{}]: {words}",
             DAEMON | priority as u8,
