@@ -1,4 +1,5 @@
-//! The house rules that no tool knows: short files, each with its purpose on top, nothing unfinished.
+//! The house rules that no tool knows: short files, each with its purpose on top, nothing unfinished,
+//! and documents that name files that exist.
 
 use crate::test::Verdict;
 use crate::{Result, shell};
@@ -14,10 +15,12 @@ const UNFINISHED: [&str; 4] = [
     concat!("to", "do!"),
     concat!("unimplement", "ed!"),
 ];
+/// Where the paths that documents name begin.
+const FOLDERS: [&str; 5] = ["bindings/", "crates/", "docs/", "fuzz/", "lab/"];
 /// Folders of things that are made, not written.
 const MADE: [&str; 4] = ["target", "artifacts", "corpus", "coverage"];
 
-/// Checks every Rust file and manifest of the workspace.
+/// Checks every Rust file, manifest and document of the workspace.
 ///
 /// # Errors
 /// Returns an error if a file breaks a rule; all that do are printed.
@@ -54,7 +57,7 @@ fn declared_by_macros_are_formatted(files: &[PathBuf]) -> Result {
     shell::run(rustfmt.args(files.iter().filter(folder)))
 }
 
-/// All Rust files and manifests below a folder.
+/// All Rust files, manifests and documents below a folder.
 fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
     let failed = |error| format!("{}: {error}", folder.display());
     for entry in fs::read_dir(folder).map_err(failed)? {
@@ -65,7 +68,7 @@ fn collect(folder: &Path, files: &mut Vec<PathBuf>) -> Result {
             if !name.starts_with('.') && !MADE.contains(&name.as_ref()) {
                 collect(&path, files)?;
             }
-        } else if name.ends_with(".rs") || name == "Cargo.toml" {
+        } else if name.ends_with(".rs") || name.ends_with(".md") || name == "Cargo.toml" {
             files.push(path.strip_prefix(".").unwrap_or(&path).to_owned());
         }
     }
@@ -84,6 +87,10 @@ fn faults_of(path: &Path, text: &str) -> Vec<String> {
             ));
         }
     }
+    if path.extension().is_some_and(|extension| extension == "md") {
+        let missing = missing_paths(text).map(|name| format!("{place}: there is no {name}"));
+        faults.extend(missing);
+    }
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");
     if !is_rust || path.file_name().is_some_and(|name| name == "tests.rs") {
         return faults;
@@ -101,6 +108,15 @@ fn faults_of(path: &Path, text: &str) -> Vec<String> {
         ));
     }
     faults
+}
+
+/// The paths in back quotes that are not in the repository.
+fn missing_paths(text: &str) -> impl Iterator<Item = &str> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter(|word| FOLDERS.iter().any(|folder| word.starts_with(folder)))
+        .filter(|path| !path.contains(['*', '{', ' ', '\n']) && !path.contains("target/"))
+        .filter(|path| !Path::new(path).exists())
 }
 
 /// Lines before the test module.
