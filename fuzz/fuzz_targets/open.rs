@@ -49,7 +49,7 @@ fuzz_target!(|data: &[u8]| {
     };
     let auto = answers(Access::Auto);
     if auto.is_some() {
-        // One or the other: any change of the input decides anew.
+        // One or the other: any change of the input changes the choice.
         let other = match data.iter().fold(0, |sum, byte| sum ^ byte) & 1 {
             0 => Access::Positional,
             _ => Access::Mapped,

@@ -25,7 +25,7 @@ pub(crate) fn announce() -> Result {
         println!("real dumps: {}", name.display());
     } else if std::env::var_os(REQUIRED).is_some_and(|value| value == "1") {
         return Err(format!(
-            "{REQUIRED}=1, but there is no folder {}",
+            "{REQUIRED}=1, but the folder {} does not exist",
             name.display()
         ));
     } else {

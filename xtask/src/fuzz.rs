@@ -58,10 +58,7 @@ pub(crate) fn run(args: &[String]) -> Result {
         .filter(|name| wanted.as_ref().is_none_or(|wanted| wanted == *name))
         .collect();
     if names.is_empty() {
-        return Err(format!(
-            "there is no such target; targets: {}",
-            all.join(" ")
-        ));
+        return Err(format!("unknown target; targets: {}", all.join(" ")));
     }
     prepare()?;
     let seeds = make_seeds()?;

@@ -88,7 +88,7 @@ fn faults_of(path: &Path, text: &str) -> Vec<String> {
         }
     }
     if path.extension().is_some_and(|extension| extension == "md") {
-        let missing = missing_paths(text).map(|name| format!("{place}: there is no {name}"));
+        let missing = missing_paths(text).map(|name| format!("{place}: no such file: {name}"));
         faults.extend(missing);
     }
     let is_rust = path.extension().is_some_and(|extension| extension == "rs");

@@ -57,7 +57,7 @@ const COMMANDS: &[Command] = &[
     (
         "lab [ARGS...]",
         lab::run,
-        "boot the lab kernel in QEMU; lab --help tells more",
+        "boot the lab kernel in QEMU; see lab --help",
     ),
 ];
 
@@ -85,7 +85,7 @@ fn dispatch(args: &[String]) -> Result {
         .iter()
         .find(|(usage, _, _)| usage.split(' ').next() == Some(name));
     let Some((_, run, _)) = command else {
-        return Err(format!("there is no command {name:?}\n\n{}", help()));
+        return Err(format!("unknown command {name:?}\n\n{}", help()));
     };
     // Every path in these commands starts at the workspace.
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");

@@ -29,7 +29,7 @@ pub(crate) fn semver() -> Result<Verdict> {
     let tag = last.ok().filter(|output| output.status.success());
     let Some(tag) = tag.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
     else {
-        return Ok(Verdict::Skipped("there is no tag to compare with".into()));
+        return Ok(Verdict::Skipped("no tag to compare with".into()));
     };
     with_tool("cargo-semver-checks", || {
         let mut check = shell::command_line("cargo semver-checks --workspace --baseline-rev");

@@ -136,7 +136,7 @@ pub(crate) fn run(args: &[String]) -> Result {
     {
         let names: Vec<&str> = STEPS.iter().map(|step| step.name).collect();
         return Err(format!(
-            "there is no step {unknown:?}; --quick, or steps: {}",
+            "unknown step {unknown:?}; --quick, or steps: {}",
             names.join(" ")
         ));
     }

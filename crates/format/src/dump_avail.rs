@@ -2,7 +2,7 @@
 //!
 //! On disk an array of pairs of 64-bit byte addresses in the kernel's byte order, `end` exclusive,
 //! ended by the first pair whose `end` is 0 (`sys/vm/vm_dumpset.h`; r365978). Boundaries need not
-//! be page aligned: a range stands for every page that it touches. Versions without the array
+//! be page aligned: a range stands forevery page that it touches. Versions without the array
 //! number their pages from physical page 0.
 //!
 //! ```

@@ -93,7 +93,7 @@ const _: () = {
 /// A message, decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Message<'a> {
-    /// What it is.
+    /// Type of the message.
     pub kind: MessageType,
     /// Number of the datagram; the herald has 1.
     pub seqno: u32,

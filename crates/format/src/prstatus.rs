@@ -59,7 +59,7 @@ pub struct Prstatus {
 const CURSIG_AT: usize = 12;
 
 impl Prstatus {
-    /// Bytes that suffice for every architecture.
+    /// Bytes that suffice forevery architecture.
     pub const MAX_LEN: usize = 504;
 
     /// The layout of an architecture; one that debuggers know no note of has one of no bytes.

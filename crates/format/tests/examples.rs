@@ -1,5 +1,5 @@
 //! The example does what it says.
-#![allow(clippy::unwrap_used, reason = "a test that cannot go on shall stop")]
+#![allow(clippy::unwrap_used, reason = "a test that cannot continue must stop")]
 
 #[allow(dead_code, unreachable_pub, reason = "its `main` is for people")]
 #[path = "../examples/sections.rs"]

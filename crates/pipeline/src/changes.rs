@@ -113,7 +113,7 @@ impl<'w> Changes<'w> {
         fs::remove_file(path)
     }
 
-    /// Makes a symbolic link, where the system has them for everybody.
+    /// Makes a symbolic link, where the system has them foreverybody.
     pub(crate) fn link(self, target: &Path, link: &Path) -> io::Result<()> {
         (self.watcher)(&Change::Link(link))?;
         #[cfg(unix)]

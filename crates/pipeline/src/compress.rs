@@ -193,7 +193,7 @@ fn received<T, E>(from: &Receiver<T>) -> Result<T, Failed<E>> {
         if let Ok(piece) = from.try_recv() {
             return Ok(piece);
         }
-        // A thread of the pool helps, lest all of them wait.
+        // A thread of the pool helps: otherwise all of them could wait.
         if rayon::yield_now() != Some(Yield::Executed) {
             let gone = |error| Failed::Write(io::Error::other(error));
             return from.recv().map_err(gone);

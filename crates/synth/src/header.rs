@@ -45,9 +45,9 @@ pub struct DumpHeader {
     /// 0 none, 1 gzip, 2 zstd.
     pub compression: u8,
     pub dumpextent: u64,
-    /// The parity, if it shall be wrong.
+    /// The parity, if it must be wrong.
     pub parity: Option<u32>,
-    /// The version as it is stored, if it shall not be `version`.
+    /// The version as it is stored, if it must not be `version`.
     pub version_field: Option<u32>,
 }
 

@@ -33,7 +33,7 @@ pub struct Minidump {
     pub arch: Arch,
     /// Version, which decides the header's layout.
     pub version: u32,
-    /// Version as it is stored, if it shall not be `version`.
+    /// Version as it is stored, if it must not be `version`.
     pub version_field: Option<u32>,
     /// The magic; up to 24 bytes, the rest of the field is zero.
     pub magic: Vec<u8>,
@@ -82,13 +82,13 @@ pub struct Minidump {
     pub extra_bits: BTreeSet<u64>,
     /// Bytes to store as bitmap instead of the right one; the pages stored stay the same.
     pub bitmap: Option<Vec<u8>>,
-    /// `msgbufsize` as it is stored, if it shall be wrong; so for the other sizes.
+    /// `msgbufsize` as it is stored, if it must be wrong; likewise for the other sizes.
     pub msgbufsize: Option<u32>,
-    /// `bitmapsize` as it is stored, if it shall be wrong.
+    /// `bitmapsize` as it is stored, if it must be wrong.
     pub bitmapsize: Option<u32>,
-    /// `pmapsize` or `ptesize` as it is stored, if it shall be wrong.
+    /// `pmapsize` or `ptesize` as it is stored, if it must be wrong.
     pub pmapsize: Option<u32>,
-    /// `dumpavailsize` as it is stored, if it shall be wrong.
+    /// `dumpavailsize` as it is stored, if it must be wrong.
     pub dumpavailsize: Option<u32>,
     /// Bytes to write over the finished file, by offset.
     pub patches: Vec<(u64, Vec<u8>)>,

@@ -39,9 +39,9 @@ pub struct RegionDump {
     pub tsb_entries: u64,
     /// The regions, in the order of the header and of the file: address and bytes.
     pub regions: Vec<(u64, Vec<u8>)>,
-    /// `dh_hdr_size`, if it shall be wrong.
+    /// `dh_hdr_size`, if it must be wrong.
     pub hdr_size: Option<u64>,
-    /// `dh_nregions`, if it shall be wrong.
+    /// `dh_nregions`, if it must be wrong.
     pub nregions: Option<u32>,
     /// Bytes to write over the finished file, by offset.
     pub patches: Vec<(u64, Vec<u8>)>,

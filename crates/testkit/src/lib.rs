@@ -11,7 +11,7 @@
     clippy::panic,
     clippy::print_stderr,
     clippy::cast_possible_truncation,
-    reason = "a test that cannot go on shall stop, and its numbers are its own"
+    reason = "a test that cannot continue must stop, and its numbers are its own"
 )]
 
 pub mod command;

@@ -68,7 +68,7 @@
     .cfi_offset %r15, TF_R15 - TF_LEN
 .endm
 
-# A label after which the whole frame is there. Debuggers count from the label, so it begins anew.
+# A label after which the whole frame is there. Debuggers count from the label, so it starts over.
 .macro CFI_WHOLE_FRAME
     .cfi_endproc
     CFI_ENTRY 1

@@ -34,7 +34,7 @@ const _: () = assert!(offset_of!(pcpu, pc_onfault) == 16);
 impl pcpu {
     /// The thread that runs on it.
     pub(crate) fn thread(&self) -> Option<&'static thread> {
-        // SAFETY: threads live for ever.
+        // SAFETY: threads live forever.
         unsafe { self.pc_curthread.load(Ordering::Acquire).as_ref() }
     }
 
@@ -67,7 +67,7 @@ pub(crate) fn init(cpu: usize) {
     own.pc_apic_id.store(cpu as u32, Ordering::Relaxed);
     own.pc_prvspace.store(address, Ordering::Relaxed);
     cpuid_to_pcpu[cpu].store(address, Ordering::Release);
-    // SAFETY: the GS base belongs to this structure, which lives for ever.
+    // SAFETY: the GS base belongs to this structure, which lives forever.
     unsafe { cpu::wrmsr(MSR_GSBASE, address.addr() as u64) }
 }
 
@@ -97,7 +97,7 @@ pub(crate) fn find(cpu: usize) -> Option<&'static pcpu> {
 /// The thread that runs here. One load, so that being moved to another CPU does not matter.
 pub(crate) fn curthread() -> Option<&'static thread> {
     let address: *const thread;
-    // SAFETY: the first word of this CPU's structure; threads live for ever.
+    // SAFETY: the first word of this CPU's structure; threads live forever.
     unsafe {
         asm!("mov {}, gs:[0]", out(reg) address, options(nostack, readonly, preserves_flags));
         address.as_ref()

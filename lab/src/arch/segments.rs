@@ -190,7 +190,7 @@ pub(crate) fn init_cpu(cpu: usize) {
         limit: (size_of::<[Gate; 256]>() - 1) as u16,
         base: IDT.0.get().addr() as u64,
     };
-    // SAFETY: both tables live for ever and hold what the selectors loaded here name: flat code and
+    // SAFETY: both tables live forever and hold what the selectors loaded here name: flat code and
     // data, and a task state that is not busy.
     unsafe {
         asm!(

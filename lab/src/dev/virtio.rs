@@ -271,7 +271,7 @@ impl Queue {
 
     /// A field of the queue's page.
     fn field(&self, offset: usize) -> &AtomicU16 {
-        // SAFETY: the page is ours for ever, and the field is in it; the device changes it as
+        // SAFETY: the page is ours forever, and the field is in it; the device changes it as
         // another CPU would.
         unsafe { &*dmap(self.page.start).add(offset).cast::<AtomicU16>() }
     }

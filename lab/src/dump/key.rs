@@ -46,7 +46,7 @@ impl Keys {
 /// Takes what the host handed over, if it did. `at` is a page of zeros that is in no minidump.
 pub(crate) fn init(at: PhysAddr) -> Option<&'static mut Keys> {
     let page = dmap(at).cast::<Page>();
-    // SAFETY: the page is ours for ever, zero (which every field takes), and asked for once.
+    // SAFETY: the page is ours forever, zero (which every field takes), and asked for once.
     let page: &'static mut Page = unsafe { &mut *page };
     let file = ptr::from_mut(page).cast::<u8>();
     let head = CLEAR_KEY_LEN + IV_LEN;

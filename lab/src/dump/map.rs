@@ -105,7 +105,7 @@ fn add_range(range: PhysRange) {
     }
 }
 
-/// Has a page not dumped any more. Allocators call it for every page they give back.
+/// Has a page not dumped any more. Allocators call it forevery page they give back.
 pub(crate) fn drop_page(pa: PhysAddr) {
     let was_there = MAP.get().contains(pa);
     MAP.get().drop_page(pa).expect("only RAM is dropped");

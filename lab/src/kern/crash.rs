@@ -101,7 +101,7 @@ fn on_cpu(value: &str, what: proc::Start) {
 
 fn run_on(cpu: usize, what: proc::Start) {
     if cpu >= mp::ncpus() {
-        printf!("there is no cpu{cpu}\n");
+        printf!("no cpu{cpu}\n");
         return;
     }
     let process = proc::kproc_create("crasher", |_| {}, 0);

@@ -159,7 +159,7 @@ fn fill_zones() {
     }
 }
 
-/// Sleeps for ever, in pieces.
+/// Sleeps forever, in pieces.
 pub(crate) fn idle() -> ! {
     loop {
         sched::sleep(c"psleep", 1000);
@@ -187,7 +187,7 @@ fn work(number: usize) {
 /// Tells where everything is.
 pub(crate) fn show() {
     let Some(regions) = REGIONS.try_get() else {
-        printf!("there is no load\n");
+        printf!("no load is running\n");
         return;
     };
     let rows = [

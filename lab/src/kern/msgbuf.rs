@@ -74,7 +74,7 @@ pub(crate) fn init() {
 }
 
 fn get() -> Option<&'static msgbuf> {
-    // SAFETY: what is not null was made by `init` and lives for ever.
+    // SAFETY: what is not null was made by `init` and lives forever.
     unsafe { msgbufp.load(Ordering::Acquire).as_ref() }
 }
 

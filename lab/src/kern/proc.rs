@@ -1,7 +1,7 @@
 //! Processes and threads, in structures with the layout of FreeBSD 15.1 on amd64.
 //!
 //! All processes are kernel processes: there are no user programs. Processes and threads are never
-//! given back, so references to them live for ever; what changes in them is atomic.
+//! given back, so references to them live forever; what changes in them is atomic.
 
 use crate::arch::pcb::{pcb, trapframe};
 use crate::arch::pcpu;
@@ -216,7 +216,7 @@ impl proc {
     }
 
     pub(crate) fn threads(&self) -> impl Iterator<Item = &'static thread> + use<> {
-        // SAFETY: threads live for ever.
+        // SAFETY: threads live forever.
         let mut next = unsafe { self.p_threads.load(Ordering::Acquire).as_ref() };
         core::iter::from_fn(move || {
             let thread = next?;
@@ -238,7 +238,7 @@ impl thread {
         if message.is_null() {
             return "";
         }
-        // SAFETY: it was set from a C string that lives for ever.
+        // SAFETY: it was set from a C string that lives forever.
         let message = unsafe { core::ffi::CStr::from_ptr(message.cast::<core::ffi::c_char>()) };
         message.to_str().unwrap_or("?")
     }
@@ -257,7 +257,7 @@ impl thread {
 
 /// All living processes, the newest first.
 pub(crate) fn all() -> impl Iterator<Item = &'static proc> {
-    // SAFETY: processes live for ever.
+    // SAFETY: processes live forever.
     let mut next = unsafe { allproc.load(Ordering::Acquire).as_ref() };
     core::iter::from_fn(move || {
         let process = next?;
@@ -281,7 +281,7 @@ fn push<T>(head: &AtomicPtr<T>, element: &'static T, link: fn(&T) -> &Link<T>) {
     own.next.store(first, Ordering::Release);
     own.previous
         .store(ptr::from_ref(head).cast_mut(), Ordering::Release);
-    // SAFETY: elements of these lists live for ever.
+    // SAFETY: elements of these lists live forever.
     if let Some(first) = unsafe { first.as_ref() } {
         let back = ptr::from_ref(&own.next).cast_mut();
         link(first).previous.store(back, Ordering::Release);
@@ -367,7 +367,7 @@ fn new_thread(
     // At the end of the list: a process shows its threads in the order of their creation.
     let last = process.p_threads_last.load(Ordering::Acquire);
     thread.td_plist.previous.store(last, Ordering::Release);
-    // SAFETY: it points to the list's head or to a link of a thread, which live for ever.
+    // SAFETY: it points to the list's head or to a link of a thread, which live forever.
     unsafe { (*last).store(ptr::from_ref(thread).cast_mut(), Ordering::Release) }
     let link = ptr::from_ref(&thread.td_plist.next).cast_mut();
     process.p_threads_last.store(link, Ordering::Release);
@@ -411,7 +411,7 @@ fn run_here(thread: &'static thread) {
 
 /// Makes the idle thread of a CPU.
 pub(crate) fn create_idle(cpu: usize) -> &'static thread {
-    // SAFETY: set by `init`, and processes live for ever.
+    // SAFETY: set by `init`, and processes live forever.
     let idle = unsafe { IDLE.load(Ordering::Acquire).as_ref() }.expect("the idle process is there");
     let mut name = *b"idle: cpu00";
     let digits: &[u8] = if cpu < 10 {
@@ -472,9 +472,9 @@ pub(crate) fn create_zombie(name: &str) {
     let next = process.p_list.next.load(Ordering::Acquire);
     // It was put at the front a moment ago, unless another one was since.
     let previous = process.p_list.previous.load(Ordering::Acquire);
-    // SAFETY: it points to the list's head or to a link of a process, which live for ever.
+    // SAFETY: it points to the list's head or to a link of a process, which live forever.
     unsafe { (*previous).store(next, Ordering::Release) }
-    // SAFETY: processes live for ever.
+    // SAFETY: processes live forever.
     if let Some(next) = unsafe { next.as_ref() } {
         next.p_list.previous.store(previous, Ordering::Release);
     }

@@ -91,7 +91,7 @@ fn sched_switch(wake_at: Option<u64>) {
     let cpuid = pcpu::cpuid();
     let new = match table.choose(cpuid, now) {
         Some(thread) => thread,
-        // SAFETY: idle threads live for ever, and every CPU has one.
+        // SAFETY: idle threads live forever, and every CPU has one.
         None => unsafe { &*own.pc_idlethread.load(Ordering::Acquire) },
     };
     new.td_state.store(TDS_RUNNING, Ordering::Relaxed);

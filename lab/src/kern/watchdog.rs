@@ -35,7 +35,7 @@ fn run(_: usize) {
     }
 }
 
-/// Tells it that the system is alive. Also called by the dump, for every buffer that it writes.
+/// Tells it that the system is alive. Also called by the dump, forevery buffer that it writes.
 pub(crate) fn pat() {
     let seconds = patience();
     if seconds >= 2 {

@@ -222,7 +222,7 @@ impl Zone {
         self.slabs.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Makes an object that lives for ever.
+    /// Makes an object that lives forever.
     pub(crate) fn create<T>(&self, object: T) -> &'static T {
         assert!(size_of::<T>() <= self.item_size && align_of::<T>() <= 16);
         let item = self.alloc().cast::<T>();

@@ -62,7 +62,7 @@ pub(super) fn run(names: &[String]) -> Result {
     {
         let known: Vec<&str> = CASES.iter().map(|(name, _)| *name).collect();
         return Err(format!(
-            "there is no case {unknown:?}; cases: {}",
+            "unknown case {unknown:?}; cases: {}",
             known.join(" ")
         ));
     }

@@ -77,7 +77,7 @@ impl Scene {
     /// The dump that is on the disk.
     pub(super) fn dump(&self) -> Result<Dump> {
         self.maybe_dump()?
-            .ok_or_else(|| "there is no dump on the disk".to_owned())
+            .ok_or_else(|| "no dump on the disk".to_owned())
     }
 
     pub(super) fn maybe_dump(&self) -> Result<Option<Dump>> {

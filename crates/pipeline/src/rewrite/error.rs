@@ -49,7 +49,7 @@ pub enum RewriteError {
     #[error("this ELF core has the kernel's addresses, but not where its page tables start")]
     NoRoot,
     /// Neither full dumps nor hypervisors' files of this architecture are read.
-    #[error("there are no full dumps of {0}, so none can be read or written")]
+    #[error("full dumps of {0} cannot be read or written")]
     Architecture(Arch),
     /// No CPU's page tables map a kernel.
     #[error("the page tables of no CPU map a FreeBSD kernel")]

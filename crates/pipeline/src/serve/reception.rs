@@ -173,7 +173,7 @@ impl Reception {
             Ok(Some(Reply { acks, ended: false }))
         };
         match message.kind {
-            // One that came twice; a client that begins anew gets its own reception.
+            // One that came twice; a client that starts over gets its own reception.
             MessageType::Herald => Ok((!self.has_data()).then(|| Reply {
                 acks: vec![seqno],
                 ended: false,
@@ -283,7 +283,7 @@ impl Reception {
         match free {
             Some(free) if free.user < self.limits.free_bytes.saturating_add(CHECK_BYTES) => {
                 let (free, kept) = (free.user, self.limits.free_bytes);
-                let error = format!("only {free} bytes are free, and {kept} must stay so");
+                let error = format!("only {free} bytes are free; {kept} must stay free");
                 Err((Outcome::LimitExceeded, error))
             }
             _ => Ok(()),

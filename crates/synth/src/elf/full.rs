@@ -45,11 +45,11 @@ pub struct FullDump {
     pub e_machine: u16,
     /// `e_version`; kernels leave it 0.
     pub e_version: u32,
-    /// `e_phoff`, if it shall be wrong.
+    /// `e_phoff`, if it must be wrong.
     pub e_phoff: Option<u64>,
-    /// `e_phentsize`, if it shall be wrong.
+    /// `e_phentsize`, if it must be wrong.
     pub e_phentsize: Option<u16>,
-    /// `e_phnum`, if it shall be wrong.
+    /// `e_phnum`, if it must be wrong.
     pub e_phnum: Option<u16>,
     /// Bytes to write over the finished file, by offset.
     pub patches: Vec<(u64, Vec<u8>)>,
@@ -70,11 +70,11 @@ pub struct Segment {
     pub p_paddr: u64,
     /// What is stored.
     pub content: Vec<u8>,
-    /// `p_offset`, if it shall not be where the content is.
+    /// `p_offset`, if it must not be where the content is.
     pub p_offset: Option<u64>,
-    /// `p_filesz`, if it shall not be the content's length.
+    /// `p_filesz`, if it must not be the content's length.
     pub p_filesz: Option<u64>,
-    /// `p_memsz`, if it shall not be the content's length.
+    /// `p_memsz`, if it must not be the content's length.
     pub p_memsz: Option<u64>,
 }
 

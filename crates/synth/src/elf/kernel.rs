@@ -89,9 +89,9 @@ pub enum SectionKind {
 /// A section of a kernel file.
 #[derive(Clone, Debug)]
 pub struct Section {
-    /// Its name.
+    /// Name of the section.
     pub name: String,
-    /// What it is.
+    /// Kind of the section.
     pub kind: SectionKind,
     /// Its address; room for the headers is needed before the first one.
     pub address: u64,

@@ -1,6 +1,6 @@
 //! The proof that the writer cannot panic: in this binary the panic handler calls a function that does
 //! not exist, so it links only if the optimiser has shown that no panic can be reached. Everything
-//! that a kernel instantiates is called here, for every architecture, with values that the optimiser
+//! that a kernel instantiates is called here, forevery architecture, with values that the optimiser
 //! cannot know.
 //!
 //! Run, it measures how much stack a dump takes, by painting one, and fails above the aim.

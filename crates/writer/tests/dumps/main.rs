@@ -12,8 +12,8 @@
 mod damage;
 mod faults;
 mod golden;
+mod identity_and_extension;
 mod naive;
 mod panic_path;
 mod restart;
 mod round_trip;
-mod told;

@@ -1,4 +1,4 @@
-//! Lines 11 to 18: amd64 minidumps of every version.
+//! amd64 minidumps of every version.
 
 use super::{dump, entries, page_text};
 use crate::common::{Virtual, each_access, not_dumped, not_ram, page_absent};
@@ -95,7 +95,7 @@ fn version_1_has_an_entry_for_each_small_page() {
     });
 }
 
-/// The pages and tables of lines 12 and 13.
+/// The pages and tables of the tests of versions 2 and 3.
 fn with_table(version: u32) -> Minidump {
     let mut built = dump(Arch::Amd64, version, &[0x10_0000, 0x23_4000, 0x7f_f000]);
     let table = entries(512, &[(5, 0x8000_0000_0023_4003), (6, 0x7f_f001)]);
@@ -112,7 +112,7 @@ fn with_table(version: u32) -> Minidump {
     built
 }
 
-/// What lines 12 and 13 expect of the kernel map; `beyond` says why memory at 1 GiB is absent.
+/// What these tests expect of the kernel map; `beyond` says why memory at 1 GiB is absent.
 fn check_kernel_map(memory: &Virtual<'_>, beyond: fn(PhysAddr) -> PageReadError) {
     assert_eq!(memory.pa(KERNBASE + 0x5000), Ok(0x23_4000));
     assert_eq!(

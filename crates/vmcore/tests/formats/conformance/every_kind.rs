@@ -1,4 +1,4 @@
-//! Lines 1, 2, 4 to 10 once more: of every kind of minidump, by one table.
+//! The general tests on every kind of minidump, by one table.
 
 use crate::common::{Virtual, each_access, locate, open, session};
 use crate::kinds::{FormatCase, KINDS, Tables, direct_va, kernel_va, page, reason};

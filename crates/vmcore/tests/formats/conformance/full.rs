@@ -1,4 +1,4 @@
-//! Line 25: full dumps of amd64 and i386, and hypervisors' files, which have physical addresses alone.
+//! Full dumps of amd64 and i386, and hypervisors' files, which have physical addresses alone.
 
 use super::page_text;
 use crate::common::{locate, session};

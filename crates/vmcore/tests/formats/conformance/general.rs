@@ -1,4 +1,4 @@
-//! Lines 1 to 7 and 10: headers, sections, bits, pages.
+//! Headers, sections, bits, pages.
 
 use super::{dump, page_text};
 use crate::common::{each_access, locate, open, session, try_open};

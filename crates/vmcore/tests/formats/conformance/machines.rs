@@ -1,4 +1,4 @@
-//! Line 10 and more, on whole machines: every page, variable, process and register is found.
+//! Whole machines: every page, variable, process and register is found.
 
 use crate::common::{locate, session};
 use std::collections::BTreeMap;

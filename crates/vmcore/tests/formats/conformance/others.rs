@@ -1,4 +1,4 @@
-//! Lines 19, 21 and 22: minidumps of i386, arm64 and riscv64.
+//! Minidumps of i386, arm64 and riscv64.
 
 use super::{dump, entries, page_text};
 use crate::common::{Virtual, each_access, not_dumped, page_absent, try_open};

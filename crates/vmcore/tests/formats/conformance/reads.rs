@@ -1,4 +1,4 @@
-//! Lines 8 and 9: reads over page boundaries, of nothing, and up to the last byte.
+//! Reads over page boundaries, of nothing, and up to the last byte.
 
 use super::{dump, entries, page_text};
 use crate::common::{Virtual, each_access, not_dumped, page_absent};

@@ -1,4 +1,4 @@
-//! Rows 11 to 14, 16, 28 and 29: bitmaps of odd lengths, and pages more or less than bits.
+//! Bitmaps of odd lengths, and pages more or less than bits.
 
 use crate::common::{each_access, locate, open, session};
 use crate::kinds::{KINDS, page, reason};
@@ -9,7 +9,7 @@ use vmcore::memory::PageReadError;
 use vmcore::pages::PageMap;
 
 #[test]
-fn m11_a_file_that_ends_inside_its_pages_opens_and_says_what_is_missing() {
+fn a_file_that_ends_inside_its_pages_opens_and_says_what_is_missing() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let offsets = dump.offsets();
@@ -47,7 +47,7 @@ fn m11_a_file_that_ends_inside_its_pages_opens_and_says_what_is_missing() {
 }
 
 #[test]
-fn m12_a_dump_without_bitmap_opens_without_pages() {
+fn a_dump_without_bitmap_opens_without_pages() {
     for kind in KINDS {
         let mut dump = kind.sound();
         dump.pages.clear();
@@ -64,7 +64,7 @@ fn m12_a_dump_without_bitmap_opens_without_pages() {
 }
 
 #[test]
-fn m13_a_bitmap_of_any_length_is_padded_with_zeros() {
+fn a_bitmap_of_any_length_is_padded_with_zeros() {
     for (kind, len) in KINDS
         .iter()
         .flat_map(|kind| [1, 4, 100, 4095].map(|len| (kind, len)))
@@ -92,7 +92,7 @@ fn m13_a_bitmap_of_any_length_is_padded_with_zeros() {
 }
 
 #[test]
-fn m14_a_bitmap_of_64_bytes_is_accepted() {
+fn a_bitmap_of_64_bytes_is_accepted() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let mut bitmap = vec![0; 64];
@@ -110,7 +110,7 @@ fn m14_a_bitmap_of_64_bytes_is_accepted() {
 }
 
 #[test]
-fn m16_pages_behind_a_short_bitmap_are_not_dumped() {
+fn pages_behind_a_short_bitmap_are_not_dumped() {
     for kind in KINDS.iter().filter(|kind| kind.sound().has_dump_avail()) {
         let mut dump = kind.sound();
         dump.bitmap = Some(vec![0xff; 8]);
@@ -133,7 +133,7 @@ fn m16_pages_behind_a_short_bitmap_are_not_dumped() {
 }
 
 #[test]
-fn m28_more_bits_than_pages_is_a_truncated_file() {
+fn more_bits_than_pages_is_a_truncated_file() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let (pages, first) = (dump.pages.len() as u64, dump.page_size);
@@ -170,7 +170,7 @@ fn m28_more_bits_than_pages_is_a_truncated_file() {
 }
 
 #[test]
-fn m29_fewer_bits_than_pages_is_a_surplus() {
+fn fewer_bits_than_pages_is_a_surplus() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let (first, surplus) = (page(&dump, 1), dump.pages.len() as u64 - 1);

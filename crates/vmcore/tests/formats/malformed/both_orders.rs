@@ -68,7 +68,7 @@ fn ask(file: &[u8]) -> Option<OpenError> {
 }
 
 #[test]
-fn m06_to_m33_wrong_numbers_are_refused_or_harmless() {
+fn to_m33_wrong_numbers_are_refused_or_harmless() {
     for dump in dumps() {
         let sound = dump.build();
         assert!(ask(&sound).is_none());
@@ -102,7 +102,7 @@ fn m06_to_m33_wrong_numbers_are_refused_or_harmless() {
 }
 
 #[test]
-fn m01_to_m11_cuts_are_errors_up_to_the_pages() {
+fn to_m11_cuts_are_errors_up_to_the_pages() {
     for dump in dumps() {
         let sound = dump.build();
         let pages = usize::try_from(dump.sections().pages).unwrap();
@@ -117,7 +117,7 @@ fn m01_to_m11_cuts_are_errors_up_to_the_pages() {
 }
 
 #[test]
-fn m13_to_m21_odd_bitmaps_and_ranges_do_no_harm() {
+fn to_m21_odd_bitmaps_and_ranges_do_no_harm() {
     for sound in dumps() {
         for len in [0, 1, 3, 4, 7, 9, 100, 4095] {
             let mut dump = sound.clone();

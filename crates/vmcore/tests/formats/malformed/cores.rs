@@ -1,5 +1,5 @@
-//! Rows 30 to 32 once more: of the full dumps of every architecture that has them, by one table; and
-//! row 31 of every kind of minidump.
+//! Malformed ELF headers: of the full dumps of every architecture that has them, by one table; and
+//! segments in every kind of minidump.
 
 use super::error_of;
 use crate::common::{locate, open, session};
@@ -96,7 +96,7 @@ fn bad_core(dump: &FullDump) -> String {
 }
 
 #[test]
-fn m30_program_headers_that_are_none_are_refused() {
+fn program_headers_that_are_none_are_refused() {
     for core in cores() {
         let mut dump = core.clone();
         dump.e_phnum = Some(0);
@@ -135,7 +135,7 @@ fn m30_program_headers_that_are_none_are_refused() {
 }
 
 #[test]
-fn m30_overlapping_and_overflowing_segments() {
+fn overlapping_and_overflowing_segments() {
     for full in FULL {
         let ranges = [(0x1000, 0x5000), (0x2000, 0x3000), (0x4000, 0x7000)];
         let mut dump = FullDump::of_memory(full.arch, &ranges, &BTreeMap::new());
@@ -186,7 +186,7 @@ fn m30_overlapping_and_overflowing_segments() {
 }
 
 #[test]
-fn m31_cores_of_other_machines_and_classes_are_refused() {
+fn cores_of_other_machines_and_classes_are_refused() {
     for core in cores() {
         let mut dump = core.clone();
         dump.e_machine = 2;
@@ -199,7 +199,7 @@ fn m31_cores_of_other_machines_and_classes_are_refused() {
 }
 
 #[test]
-fn m31_a_kernel_of_another_architecture_is_refused_for_symbols_only() {
+fn a_kernel_of_another_architecture_is_refused_for_symbols_only() {
     let machines = [
         Arch::Amd64,
         Arch::I386,
@@ -248,7 +248,7 @@ fn m31_a_kernel_of_another_architecture_is_refused_for_symbols_only() {
 }
 
 #[test]
-fn m32_full_dumps_without_a_root_read_physical_memory() {
+fn full_dumps_without_a_root_read_physical_memory() {
     for full in FULL {
         let file = full.sound().build();
         let read = |kernel: Option<&Kernel>| {

@@ -1,4 +1,4 @@
-//! Rows 30 to 32, in the details of amd64: full dumps with wrong headers, of other machines.
+//! The details of amd64: full dumps with wrong headers, of other machines.
 
 use super::{error_of, says};
 use crate::common::{locate, open, session};
@@ -30,7 +30,7 @@ fn bad_core(dump: &FullDump) -> String {
 }
 
 #[test]
-fn m30_program_headers_behind_the_end_of_the_file_are_refused() {
+fn program_headers_behind_the_end_of_the_file_are_refused() {
     let file_len = sound().build().len() as u64;
     for (e_phoff, e_phnum) in [
         (Some(file_len), None),
@@ -56,7 +56,7 @@ fn m30_program_headers_behind_the_end_of_the_file_are_refused() {
 }
 
 #[test]
-fn m30_more_program_headers_than_16_bits_count_are_in_section_0() {
+fn more_program_headers_than_16_bits_count_are_in_section_0() {
     let mut dump = sound();
     dump.e_phnum = Some(0xffff);
     // Section header 0 at the end of the file, with the number of program headers in it.
@@ -72,7 +72,7 @@ fn m30_more_program_headers_than_16_bits_count_are_in_section_0() {
 }
 
 #[test]
-fn m30_of_overlapping_segments_the_first_header_wins() {
+fn of_overlapping_segments_the_first_header_wins() {
     // The second one lies inside the first; the third runs over its end.
     let mut dump = FullDump::of_memory(
         Arch::Amd64,
@@ -107,7 +107,7 @@ fn m30_of_overlapping_segments_the_first_header_wins() {
 }
 
 #[test]
-fn m30_segments_that_overflow_are_left_out_with_a_warning() {
+fn segments_that_overflow_are_left_out_with_a_warning() {
     let mut dump = sound();
     dump.segments[0].p_offset = Some(u64::MAX - 0xfff);
     let opened = open(&dump.build());
@@ -127,7 +127,7 @@ fn m30_segments_that_overflow_are_left_out_with_a_warning() {
 }
 
 #[test]
-fn m30_bytes_behind_the_end_of_the_file_are_truncated_and_tails_in_memory_only_are_absent() {
+fn bytes_behind_the_end_of_the_file_are_truncated_and_tails_in_memory_only_are_absent() {
     let mut dump = sound();
     dump.segments[1].p_filesz = Some(0x1000);
     let opened = open(&dump.build());
@@ -147,7 +147,7 @@ fn m30_bytes_behind_the_end_of_the_file_are_truncated_and_tails_in_memory_only_a
 }
 
 #[test]
-fn m30_segments_that_share_bytes_of_the_file_are_each_there() {
+fn segments_that_share_bytes_of_the_file_are_each_there() {
     let mut dump = sound();
     let at = dump.content_offset();
     dump.segments[1].p_offset = Some(at);
@@ -157,7 +157,7 @@ fn m30_segments_that_share_bytes_of_the_file_are_each_there() {
 }
 
 #[test]
-fn m31_cores_of_other_machines_classes_and_byte_orders_are_refused() {
+fn cores_of_other_machines_classes_and_byte_orders_are_refused() {
     let mut dump = sound();
     dump.e_machine = 2;
     assert!(bad_core(&dump).contains("machine 2"));
@@ -203,7 +203,7 @@ fn m31_cores_of_other_machines_classes_and_byte_orders_are_refused() {
 }
 
 #[test]
-fn m32_a_root_that_cannot_be_read_or_be_one_says_so() {
+fn a_root_that_cannot_be_read_or_be_one_says_so() {
     let image = 0xffff_ffff_8020_0000;
     let mut kernel = Kernel::new(Arch::Amd64, image);
     kernel.add_section(".data", SectionKind::Data, image + 0x1000, &[0; 64]);

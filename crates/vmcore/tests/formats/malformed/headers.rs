@@ -1,4 +1,4 @@
-//! Rows 1 to 7, 34 and 35: what stands at the start of the file.
+//! Malformed headers: what is at the start of the file.
 
 use super::{error_of, says, sound};
 use crate::common::{locate, open, try_open};
@@ -24,7 +24,7 @@ fn header_error(bytes: &[u8]) -> HeaderError {
 }
 
 #[test]
-fn m01_an_empty_file_is_empty() {
+fn an_empty_file_is_empty() {
     let error = error_of(b"");
     assert!(
         matches!(error, OpenError::Container(ContainerError::Empty { .. })),
@@ -34,7 +34,7 @@ fn m01_an_empty_file_is_empty() {
 }
 
 #[test]
-fn m02_a_file_shorter_than_its_header_is_truncated() {
+fn a_file_shorter_than_its_header_is_truncated() {
     for kind in KINDS {
         let dump = kind.sound();
         let file = dump.build();
@@ -66,7 +66,7 @@ fn m02_a_file_shorter_than_its_header_is_truncated() {
 }
 
 #[test]
-fn m03_other_files_are_of_no_known_format() {
+fn other_files_are_of_no_known_format() {
     for bytes in [
         &b"not a dump at all"[..],
         b"m",
@@ -81,7 +81,7 @@ fn m03_other_files_are_of_no_known_format() {
 }
 
 #[test]
-fn m04_an_unknown_magic_is_named() {
+fn an_unknown_magic_is_named() {
     let mut dump = sound();
     for (magic, words) in [
         ("minidump FreeBSD/alpha", "minidump FreeBSD/alpha"),
@@ -101,7 +101,7 @@ fn m04_an_unknown_magic_is_named() {
 }
 
 #[test]
-fn m05_a_magic_without_its_nul_is_refused() {
+fn a_magic_without_its_nul_is_refused() {
     for kind in KINDS {
         let mut dump = kind.sound();
         // powerpc64's field is longer.
@@ -122,7 +122,7 @@ fn m05_a_magic_without_its_nul_is_refused() {
 }
 
 #[test]
-fn m06_versions_that_nobody_wrote_are_refused() {
+fn versions_that_nobody_wrote_are_refused() {
     for kind in KINDS {
         let (arch, newest) = (kind.arch.magic_name(), kind.arch.newest_version());
         for version in [0, newest + 1, u32::MAX] {
@@ -151,7 +151,7 @@ fn m06_versions_that_nobody_wrote_are_refused() {
 }
 
 #[test]
-fn m07_a_version_in_the_other_byte_order_is_recognised() {
+fn a_version_in_the_other_byte_order_is_recognised() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let version = kind.version;
@@ -174,7 +174,7 @@ fn m07_a_version_in_the_other_byte_order_is_recognised() {
 }
 
 #[test]
-fn m34_a_device_header_in_front_is_skipped() {
+fn a_device_header_in_front_is_skipped() {
     for (kind, (version, blocksize)) in KINDS.iter().flat_map(|kind| {
         [(1, 512), (2, 512), (3, 512), (4, 512), (4, 4096)].map(|header| (kind, header))
     }) {
@@ -204,7 +204,7 @@ fn m34_a_device_header_in_front_is_skipped() {
 }
 
 #[test]
-fn m34_what_is_behind_a_device_header_decides_how_it_is_read() {
+fn what_is_behind_a_device_header_decides_how_it_is_read() {
     let file = sound().build();
     let sound = DumpHeader::new("amd64", file.len() as u64);
     // The header may say what it likes about compression.
@@ -236,7 +236,7 @@ fn m34_what_is_behind_a_device_header_decides_how_it_is_read() {
 }
 
 #[test]
-fn m34_a_device_header_with_a_block_size_beyond_the_file_leaves_nothing() {
+fn a_device_header_with_a_block_size_beyond_the_file_leaves_nothing() {
     let file = sound().build();
     let mut header = DumpHeader::new("amd64", file.len() as u64);
     header.blocksize = u32::MAX;
@@ -253,7 +253,7 @@ fn m34_a_device_header_with_a_block_size_beyond_the_file_leaves_nothing() {
 }
 
 #[test]
-fn m35_compressed_rubbish_says_where_it_breaks_off() {
+fn compressed_rubbish_says_where_it_breaks_off() {
     for (start, what) in [
         (&[0x28, 0xb5, 0x2f, 0xfd, 0, 0x58, 7][..], "block"),
         (&[0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 7], "deflate"),

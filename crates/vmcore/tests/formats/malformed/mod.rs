@@ -1,8 +1,8 @@
-//! Malformed dumps: one test for each row of the specification's list, named after it.
+//! Malformed dumps: each test is named after what is wrong, or what the reader must do.
 //!
 //! What cannot be read at all is an error that says where and what; what is merely odd opens, with a
-//! warning. Every kind of minidump is asked, [`KINDS`](crate::kinds::KINDS), where a row is not one of amd64's page
-//! tables alone.
+//! warning. Every kind of minidump is asked, [`KINDS`](crate::kinds::KINDS), unless the
+//! fault is one of amd64's page tables.
 
 mod bitmap;
 mod both_orders;

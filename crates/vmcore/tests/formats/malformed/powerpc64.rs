@@ -1,4 +1,4 @@
-//! Rows 24 to 26 and 33 for the tables of powerpc64, in both byte orders: radix tables in pages of the
+//! Malformed tables of powerpc64, in both byte orders: radix tables in pages of the
 //! dump, and the hashed table, which is the section.
 
 use super::error_of;
@@ -45,7 +45,7 @@ fn radix(arch: Arch, levels: [u64; 3], entries: &[(usize, u64)]) -> Minidump {
 }
 
 #[test]
-fn m24_radix_and_hashed_entries_that_name_no_page_of_the_dump_say_so() {
+fn radix_and_hashed_entries_that_name_no_page_of_the_dump_say_so() {
     for arch in BOTH {
         let leaf = |pa: u64| VALID | LEAF | pa | 6;
         let entries = [(1, leaf(0x5000)), (2, leaf(0x6000)), (3, leaf(0x99_9000))];
@@ -70,7 +70,7 @@ fn m24_radix_and_hashed_entries_that_name_no_page_of_the_dump_say_so() {
 }
 
 #[test]
-fn m25_a_radix_table_of_each_level_that_is_not_in_the_dump_says_so() {
+fn a_radix_table_of_each_level_that_is_not_in_the_dump_says_so() {
     for arch in BOTH {
         for level in 0..3 {
             let mut levels = [0x2000, 0x3000, 0x4000];
@@ -95,7 +95,7 @@ fn m25_a_radix_table_of_each_level_that_is_not_in_the_dump_says_so() {
 }
 
 #[test]
-fn m26_a_radix_table_may_be_its_own_next_one() {
+fn a_radix_table_may_be_its_own_next_one() {
     for arch in BOTH {
         let dump = radix(arch, [0x2000, 0x2000, 0x2000], &[]);
         each_access(&dump.build(), |opened| {
@@ -110,7 +110,7 @@ fn m26_a_radix_table_may_be_its_own_next_one() {
 }
 
 #[test]
-fn m33_a_hashed_table_of_no_power_of_two_is_refused() {
+fn a_hashed_table_of_no_power_of_two_is_refused() {
     for arch in BOTH {
         for name in ["mmu_g5", "mmu_phyp"] {
             for size in [0, 7, 64, 128 * 3, 4096 + 128, u32::MAX] {

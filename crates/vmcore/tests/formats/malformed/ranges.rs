@@ -1,4 +1,4 @@
-//! Rows 17 to 21: RAM ranges that cannot number the bitmap's bits, or only some.
+//! RAM ranges that cannot number the bitmap's bits, or only some.
 
 use super::{error_of, says};
 use crate::common::{each_access, locate, open, session};
@@ -29,7 +29,7 @@ fn with_ranges(kind: &FormatCase, ranges: &[(u64, u64)]) -> Minidump {
 }
 
 #[test]
-fn m17_a_version_with_ranges_needs_at_least_one() {
+fn a_version_with_ranges_needs_at_least_one() {
     for kind in kinds() {
         let mut dump = kind.sound();
         dump.dumpavailsize = Some(0);
@@ -52,7 +52,7 @@ fn m17_a_version_with_ranges_needs_at_least_one() {
 }
 
 #[test]
-fn m18_half_a_pair_is_ignored() {
+fn half_a_pair_is_ignored() {
     for kind in kinds() {
         let mut dump = kind.sound();
         let pair = if dump.dump_avail_narrow { 8 } else { 16 };
@@ -85,7 +85,7 @@ fn m18_half_a_pair_is_ignored() {
 }
 
 #[test]
-fn m19_the_end_of_the_array_ends_it() {
+fn the_end_of_the_array_ends_it() {
     for kind in kinds() {
         // Two ranges: of a single short pair nobody can tell its width.
         let mut dump = with_ranges(kind, &[(1, 256), (0x200, 0x201)]);
@@ -103,7 +103,7 @@ fn m19_the_end_of_the_array_ends_it() {
 }
 
 #[test]
-fn m20_ranges_out_of_order_are_left_out_with_a_warning() {
+fn ranges_out_of_order_are_left_out_with_a_warning() {
     for kind in kinds() {
         for (odd, what) in [
             ((0x300, 0x200), "reversed"),
@@ -144,7 +144,7 @@ fn m20_ranges_out_of_order_are_left_out_with_a_warning() {
 }
 
 #[test]
-fn m21_a_range_up_to_the_last_byte_does_not_overflow() {
+fn a_range_up_to_the_last_byte_does_not_overflow() {
     for kind in kinds() {
         let dump = with_ranges(kind, &[(1, 256), (0x200, u64::MAX)]);
         let session = session(&dump.build(), None);

@@ -1,4 +1,4 @@
-//! Rows 8 to 10, 15, 22 and 23: sections longer than the file, or cut by its end.
+//! Sections longer than the file, or cut by its end.
 
 use super::{DMAP, KERNBASE, error_of, says, sound};
 use crate::common::{Virtual, each_access, locate, open, try_open};
@@ -41,7 +41,7 @@ fn open_up_to(dump: &Minidump, up_to: Section) -> Dump {
 }
 
 #[test]
-fn m08_a_message_buffer_longer_than_the_file_is_refused() {
+fn a_message_buffer_longer_than_the_file_is_refused() {
     for (kind, size) in KINDS
         .iter()
         .flat_map(|kind| [0xffff_f000, u32::MAX, 0x100_0000].map(|size| (kind, size)))
@@ -55,7 +55,7 @@ fn m08_a_message_buffer_longer_than_the_file_is_refused() {
 }
 
 #[test]
-fn m08_a_message_buffer_that_is_a_page_off_shifts_the_sections() {
+fn a_message_buffer_that_is_a_page_off_shifts_the_sections() {
     for kind in KINDS {
         let mut dump = kind.sound();
         dump.msgbufsize = Some(u32::try_from(dump.page_size).unwrap() + 120);
@@ -75,7 +75,7 @@ fn m08_a_message_buffer_that_is_a_page_off_shifts_the_sections() {
 }
 
 #[test]
-fn m09_a_file_that_ends_inside_a_section_is_truncated_there() {
+fn a_file_that_ends_inside_a_section_is_truncated_there() {
     for kind in KINDS {
         let mut dump = kind.sound();
         dump.msgbuf = vec![b'm'; 5000];
@@ -101,7 +101,7 @@ fn m09_a_file_that_ends_inside_a_section_is_truncated_there() {
 }
 
 #[test]
-fn m09_the_sections_before_the_cut_can_be_had_on_request() {
+fn the_sections_before_the_cut_can_be_had_on_request() {
     let mut dump = sound();
     let sections = dump.sections();
     dump.truncate_to = Some(sections.bitmap + 8);
@@ -128,7 +128,7 @@ fn m09_the_sections_before_the_cut_can_be_had_on_request() {
 }
 
 #[test]
-fn m09_the_log_of_a_cut_dump_can_be_read() {
+fn the_log_of_a_cut_dump_can_be_read() {
     let mut dump = sound();
     dump.msgbuf = [&b"panic: told in time\n"[..], &[0; 100]].concat();
     for cut in [
@@ -149,7 +149,7 @@ fn m09_the_log_of_a_cut_dump_can_be_read() {
 }
 
 #[test]
-fn m10_a_file_that_ends_inside_its_page_tables_is_truncated_there() {
+fn a_file_that_ends_inside_its_page_tables_is_truncated_there() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let tables = dump.sections().page_tables;
@@ -163,7 +163,7 @@ fn m10_a_file_that_ends_inside_its_page_tables_is_truncated_there() {
 }
 
 #[test]
-fn m10_without_page_tables_the_direct_map_would_do_if_its_pages_were_there() {
+fn without_page_tables_the_direct_map_would_do_if_its_pages_were_there() {
     let mut dump = sound();
     dump.page_tables = [vec![0; 0x1ff8], 0x1083_u64.to_le_bytes().to_vec()].concat();
     let tables = dump.sections().page_tables;
@@ -200,7 +200,7 @@ fn m10_without_page_tables_the_direct_map_would_do_if_its_pages_were_there() {
 }
 
 #[test]
-fn m15_a_bitmap_of_4_gib_is_checked_against_the_file() {
+fn a_bitmap_of_4_gib_is_checked_against_the_file() {
     for kind in KINDS {
         let mut dump = kind.sound();
         dump.bitmapsize = Some(u32::MAX);
@@ -211,7 +211,7 @@ fn m15_a_bitmap_of_4_gib_is_checked_against_the_file() {
 }
 
 #[test]
-fn m22_page_tables_of_no_whole_entry_map_nothing() {
+fn page_tables_of_no_whole_entry_map_nothing() {
     for kind in KINDS {
         let entry_bytes = match kind.tables {
             Tables::Flat(bytes, _) => bytes,
@@ -244,7 +244,7 @@ fn m22_page_tables_of_no_whole_entry_map_nothing() {
 }
 
 #[test]
-fn m23_page_tables_longer_than_the_file_are_refused() {
+fn page_tables_longer_than_the_file_are_refused() {
     for (kind, size) in KINDS
         .iter()
         .flat_map(|kind| [u32::MAX, 0x8000_0000, 0x100_0000].map(|size| (kind, size)))

@@ -98,7 +98,7 @@ fn m8_more_regions_than_the_file_has_room_for_are_refused_at_once() {
 }
 
 #[test]
-fn m11_m29_pages_that_are_cut_off_and_bytes_that_are_too_many() {
+fn m29_pages_that_are_cut_off_and_bytes_that_are_too_many() {
     let mut dump = sound();
     let cut = dump.offset_of(MAPPED.1 + 0x100).unwrap();
     dump.truncate_to = Some(cut);
@@ -116,7 +116,7 @@ fn m11_m29_pages_that_are_cut_off_and_bytes_that_are_too_many() {
 }
 
 #[test]
-fn m30_regions_that_overflow_overlap_or_are_empty() {
+fn regions_that_overflow_overlap_or_are_empty() {
     let [pa, size, offset] = region(1);
     let gone = Err(PageReadError::NotRam {
         pa: PhysAddr(SECOND),

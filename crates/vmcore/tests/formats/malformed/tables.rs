@@ -1,4 +1,4 @@
-//! Rows 24 to 27: page tables that lead nowhere, into a hole, behind the file, or in circles.
+//! Page tables that point nowhere, into a hole, past the end of the file, or in cycles.
 
 use super::{DMAP, KERNBASE, sound};
 use crate::common::{Virtual, each_access, not_dumped, not_ram, open, page_absent, session};
@@ -63,7 +63,7 @@ fn sound_dumps_of_every_kind_are_read_through_their_tables() {
 }
 
 #[test]
-fn m24_entries_of_every_kind_that_name_no_page_of_the_dump_say_so() {
+fn entries_of_every_kind_that_name_no_page_of_the_dump_say_so() {
     for kind in KINDS {
         let mut dump = kind.sound();
         // A page that is not dumped, one behind the ranges, and one behind all bitmaps.
@@ -100,7 +100,7 @@ fn m24_entries_of_every_kind_that_name_no_page_of_the_dump_say_so() {
 }
 
 #[test]
-fn m24_entries_that_name_no_page_of_the_dump_say_so() {
+fn entries_that_name_no_page_of_the_dump_say_so() {
     let mut dump = with_directory(&[(0, 0x5003)]);
     let entries = [
         (0, 0x6003),
@@ -142,7 +142,7 @@ fn m24_entries_that_name_no_page_of_the_dump_say_so() {
 }
 
 #[test]
-fn m25_a_page_table_that_is_not_in_the_dump_says_so() {
+fn a_page_table_that_is_not_in_the_dump_says_so() {
     let dump = with_directory(&[(0, 0x6003), (1, 0x10_0003), (2, 0x9003)]);
     each_access(&dump.build(), |opened| {
         let memory = Virtual::of(opened);
@@ -173,7 +173,7 @@ fn m25_a_page_table_that_is_not_in_the_dump_says_so() {
 }
 
 #[test]
-fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
+fn a_page_table_behind_the_end_of_the_file_is_truncated() {
     let mut dump = with_directory(&[(0, 0xf_f003)]);
     dump.pages
         .insert(0xf_f000, table(&[(0, 0x5003), (1, 0x9003), (511, 0x5003)]));
@@ -218,7 +218,7 @@ fn m25_a_page_table_behind_the_end_of_the_file_is_truncated() {
 }
 
 #[test]
-fn m26_a_page_table_may_be_any_page_even_its_own() {
+fn a_page_table_may_be_any_page_even_its_own() {
     // Table 0x5000 maps itself, the message of a page, and is named by two directory entries.
     let mut dump = with_directory(&[(0, 0x5003), (7, 0x5003)]);
     dump.pages
@@ -251,7 +251,7 @@ fn m26_a_page_table_may_be_any_page_even_its_own() {
 }
 
 #[test]
-fn m27_a_kernel_map_at_the_end_of_the_address_space_does_not_wrap() {
+fn a_kernel_map_at_the_end_of_the_address_space_does_not_wrap() {
     let mut dump = with_directory(&[(0, 0x83), (1, 0x20_0083), (2, 0x40_0083)]);
     dump.kernbase = u64::MAX - (2 << 21) + 1;
     let memory_end = dump.kernbase;
@@ -272,7 +272,7 @@ fn m27_a_kernel_map_at_the_end_of_the_address_space_does_not_wrap() {
 }
 
 #[test]
-fn m27_a_kernel_map_of_every_kind_ends_with_the_address_space() {
+fn a_kernel_map_of_every_kind_ends_with_the_address_space() {
     for kind in KINDS {
         let (Tables::Flat(bytes, entry), Some(last)) = (kind.tables, kind.last_va()) else {
             continue;
@@ -299,7 +299,7 @@ fn m27_a_kernel_map_of_every_kind_ends_with_the_address_space() {
 }
 
 #[test]
-fn m27_a_direct_map_of_every_kind_that_ends_before_it_starts_is_empty() {
+fn a_direct_map_of_every_kind_that_ends_before_it_starts_is_empty() {
     for kind in KINDS {
         let mut dump = kind.sound();
         let Some(va) = direct_va(&dump, 5) else {
@@ -326,7 +326,7 @@ fn m27_a_direct_map_of_every_kind_that_ends_before_it_starts_is_empty() {
 }
 
 #[test]
-fn m27_a_direct_map_that_ends_before_it_starts_is_empty() {
+fn a_direct_map_that_ends_before_it_starts_is_empty() {
     for (base, end) in [(DMAP + 0x10_0000, DMAP), (u64::MAX, 0), (DMAP, DMAP)] {
         let mut dump = with_directory(&[(0, 0x83)]);
         (dump.dmapbase, dump.dmapend) = (base, end);

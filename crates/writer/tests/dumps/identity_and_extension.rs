@@ -1,4 +1,4 @@
-//! What the library tells of the writer's dumps beyond their pages: the identity block and the
+//! What the library reports of the writer's dumps beyond their pages: the identity block and the
 //! extension, sound and damaged.
 
 use crate::round_trip::payload;
