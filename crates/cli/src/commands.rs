@@ -39,7 +39,8 @@ mod verify;
 mod whatis;
 mod why;
 
-use crate::context::{Context, Run};
+use crate::advice::{Result, Run};
+use crate::context::Context;
 use crate::help;
 use crate::options::Common;
 use crate::outcome::Status;
@@ -97,7 +98,7 @@ struct Entry {
     name: &'static str,
     aliases: &'static [&'static str],
     define: fn(clap::Command) -> clap::Command,
-    run: fn(&ArgMatches, &Context) -> anyhow::Result<Status>,
+    run: fn(&ArgMatches, &Context) -> Result<Status>,
 }
 
 const fn entry<R: Run>(name: &'static str, aliases: &'static [&'static str]) -> Entry {
@@ -137,7 +138,7 @@ pub(crate) fn command_line() -> clap::Command {
 }
 
 /// Runs the command that `matches` names.
-pub(crate) fn run(matches: &ArgMatches) -> Option<(Context, anyhow::Result<Status>)> {
+pub(crate) fn run(matches: &ArgMatches) -> Option<(Context, Result<Status>)> {
     let (name, arguments) = matches.subcommand()?;
     let mut entries = TABLE.iter().flat_map(|(_, entries)| *entries);
     let entry = entries.find(|entry| entry.name == name)?;

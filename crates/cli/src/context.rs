@@ -2,13 +2,13 @@
 
 use crate::files::{self, Chosen};
 use crate::options::{ColorChoice, Common};
-use crate::outcome::{Failure, Status};
+use crate::outcome::Failure;
 use crate::output::{self, Out, Style};
 use crate::{spool, text};
 use serde::Serialize;
 use std::cell::{Cell, OnceCell};
 use std::ffi::OsString;
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
@@ -23,11 +23,6 @@ use vmcore_debug::DebugFiles;
 const KERNEL_PATH: &str = "VMCORE_KERNEL_PATH";
 /// The variable with the directory for expanded kernels; empty for none.
 const CACHE: &str = "VMCORE_CACHE";
-
-/// A command: its options, and what it does with them. Its doc comment is its line in the help.
-pub(crate) trait Run: clap::Args {
-    fn run(&self, context: &Context) -> anyhow::Result<Status>;
-}
 
 /// What the kernel file is needed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +108,11 @@ impl Context {
         self.command
     }
 
+    /// The dump that [`Context::choose`] has chosen.
+    fn chosen(&self) -> &Chosen {
+        self.chosen.get_or_init(Chosen::default)
+    }
+
     /// The dump as it was named, once it is known which.
     fn named(&self) -> Option<&Path> {
         let chosen = self.chosen.get()?;
@@ -178,7 +178,7 @@ impl Context {
     }
 
     /// Prints an answer in JSON. `dump` is absent for answers about several dumps.
-    pub(crate) fn json(&self, dump: Option<&Dump>, answer: impl Serialize) -> anyhow::Result<()> {
+    pub(crate) fn json(&self, dump: Option<&Dump>, answer: impl Serialize) -> io::Result<()> {
         output::json(self.command, dump, answer)
     }
 
@@ -226,7 +226,7 @@ impl Context {
         words: &[OsString],
         arguments: RangeInclusive<usize>,
         names: &str,
-    ) -> anyhow::Result<Vec<OsString>> {
+    ) -> Result<Vec<OsString>, Failure> {
         let (files, arguments) = files::split(words, arguments, self.command, names)?;
         let mut chosen = files::choose(&self.common, self.command, files, words)?;
         if spool::is_stream(&chosen.dump) {
@@ -251,8 +251,8 @@ impl Context {
         &self,
         kernel_use: KernelUse,
         options: &OpenOptions,
-    ) -> anyhow::Result<Session> {
-        let chosen = self.chosen.get().ok_or_else(|| Failure::new("no dump"))?;
+    ) -> Result<Session, SessionError> {
+        let chosen = self.chosen();
         let options = &self.options(options);
         let session = match &chosen.kernel {
             Some(kernel) => Session::open(&chosen.dump, KernelChoice::Given(kernel), options)?,
@@ -268,15 +268,16 @@ impl Context {
         &self,
         kernel_use: KernelUse,
         options: &OpenOptions,
-    ) -> anyhow::Result<Opened> {
+    ) -> Result<Opened, SessionError> {
         let error = match self.open(kernel_use, options) {
             Ok(session) => return Ok(Opened::Memory(Box::new(session))),
             Err(error) => error,
         };
-        match error.downcast_ref() {
-            Some(SessionError::Open(OpenError::Textdump { path })) => Ok(Opened::Text(
-                Textdump::open(path, &self.container_options())?,
-            )),
+        match &error {
+            SessionError::Open(OpenError::Textdump { path }) => {
+                let textdump = Textdump::open(path, &self.container_options())?;
+                Ok(Opened::Text(textdump))
+            }
             _ => Err(error),
         }
     }
@@ -312,7 +313,7 @@ impl Context {
         dump: &Path,
         kernel_use: KernelUse,
         options: &OpenOptions,
-    ) -> anyhow::Result<Session> {
+    ) -> Result<Session, SessionError> {
         let places = self.kernel_places();
         if kernel_use == KernelUse::Addresses {
             let session = Session::open(dump, KernelChoice::None, options)?;
@@ -321,7 +322,7 @@ impl Context {
                 return Ok(session);
             }
         }
-        Ok(Session::open(dump, KernelChoice::Find(&places), options)?)
+        Session::open(dump, KernelChoice::Find(&places), options)
     }
 
     /// Says where the kernel was looked for, and what is doubtful about it.

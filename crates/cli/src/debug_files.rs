@@ -1,5 +1,8 @@
 //! Options of the commands that read debug information: where files of modules are.
 
+use crate::context::Context;
+use crate::outcome::Failure;
+use crate::text;
 use clap::Args;
 use std::path::PathBuf;
 use vmcore::{Session, SessionError};
@@ -44,4 +47,17 @@ impl ModulePlaces {
         }
         files.with_modules(session, &self.search(session))
     }
+}
+
+/// The kernel file has no types, which are needed.
+pub(crate) fn no_types(files: &DebugFiles, context: &Context) -> Failure {
+    let kernel = text::path(files.kernel_path());
+    let failure = Failure::new(format!(
+        "{kernel} has no types: neither debug information nor CTF"
+    ));
+    let problems = files.problems().into_iter();
+    problems
+        .fold(failure, Failure::line)
+        .line("FreeBSD has them in kernel.debug, of the package with debug files of the same build")
+        .next(context.again("-k DIR/kernel.debug"))
 }

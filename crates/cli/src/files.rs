@@ -24,7 +24,7 @@ use vmcore::textdump;
 const MAX_FILES: usize = 2;
 
 /// The dump and the kernel file that were named.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Chosen {
     pub(crate) dump: PathBuf,
     pub(crate) kernel: Option<PathBuf>,

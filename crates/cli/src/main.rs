@@ -1,15 +1,15 @@
 //! The command `vmcore`: arguments, printing, exit status. All knowledge is in the libraries.
 //!
 //! From the bottom up: [`outcome`], [`options`], [`output`]; the [`context`] of a run, which opens
-//! dumps; one file a command in [`commands`], with the table of them. Data goes to standard output,
+//! dumps; [`advice`] of errors; one file a command in [`commands`], with the table of them. Data goes to standard output,
 //! everything else to standard error. Exit status: 0 done, 1 failed, 2 usage, 3 answered, but the
 //! dump is incomplete for this answer. A reader that closes the pipe early is not a failure.
 #![forbid(unsafe_code)]
 
+mod advice;
 mod commands;
 mod context;
 mod debug_files;
-mod explain;
 mod files;
 mod help;
 mod hex;
@@ -46,9 +46,9 @@ fn main() -> ExitCode {
     match result {
         Ok(Status::Done) if !context.is_guess() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::from(3),
-        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
-            let failure = explain::explain(&error, &context);
+            let failure = error.explain(&context);
             context.complain(&failure);
             ExitCode::from(failure.status())
         }
@@ -70,13 +70,4 @@ fn refuse(error: &clap::Error) -> ExitCode {
     // Nothing can be done if this fails.
     let _ = error.print();
     ExitCode::from(if error.use_stderr() { 2 } else { 0 })
-}
-
-/// Whether the reader of our output has closed the pipe.
-fn is_broken_pipe(error: &anyhow::Error) -> bool {
-    error.chain().any(|cause| {
-        cause
-            .downcast_ref::<io::Error>()
-            .is_some_and(|io| io.kind() == io::ErrorKind::BrokenPipe)
-    })
 }

@@ -114,11 +114,7 @@ struct Envelope<'a> {
 }
 
 /// Prints an answer in JSON. `dump` is absent for answers about several dumps.
-pub(crate) fn json(
-    command: &str,
-    dump: Option<&Dump>,
-    answer: impl Serialize,
-) -> anyhow::Result<()> {
+pub(crate) fn json(command: &str, dump: Option<&Dump>, answer: impl Serialize) -> io::Result<()> {
     let completeness = dump
         .and_then(|dump| dump.completeness().ok())
         .map(serde_json::to_value);
@@ -137,7 +133,7 @@ pub(crate) fn json(
         ))
         .map_err(io::Error::from)?;
     writeln!(out)?;
-    Ok(out.finish()?)
+    out.finish()
 }
 
 /// Fields without a value are left out.

@@ -1,7 +1,7 @@
 //! Addresses and lengths as people write them: `0xffffffff81cd4c0c`, `hz`, `proc0+0xc4`; `64k`.
 
+use crate::advice::Result;
 use crate::outcome::Failure;
-use anyhow::Context as _;
 use std::ffi::OsStr;
 use vmcore::Session;
 use vmcore::format::addr::VirtAddr;
@@ -67,7 +67,7 @@ impl Place {
     }
 
     /// Looks a symbol up.
-    pub(crate) fn find(&self, session: &Session) -> anyhow::Result<Found> {
+    pub(crate) fn find(&self, session: &Session) -> Result<Found> {
         match self {
             Self::Address(address) => Ok(Found {
                 address: VirtAddr(*address),
@@ -78,7 +78,7 @@ impl Place {
                 let address = symbol
                     .address
                     .checked_add(*offset)
-                    .context("the offset is too large")?;
+                    .ok_or_else(offset_too_large)?;
                 Ok(Found {
                     address,
                     symbol_bytes: Some(symbol.size.saturating_sub(*offset)),
@@ -90,7 +90,7 @@ impl Place {
 
 impl Place {
     /// Looks a symbol up, in the loaded modules too.
-    pub(crate) fn find_in(&self, session: &Session, files: &DebugFiles) -> anyhow::Result<Found> {
+    pub(crate) fn find_in(&self, session: &Session, files: &DebugFiles) -> Result<Found> {
         if let Self::Symbol { name, offset } = self
             && session.matching_kernel()?.symbols().find(name).is_none()
             && let Some((start, size)) = files
@@ -99,14 +99,17 @@ impl Place {
                 .find_map(|module| module.symbol_named(name))
         {
             return Ok(Found {
-                address: start
-                    .checked_add(*offset)
-                    .context("the offset is too large")?,
+                address: start.checked_add(*offset).ok_or_else(offset_too_large)?,
                 symbol_bytes: Some(size.saturating_sub(*offset)),
             });
         }
         self.find(session)
     }
+}
+
+/// The failure of an offset past the end of the address space.
+pub(crate) fn offset_too_large() -> Failure {
+    Failure::new("the offset is too large")
 }
 
 /// A decimal number, or a hexadecimal one behind `0x`.

@@ -1,6 +1,7 @@
 //! `vmcore bt`: the stacks of threads.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
@@ -110,7 +111,7 @@ struct Walked<'a> {
 }
 
 impl Run for Bt {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 0..=1, "TID")?;
         let tid = words.first().map(parse_tid).transpose()?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
@@ -190,7 +191,7 @@ impl Bt {
     }
 }
 
-pub(super) fn parse_tid(word: &OsString) -> anyhow::Result<i32> {
+pub(super) fn parse_tid(word: &OsString) -> Result<i32> {
     let parsed = word.to_str().and_then(|word| word.parse().ok());
     Ok(parsed.ok_or_else(|| {
         let word = text::escape(word.as_encoded_bytes());
@@ -204,7 +205,7 @@ fn choose<'a>(
     args: &Bt,
     list: &'a ProcessList,
     tid: Option<i32>,
-) -> anyhow::Result<Vec<(&'a Process, &'a Thread)>> {
+) -> Result<Vec<(&'a Process, &'a Thread)>> {
     let all = list
         .processes
         .iter()

@@ -1,6 +1,7 @@
 //! `vmcore check`: is this host ready to dump?
 
-use crate::context::{Context, Run};
+use crate::advice::{Result, Run};
+use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
 use crate::text;
@@ -48,7 +49,7 @@ struct Answer<'a> {
 }
 
 impl Run for Check {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let device = self.device.as_deref().unwrap_or(Path::new(DUMP_DEVICE));
         if self.device.is_none() && !device.exists() {
             return Err(
@@ -94,7 +95,7 @@ impl Run for Check {
     }
 }
 
-fn print(context: &Context, device: &Path, findings: &[Finding]) -> anyhow::Result<()> {
+fn print(context: &Context, device: &Path, findings: &[Finding]) -> Result<()> {
     let mut out = context.out();
     let name = out.paint(Style::Strong, &text::path(device));
     writeln!(out, "{name}")?;

@@ -3,7 +3,8 @@
 use super::convert_out::Out;
 use super::gdb::{stock, write_frames};
 use super::{convert_bytes, convert_dump};
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Advice, Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -110,7 +111,7 @@ struct Answer<'a> {
 }
 
 impl Run for Convert {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
         let words = context.choose(&self.words, 1..=1, "OUT")?;
         let out = words
@@ -143,7 +144,7 @@ impl Run for Convert {
     }
 }
 
-fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<Status> {
+fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> Result<Status> {
     let force = context.common().force;
     // gdb reads no compressed core, and a kernel that it cannot use is no reason to refuse the core.
     let files = DebugFiles::of(session).ok();
@@ -160,12 +161,6 @@ fn to_elf(context: &Context, session: &Session, out: Out<'_>) -> anyhow::Result<
     let mut progress = Progress::new(context, "writing");
     let converted = elf::convert(session, out.plain(), force, |done, total| {
         progress.at(done, total);
-    })
-    .map_err(|error| match error {
-        ConvertError::Session(error) => anyhow::Error::from(error),
-        ConvertError::Absent(reason) => reason.into(),
-        ConvertError::Output(error) => error.into(),
-        error => error.into(),
     })?;
     drop(progress);
     if let Some((path, bytes)) = &frames {
@@ -233,7 +228,7 @@ fn print_next(
     core: &Path,
     target: Option<&Target<'_>>,
     frames: Option<&Path>,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let mut out = context.out();
     let word = text::shell_word(core);
     let typed = |program: &str, option: &str, commands: Vec<String>| {
@@ -283,7 +278,7 @@ fn why_no_registers(session: &Session) -> &'static str {
     }
 }
 
-fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, converted: &Converted) -> Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&converted.path));
     writeln!(
@@ -315,4 +310,15 @@ fn print(context: &Context, session: &Session, converted: &Converted) -> anyhow:
         writeln!(out, "  return addresses are signed: {words}")?;
     }
     Ok(out.finish()?)
+}
+
+impl Advice for ConvertError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            Self::Session(error) => error.advice(context),
+            Self::Absent(reason) => reason.advice(context),
+            Self::Output(error) => error.advice(context),
+            _ => Failure::new(self.to_string()),
+        }
+    }
 }

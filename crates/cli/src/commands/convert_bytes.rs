@@ -1,5 +1,6 @@
 //! `vmcore convert` that leaves the dump as it is: compressed, or freed of what is around it.
 
+use crate::advice::{Advice, Result};
 use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -24,7 +25,7 @@ struct Answer<'a> {
 }
 
 /// Writes the bytes of the chosen dump to `out`.
-pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> anyhow::Result<Status> {
+pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> Result<Status> {
     let dump = context
         .dump()
         .ok_or_else(|| Failure::new("no dump"))?
@@ -47,7 +48,7 @@ pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> anyh
             expanded_bytes: len_bytes,
         }),
     };
-    let done = done.map_err(|error| explain(error, context))?;
+    let done = done?;
     drop(progress);
     let damage = source.damage();
     let to = match method {
@@ -74,7 +75,7 @@ pub(super) fn run(context: &Context, method: Option<Method>, out: &Path) -> anyh
     Ok(Status::Done)
 }
 
-fn print(context: &Context, done: &Compressed, is_packed: bool) -> anyhow::Result<()> {
+fn print(context: &Context, done: &Compressed, is_packed: bool) -> Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&done.path));
     let size = text::size(done.len_bytes);
@@ -89,13 +90,13 @@ fn print(context: &Context, done: &Compressed, is_packed: bool) -> anyhow::Resul
     Ok(out.finish()?)
 }
 
-/// What to type next.
-pub(super) fn explain(error: CompressError, context: &Context) -> anyhow::Error {
-    match error {
-        CompressError::Output(error) => error.into(),
-        error => Failure::new(error.to_string())
-            .line("nothing was written; what is sound can be read in place")
-            .next(context.proposal("verify"))
-            .into(),
+impl Advice for CompressError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            CompressError::Output(error) => error.advice(context),
+            _ => Failure::new(self.to_string())
+                .line("nothing was written; what is sound can be read in place")
+                .next(context.proposal("verify")),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `vmcore convert` to FreeBSD's own formats: a minidump, or a full dump.
 
 use super::convert_out::Out;
+use crate::advice::{Advice, Result};
 use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -37,13 +38,12 @@ pub(super) fn run(
     session: &Session,
     target: TargetFormat,
     out: Out<'_>,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     let mut progress = Progress::new(context, "writing");
     let force = context.common().force;
     let done = rewrite::convert(session, target, out.plain(), force, |done, total| {
         progress.at(done, total);
-    })
-    .map_err(|error| explain(error, context))?;
+    })?;
     drop(progress);
     let method = out.method();
     let packed = out.finish(context, done.len_bytes)?;
@@ -89,7 +89,7 @@ fn print(
     session: &Session,
     target: TargetFormat,
     done: &Rewritten,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&done.path));
     let version = done
@@ -128,22 +128,20 @@ fn print(
     Ok(out.finish()?)
 }
 
-/// What to type next.
-pub(super) fn explain(error: RewriteError, context: &Context) -> anyhow::Error {
-    let failure = Failure::new(error.to_string());
-    match error {
-        RewriteError::Session(error) => error.into(),
-        RewriteError::Absent(reason) => reason.into(),
-        RewriteError::Output(error) => error.into(),
-        RewriteError::IsMinidump(_) | RewriteError::NoRoot => failure
-            .line("a full dump, or a hypervisor's memory file, can be converted")
-            .next(context.proposal("convert OUT --to elf"))
-            .into(),
-        RewriteError::Architecture(_) => failure
-            .next(context.proposal("convert OUT --to elf"))
-            .into(),
-        RewriteError::NoKernelMap => failure.next(context.again("-k DIR/kernel")).into(),
-        RewriteError::Ram => failure.next(context.proposal("info")).into(),
-        _ => failure.next(context.proposal("verify")).into(),
+impl Advice for RewriteError {
+    fn advice(&self, context: &Context) -> Failure {
+        let failure = Failure::new(self.to_string());
+        match self {
+            RewriteError::Session(error) => error.advice(context),
+            RewriteError::Absent(reason) => reason.advice(context),
+            RewriteError::Output(error) => error.advice(context),
+            RewriteError::IsMinidump(_) | RewriteError::NoRoot => failure
+                .line("a full dump, or a hypervisor's memory file, can be converted")
+                .next(context.proposal("convert OUT --to elf")),
+            RewriteError::Architecture(_) => failure.next(context.proposal("convert OUT --to elf")),
+            RewriteError::NoKernelMap => failure.next(context.again("-k DIR/kernel")),
+            RewriteError::Ram => failure.next(context.proposal("info")),
+            _ => failure.next(context.proposal("verify")),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Where `vmcore convert` writes to: the file itself, or a file that is compressed afterwards.
 
 use super::beside::Beside;
+use crate::advice::Result;
 use crate::context::Context;
 use crate::progress::Progress;
 use std::path::Path;
@@ -17,11 +18,7 @@ pub(super) struct Out<'a> {
 }
 
 impl<'a> Out<'a> {
-    pub(super) fn new(
-        context: &Context,
-        path: &'a Path,
-        method: Option<Method>,
-    ) -> anyhow::Result<Self> {
+    pub(super) fn new(context: &Context, path: &'a Path, method: Option<Method>) -> Result<Self> {
         let force = context.common().force;
         if method.is_some() {
             // Whether it may be written is told before the work begins.
@@ -47,7 +44,7 @@ impl<'a> Out<'a> {
     }
 
     /// Compresses what was written, if it is to be. `len_bytes` are those that were written.
-    pub(super) fn finish(self, context: &Context, len_bytes: u64) -> anyhow::Result<Compressed> {
+    pub(super) fn finish(self, context: &Context, len_bytes: u64) -> Result<Compressed> {
         let Some((method, plain)) = &self.packed else {
             return Ok(Compressed {
                 path: self.path.to_owned(),
@@ -57,9 +54,14 @@ impl<'a> Out<'a> {
         };
         let mut progress = Progress::new(context, "compressing");
         let source = Source::open(plain.path(), Access::Positional)?;
-        compress::convert(&source, *method, self.path, self.force, |done, total| {
-            progress.at(done, total);
-        })
-        .map_err(|error| super::convert_bytes::explain(error, context))
+        Ok(compress::convert(
+            &source,
+            *method,
+            self.path,
+            self.force,
+            |done, total| {
+                progress.at(done, total);
+            },
+        )?)
     }
 }

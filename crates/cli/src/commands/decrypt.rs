@@ -1,7 +1,7 @@
 //! `vmcore decrypt`: an encrypted dump without its encryption.
 
-use super::convert_bytes::explain;
-use crate::context::{Context, Run};
+use crate::advice::{Result, Run};
+use crate::context::Context;
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -48,7 +48,7 @@ struct Answer<'a> {
 }
 
 impl Run for Decrypt {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
         let words = context.choose(&self.words, 1..=1, "OUT")?;
         let out = words
@@ -69,8 +69,7 @@ impl Run for Decrypt {
         let force = context.common().force;
         let len_bytes = plain::copy(&opened.source, out, force, |done, total| {
             progress.at(done, total);
-        })
-        .map_err(|error| explain(error, context))?;
+        })?;
         drop(progress);
         let is_dump = Dump::open(out, &OpenOptions::default()).is_ok();
         if context.common().json {

@@ -1,6 +1,7 @@
 //! `vmcore dis`: machine code, with source lines and symbols.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
@@ -69,7 +70,7 @@ struct Wanted {
 }
 
 impl Run for Dis {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 0..=1, "FUNCTION|ADDR[,+LEN]")?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let files = self.places.open(&session)?;
@@ -112,7 +113,7 @@ impl Run for Dis {
 }
 
 /// The program counter of the frame at fault of the thread that crashed.
-fn pc_at_fault(target: &Target<'_>) -> anyhow::Result<Option<VirtAddr>> {
+fn pc_at_fault(target: &Target<'_>) -> Result<Option<VirtAddr>> {
     let list = target.processes()?;
     let mut threads = list.processes.iter().flat_map(|one| &one.threads);
     Ok(threads.find(|thread| thread.crashed).and_then(|thread| {
@@ -122,11 +123,7 @@ fn pc_at_fault(target: &Target<'_>) -> anyhow::Result<Option<VirtAddr>> {
     }))
 }
 
-fn around_crash(
-    context: &Context,
-    target: &Target<'_>,
-    pc: Option<VirtAddr>,
-) -> anyhow::Result<Wanted> {
+fn around_crash(context: &Context, target: &Target<'_>, pc: Option<VirtAddr>) -> Result<Wanted> {
     let Some(pc) = pc else {
         return Err(
             Failure::new("no thread crashed: name a function or an address")
@@ -147,7 +144,7 @@ fn named(
     target: &Target<'_>,
     word: &OsStr,
     pc: Option<VirtAddr>,
-) -> anyhow::Result<Wanted> {
+) -> Result<Wanted> {
     let (name, len) = match word.to_str().and_then(|word| word.split_once(',')) {
         Some((name, len)) => {
             let len = len

@@ -4,7 +4,8 @@
 //! over a socket in a directory of its own; on systems without such sockets, over the loopback
 //! interface.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
@@ -59,7 +60,7 @@ pub(crate) struct Gdb {
 }
 
 impl Run for Gdb {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         if context.common().json {
             return Err(Failure::usage("gdb has no answer to give in JSON").into());
@@ -87,7 +88,7 @@ fn listen(
     stub: &mut Stub<'_, '_>,
     target: &Target<'_>,
     address: &str,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     let place = if address.contains(':') {
         address.to_owned()
     } else {
@@ -140,7 +141,7 @@ fn listen(
 }
 
 /// Writes what leads gdb through trap frames.
-pub(super) fn write_frames(path: &Path, force: bool, bytes: &[u8]) -> anyhow::Result<()> {
+pub(super) fn write_frames(path: &Path, force: bool, bytes: &[u8]) -> Result<()> {
     let mut output = OutputFile::create(path, force)?;
     let written = output.file().write_all(bytes);
     written.map_err(|error| output.error(error))?;
@@ -158,7 +159,7 @@ fn debug(
     args: &Gdb,
     stub: &mut Stub<'_, '_>,
     target: &Target<'_>,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     let directory = tempfile::Builder::new().prefix("vmcore").tempdir();
     let directory = directory.map_err(|error| {
         Failure::new(format!(

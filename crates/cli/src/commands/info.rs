@@ -1,8 +1,8 @@
 //! `vmcore info`: what the dump is and what is missing from it, each value with its source.
 
+use crate::advice::{Result, Run, opening};
 use crate::commands::textdump;
-use crate::context::{Context, KernelUse, Opened, Run};
-use crate::explain;
+use crate::context::{Context, KernelUse, Opened};
 use crate::help;
 use crate::outcome::Status;
 use crate::output::{Out, Style};
@@ -51,7 +51,7 @@ fn answer(info: &Facts) -> serde_json::Result<serde_json::Value> {
 }
 
 impl Run for Info {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         // As much as there is of a dump whose file ends early.
         let options = OpenOptions {
@@ -146,7 +146,7 @@ impl Sheet<'_> {
 
 fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     headline(out, info, session)?;
-    let full = explain::is_full(session);
+    let full = opening::is_full(session);
     let header = if full { "ELF header" } else { "header" };
     let mut sheet = Sheet {
         out,
@@ -294,7 +294,7 @@ fn headline(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         .version
         .map(|version| format!(" v{version}"))
         .unwrap_or_default();
-    let state = match (explain::truncation(session), info.state) {
+    let state = match (opening::truncation(session), info.state) {
         (Some(words), _) => out.paint(Style::Bad, &words),
         (None, Completeness::Complete { trailing_bytes: 0 }) => out.paint(Style::Good, "complete"),
         (None, Completeness::Complete { trailing_bytes }) => out.paint(
@@ -376,10 +376,10 @@ fn kernel(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
         Some(KernelMatch::BuildId) => ("matches".to_owned(), Style::Good),
         Some(KernelMatch::Version) => ("has the dump's version".to_owned(), Style::Good),
         Some(how @ KernelMatch::Contents { .. }) => {
-            (format!("fits ({})", explain::difference(how)), Style::Good)
+            (format!("fits ({})", opening::difference(how)), Style::Good)
         }
         Some(how) if how.is_mismatch() => (
-            format!("is another kernel's ({})", explain::difference(how)),
+            format!("is another kernel's ({})", opening::difference(how)),
             Style::Bad,
         ),
         _ => (
@@ -481,7 +481,7 @@ fn ram(sheet: &mut Sheet<'_>, ram: &[PhysRange], info: &Facts, full: bool) {
 
 fn log(sheet: &mut Sheet<'_>, info: &Facts, session: &Session) {
     let Some(log) = info.log else {
-        let words = if explain::is_full(session) && session.kernel().is_none() {
+        let words = if opening::is_full(session) && session.kernel().is_none() {
             "in kernel memory: needs the kernel file"
         } else {
             "not in the dump"

@@ -1,6 +1,7 @@
 //! `vmcore list`: the dumps in a directory.
 
-use crate::context::{Context, Run};
+use crate::advice::{Result, Run};
+use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
 use crate::text;
@@ -32,7 +33,7 @@ struct Answer {
 }
 
 impl Run for List {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let common = context.common();
         let directory = self.place.as_deref().or(common.directory.as_deref());
         let directory = directory.unwrap_or(Path::new(CRASH_DIRECTORY));
@@ -59,7 +60,7 @@ impl Run for List {
 /// A cell of the table, and how it looks.
 type Cell = (String, Option<Style>);
 
-fn print(context: &Context, dumps: &[Entry]) -> anyhow::Result<()> {
+fn print(context: &Context, dumps: &[Entry]) -> Result<()> {
     let mut out = context.out();
     let heading = [
         "DUMP", "STATE", "SIZE", "CRASHED", "KERNEL", "HOST", "PANIC",

@@ -1,8 +1,8 @@
 //! `vmcore locks`: who waits for whom, and deadlocks.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::debug_files::ModulePlaces;
-use crate::explain;
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
+use crate::debug_files::{ModulePlaces, no_types};
 use crate::help;
 use crate::outcome::Status;
 use crate::output::{Out, Style};
@@ -35,14 +35,14 @@ pub(crate) struct LocksArgs {
 }
 
 impl Run for LocksArgs {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let files = self.places.open(&session)?;
         let target = Target::new(&session, &files)?;
         let list = target.processes()?;
         if target.types().is_empty() {
-            return Err(explain::no_types(&files, context).into());
+            return Err(no_types(&files, context).into());
         }
         let found = locks::find(&target, &list);
         let status = Status::complete_if(list.problems.is_empty() && found.problems.is_empty());

@@ -1,10 +1,10 @@
 //! `vmcore log`: the message buffer, the kernel's last words.
 
+use crate::advice::{Advice, Result, Run, opening};
 use crate::commands::textdump;
-use crate::context::{Context, KernelUse, Opened, Run};
-use crate::explain;
+use crate::context::{Context, KernelUse, Opened};
 use crate::help;
-use crate::outcome::Status;
+use crate::outcome::{Failure, Status};
 use crate::output::Style;
 use crate::text;
 use clap::Args;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::format::layout::Section;
-use vmcore::log::{self, LogOrder, LogSource};
+use vmcore::log::{self, LogError, LogOrder, LogSource};
 use vmcore::{Dump, OpenOptions};
 
 /// Kernel message buffer
@@ -50,7 +50,7 @@ struct Line {
 }
 
 impl Run for Log {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         // What of the message buffer is in the file can be told, wherever that ends.
         let options = OpenOptions {
@@ -71,7 +71,7 @@ impl Run for Log {
         }
         let dump = text::path(session.dump().path());
         if log.is_empty() {
-            let why = explain::truncation(&session)
+            let why = opening::truncation(&session)
                 .map(|why| format!(" ({why})"))
                 .unwrap_or_default();
             context.note(&format!(
@@ -99,7 +99,7 @@ pub(super) fn print(
     dump: Option<&Dump>,
     log: &log::Log,
     is_raw: bool,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     if context.common().json {
         let line = |line: log::Line<'_>| Line {
             priority: line.priority,
@@ -113,7 +113,7 @@ pub(super) fn print(
             wrapped: log.wrapped,
             lines: log.lines().map(line).collect(),
         };
-        return context.json(dump, answer);
+        return Ok(context.json(dump, answer)?);
     }
     let mut out = context.out();
     if is_raw {
@@ -130,4 +130,13 @@ pub(super) fn print(
         }
     }
     Ok(out.finish()?)
+}
+
+impl Advice for LogError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            Self::NeedsKernel(error) => error.advice(context),
+            _ => Failure::new(self.to_string()),
+        }
+    }
 }

@@ -1,8 +1,8 @@
 //! `vmcore map`: which memory of the machine is in the dump, as a table or a picture.
 
+use crate::advice::{Result, Run, opening};
 use crate::commands::map_svg;
-use crate::context::{Context, KernelUse, Run};
-use crate::explain;
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::Status;
 use crate::output::{Out, Style};
@@ -40,7 +40,7 @@ const PICTURE_CELLS: u64 = 1920;
 const SHADES: [char; 6] = [' ', '.', ':', '+', '*', '#'];
 
 impl Run for Map {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
         context.choose(&self.words, 0..=0, "")?;
         let session = context.open(KernelUse::Addresses, &OpenOptions::default())?;
@@ -87,7 +87,7 @@ fn title(session: &Session) -> String {
     format!("{name}: FreeBSD/{} {}", dump.arch(), dump.kind().name())
 }
 
-fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> anyhow::Result<()> {
+fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> Result<()> {
     let heading = format!(
         "{:<31} {:>9} {:>9} {:>5} {:>9} {:>7} {:>9}  PICTURE",
         "PHYSICAL", "PAGES", "IN DUMP", "%", "KERNEL", "TABLES", "OTHERS"
@@ -121,7 +121,7 @@ fn print(out: &mut Out, map: &MemoryMap, session: &Session) -> anyhow::Result<()
         text::size(map.page_size_bytes)
     )];
     if map.total.unclassified > 0 {
-        let why = if explain::is_full(session) {
+        let why = if opening::is_full(session) {
             "the kernel file tells what for (-k)"
         } else {
             "nothing tells what for: outside the kernel map, the page tables and the direct map"

@@ -1,6 +1,7 @@
 //! `vmcore mods`: the kernel's modules and their files.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::Status;
@@ -39,7 +40,7 @@ struct Answer<'a> {
 }
 
 impl Run for Mods {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let list = modules::list(&session)?;

@@ -1,8 +1,8 @@
 //! `vmcore print`: kernel structures by their types.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::debug_files::ModulePlaces;
-use crate::explain;
+use crate::advice::{Advice, Result, Run};
+use crate::context::{Context, KernelUse};
+use crate::debug_files::{ModulePlaces, no_types};
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::text;
@@ -12,6 +12,7 @@ use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
 use vmcore_debug::Target;
+use vmcore_debug::expr::EvalError;
 use vmcore_debug::report::frame_at_fault;
 use vmcore_debug::show::{ListEnd, Options, Shown};
 use vmcore_debug::stack::Stack;
@@ -66,7 +67,7 @@ struct Answer<'a> {
 }
 
 /// The stack of a thread, or of the one that crashed.
-fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> anyhow::Result<Stack> {
+fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> Result<Stack> {
     let list = target.processes()?;
     let mut threads = list.processes.iter().flat_map(|one| &one.threads);
     let thread = threads.find(|thread| match tid {
@@ -84,7 +85,7 @@ fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> anyhow:
 }
 
 impl Run for Print {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=1, "EXPR")?;
         let word = words.first().and_then(|word| word.to_str());
         let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
@@ -92,7 +93,7 @@ impl Run for Print {
         let files = self.places.open(&session)?;
         let target = Target::new(&session, &files)?;
         if target.types().is_empty() {
-            return Err(explain::no_types(&files, context).into());
+            return Err(no_types(&files, context).into());
         }
         let options = Options {
             depth: self.depth,
@@ -165,5 +166,14 @@ impl Run for Print {
         }
         context.note_debug(&files);
         Ok(status)
+    }
+}
+
+impl Advice for EvalError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            Self::Unreadable(error) => error.advice(context),
+            _ => Failure::new(self.to_string()).next(context.proposal("sym NAME")),
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! `vmcore ps`: processes and threads, and which of them crashed.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::Status;
 use crate::output::Style;
@@ -69,7 +70,7 @@ struct ThreadAnswer<'a> {
 }
 
 impl Run for Ps {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let files = DebugFiles::of(&session)?;
@@ -178,7 +179,7 @@ fn print(
     list: &ProcessList,
     details: Option<&Details<'_, '_>>,
     kernel_order: bool,
-) -> anyhow::Result<()> {
+) -> Result<()> {
     let mut out = context.out();
     let rows = rows(list, details, kernel_order);
     let waits: Vec<String> = rows.iter().map(wait).collect();

@@ -1,7 +1,7 @@
 //! `vmcore read`: bytes at an address or symbol.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::explain;
+use crate::advice::{Error, Result, Run, memory};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::hex::HexDump;
 use crate::outcome::{Failure, Status};
@@ -72,7 +72,7 @@ enum Why {
 }
 
 impl Why {
-    fn error(&self) -> anyhow::Error {
+    fn error(&self) -> Error {
         match self {
             Self::Virtual(error) => (*error).into(),
             Self::Physical(reason) => (*reason).into(),
@@ -82,8 +82,8 @@ impl Why {
     /// A key for programs, words for people.
     fn words(&self) -> (&'static str, &'static str) {
         match self {
-            Self::Virtual(error) => explain::hole(error),
-            Self::Physical(reason) => explain::absence_of(reason),
+            Self::Virtual(error) => memory::hole(error),
+            Self::Physical(reason) => memory::absence_of(reason),
         }
     }
 }
@@ -100,8 +100,8 @@ impl Memory<'_> {
         &self,
         start: u64,
         len: u64,
-        mut show: impl FnMut(u64, Piece<'_>) -> anyhow::Result<()>,
-    ) -> anyhow::Result<()> {
+        mut show: impl FnMut(u64, Piece<'_>) -> Result<()>,
+    ) -> Result<()> {
         let size = match self {
             Self::Virtual(space) => space.memory().page_size(),
             Self::Physical(memory) => memory.page_size(),
@@ -158,7 +158,7 @@ struct Part {
 }
 
 impl Run for Read {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=2, "ADDR [LEN]")?;
         let [place, rest @ ..] = words.as_slice() else {
             return Err(Failure::usage("ADDR is missing").into());
@@ -212,7 +212,7 @@ fn within_memory(found: &Found, len: u64, session: &Session, phys: bool) -> u64 
 #[derive(Default)]
 struct Tally {
     read: u64,
-    first: Option<anyhow::Error>,
+    first: Option<Error>,
 }
 
 impl Tally {
@@ -221,7 +221,7 @@ impl Tally {
     }
 
     /// Nothing at all is a failure: an error says more than one line with a hole.
-    fn finish(self) -> anyhow::Result<Status> {
+    fn finish(self) -> Result<Status> {
         match (self.read, self.first) {
             (_, None) => Ok(Status::Done),
             (0, Some(error)) => Err(error),
@@ -236,7 +236,7 @@ fn text(
     memory: &Memory<'_>,
     start: u64,
     len: u64,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     let digits = match session.dump().arch().word() {
         Width::W32 if start <= u64::from(u32::MAX) => 8,
         _ => 16,
@@ -289,7 +289,7 @@ fn integer(bytes: &[u8], len: u64, endian: Endian) -> Option<u64> {
     }
 }
 
-fn raw(memory: &Memory<'_>, start: u64, len: u64, fill: Option<u8>) -> anyhow::Result<Status> {
+fn raw(memory: &Memory<'_>, start: u64, len: u64, fill: Option<u8>) -> Result<Status> {
     let mut out = Out::new(false);
     let mut tally = Tally::default();
     let result = memory.pieces(start, len, |_, piece| {
@@ -317,7 +317,7 @@ fn json(
     memory: &Memory<'_>,
     start: u64,
     len: u64,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     let mut tally = Tally::default();
     let mut parts: Vec<Part> = Vec::new();
     memory.pieces(start, len, |address, piece| {

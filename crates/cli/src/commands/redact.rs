@@ -1,9 +1,9 @@
 //! `vmcore redact`: a small dump with only what may leave the house.
 
 use super::beside::Beside;
-use super::convert_dump;
-use crate::context::{Context, KernelUse, Run};
-use crate::explain::no_types;
+use crate::advice::{Advice, Result, Run};
+use crate::context::{Context, KernelUse};
+use crate::debug_files::no_types;
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -122,7 +122,7 @@ struct Answer<'a> {
 }
 
 impl Run for Redact {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
         let words = context.choose(&self.words, 1..=1, "OUT")?;
         let out = words
@@ -148,18 +148,13 @@ impl Run for Redact {
         let names = keep.iter().map(|kept| kept.name()).collect();
         let keeps_log = keep.contains(&Kept::Log);
         let dropped = dropped_pages(context, &session, &recorder, &self.drop)?;
-        let redaction = Redaction::new(&session, &recorder, names, keeps_log, &dropped)
-            .map_err(|error| explain(error, context))?;
+        let redaction = Redaction::new(&session, &recorder, names, keeps_log, &dropped)?;
         if !context.common().json {
             print_manifest(context, redaction.manifest())?;
         }
         let redacted = match self.dry_run {
             true => None,
-            false => Some(
-                redaction
-                    .write(out, context.common().force)
-                    .map_err(|error| explain(error, context))?,
-            ),
+            false => Some(redaction.write(out, context.common().force)?),
         };
         if context.common().json {
             let answer = Answer {
@@ -189,7 +184,7 @@ fn dropped_pages(
     session: &Session,
     recorder: &Recorder,
     dropped: &[Dropped],
-) -> anyhow::Result<Vec<PhysAddr>> {
+) -> Result<Vec<PhysAddr>> {
     let (mut pages, mut zones) = (Vec::new(), Vec::new());
     for dropped in dropped {
         match dropped {
@@ -200,8 +195,7 @@ fn dropped_pages(
     if zones.is_empty() {
         return Ok(pages);
     }
-    let all = Redaction::new(session, recorder, Vec::new(), false, &[])
-        .map_err(|error| explain(error, context))?;
+    let all = Redaction::new(session, recorder, Vec::new(), false, &[])?;
     let files = DebugFiles::of(session)?;
     let target = Target::new(session, &files)?;
     let map = PageMap::build(session.space()?)?;
@@ -244,13 +238,12 @@ fn as_minidump(
     session: &Session,
     path: &Path,
     options: &OpenOptions,
-) -> anyhow::Result<Session> {
+) -> Result<Session> {
     let kernel = session.matching_kernel()?.path().to_owned();
     let mut progress = Progress::new(context, "making a minidump");
     let done = rewrite::convert(session, Format::Minidump, path, true, |done, total| {
         progress.at(done, total);
-    })
-    .map_err(|error| convert_dump::explain(error, context))?;
+    })?;
     drop(progress);
     if done.missing_pages > 0 {
         let lost = counted(done.missing_pages, "page", "pages");
@@ -268,7 +261,7 @@ fn read(
     session: &Session,
     keep: &[Kept],
     recorder: &Recorder,
-) -> anyhow::Result<Vec<Kept>> {
+) -> Result<Vec<Kept>> {
     let mut kept = keep.to_vec();
     // What proves the kernel file is found by a search, which must not count.
     session.build_ids();
@@ -321,7 +314,7 @@ fn read(
     Ok(kept)
 }
 
-fn print_manifest(context: &Context, manifest: &Manifest) -> anyhow::Result<()> {
+fn print_manifest(context: &Context, manifest: &Manifest) -> Result<()> {
     let mut out = context.out();
     let all = manifest.kept_pages + manifest.dropped_pages;
     let rows = [
@@ -363,7 +356,7 @@ fn print_manifest(context: &Context, manifest: &Manifest) -> anyhow::Result<()> 
     Ok(out.finish()?)
 }
 
-fn print(context: &Context, redacted: &Redacted) -> anyhow::Result<()> {
+fn print(context: &Context, redacted: &Redacted) -> Result<()> {
     let mut out = context.out();
     let file = out.paint(Style::Strong, &text::path(&redacted.path));
     writeln!(out, "{file}: {}", text::size(redacted.len_bytes))?;
@@ -373,14 +366,14 @@ fn print(context: &Context, redacted: &Redacted) -> anyhow::Result<()> {
     Ok(out.finish()?)
 }
 
-/// What to type next.
-fn explain(error: RedactError, context: &Context) -> anyhow::Error {
-    match error {
-        RedactError::Absent(reason) => reason.into(),
-        RedactError::Output(error) => error.into(),
-        RedactError::FullDump => Failure::new(error.to_string())
-            .next(context.proposal("convert vmcore.mini --to minidump"))
-            .into(),
-        error => anyhow::Error::from(error),
+impl Advice for RedactError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            RedactError::Absent(reason) => reason.advice(context),
+            RedactError::Output(error) => error.advice(context),
+            RedactError::FullDump => Failure::new(self.to_string())
+                .next(context.proposal("convert vmcore.mini --to minidump")),
+            _ => Failure::new(self.to_string()),
+        }
     }
 }

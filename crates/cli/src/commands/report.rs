@@ -1,7 +1,8 @@
 //! `vmcore report`: all that matters on one page, as text, JSON or HTML.
 
+use crate::advice::{Result, Run};
 use crate::commands::{map_svg, report_html, textdump};
-use crate::context::{Context, KernelUse, Opened, Run};
+use crate::context::{Context, KernelUse, Opened};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::Status;
@@ -44,7 +45,7 @@ pub(crate) struct ReportArgs {
 }
 
 impl Run for ReportArgs {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
         context.choose(&self.words, 0..=0, "")?;
         let session = match context.open_or_text(KernelUse::Symbols, &OpenOptions::default())? {

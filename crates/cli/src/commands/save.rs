@@ -1,6 +1,7 @@
 //! `vmcore save`: the dump on a device becomes `vmcore.N` and `info.N`.
 
-use crate::context::{Context, Run};
+use crate::advice::{Advice, Result, Run, opening};
+use crate::context::Context;
 use crate::files;
 use crate::outcome::{Failure, Status};
 use crate::output::{self, Style};
@@ -13,7 +14,7 @@ use std::path::{Path, PathBuf};
 use vmcore::dump::Completeness;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, Event, Form, Found, Header, Options, Problem, Saved,
+    self, Clear, Clearing, Device, Event, Form, Found, Header, Options, Problem, SaveError, Saved,
 };
 
 /// Save a dump from its device or disk image: vmcore.N, info.N
@@ -109,7 +110,7 @@ impl<'a> Entry<'a> {
 }
 
 impl Run for Save {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let partition = context.common().partition.as_deref();
         let device = Device::open(&self.device)?.with_dump(partition)?;
         let Some(found) = save::find(&device)? else {
@@ -198,8 +199,8 @@ fn answer(
     context: &Context,
     device: &Device,
     entry: Option<Entry<'_>>,
-    print: impl FnOnce() -> anyhow::Result<()>,
-) -> anyhow::Result<Status> {
+    print: impl FnOnce() -> Result<()>,
+) -> Result<Status> {
     if context.common().json {
         let device = device.name();
         let dumps = entry.into_iter().collect();
@@ -211,7 +212,7 @@ fn answer(
 }
 
 /// There is no header of a dump.
-fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<Status> {
+fn nothing(context: &Context, args: &Save, device: &Device) -> Result<Status> {
     let mut failure = Failure::new(format!("no dump on {}", device.name()));
     if device.partition().is_none() && device.has_partition_table() {
         failure = failure.line("it is a whole disk: the dump is at the end of its swap partition");
@@ -224,12 +225,7 @@ fn nothing(context: &Context, args: &Save, device: &Device) -> anyhow::Result<St
 }
 
 /// The dump was taken off the device before.
-fn saved_before(
-    context: &Context,
-    args: &Save,
-    device: &Device,
-    found: &Found,
-) -> anyhow::Result<Status> {
+fn saved_before(context: &Context, args: &Save, device: &Device, found: &Found) -> Result<Status> {
     let failure = Failure::new(format!("the dump on {} was saved before", device.name()))
         .next(again(args, "--force"));
     absent(
@@ -248,7 +244,7 @@ fn absent(
     device: &Device,
     entry: Option<Entry<'_>>,
     failure: Failure,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     if args.check {
         return Err(failure.into());
     }
@@ -272,7 +268,7 @@ fn again(args: &Save, option: &str) -> String {
 }
 
 /// What the header says of a dump that is not saved now.
-fn print(context: &Context, device: &Device, found: &Found, state: &str) -> anyhow::Result<()> {
+fn print(context: &Context, device: &Device, found: &Found, state: &str) -> Result<()> {
     let mut out = context.out();
     let path = out.paint(Style::Strong, &text::escape(device.name().as_bytes()));
     writeln!(
@@ -287,7 +283,7 @@ fn print(context: &Context, device: &Device, found: &Found, state: &str) -> anyh
     Ok(out.finish()?)
 }
 
-fn print_saved(context: &Context, device: &Device, saved: &Saved) -> anyhow::Result<()> {
+fn print_saved(context: &Context, device: &Device, saved: &Saved) -> Result<()> {
     let mut out = context.out();
     let info = &saved.info;
     let path = out.paint(Style::Strong, &text::path(&saved.core_file));
@@ -323,7 +319,7 @@ fn print_saved(context: &Context, device: &Device, saved: &Saved) -> anyhow::Res
     Ok(out.finish()?)
 }
 
-fn print_header(out: &mut output::Out, header: &Header) -> anyhow::Result<()> {
+fn print_header(out: &mut output::Out, header: &Header) -> Result<()> {
     print_line(out, "panic", &header.panic_string)?;
     print_line(
         out,
@@ -334,11 +330,81 @@ fn print_header(out: &mut output::Out, header: &Header) -> anyhow::Result<()> {
     print_line(out, "crashed", &header.dumptime)
 }
 
-fn print_line(out: &mut output::Out, label: &str, value: &str) -> anyhow::Result<()> {
+fn print_line(out: &mut output::Out, label: &str, value: &str) -> Result<()> {
     let value = value.trim_end();
     if !value.is_empty() {
         let label = out.paint(Style::Label, &format!("{label:<9}"));
         writeln!(out, "  {label} {}", text::escape(value.as_bytes()))?;
     }
     Ok(())
+}
+
+impl Advice for SaveError {
+    fn advice(&self, _: &Context) -> Failure {
+        let save =
+            |device: &Path, rest: &str| format!("vmcore save {} {rest}", text::shell_word(device));
+        match self {
+            SaveError::Device {
+                device,
+                what,
+                source,
+            } => {
+                let failure = Failure::new(format!(
+                    "{what} {} failed: {}",
+                    device.display(),
+                    text::os_error(source)
+                ));
+                if source.kind() == std::io::ErrorKind::PermissionDenied {
+                    return failure.next(format!("sudo {}", save(device, "DIR")));
+                }
+                failure.next("vmcore save DEVICE DIR, with the partition that the kernel dumps to")
+            }
+            SaveError::Read { device, source, .. } => Failure::new(self.to_string())
+                .line(text::os_error(source))
+                .next("copy what can be read with ddrescue, then vmcore save COPY DIR")
+                .line(format!("{} is as it was", device.display())),
+            SaveError::SeveralDumps { device, partitions } => {
+                let first = partitions.first().map_or("p1", String::as_str);
+                Failure::new(self.to_string())
+                    .next(save(device, &format!("DIR --partition {first}")))
+            }
+            SaveError::NoSuchPartition {
+                device,
+                wanted,
+                partitions,
+            } => opening::no_partition(device, wanted, partitions),
+            SaveError::Unpack { device, .. } => Failure::new(self.to_string())
+                .line(format!("{} is as it was", device.display()))
+                .next(format!("{} (without -u: as it is)", save(device, "DIR"))),
+            SaveError::Unsound { device, .. } => Failure::new(self.to_string())
+                .next(save(device, "DIR --force"))
+                .line("(what is saved may be damaged; its info file says so)"),
+            SaveError::Impossible { .. } => Failure::new(self.to_string())
+                .next("vmcore save DEVICE DIR, with the partition that the kernel dumped to"),
+            SaveError::Directory { path, source } => {
+                let sentence = format!("{}: {}", path.display(), text::os_error(source));
+                let failure = Failure::new(sentence).line("the dump is still on its device");
+                match source.kind() {
+                    std::io::ErrorKind::StorageFull
+                    | std::io::ErrorKind::FileTooLarge
+                    | std::io::ErrorKind::QuotaExceeded => {
+                        failure.next("vmcore save DEVICE DIR, with a directory that has room")
+                    }
+                    _ => {
+                        failure.next("vmcore save DEVICE DIR, with a directory that can be written")
+                    }
+                }
+            }
+            SaveError::Busy { .. } => {
+                Failure::new(self.to_string()).next("the same again, when that one is done")
+            }
+            SaveError::NoRoom { directory, .. } => Failure::new(self.to_string())
+                .line("the dump is still on its device")
+                .next(format!(
+                    "df -h {}; vmcore save DEVICE DIR",
+                    text::shell_word(directory)
+                )),
+            _ => Failure::new(self.to_string()).next("vmcore save DEVICE DIR"),
+        }
+    }
 }

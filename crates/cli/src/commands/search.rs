@@ -1,7 +1,7 @@
 //! `vmcore search`: where bytes, a string or a pointer stand in memory.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::explain;
+use crate::advice::{Advice, Result, Run, opening};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -12,7 +12,7 @@ use serde::Serialize;
 use std::ffi::{OsStr, OsString};
 use std::io::Write as _;
 use vmcore::format::addr::FileOffset;
-use vmcore::search::{self, Match, Pattern, SearchResult};
+use vmcore::search::{self, Match, Pattern, SearchError, SearchResult};
 use vmcore::{OpenOptions, Session};
 
 /// Find bytes, a string or a pointer in memory
@@ -55,7 +55,7 @@ struct Answer<'a> {
 }
 
 impl Run for Search {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=1, "PATTERN")?;
         let word = words
             .first()
@@ -81,11 +81,7 @@ impl Run for Search {
                 Pattern::Bytes(bytes),
             )
         };
-        let found =
-            search::search(&session, &pattern, self.limit).map_err(|error| match error {
-                search::SearchError::Absent(reason) => anyhow::Error::from(reason),
-                error => Failure::usage(error.to_string()).into(),
-            })?;
+        let found = search::search(&session, &pattern, self.limit)?;
         if context.common().json {
             let pattern = match &pattern {
                 Pattern::Bytes(bytes) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
@@ -101,7 +97,7 @@ impl Run for Search {
         } else {
             print(context, &session, &found)?;
         }
-        let incomplete = explain::truncation(&session);
+        let incomplete = opening::truncation(&session);
         if found.matches.is_empty() {
             context.note("vmcore: not found in any page of the dump");
         }
@@ -153,7 +149,7 @@ fn hex(word: &OsStr) -> Result<Vec<u8>, Failure> {
     pairs.iter().map(byte).collect()
 }
 
-fn print(context: &Context, session: &Session, found: &SearchResult) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, found: &SearchResult) -> Result<()> {
     let mut out = context.out();
     if !found.matches.is_empty() {
         let heading = format!(
@@ -208,6 +204,15 @@ fn preview(session: &Session, offset: FileOffset) -> String {
         }
     };
     part.iter().take(read).map(visible).collect()
+}
+
+impl Advice for SearchError {
+    fn advice(&self, context: &Context) -> Failure {
+        match self {
+            Self::Absent(reason) => reason.advice(context),
+            _ => Failure::usage(self.to_string()),
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,12 @@
 //! `vmcore serve`: receives dumps over the network.
 
-use crate::context::{Context, Run};
+use crate::advice::{Advice, Result, Run};
+use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
 use crate::text;
 use clap::Args;
-use std::io::{ErrorKind, Write as _};
+use std::io::{self, ErrorKind, Write as _};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -96,7 +97,7 @@ fn size(text: &str) -> Result<u64, String> {
 }
 
 impl Run for Serve {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let mut config = ServeConfig::new(&self.place);
         if !self.listen.is_empty() {
             config.addresses.clone_from(&self.listen);
@@ -114,7 +115,7 @@ impl Run for Serve {
             .map(std::path::absolute)
             .transpose()?;
         let is_open = self.allow.is_empty();
-        let server = Server::bind(config).map_err(|error| explain(&error))?;
+        let server = Server::bind(config)?;
         for address in server.addresses() {
             context.note(&format!("vmcore: listening on {address}"));
             if address.ip().is_unspecified() {
@@ -142,7 +143,7 @@ impl Run for Serve {
         // If the reader of our output has closed it, the dumps are received all the same.
         let show = |record: &Record| drop(show(context, record));
         let say = |words: &str| context.note(&format!("vmcore: {words}"));
-        serve(&server, &stop, self.count, say, show).map_err(|error| explain(&error))?;
+        serve(&server, &stop, self.count, say, show)?;
         Ok(Status::Done)
     }
 }
@@ -211,7 +212,7 @@ pub(super) fn short_of_room(directory: &Path, keep_free: u64) -> Option<String> 
 }
 
 /// Set by the first signal that asks us to end; the second ends the process.
-pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
+pub(super) fn stop_on_signals() -> io::Result<Arc<AtomicBool>> {
     let stop = Arc::new(AtomicBool::new(false));
     for signal in [signal_hook::consts::SIGINT, signal_hook::consts::SIGTERM] {
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&stop))?;
@@ -221,21 +222,23 @@ pub(super) fn stop_on_signals() -> anyhow::Result<Arc<AtomicBool>> {
 }
 
 /// Why there is no server, and what to do.
-fn explain(error: &ServeError) -> Failure {
-    let next = match error {
-        ServeError::Directory { path, source } if source.kind() == ErrorKind::NotFound => {
-            return Failure::new(error.to_string()).next(format!(
-                "mkdir -p {0} && vmcore serve {0}",
-                text::escape(path.as_os_str().as_encoded_bytes())
-            ));
-        }
-        ServeError::Directory { .. } => "vmcore serve DIR",
-        _ => "vmcore serve DIR --listen ADDRESS:PORT",
-    };
-    Failure::new(error.to_string()).next(next)
+impl Advice for ServeError {
+    fn advice(&self, _: &Context) -> Failure {
+        let next = match self {
+            ServeError::Directory { path, source } if source.kind() == ErrorKind::NotFound => {
+                return Failure::new(self.to_string()).next(format!(
+                    "mkdir -p {0} && vmcore serve {0}",
+                    text::escape(path.as_os_str().as_encoded_bytes())
+                ));
+            }
+            ServeError::Directory { .. } => "vmcore serve DIR",
+            _ => "vmcore serve DIR --listen ADDRESS:PORT",
+        };
+        Failure::new(self.to_string()).next(next)
+    }
 }
 
-fn show(context: &Context, record: &Record) -> anyhow::Result<()> {
+fn show(context: &Context, record: &Record) -> io::Result<()> {
     let mut out = context.out();
     if context.common().json {
         // A line for each, as they come.
@@ -248,7 +251,7 @@ fn show(context: &Context, record: &Record) -> anyhow::Result<()> {
         let len = text::size(record.received_bytes);
         writeln!(out, "{file}: {len} from {}, {words}", record.client)?;
     }
-    Ok(out.finish()?)
+    out.finish()
 }
 
 /// What to say beside the answers.

@@ -1,13 +1,13 @@
 //! `vmcore sym`: symbol to address, address to symbol.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
-use crate::place::Place;
+use crate::place::{Place, offset_too_large};
 use crate::text;
-use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -64,7 +64,7 @@ struct Found {
 }
 
 impl Run for Sym {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=1, "NAME|ADDR")?;
         let word = words
             .first()
@@ -130,7 +130,7 @@ fn find(
     place: &Place,
     args: &Sym,
     context: &Context,
-) -> anyhow::Result<Found> {
+) -> Result<Found> {
     match place {
         Place::Symbol { name, offset } => {
             let (start, size, module) = match kernel.symbols().find(name) {
@@ -145,9 +145,7 @@ fn find(
                 }
             };
             Ok(Found {
-                address: start
-                    .checked_add(*offset)
-                    .context("the offset is too large")?,
+                address: start.checked_add(*offset).ok_or_else(offset_too_large)?,
                 name: name.clone(),
                 module,
                 offset_bytes: *offset,
@@ -184,7 +182,7 @@ fn find(
 }
 
 /// The symbol of a loaded module; of one without a file, its start.
-fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> anyhow::Result<Option<Found>> {
+fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> Result<Option<Found>> {
     let files = args.places.open(session)?;
     let mut modules = files.modules().iter();
     let module = modules.find(|module| module.range().contains(&address.0));

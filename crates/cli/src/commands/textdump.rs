@@ -1,5 +1,6 @@
 //! What the commands answer about a textdump: `info`, `log` and `report`, from the files in it.
 
+use crate::advice::Result;
 use crate::context::Context;
 use crate::outcome::{Failure, Status};
 use crate::output::{Out, Style};
@@ -29,7 +30,7 @@ fn status(textdump: &Textdump) -> Status {
     Status::complete_if(textdump.is_complete())
 }
 
-pub(crate) fn info(context: &Context, textdump: &Textdump) -> anyhow::Result<Status> {
+pub(crate) fn info(context: &Context, textdump: &Textdump) -> Result<Status> {
     let info = textdump.info();
     if context.common().json {
         context.json(None, info)?;
@@ -100,7 +101,7 @@ fn facts(out: &mut Out, info: &Info, first: &str, width: usize, indent: &str) ->
     Ok(())
 }
 
-pub(crate) fn log(context: &Context, textdump: &Textdump, is_raw: bool) -> anyhow::Result<Status> {
+pub(crate) fn log(context: &Context, textdump: &Textdump, is_raw: bool) -> Result<Status> {
     let log = message_buffer(context, textdump)?;
     super::log::print(context, None, &log, is_raw)?;
     Ok(status(textdump))
@@ -119,7 +120,7 @@ pub(crate) fn report(
     textdump: &Textdump,
     is_shared: bool,
     is_html: bool,
-) -> anyhow::Result<Status> {
+) -> Result<Status> {
     if is_shared || is_html {
         let file = text::path(textdump.path());
         let option = if is_shared { "--share" } else { "--html" };

@@ -1,7 +1,7 @@
 //! `vmcore translate`: the page walk of an address, each level, to page and file offset.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::explain;
+use crate::advice::{Advice, Result, Run, memory};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -62,7 +62,7 @@ struct Walk {
 }
 
 impl Run for Translate {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=1, "ADDR")?;
         let word = words
             .first()
@@ -91,14 +91,14 @@ impl Run for Translate {
         match (walk.end, walk.offset) {
             (Ok(_), Some(Ok(_))) => Ok(Status::Done),
             (Err(fault @ TranslationError::TableAbsent { .. }), _) => {
-                complain(context, &explain::unreadable(&fault, context));
+                complain(context, &fault.advice(context));
                 Ok(Status::Incomplete)
             }
             // The walk is the whole answer; that it ends early is its last line.
             (Ok(_), _) => Ok(Status::Incomplete),
             (Err(fault), _) => {
                 // The walk has said all but this.
-                let failure = explain::unreadable(&fault, context);
+                let failure = fault.advice(context);
                 Err(failure.instead(context.proposal("info")).into())
             }
         }
@@ -145,14 +145,14 @@ fn answer(session: &Session, va: VirtAddr, walk: &Walk) -> Answer {
         protection: found.map(|found| found.leaf.prot),
         file_offset: walk.offset.and_then(Result::ok),
         missing: match (&walk.end, &walk.offset) {
-            (Err(fault), _) => Some(explain::hole(fault).0),
-            (Ok(_), Some(Err(reason))) => Some(explain::absence_of(reason).0),
+            (Err(fault), _) => Some(memory::hole(fault).0),
+            (Ok(_), Some(Err(reason))) => Some(memory::absence_of(reason).0),
             _ => None,
         },
     }
 }
 
-fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, va: VirtAddr, walk: &Walk) -> Result<()> {
     let mut out = context.out();
     let name = symbol(session, va)
         .map(|name| format!("  {name}"))

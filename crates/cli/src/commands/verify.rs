@@ -1,7 +1,7 @@
 //! `vmcore verify`: reads everything, checks everything.
 
-use crate::context::{Context, KernelUse, Run};
-use crate::explain;
+use crate::advice::{Result, Run, opening};
+use crate::context::{Context, KernelUse};
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -30,7 +30,7 @@ pub(crate) struct Verify {
 }
 
 impl Run for Verify {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         // A file that ends early is what this is for.
         let options = OpenOptions {
@@ -54,7 +54,7 @@ impl Run for Verify {
             .map(|check| check.name)
             .collect();
         let dump = text::path(session.dump().path());
-        match explain::truncation(&session) {
+        match opening::truncation(&session) {
             _ if bad.is_empty() => Ok(Status::Done),
             Some(why) => {
                 context.note(&format!(
@@ -71,11 +71,7 @@ impl Run for Verify {
     }
 }
 
-fn print(
-    context: &Context,
-    session: &Session,
-    verification: &verify::Verification,
-) -> anyhow::Result<()> {
+fn print(context: &Context, session: &Session, verification: &verify::Verification) -> Result<()> {
     let mut out = context.out();
     for check in &verification.checks {
         let (word, style) = match check.verdict {
@@ -93,7 +89,7 @@ fn print(
         )?;
     }
     let (word, style) = match verification.worst() {
-        Verdict::Bad if explain::truncation(session).is_some() => ("truncated", Style::Bad),
+        Verdict::Bad if opening::truncation(session).is_some() => ("truncated", Style::Bad),
         Verdict::Bad => ("not sound", Style::Bad),
         Verdict::Odd => ("usable, with oddities", Style::Warning),
         Verdict::Sound | Verdict::Skipped => ("sound", Style::Good),

@@ -1,6 +1,7 @@
 //! `vmcore whatis`: what an address is.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
@@ -42,7 +43,7 @@ struct Answer<'a> {
 }
 
 impl Run for WhatIs {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 1..=1, "ADDR")?;
         let word = words
             .first()

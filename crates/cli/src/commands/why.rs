@@ -1,6 +1,7 @@
 //! `vmcore why`: the reason for a crash, with its evidence.
 
-use crate::context::{Context, KernelUse, Run};
+use crate::advice::{Result, Run};
+use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
@@ -39,7 +40,7 @@ struct Answer {
 }
 
 impl Run for Why {
-    fn run(&self, context: &Context) -> anyhow::Result<Status> {
+    fn run(&self, context: &Context) -> Result<Status> {
         let words = context.choose(&self.words, 0..=1, "TID")?;
         let wanted = words.first().map(super::bt::parse_tid).transpose()?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
