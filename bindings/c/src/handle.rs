@@ -1,7 +1,6 @@
 //! What a `kvm_t *` points to: an open dump, its last error, and what was last returned.
 
 use crate::kinfo::KinfoProc;
-use crate::open::Resolver;
 use std::ffi::{c_char, c_int};
 use std::io::Write as _;
 use std::ops::Range;
@@ -15,8 +14,12 @@ use vmcore_format::header::Header;
 
 /// `_POSIX2_LINE_MAX`: bytes of every error text, the NUL included.
 pub(crate) const ERROR_LEN: usize = 2048;
-/// What is said after a bug of ours.
+/// The error text after a panic of this library.
 const INTERNAL: &str = "internal error: the dump met a fault in this library; please report it";
+
+/// A function of the program that resolves symbols which the kernel file lacks: returns 0 and stores the
+/// address of a name.
+pub type Resolver = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
 
 /// A text that C may hold a pointer to while a later error is written over it.
 #[derive(Debug)]
@@ -116,7 +119,7 @@ impl Kvm {
 
 /// Prints an error as kvm_open(3) says.
 pub(crate) fn print(program: &str, message: &str) {
-    // There is nobody left to tell that stderr is closed.
+    // Nothing can be done if stderr is closed.
     let _ = writeln!(std::io::stderr(), "{program}: {message}");
 }
 
@@ -175,7 +178,7 @@ fn set_errno(value: c_int) {
 /// Closes a dump. Returns 0, or -1 and `EINVAL` for a null pointer.
 ///
 /// # Safety
-/// `kd` is null, or a handle from `kvm_open` that was not closed, and nobody uses it any more.
+/// `kd` is null, or a handle from `kvm_open` that was not closed, and that is not used any more.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn kvm_close(kd: *mut Kvm) -> c_int {
     if kd.is_null() {

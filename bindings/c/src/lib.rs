@@ -21,10 +21,10 @@ mod read;
 mod sets;
 mod walk;
 
-pub use handle::{Kvm, kvm_close, kvm_geterr, kvm_kerndisp, kvm_native};
+pub use handle::{Kvm, Resolver, kvm_close, kvm_geterr, kvm_kerndisp, kvm_native};
 pub use kinfo::KinfoProc;
 pub use nlist::{KvmNlist, Nlist, kvm_nlist, kvm_nlist2};
-pub use open::{Resolver, kvm_open, kvm_open2, kvm_openfiles};
+pub use open::{kvm_open, kvm_open2, kvm_openfiles};
 pub use processes::kvm_getprocs;
 pub use read::{kvm_read, kvm_read2};
 pub use walk::{KvmPage, PageCallback, kvm_walk_pages};

@@ -1,6 +1,6 @@
 //! Opening: `kvm_open`, `kvm_openfiles`, `kvm_open2`.
 
-use crate::handle::{ERROR_LEN, Kvm, caught, print};
+use crate::handle::{ERROR_LEN, Kvm, Resolver, caught, print};
 use std::ffi::{CStr, OsStr, c_char, c_int};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
@@ -11,10 +11,6 @@ use vmcore::{OpenOptions, Session};
 
 /// `O_RDWR`: the flags that kvm(3) knows; nothing is written all the same.
 const KNOWN_FLAGS: c_int = 2;
-
-/// A function of the program's that finds symbols which the kernel file lacks: returns 0 and the
-/// address of a name.
-pub type Resolver = unsafe extern "C" fn(*const c_char, *mut u64) -> c_int;
 
 /// Opens a dump. Errors are printed on stderr after `errstr`, unless that is null. `execfile` is
 /// the kernel file; null: the one with the dump's build id. `swapfile` is not used.

@@ -79,7 +79,7 @@ pub enum OpenError {
         path: PathBuf,
     },
     /// A kernel file where a dump was expected.
-    #[error("{path} is a {arch} kernel or program, not a dump; use it with -k {path}")]
+    #[error("{path} is a {arch} kernel or program, not a dump")]
     KernelFile {
         /// The file.
         path: PathBuf,

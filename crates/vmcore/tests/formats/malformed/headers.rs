@@ -277,7 +277,7 @@ fn a_kernel_in_place_of_a_dump_is_recognised() {
         panic!("{error}")
     };
     assert_eq!(arch, "riscv");
-    says(&error, "use it with -k");
+    says(&error, "kernel or program, not a dump");
 }
 
 #[test]
