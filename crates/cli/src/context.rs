@@ -1,6 +1,6 @@
 //! What a run of the command knows: its options, the dump it is about, where words go.
 
-use crate::files::{self, Chosen};
+use crate::files::{self, Chosen, Contents};
 use crate::options::{ColorChoice, Common};
 use crate::outcome::Failure;
 use crate::output::{self, Out, Style};
@@ -64,7 +64,7 @@ pub(crate) struct Context {
     common: Common,
     command: &'static str,
     chosen: OnceCell<Chosen>,
-    /// The words behind the files.
+    /// The words after the files.
     arguments: OnceCell<Vec<OsString>>,
     /// Whether there were places to look for the kernel.
     searched: Cell<bool>,
@@ -130,7 +130,7 @@ impl Context {
     }
 
     /// A command line of ours about this dump, to be proposed: `vmcore verify vmcore.0`.
-    pub(crate) fn proposal(&self, command: &str) -> String {
+    pub(crate) fn suggest(&self, command: &str) -> String {
         let dump = self
             .named()
             .map_or_else(|| "vmcore.N".to_owned(), text::shell_word);
@@ -153,13 +153,13 @@ impl Context {
     }
 
     /// This command line once more, with other options: `vmcore read vmcore.0 hz -k DIR/kernel`.
-    pub(crate) fn again(&self, options: &str) -> String {
+    pub(crate) fn suggest_again(&self, options: &str) -> String {
         let arguments = self.arguments.get().into_iter().flatten();
         let mut command = self.command.to_owned();
         for word in arguments.map(|word| text::shell_word(Path::new(word))) {
             command = format!("{command} {word}");
         }
-        self.proposal(&format!("{command} {options}"))
+        self.suggest(&format!("{command} {options}"))
     }
 
     /// Standard output for an answer in text.
@@ -198,12 +198,12 @@ impl Context {
     }
 
     fn say(&self, words: &str) {
-        // Nobody is left to be told if this fails.
+        // Nothing can be done if this fails.
         let _ = writeln!(std::io::stderr(), "{words}");
     }
 
     /// Says why there is no answer.
-    pub(crate) fn complain(&self, failure: &Failure) {
+    pub(crate) fn print_failure(&self, failure: &Failure) {
         let color = self.color(std::io::stderr().is_terminal());
         let mut lines = vec![format!(
             "{} {}",
@@ -220,17 +220,18 @@ impl Context {
     }
 
     /// Tells files from arguments, and settles which dump and kernel it is about. `arguments` says
-    /// how many words behind the files the command takes.
+    /// how many words after the files the command takes.
     pub(crate) fn choose(
         &self,
         words: &[OsString],
         arguments: RangeInclusive<usize>,
         names: &str,
     ) -> Result<Vec<OsString>, Failure> {
-        let (files, arguments) = files::split(words, arguments, self.command, names)?;
-        let mut chosen = files::choose(&self.common, self.command, files, words)?;
+        let contents = Contents::default();
+        let (files, arguments) = files::split(words, arguments, self.command, names, &contents)?;
+        let mut chosen = files::choose(&self.common, self.command, files, words, &contents)?;
         if spool::is_stream(&chosen.dump) {
-            let (dump, kept) = spool::settle(&chosen.dump)?;
+            let (dump, kept) = spool::spool(&chosen.dump)?;
             if let Some(kept) = kept {
                 let file = text::path(kept.path());
                 let words = "is a pipe, which cannot be read twice: kept meanwhile in";
@@ -244,6 +245,14 @@ impl Context {
         }
         self.chosen.get_or_init(|| chosen);
         Ok(self.arguments.get_or_init(|| arguments.to_vec()).clone())
+    }
+
+    /// As [`Context::choose`], for a command that takes one argument.
+    pub(crate) fn choose_with(&self, words: &[OsString], name: &str) -> Result<OsString, Failure> {
+        let mut arguments = self.choose(words, 1..=1, name)?.into_iter();
+        arguments
+            .next()
+            .ok_or_else(|| Failure::usage(format!("{name} is missing")))
     }
 
     /// Opens the chosen dump and its kernel file.

@@ -9,13 +9,13 @@ use vmcore::{Session, SessionError};
 use vmcore_debug::DebugFiles;
 use vmcore_debug::modules::Search;
 
-/// Where files of modules are looked for.
+/// Where module files are searched.
 #[derive(Debug, Args)]
 pub(crate) struct ModulePlaces {
-    /// Copy of the crashed machine's file system, for modules
+    /// Root of a copy of the crashed machine's file system, for modules
     #[arg(long, value_name = "DIR")]
     sysroot: Option<PathBuf>,
-    /// Directory with files of modules [else the kernel file's]
+    /// Directory of module files [default: that of the kernel file]
     #[arg(long = "modules", value_name = "DIR")]
     directories: Vec<PathBuf>,
 }
@@ -59,5 +59,5 @@ pub(crate) fn no_types(files: &DebugFiles, context: &Context) -> Failure {
     problems
         .fold(failure, Failure::line)
         .line("FreeBSD has them in kernel.debug, of the package with debug files of the same build")
-        .next(context.again("-k DIR/kernel.debug"))
+        .next(context.suggest_again("-k DIR/kernel.debug"))
 }

@@ -7,6 +7,8 @@
 use crate::options::Common;
 use crate::outcome::Failure;
 use crate::{spool, text};
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::OsString;
 use std::io;
 use std::ops::RangeInclusive;
@@ -32,9 +34,22 @@ pub(crate) struct Chosen {
     pub(crate) stream: Option<PathBuf>,
 }
 
+/// What the files of a command line are, each read once.
+#[derive(Debug, Default)]
+pub(crate) struct Contents(RefCell<HashMap<PathBuf, Content>>);
+
+impl Contents {
+    fn of(&self, path: &Path) -> Content {
+        let mut known = self.0.borrow_mut();
+        *known
+            .entry(path.to_owned())
+            .or_insert_with(|| content(path))
+    }
+}
+
 /// What a file is by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Content {
+pub(crate) enum Content {
     Dump,
     Kernel,
     Other,
@@ -95,6 +110,7 @@ pub(crate) fn split<'a>(
     arguments: RangeInclusive<usize>,
     command: &str,
     names: &str,
+    contents: &Contents,
 ) -> Result<(&'a [OsString], &'a [OsString]), Failure> {
     let (least, most) = (*arguments.start(), *arguments.end());
     let Some(room) = words.len().checked_sub(least) else {
@@ -109,7 +125,7 @@ pub(crate) fn split<'a>(
         spool::is_stream(path)
             || path.components().count() > 1
             || path.is_absolute()
-            || content(path) != Content::Other
+            || contents.of(path) != Content::Other
     };
     let seem = words
         .iter()
@@ -120,7 +136,7 @@ pub(crate) fn split<'a>(
     let (files, arguments) = words.split_at_checked(files).unwrap_or((words, &[]));
     // `translate vmcore.0`: the only word is the file, and the argument is missing.
     if let (true, [word, ..]) = (files.is_empty() && least > 0, arguments)
-        && content(Path::new(word)) == Content::Dump
+        && contents.of(Path::new(word)) == Content::Dump
     {
         let word = text::path(Path::new(word));
         return Err(
@@ -142,6 +158,7 @@ pub(crate) fn choose(
     command: &str,
     files: &[OsString],
     words: &[OsString],
+    contents: &Contents,
 ) -> Result<Chosen, Failure> {
     if !files.is_empty() && (common.number.is_some() || common.directory.is_some()) {
         let file = files
@@ -163,7 +180,7 @@ pub(crate) fn choose(
                     "two files and -k: the kernel file is named twice",
                 ));
             }
-            let (dump, kernel) = match (content(first), content(second)) {
+            let (dump, kernel) = match (contents.of(first), contents.of(second)) {
                 (Content::Dump, Content::Dump) => return Err(both(first, second, "dumps")),
                 (Content::Kernel, Content::Kernel) => return Err(both(first, second, "kernels")),
                 (Content::Kernel, _) | (Content::Other, Content::Dump) => (second, first),
@@ -221,9 +238,15 @@ mod tests {
     }
 
     fn files(line: &str, arguments: RangeInclusive<usize>) -> Result<usize, u8> {
-        split(&words(line), arguments, "read", "ADDR")
-            .map(|(files, _)| files.len())
-            .map_err(|error| error.status())
+        split(
+            &words(line),
+            arguments,
+            "read",
+            "ADDR",
+            &Contents::default(),
+        )
+        .map(|(files, _)| files.len())
+        .map_err(|error| error.status())
     }
 
     #[test]
@@ -240,7 +263,7 @@ mod tests {
     const USAGE: u8 = 2;
 
     #[test]
-    fn an_optional_argument_is_one_unless_a_file_stands_before_it() {
+    fn an_optional_argument_is_one_unless_a_file_precedes_it() {
         assert_eq!(files("hz 4", 1..=2), Ok(0));
         assert_eq!(files("vmcore.0 hz 4", 1..=2), Ok(1));
         assert_eq!(files("dir/vmcore.0 hz", 1..=2), Ok(1));

@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         Err(error) if error.is_broken_pipe() => ExitCode::SUCCESS,
         Err(error) => {
             let failure = error.explain(&context);
-            context.complain(&failure);
+            context.print_failure(&failure);
             ExitCode::from(failure.status())
         }
     }

@@ -3,7 +3,6 @@
 use crate::text;
 use serde::Serialize;
 use serde_json::Value;
-use serde_json::ser::{Formatter, PrettyFormatter, Serializer};
 use std::fmt;
 use std::io::{self, BufWriter, StdoutLock, Write};
 use vmcore::Dump;
@@ -126,14 +125,25 @@ pub(crate) fn json(command: &str, dump: Option<&Dump>, answer: impl Serialize) -
         answer: without_nulls(serde_json::to_value(answer)?),
     };
     let mut out = Out::new(false);
-    envelope
-        .serialize(&mut Serializer::with_formatter(
-            &mut out,
-            EscapingFormatter::default(),
-        ))
-        .map_err(io::Error::from)?;
-    writeln!(out)?;
+    writeln!(out, "{}", pretty(&envelope)?)?;
     out.finish()
+}
+
+/// Pretty JSON that a terminal can show: what [`text::escape`] escapes is written as `\u009b`.
+fn pretty(value: &impl Serialize) -> serde_json::Result<String> {
+    let json = serde_json::to_string_pretty(value)?;
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        // Newlines are between values only.
+        if c == '\n' || !text::is_unsafe(c) {
+            escaped.push(c);
+            continue;
+        }
+        for unit in c.encode_utf16(&mut [0; 2]) {
+            escaped += &format!("\\u{unit:04x}");
+        }
+    }
+    Ok(escaped)
 }
 
 /// Fields without a value are left out.
@@ -151,94 +161,14 @@ fn without_nulls(value: Value) -> Value {
     }
 }
 
-/// Pretty JSON that a terminal can show: what [`text::escape`] escapes comes as `\u009b`.
-#[derive(Default)]
-struct EscapingFormatter(PrettyFormatter<'static>);
-
-impl Formatter for EscapingFormatter {
-    fn write_string_fragment<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        part: &str,
-    ) -> io::Result<()> {
-        let mut rest = part;
-        while let Some(at) = rest.find(text::is_unsafe) {
-            let (plain, tail) = rest.split_at(at);
-            writer.write_all(plain.as_bytes())?;
-            let mut chars = tail.chars();
-            let mut units = [0; 2];
-            for unit in chars.next().unwrap_or_default().encode_utf16(&mut units) {
-                write!(writer, "\\u{unit:04x}")?;
-            }
-            rest = chars.as_str();
-        }
-        writer.write_all(rest.as_bytes())
-    }
-
-    fn begin_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_array(writer)
-    }
-
-    fn end_array<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array(writer)
-    }
-
-    fn begin_array_value<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.0.begin_array_value(writer, first)
-    }
-
-    fn end_array_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_array_value(writer)
-    }
-
-    fn begin_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object(writer)
-    }
-
-    fn end_object<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object(writer)
-    }
-
-    fn begin_object_key<W: ?Sized + Write>(
-        &mut self,
-        writer: &mut W,
-        first: bool,
-    ) -> io::Result<()> {
-        self.0.begin_object_key(writer, first)
-    }
-
-    fn begin_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.begin_object_value(writer)
-    }
-
-    fn end_object_value<W: ?Sized + Write>(&mut self, writer: &mut W) -> io::Result<()> {
-        self.0.end_object_value(writer)
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn print(value: &Value) -> String {
-        let mut text = Vec::new();
-        value
-            .serialize(&mut Serializer::with_formatter(
-                &mut text,
-                EscapingFormatter::default(),
-            ))
-            .unwrap();
-        String::from_utf8(text).unwrap()
-    }
-
     #[test]
-    fn json_is_harmless_and_still_the_same_text() {
+    fn json_has_no_control_characters_and_the_same_text() {
         for text in ["a\u{9b}31m\x1b\n\"", "\u{202e}", "\u{e0041}x", "plain"] {
-            let printed = print(&Value::from(text));
+            let printed = pretty(&Value::from(text)).unwrap();
             assert!(printed.is_ascii(), "{printed}");
             assert_eq!(
                 serde_json::from_str::<Value>(&printed).unwrap(),

@@ -1,6 +1,7 @@
 //! Addresses and lengths as people write them: `0xffffffff81cd4c0c`, `hz`, `proc0+0xc4`; `64k`.
 
 use crate::advice::Result;
+use crate::context::KernelUse;
 use crate::outcome::Failure;
 use std::ffi::OsStr;
 use vmcore::Session;
@@ -16,7 +17,7 @@ pub(crate) enum Place {
     Symbol {
         /// Its name.
         name: String,
-        /// Bytes behind its start.
+        /// Bytes after its start.
         offset: u64,
     },
 }
@@ -61,9 +62,12 @@ impl Place {
         })
     }
 
-    /// Whether the kernel file is needed.
-    pub(crate) const fn needs_symbols(&self) -> bool {
-        matches!(self, Self::Symbol { .. })
+    /// What the kernel file is needed for.
+    pub(crate) const fn kernel_use(&self) -> KernelUse {
+        match self {
+            Self::Symbol { .. } => KernelUse::Symbols,
+            Self::Address(_) => KernelUse::Addresses,
+        }
     }
 
     /// Looks a symbol up.
@@ -112,7 +116,7 @@ pub(crate) fn offset_too_large() -> Failure {
     Failure::new("the offset is too large")
 }
 
-/// A decimal number, or a hexadecimal one behind `0x`.
+/// A decimal number, or a hexadecimal one after `0x`.
 pub(crate) fn number(text: &str) -> Option<u64> {
     match text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")) {
         Some(digits) if !digits.starts_with('+') => u64::from_str_radix(digits, 16).ok(),

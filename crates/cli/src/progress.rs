@@ -1,4 +1,4 @@
-//! How far a long pass has come: one line on a terminal, nothing anywhere else.
+//! Progress of a long pass: one line on a terminal, nothing elsewhere.
 
 use crate::context::Context;
 use std::io::{IsTerminal as _, Write as _};

@@ -1,4 +1,4 @@
-//! A dump that comes through a pipe: it cannot be read twice, so it is kept in a file meanwhile.
+//! A dump from a pipe, copied to a temporary file: a pipe cannot be read twice.
 
 use crate::outcome::Failure;
 use crate::text;
@@ -22,7 +22,7 @@ pub(crate) fn is_stream(path: &Path) -> bool {
 }
 
 /// Where what `path` names can be read: itself, or a file that holds what came through it.
-pub(crate) fn settle(path: &Path) -> Result<(PathBuf, Option<NamedTempFile>), Failure> {
+pub(crate) fn spool(path: &Path) -> Result<(PathBuf, Option<NamedTempFile>), Failure> {
     let device = match path == Path::new("-") {
         true => Path::new("/dev/stdin"),
         false => path,

@@ -1,14 +1,14 @@
-//! Text for people: names of files, words of a shell, sizes, errors of the system.
+//! Text for people: file names, shell words, sizes, system errors.
 
 use std::path::Path;
 pub(crate) use vmcore::text::{count, counted, escape, is_unsafe};
 
-/// A file's name, as harmless.
+/// A file name without control characters.
 pub(crate) fn path(path: &Path) -> String {
     escape(path.as_os_str().as_encoded_bytes())
 }
 
-/// A word as a shell takes it.
+/// A word, quoted for a shell.
 pub(crate) fn shell_word(path: &Path) -> String {
     let word = path.to_string_lossy();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-+=:,@%".contains(c);

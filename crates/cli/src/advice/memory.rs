@@ -10,7 +10,7 @@ use vmcore::translation::TranslationError;
 
 impl Advice for TranslationError {
     fn advice(&self, context: &Context) -> Failure {
-        let translate = |va: &dyn fmt::Display| context.proposal(&format!("translate {va}"));
+        let translate = |va: &dyn fmt::Display| context.suggest(&format!("translate {va}"));
         match self {
             TranslationError::NotMapped {
                 va,
@@ -32,7 +32,7 @@ impl Advice for TranslationError {
             ))
             .line(format!("{entry} level, {table}: {reason}"))
             .next(if self.is_loss() {
-                context.proposal("verify")
+                context.suggest("verify")
             } else {
                 translate(va)
             }),
@@ -44,12 +44,12 @@ impl Advice for TranslationError {
                 .line(reason.to_string())
                 .next(format!(
                     "{}; copy the file again",
-                    context.proposal("verify")
+                    context.suggest("verify")
                 )),
             TranslationError::PageAbsent { va, reason, .. } if reason.is_loss() => {
                 Failure::new(format!("{va} is lost"))
                     .line(reason.to_string())
-                    .next(context.proposal("verify"))
+                    .next(context.suggest("verify"))
             }
             TranslationError::PageAbsent { va, reason, .. } => {
                 Failure::new(format!("{va} is not in the dump"))
@@ -66,9 +66,9 @@ impl Advice for TranslationError {
                         "user space, or a part of the address space that dumps do not describe",
                     ),
                 };
-                failure.next(context.proposal("info"))
+                failure.next(context.suggest("info"))
             }
-            other => Failure::new(other.to_string()).next(context.proposal("verify")),
+            other => Failure::new(other.to_string()).next(context.suggest("verify")),
         }
     }
 }
@@ -81,7 +81,7 @@ impl Advice for PageReadError {
                     .line(self.to_string())
                     .next(format!(
                         "{}; copy the file again",
-                        context.proposal("verify")
+                        context.suggest("verify")
                     ))
             }
             PageReadError::SectionTruncated { section } => opening::truncated(
@@ -92,13 +92,13 @@ impl Advice for PageReadError {
             PageReadError::NotDumped { pa } | PageReadError::NotRam { pa } => {
                 Failure::new(format!("physical {pa} is not in the dump"))
                     .line(self.to_string())
-                    .next(context.proposal("map"))
+                    .next(context.suggest("map"))
             }
             PageReadError::Lost { pa, .. } => Failure::new(format!("physical {pa} is lost"))
                 .line(self.to_string())
-                .next(context.proposal("verify")),
+                .next(context.suggest("verify")),
             other => Failure::new(format!("the dump cannot be read: {other}"))
-                .next(context.proposal("verify")),
+                .next(context.suggest("verify")),
         }
     }
 }

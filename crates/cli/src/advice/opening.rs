@@ -44,20 +44,22 @@ impl Advice for SessionError {
             SessionError::NoSymbol { name, kernel } => {
                 let failure = Failure::new(format!("{} has no symbol {name}", kernel.display()));
                 if context.has_argument(name) {
-                    return failure.next(context.proposal(&format!("sym {name}")));
+                    return failure.next(context.suggest(&format!("sym {name}")));
                 }
                 let why = if name.contains("_off_") {
                     "it is one of the debugger's constants, which kernels have since FreeBSD 10.3"
                 } else {
                     "kernels have it unless they are stripped"
                 };
-                failure.line(why).next(context.again("-k DIR/kernel.debug"))
+                failure
+                    .line(why)
+                    .next(context.suggest_again("-k DIR/kernel.debug"))
             }
             SessionError::ImpossibleValue { .. } => Failure::new(self.to_string())
                 .line("the kernel file is another kernel's, or the memory there is damaged")
-                .next(context.again("-k DIR/kernel.debug")),
+                .next(context.suggest_again("-k DIR/kernel.debug")),
             SessionError::Root(error) => error.advice(context),
-            _ => Failure::new(self.to_string()).next(context.proposal("info")),
+            _ => Failure::new(self.to_string()).next(context.suggest("info")),
         }
     }
 }
@@ -71,9 +73,9 @@ impl Advice for KernelError {
                     std::io::ErrorKind::IsADirectory => text::shell_word(&path.join("kernel")),
                     _ => "DIR/kernel".to_owned(),
                 };
-                Failure::new(sentence).next(context.again(&format!("-k {next}")))
+                Failure::new(sentence).next(context.suggest_again(&format!("-k {next}")))
             }
-            _ => Failure::new(self.to_string()).next(context.again("-k DIR/kernel")),
+            _ => Failure::new(self.to_string()).next(context.suggest_again("-k DIR/kernel")),
         }
     }
 }
@@ -85,7 +87,7 @@ impl Advice for RootError {
             RootError::NeedsKernel | RootError::NoSymbol(_) | RootError::Implausible { .. } => {
                 without_kernel(failure, context, "kernel")
             }
-            _ => failure.next(context.proposal("read ADDR 256 --phys")),
+            _ => failure.next(context.suggest("read ADDR 256 --phys")),
         }
     }
 }
@@ -110,7 +112,7 @@ impl Advice for OpenError {
                 path.display()
             ))
             .line("info, log and report answer from its files, and no other command does")
-            .next(context.proposal("report")),
+            .next(context.suggest("report")),
             OpenError::Truncated {
                 path,
                 section,
@@ -151,7 +153,7 @@ impl Advice for ContainerError {
                     .line(
                         "to read it takes the RSA private key that belongs to dumpon's public one",
                     )
-                    .next(context.again("--key PRIVATE.pem"))
+                    .next(context.suggest_again("--key PRIVATE.pem"))
             }
             ContainerError::NoKeyBlock { path, key_file } => Failure::new(format!(
                 "{} is encrypted, or not a dump: its encrypted key {} is not there",
@@ -159,7 +161,7 @@ impl Advice for ContainerError {
                 key_file.display()
             ))
             .line("savecore wrote it beside the dump; copy it from there, or name it")
-            .next(context.again("--key-block KEY.N")),
+            .next(context.suggest_again("--key-block KEY.N")),
             ContainerError::Key { path, source } => {
                 let failure = Failure::new(format!("{}: {source}", path.display()));
                 let key = text::shell_word(path);
@@ -174,7 +176,7 @@ impl Advice for ContainerError {
                     )),
                     _ => failure,
                 };
-                failure.next(context.again("--key PRIVATE.pem"))
+                failure.next(context.suggest_again("--key PRIVATE.pem"))
             }
             ContainerError::SeveralDumps { path, partitions } => {
                 let first = partitions.first().map_or("p1", |(name, _)| name.as_str());
@@ -185,7 +187,7 @@ impl Advice for ContainerError {
                         let (name, header) = part;
                         failure.line(format!("{name}: {}", told(header)))
                     });
-                failure.next(context.again(&format!("--partition {first}")))
+                failure.next(context.suggest_again(&format!("--partition {first}")))
             }
             ContainerError::NoSuchPartition {
                 path,
@@ -215,7 +217,7 @@ impl Advice for ContainerError {
 
 /// Ends a failure for want of a kernel file.
 fn without_kernel(failure: Failure, context: &Context, file: &str) -> Failure {
-    let failure = failure.next(context.again(&format!("-k DIR/{file}")));
+    let failure = failure.next(context.suggest_again(&format!("-k DIR/{file}")));
     let failure = failure.line("(info, log, map and read ADDR need no kernel for a minidump)");
     if context.has_searched() && !context.common().verbose {
         failure.line("(-v lists the places tried)")

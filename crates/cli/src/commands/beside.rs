@@ -1,4 +1,4 @@
-//! A file beside the one that is asked for, which goes when it has served.
+//! A temporary file in the directory of the output file.
 
 use std::ffi::OsString;
 use std::fs;

@@ -39,13 +39,13 @@ pub(crate) struct Bt {
     /// Every thread
     #[arg(long, conflicts_with_all = ["cpus", "unique"])]
     all: bool,
-    /// The threads that were on a CPU
+    /// Threads that were running on a CPU
     #[arg(long, conflicts_with = "unique")]
     cpus: bool,
-    /// Every stack once, with the threads that have it
+    /// Each distinct stack once, with its threads
     #[arg(long)]
     unique: bool,
-    /// The local variables of each frame too
+    /// Also the local variables of each frame
     #[arg(long, conflicts_with = "unique")]
     locals: bool,
     /// The arguments of functions: values, or none
@@ -56,7 +56,7 @@ pub(crate) struct Bt {
         hide_default_value = true
     )]
     args: Arguments,
-    /// The registers of each thread too
+    /// Also the registers of each thread
     #[arg(long)]
     regs: bool,
     /// All that is known of each frame: stack and frame pointers, registers, trap frames
@@ -229,17 +229,17 @@ fn choose<'a>(
     if chosen.is_empty() {
         let failure = match tid {
             Some(tid) => {
-                Failure::new(format!("there is no thread {tid}")).next(context.proposal("ps"))
+                Failure::new(format!("there is no thread {tid}")).next(context.suggest("ps"))
             }
             None if list.processes.is_empty() => {
                 Failure::new(format!("no thread is known: {}", list.why_none_crashed()))
-                    .next(context.proposal("verify"))
+                    .next(context.suggest("verify"))
             }
             None if args.cpus => {
-                Failure::new("no thread was on a CPU").next(context.again("--all"))
+                Failure::new("no thread was on a CPU").next(context.suggest_again("--all"))
             }
             None => Failure::new("no thread ran the dump code: name one, or use --all")
-                .next(context.again("--all")),
+                .next(context.suggest_again("--all")),
         };
         return Err(failure.into());
     }

@@ -113,11 +113,8 @@ struct Answer<'a> {
 impl Run for Convert {
     fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
-        let words = context.choose(&self.words, 1..=1, "OUT")?;
-        let out = words
-            .first()
-            .map(Path::new)
-            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let out = context.choose_with(&self.words, "OUT")?;
+        let out = Path::new(&out);
         let method = self.compress.map(|packing| match packing {
             Packing::Zstd => Method::Zstd,
             Packing::Gzip => Method::Gzip,

@@ -96,7 +96,7 @@ impl Advice for CompressError {
             CompressError::Output(error) => error.advice(context),
             _ => Failure::new(self.to_string())
                 .line("nothing was written; what is sound can be read in place")
-                .next(context.proposal("verify")),
+                .next(context.suggest("verify")),
         }
     }
 }

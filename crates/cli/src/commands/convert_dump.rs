@@ -137,11 +137,11 @@ impl Advice for RewriteError {
             RewriteError::Output(error) => error.advice(context),
             RewriteError::IsMinidump(_) | RewriteError::NoRoot => failure
                 .line("a full dump, or a hypervisor's memory file, can be converted")
-                .next(context.proposal("convert OUT --to elf")),
-            RewriteError::Architecture(_) => failure.next(context.proposal("convert OUT --to elf")),
-            RewriteError::NoKernelMap => failure.next(context.again("-k DIR/kernel")),
-            RewriteError::Ram => failure.next(context.proposal("info")),
-            _ => failure.next(context.proposal("verify")),
+                .next(context.suggest("convert OUT --to elf")),
+            RewriteError::Architecture(_) => failure.next(context.suggest("convert OUT --to elf")),
+            RewriteError::NoKernelMap => failure.next(context.suggest_again("-k DIR/kernel")),
+            RewriteError::Ram => failure.next(context.suggest("info")),
+            _ => failure.next(context.suggest("verify")),
         }
     }
 }

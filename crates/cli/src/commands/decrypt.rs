@@ -22,7 +22,7 @@ use vmcore_pipeline::plain;
 #[command(
     override_usage = "vmcore decrypt [FILE] OUT --key PEM [OPTIONS]",
     after_help = help::with_files("\
-Every command reads an encrypted dump as it is, with --key PEM; this makes a file for others.
+Every command reads an encrypted dump in place with --key PEM; this writes a file for other programs.
 
 FILE is vmcore_encrypted.N with key.N beside it (else --key-block KEY.N), a dump device, or a disk.
 A dump that is compressed stays so: OUT is a .gz or .zst then. OUT is created for its owner alone,
@@ -50,18 +50,15 @@ struct Answer<'a> {
 impl Run for Decrypt {
     fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
-        let words = context.choose(&self.words, 1..=1, "OUT")?;
-        let out = words
-            .first()
-            .map(Path::new)
-            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let out = context.choose_with(&self.words, "OUT")?;
+        let out = Path::new(&out);
         let dump = context.dump().ok_or_else(|| Failure::new("no dump"))?;
         let options = context.container_options();
         let Some(opened) = container::open_decrypted(dump, &options)? else {
             return Err(
                 Failure::new(format!("{} is not encrypted", text::path(dump)))
                     .line("(an encrypted file needs its key.N: beside it, or --key-block KEY.N)")
-                    .next(context.proposal("info"))
+                    .next(context.suggest("info"))
                     .into(),
             );
         };

@@ -127,7 +127,7 @@ fn around_crash(context: &Context, target: &Target<'_>, pc: Option<VirtAddr>) ->
     let Some(pc) = pc else {
         return Err(
             Failure::new("no thread crashed: name a function or an address")
-                .next(context.proposal("ps"))
+                .next(context.suggest("ps"))
                 .into(),
         );
     };
@@ -163,7 +163,7 @@ fn named(
             let address = symbol.and_then(|symbol| symbol.checked_add(offset));
             address.ok_or_else(|| {
                 Failure::new(format!("no symbol {name} in the kernel and its modules"))
-                    .next(context.proposal(&format!("sym {name}")))
+                    .next(context.suggest(&format!("sym {name}")))
             })?
         }
     };

@@ -1,8 +1,7 @@
 //! `vmcore gdb`: stock gdb or lldb on the dump.
 //!
-//! The debugger runs as it comes, without the user's start-up files, and is connected to the stub
-//! over a socket in a directory of its own; on systems without such sockets, over the loopback
-//! interface.
+//! The debugger runs without the user's start-up files, and connects to the stub over a socket in a
+//! private directory; on systems without such sockets, over the loopback interface.
 
 use crate::advice::{Result, Run};
 use crate::context::{Context, KernelUse};
@@ -32,9 +31,9 @@ use vmcore_pipeline::output::OutputFile;
 Needs the kernel file. ARGS go to the debugger: vmcore gdb vmcore.0 -- -batch -ex bt. It reads no
 start-up files and no scripts of the kernel's, cannot resume, and cannot write. In gdb: monitor
 report, log, ps, locks, info; in lldb: process plugin packet monitor ps. Memory that is not in the
-dump is an error, not zeros. With --listen, --frames FILE writes a small ELF file: gdb that loads it
-before the kernel (the commands are shown) passes trap frames as it does here. On arm64 gdb gets the return addresses on stacks without their
-signatures: vmcore read shows them as they are.")
+dump is an error, not zeros. With --listen, --frames FILE writes a small ELF file that makes gdb unwind
+through trap frames; it is loaded before the kernel (the commands are shown). On arm64 gdb gets return
+addresses without their signatures; vmcore read shows them raw.")
 )]
 pub(crate) struct Gdb {
     /// The dump, and its kernel file, in either order
@@ -46,10 +45,10 @@ pub(crate) struct Gdb {
     /// Start this program [else gdb, or lldb]
     #[arg(long, value_name = "PROGRAM")]
     program: Option<OsString>,
-    /// Start nothing, and wait for debuggers at PORT of the loopback interface, or at HOST:PORT
+    /// Do not start a debugger; listen on PORT of the loopback interface, or on HOST:PORT
     #[arg(long, value_name = "ADDR", conflicts_with_all = ["lldb", "program", "args"])]
     listen: Option<String>,
-    /// With --listen: write what leads gdb through trap frames to FILE
+    /// With --listen: write the file for gdb to unwind through trap frames
     #[arg(long, value_name = "FILE", requires = "listen")]
     frames: Option<PathBuf>,
     #[command(flatten)]
@@ -81,7 +80,7 @@ impl Run for Gdb {
     }
 }
 
-/// Serves whoever connects, one after the other.
+/// Serves the debuggers that connect, one at a time.
 fn listen(
     context: &Context,
     args: &Gdb,
@@ -100,7 +99,7 @@ fn listen(
             text::escape(place.as_bytes()),
             text::os_error(error)
         ))
-        .next(context.again("--listen 0"))
+        .next(context.suggest_again("--listen 0"))
     };
     let listener = TcpListener::bind(&place).map_err(|error| refused(&error))?;
     let local = listener.local_addr()?;
@@ -166,7 +165,7 @@ fn debug(
             "no directory for temporary files: {}",
             text::os_error(&error)
         ))
-        .next(format!("TMPDIR=DIR {}", context.proposal("gdb")))
+        .next(format!("TMPDIR=DIR {}", context.suggest("gdb")))
     })?;
     let frames = directory.path().join("frames");
     let frames = match frames::for_gdb(target) {
@@ -248,7 +247,7 @@ fn not_started(args: &Gdb, command: &Command, error: &io::Error) -> Failure {
     ))
 }
 
-/// Where the debugger finds us, and nobody else does.
+/// The address of the stub, private to the debugger that is started.
 #[cfg(unix)]
 struct Private {
     path: std::path::PathBuf,

@@ -35,7 +35,7 @@ pub(crate) struct Info {
 
 /// Columns for the values, if they are not longer.
 const VALUE_WIDTH: usize = 52;
-/// Where facts stand that our writer left.
+/// The source of facts that our writer recorded.
 const IDENTITY_BLOCK: &str = "identity block";
 const EXTENSION: &str = "extension";
 /// RAM ranges that are shown; `map` shows all.

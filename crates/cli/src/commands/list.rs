@@ -20,7 +20,7 @@ use vmcore::list::{self, CRASH_DIRECTORY, Entry, State};
                   vmcore.HOST.N. Other dumps are listed if their names have vmcore in them."
 )]
 pub(crate) struct List {
-    /// The directory [else /var/crash]
+    /// The directory [default: /var/crash]
     #[arg(value_name = "DIR", conflicts_with = "directory")]
     place: Option<PathBuf>,
 }

@@ -1,4 +1,4 @@
-//! `vmcore log`: the message buffer, the kernel's last words.
+//! `vmcore log`: the kernel message buffer.
 
 use crate::advice::{Advice, Result, Run, opening};
 use crate::commands::textdump;
@@ -20,14 +20,14 @@ use vmcore::{Dump, OpenOptions};
 #[command(
     override_usage = "vmcore log [FILE] [OPTIONS]",
     after_help = help::with_files("\
-Control characters are shown as \\x1b.
+Control characters are escaped, as in \\x1b.
 A full dump needs its kernel file; a minidump does not.")
 )]
 pub(crate) struct Log {
     /// The dump, and its kernel file if you like, in either order
     #[arg(hide = true)]
     words: Vec<OsString>,
-    /// The bytes as they are, oldest first: nothing escaped, priority marks left in
+    /// Raw bytes, oldest first: not escaped, with priority marks
     #[arg(long, conflicts_with = "json")]
     raw: bool,
 }
@@ -60,7 +60,11 @@ impl Run for Log {
         };
         let session = match context.open_or_text(KernelUse::Addresses, &options)? {
             Opened::Memory(session) => *session,
-            Opened::Text(text) => return textdump::log(context, &text, self.raw),
+            Opened::Text(text) => {
+                let log = textdump::message_buffer(context, &text)?;
+                print(context, None, &log, self.raw)?;
+                return Ok(textdump::status(&text));
+            }
         };
         let log = log::read(&session)?;
         let cut = session.dump().missing_of(Section::MessageBuffer);
@@ -94,12 +98,7 @@ impl Run for Log {
 }
 
 /// Prints a log in the form that was asked for.
-pub(super) fn print(
-    context: &Context,
-    dump: Option<&Dump>,
-    log: &log::Log,
-    is_raw: bool,
-) -> Result<()> {
+fn print(context: &Context, dump: Option<&Dump>, log: &log::Log, is_raw: bool) -> Result<()> {
     if context.common().json {
         let line = |line: log::Line<'_>| Line {
             priority: line.priority,

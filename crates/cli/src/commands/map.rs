@@ -22,7 +22,7 @@ use vmcore_pipeline::output::OutputFile;
     override_usage = "vmcore map [FILE] [--svg OUT] [OPTIONS]",
     after_help = help::with_files("\
 Needs no kernel file for a minidump.
-Of a full dump, which has all RAM, it tells what for.")
+A full dump contains all RAM; the map shows how the RAM is used.")
 )]
 pub(crate) struct Map {
     /// The dump, and its kernel file if you like, in either order

@@ -39,7 +39,7 @@ pub(crate) fn draw(title: &str, map: &MemoryMap) -> String {
     picture(title, map, body, y)
 }
 
-/// Draws the map to stand in a page, in the page's colours.
+/// Draws the map for embedding in a page, in the colours of the page.
 pub(crate) fn embedded(title: &str, map: &MemoryMap) -> String {
     picture(title, map, String::new(), 0)
 }

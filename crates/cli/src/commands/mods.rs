@@ -20,8 +20,8 @@ use vmcore_debug::report;
 #[command(
     override_usage = "vmcore mods [FILE] [OPTIONS]",
     after_help = help::with_files("\
-Needs the kernel file. A module's file is found by its name below --sysroot, in --modules, or beside
-the kernel file. \"unproven\": it fits, but its code is not in the dump to compare.
+Needs the kernel file. A module's file is searched by name below --sysroot, in --modules, and in the
+directory of the kernel file. \"unproven\": it fits, but its code is not in the dump to compare.
 Exit status 3: the list of modules breaks off.")
 )]
 pub(crate) struct Mods {

@@ -79,16 +79,16 @@ fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> Result<
             Some(tid) => format!("there is no thread {tid}"),
             None => "no thread crashed".to_owned(),
         };
-        return Err(Failure::new(sentence).next(context.proposal("ps")).into());
+        return Err(Failure::new(sentence).next(context.suggest("ps")).into());
     };
     Ok(target.stack(thread))
 }
 
 impl Run for Print {
     fn run(&self, context: &Context) -> Result<Status> {
-        let words = context.choose(&self.words, 1..=1, "EXPR")?;
-        let word = words.first().and_then(|word| word.to_str());
-        let expression = word.ok_or_else(|| Failure::usage("EXPR is missing"))?;
+        let word = context.choose_with(&self.words, "EXPR")?;
+        let expression = word.to_str();
+        let expression = expression.ok_or_else(|| Failure::usage("EXPR is not UTF-8"))?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let files = self.places.open(&session)?;
         let target = Target::new(&session, &files)?;
@@ -106,7 +106,7 @@ impl Run for Print {
                 let number = frame.unwrap_or_else(|| frame_at_fault(&stack.frames).unwrap_or(0));
                 if number >= stack.frames.len() {
                     let sentence = format!("there is no frame {number}");
-                    return Err(Failure::new(sentence).next(context.proposal("bt")).into());
+                    return Err(Failure::new(sentence).next(context.suggest("bt")).into());
                 }
                 target.evaluate_in(expression, &stack.frames, number, 0)
             }
@@ -173,7 +173,7 @@ impl Advice for EvalError {
     fn advice(&self, context: &Context) -> Failure {
         match self {
             Self::Unreadable(error) => error.advice(context),
-            _ => Failure::new(self.to_string()).next(context.proposal("sym NAME")),
+            _ => Failure::new(self.to_string()).next(context.suggest("sym NAME")),
         }
     }
 }

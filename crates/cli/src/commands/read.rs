@@ -26,7 +26,7 @@ use vmcore::{OpenOptions, Session};
     after_help = help::with_files("\
 ADDR is 0xffffffff81cd4c0c, ffffffff81cd4c0c or a decimal number. LEN is 4, 0x40, 64k or 2m;
 without it a symbol is read to its end, and an address for 128 bytes.
-Bytes that are not there come as lines that say why, and the exit status is 3.
+Missing bytes are shown as lines with the reason, and the exit status is 3.
 
 Examples
   vmcore read vmcore.0 hz -k kernel
@@ -37,13 +37,13 @@ pub(crate) struct Read {
     /// The dump, and its kernel file if you like; then where, and how many bytes
     #[arg(hide = true)]
     words: Vec<OsString>,
-    /// The address is a physical one
+    /// ADDR is a physical address
     #[arg(long)]
     phys: bool,
-    /// The bytes as they are; stops at the first that is not there
+    /// Raw bytes; stops at the first that is missing
     #[arg(long, conflicts_with = "json")]
     raw: bool,
-    /// With --raw: do not stop, but write this byte where there is none
+    /// With --raw: write this byte in place of missing ones
     #[arg(long, value_name = "BYTE", requires = "raw", value_parser = byte)]
     fill: Option<u8>,
 }
@@ -165,14 +165,10 @@ impl Run for Read {
         };
         let place = Place::parse(place)?;
         let len = rest.first().map(|word| place::length(word)).transpose()?;
-        if self.phys && place.needs_symbols() {
+        if self.phys && place.kernel_use() == KernelUse::Symbols {
             return Err(Failure::usage("--phys takes an address: symbols are virtual").into());
         }
-        let kernel_use = if place.needs_symbols() {
-            KernelUse::Symbols
-        } else {
-            KernelUse::Addresses
-        };
+        let kernel_use = place.kernel_use();
         let session = context.open(kernel_use, &OpenOptions::default())?;
         let found = place.find(&session)?;
         let len = len.unwrap_or(match found.symbol_bytes {

@@ -124,11 +124,8 @@ struct Answer<'a> {
 impl Run for Redact {
     fn run(&self, context: &Context) -> Result<Status> {
         signals::clean_up_when_ended();
-        let words = context.choose(&self.words, 1..=1, "OUT")?;
-        let out = words
-            .first()
-            .map(Path::new)
-            .ok_or_else(|| Failure::usage("OUT is missing"))?;
+        let out = context.choose_with(&self.words, "OUT")?;
+        let out = Path::new(&out);
         let recorded = |recorder: &Arc<Recorder>| OpenOptions {
             recorder: Some(recorder.clone()),
             ..OpenOptions::default()
@@ -208,7 +205,7 @@ fn dropped_pages(
             let found = zones::find(&target, va).map_err(|unknown| match unknown {
                 Unknown::NoTypes => no_types(&files, context),
                 Unknown::NoZones => Failure::new("the kernel's zones cannot be found")
-                    .next(context.again("without zone:NAME; --drop page:ADDR works")),
+                    .next(context.suggest_again("without zone:NAME; --drop page:ADDR works")),
             })?;
             let Some(Found::Slab { zones: names, .. }) = found else {
                 continue;
@@ -372,7 +369,7 @@ impl Advice for RedactError {
             RedactError::Absent(reason) => reason.advice(context),
             RedactError::Output(error) => error.advice(context),
             RedactError::FullDump => Failure::new(self.to_string())
-                .next(context.proposal("convert vmcore.mini --to minidump")),
+                .next(context.suggest("convert vmcore.mini --to minidump")),
             _ => Failure::new(self.to_string()),
         }
     }

@@ -1,4 +1,4 @@
-//! `vmcore report`: all that matters on one page, as text, JSON or HTML.
+//! `vmcore report`: a one-page crash report as text, JSON or HTML.
 
 use crate::advice::{Result, Run};
 use crate::commands::{map_svg, report_html, textdump};
@@ -34,10 +34,10 @@ pub(crate) struct ReportArgs {
     /// The dump, and its kernel file, in either order
     #[arg(hide = true)]
     words: Vec<OsString>,
-    /// To be given away: no names of machines, directories or addresses; of text, a kernel's words
+    /// For publication: no host names, directories or addresses; text from the kernel only
     #[arg(long)]
     share: bool,
-    /// Write one file of HTML, which needs no network
+    /// Write a self-contained HTML file
     #[arg(long, value_name = "OUT", conflicts_with = "json")]
     html: Option<PathBuf>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ impl Run for ReportArgs {
         }
         let mut out = context.out();
         for line in shown.to_string().lines() {
-            // Labels stand in the first columns, what belongs to them is indented.
+            // Labels are in the first columns, their values are indented.
             let line = match line.split_once(' ') {
                 Some((label, rest)) if !label.is_empty() => {
                     let style = match label {

@@ -222,7 +222,7 @@ fn fault(report: &Report) -> String {
     body
 }
 
-/// The frames, in front of the culprit folded away.
+/// The frames; those above the culprit are folded.
 fn stack(report: &Report) -> String {
     let Some(thread) = &report.thread else {
         return String::new();

@@ -14,7 +14,7 @@ use vmcore_pipeline::save::{
     self, Clear, Clearing, Device, DumpType, Event, Form, Found, Options, Problem, Saved,
 };
 
-/// Where the swap and dump devices stand.
+/// The table of swap and dump devices.
 const FSTAB: &str = "/etc/fstab";
 /// The only version of the dump header that FreeBSD's savecore takes without -f.
 const HEADER_VERSION: u32 = 4;
@@ -247,7 +247,7 @@ impl Run {
             return Next::Device;
         }
         if self.arguments.check {
-            // Nobody is left to be told if this fails.
+            // Nothing can be done if this fails.
             let _ = writeln!(std::io::stdout(), "A dump exists on {}", text::path(path));
             return Next::Exit(ExitCode::SUCCESS);
         }
@@ -350,7 +350,7 @@ impl Run {
     }
 }
 
-/// `/dev/` in front of a device's name that has none.
+/// A device's name, with `/dev/` before it.
 fn device_path(word: &Path) -> PathBuf {
     if word.is_absolute() || word.starts_with(".") || word.starts_with("..") {
         return word.to_owned();

@@ -1,4 +1,4 @@
-//! `vmcore search`: where bytes, a string or a pointer stand in memory.
+//! `vmcore search`: find bytes, a string or a pointer in memory.
 
 use crate::advice::{Advice, Result, Run, opening};
 use crate::context::{Context, KernelUse};
@@ -56,17 +56,10 @@ struct Answer<'a> {
 
 impl Run for Search {
     fn run(&self, context: &Context) -> Result<Status> {
-        let words = context.choose(&self.words, 1..=1, "PATTERN")?;
-        let word = words
-            .first()
-            .ok_or_else(|| Failure::usage("PATTERN is missing"))?;
+        let word = &context.choose_with(&self.words, "PATTERN")?;
         let (session, pattern) = if self.pointer {
             let place = Place::parse(word)?;
-            let kernel_use = if place.needs_symbols() {
-                KernelUse::Symbols
-            } else {
-                KernelUse::Addresses
-            };
+            let kernel_use = place.kernel_use();
             let session = context.open(kernel_use, &OpenOptions::default())?;
             let address = place.find(&session)?.address;
             (session, Pattern::Pointer(address))

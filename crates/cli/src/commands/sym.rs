@@ -65,10 +65,7 @@ struct Found {
 
 impl Run for Sym {
     fn run(&self, context: &Context) -> Result<Status> {
-        let words = context.choose(&self.words, 1..=1, "NAME|ADDR")?;
-        let word = words
-            .first()
-            .ok_or_else(|| Failure::usage("NAME is missing"))?;
+        let word = &context.choose_with(&self.words, "NAME|ADDR")?;
         let place = Place::parse(word)?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let kernel = session.matching_kernel()?;
@@ -167,7 +164,7 @@ fn find(
                     "no symbol of {} is before {address} in its section, and no module is there",
                     kernel.path().display()
                 ))
-                .next(context.proposal(&format!("whatis {address}")))
+                .next(context.suggest(&format!("whatis {address}")))
             })?;
             Ok(Found {
                 address,
@@ -214,7 +211,7 @@ fn unknown(kernel: &KernelFile, name: &str, context: &Context) -> Failure {
     if kernel.symbols().is_empty() {
         return failure
             .line("it has no symbols at all: it is stripped")
-            .next(context.proposal(&format!("sym {name} -k DIR/kernel.debug")));
+            .next(context.suggest(&format!("sym {name} -k DIR/kernel.debug")));
     }
     let wanted = name.to_lowercase();
     let mut similar: Vec<String> = kernel
@@ -231,7 +228,7 @@ fn unknown(kernel: &KernelFile, name: &str, context: &Context) -> Failure {
     similar.truncate(PROPOSALS);
     match similar.first() {
         Some(best) => {
-            let next = context.proposal(&format!("sym {best}"));
+            let next = context.suggest(&format!("sym {best}"));
             failure
                 .line(format!("similar: {}", similar.join(" ")))
                 .next(next)

@@ -26,7 +26,8 @@ struct Report {
     log: Vec<String>,
 }
 
-fn status(textdump: &Textdump) -> Status {
+/// Whether the archive has all of its files.
+pub(super) fn status(textdump: &Textdump) -> Status {
     Status::complete_if(textdump.is_complete())
 }
 
@@ -101,17 +102,12 @@ fn facts(out: &mut Out, info: &Info, first: &str, width: usize, indent: &str) ->
     Ok(())
 }
 
-pub(crate) fn log(context: &Context, textdump: &Textdump, is_raw: bool) -> Result<Status> {
-    let log = message_buffer(context, textdump)?;
-    super::log::print(context, None, &log, is_raw)?;
-    Ok(status(textdump))
-}
-
-fn message_buffer(context: &Context, textdump: &Textdump) -> Result<Log, Failure> {
+/// The message buffer of a textdump.
+pub(super) fn message_buffer(context: &Context, textdump: &Textdump) -> Result<Log, Failure> {
     textdump.log().map(Log::of_text).ok_or_else(|| {
         let file = text::path(textdump.path());
         Failure::new(format!("{file} is a textdump without a message buffer"))
-            .next(context.proposal("report"))
+            .next(context.suggest("report"))
     })
 }
 
@@ -128,7 +124,7 @@ pub(crate) fn report(
             "{file} is a textdump, of which there is no {option}"
         ));
         let why = "its files are free text: read them before giving them away";
-        return Err(failure.line(why).next(context.proposal("report")).into());
+        return Err(failure.line(why).next(context.suggest("report")).into());
     }
     let log = textdump.log().map(Log::of_text);
     let words = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();

@@ -1,5 +1,5 @@
-//! What the tools that run by a name of FreeBSD's have in common: they parse their own options, print
-//! what went wrong as `NAME: words`, and exit with 0 or 1, also for wrong options.
+//! Shared by the tools that run under FreeBSD's names: they parse their own options, print errors as
+//! `NAME: message`, and exit with 0 or 1, also for a usage error.
 
 use crate::text;
 use clap::Parser;
@@ -16,7 +16,7 @@ pub(super) fn run<A: Parser>(
         Ok(arguments) => match run(&arguments) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                // Each error says what is behind it.
+                // Each error includes its cause.
                 say(name, &error.to_string());
                 ExitCode::FAILURE
             }
@@ -27,7 +27,7 @@ pub(super) fn run<A: Parser>(
 /// The options; or, once the help or what is wrong with them is printed, how to exit.
 pub(super) fn parse<A: Parser>() -> Result<A, ExitCode> {
     A::try_parse().map_err(|error| {
-        // Nobody is left to be told if this fails.
+        // Nothing can be done if this fails.
         let _ = error.print();
         match error.use_stderr() {
             true => ExitCode::FAILURE,
@@ -39,6 +39,6 @@ pub(super) fn parse<A: Parser>() -> Result<A, ExitCode> {
 /// Says something on standard error.
 pub(super) fn say(name: &str, words: &str) {
     let words = text::escape(words.as_bytes());
-    // Nobody is left to be told if this fails.
+    // Nothing can be done if this fails.
     let _ = writeln!(std::io::stderr(), "{name}: {words}");
 }

@@ -1,7 +1,7 @@
 //! `vmcore translate`: the page walk of an address, each level, to page and file offset.
 
 use crate::advice::{Advice, Result, Run, memory};
-use crate::context::{Context, KernelUse};
+use crate::context::Context;
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
@@ -63,16 +63,9 @@ struct Walk {
 
 impl Run for Translate {
     fn run(&self, context: &Context) -> Result<Status> {
-        let words = context.choose(&self.words, 1..=1, "ADDR")?;
-        let word = words
-            .first()
-            .ok_or_else(|| Failure::usage("ADDR is missing"))?;
+        let word = &context.choose_with(&self.words, "ADDR")?;
         let place = Place::parse(word)?;
-        let kernel_use = if place.needs_symbols() {
-            KernelUse::Symbols
-        } else {
-            KernelUse::Addresses
-        };
+        let kernel_use = place.kernel_use();
         let session = context.open(kernel_use, &OpenOptions::default())?;
         let va = place.find(&session)?.address;
         let space = session.space()?;
@@ -99,7 +92,7 @@ impl Run for Translate {
             (Err(fault), _) => {
                 // The walk has said all but this.
                 let failure = fault.advice(context);
-                Err(failure.instead(context.proposal("info")).into())
+                Err(failure.instead(context.suggest("info")).into())
             }
         }
     }

@@ -1,4 +1,4 @@
-//! `vmcore verify`: reads everything, checks everything.
+//! `vmcore verify`: read and check everything.
 
 use crate::advice::{Result, Run, opening};
 use crate::context::{Context, KernelUse};
@@ -20,7 +20,7 @@ use vmcore::{OpenOptions, Session};
 #[command(
     override_usage = "vmcore verify [FILE] [OPTIONS]",
     after_help = help::with_files("\
-Exit status: 0 nothing bad was found, 1 the dump is damaged, 3 the file ends early.
+Exit status: 0 no damage found, 1 the dump is damaged, 3 the file is truncated.
 Needs no kernel file, but checks it if there is one.")
 )]
 pub(crate) struct Verify {
@@ -64,7 +64,7 @@ impl Run for Verify {
             }
             None => Err(
                 Failure::new(format!("{dump} is not sound: {}", bad.join(", ")))
-                    .next(context.proposal("info"))
+                    .next(context.suggest("info"))
                     .into(),
             ),
         }

@@ -4,7 +4,7 @@ use crate::advice::{Result, Run};
 use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::outcome::{Failure, Status};
+use crate::outcome::Status;
 use crate::output::Style;
 use crate::place::Place;
 use crate::text;
@@ -44,10 +44,7 @@ struct Answer<'a> {
 
 impl Run for WhatIs {
     fn run(&self, context: &Context) -> Result<Status> {
-        let words = context.choose(&self.words, 1..=1, "ADDR")?;
-        let word = words
-            .first()
-            .ok_or_else(|| Failure::usage("ADDR is missing"))?;
+        let word = &context.choose_with(&self.words, "ADDR")?;
         let place = Place::parse(word)?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
         let files = self.places.open(&session)?;

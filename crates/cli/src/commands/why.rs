@@ -57,7 +57,7 @@ impl Run for Why {
                 Some(tid) => format!("there is no thread {tid}"),
                 None => "no thread crashed".to_owned(),
             };
-            Failure::new(sentence).next(context.proposal("ps"))
+            Failure::new(sentence).next(context.suggest("ps"))
         })?;
         let answer = Answer {
             tid: thread.tid,
