@@ -9,7 +9,7 @@ use std::path::Path;
 use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN, HeaderKind, parity};
 use vmcore_fuzz::file::{InputFile, output_folder};
 use vmcore_fuzz::limit;
-use vmcore_pipeline::save::{Clear, Device, DumpType, Form, Options, find, save};
+use vmcore_pipeline::save::{Clear, Device, Form, Options, save};
 
 /// Bytes before everything that a kernel leaves alone.
 const FREE: usize = 64 << 10;
@@ -90,7 +90,7 @@ fn laid_out(header: &[u8; HEADER_LEN], dump: &[u8]) -> Option<(Vec<u8>, usize)> 
 fn check(path: &Path, image: &[u8], dump: Option<&[u8]>, options: &Options) -> bool {
     let device = Device::open(path).expect("a regular file");
     let folder = output_folder();
-    let found = match find(&device) {
+    let found = match device.find() {
         Ok(Some(found)) => found,
         Ok(None) => return false,
         Err(error) => panic!("reading a regular file: {error}"),
@@ -111,8 +111,8 @@ fn check(path: &Path, image: &[u8], dump: Option<&[u8]>, options: &Options) -> b
     };
     let copy = std::fs::read(&saved.core_file).expect("the copy");
     let header = found.header();
-    assert_eq!(copy.len() as u64, header.dump_length_bytes);
-    let is_text = header.dump_type == DumpType::Textdump;
+    assert_eq!(copy.len() as u64, header.dumplength);
+    let is_text = header.is_text();
     if let Some(dump) = dump.filter(|_| !is_text) {
         assert!(dump.starts_with(&copy), "another dump");
     }
@@ -120,7 +120,7 @@ fn check(path: &Path, image: &[u8], dump: Option<&[u8]>, options: &Options) -> b
     assert_eq!(after.len(), image.len());
     assert!(changed <= HEADER_LEN && (changed == 0 || options.clear == Clear::Always));
 
-    let again = find(&device).expect("a regular file");
+    let again = device.find().expect("a regular file");
     let again = again.expect("what was found before");
     if changed > 0 {
         assert!(again.is_cleared());

@@ -55,7 +55,7 @@ fuzz_target!(|data: &[u8]| {
         let header = record.header.expect("a complete dump has a header");
         let core = folder.path().join(&record.core_file);
         let len = std::fs::metadata(core).expect("it is there").len();
-        assert_eq!(len, header.dump_length_bytes);
+        assert_eq!(len, header.dumplength);
     } else {
         assert!(
             record.core_file.ends_with(".incomplete"),

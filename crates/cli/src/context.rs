@@ -78,7 +78,7 @@ pub(crate) struct Context {
 #[derive(Debug)]
 pub(crate) enum Opened {
     Memory(Box<Session>),
-    Text(Textdump),
+    Text(Box<Textdump>),
 }
 
 impl Context {
@@ -284,8 +284,8 @@ impl Context {
         };
         match &error {
             SessionError::Open(OpenError::Textdump { path }) => {
-                let textdump = Textdump::open(path, &self.container_options())?;
-                Ok(Opened::Text(textdump))
+                let textdump = Textdump::open(path, &self.container_options());
+                Ok(Opened::Text(Box::new(textdump?)))
             }
             _ => Err(error),
         }

@@ -149,7 +149,7 @@ fn key(path: &Path) -> (Verdict, String, u64) {
 
 /// A dump that is still there, and that the next one would overwrite.
 fn waiting(device: &Device) -> Option<(Verdict, String)> {
-    match save::find(device) {
+    match device.find() {
         Err(error) => Some((Verdict::Bad, error.to_string())),
         Ok(Some(found)) if !found.is_cleared() => Some((
             Verdict::Doubtful,

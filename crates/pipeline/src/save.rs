@@ -1,6 +1,6 @@
 //! Saving: a dump on its device, or in an image of one, becomes `vmcore.N` and `info.N`.
 //!
-//! [`find`] looks at the headers, [`save`] copies the dump into a directory, and then marks it on
+//! [`Device::find`] looks at the headers, [`save`] copies the dump into a directory, and then marks it on
 //! the device as saved. The order keeps the dump safe at every moment, whatever stops the work:
 //!
 //! 1. the dump, its key and `info.N` are written under other names, for their owner alone, and made
@@ -10,15 +10,16 @@
 //! 4. the trailing header on the device is marked.
 //!
 //! A run that is killed before the dump has its name leaves a remainder that the next one removes.
-//! One that is killed behind it leaves a copy that the next one recognises by comparing it with the
-//! device, so that it need not make another.
+//! One that is killed after it leaves a copy that the next one recognises by comparing it with the
+//! device, so that it makes no other.
 //!
-//! A dump is copied as it lies there: `vmcore.N`, `vmcore.N.gz`, `vmcore.N.zst`, or
+//! A dump is copied unchanged: `vmcore.N`, `vmcore.N.gz`, `vmcore.N.zst`, or
 //! `vmcore_encrypted.N` with `key.N`; a textdump becomes `textdump.tar.N`. A plain dump is compressed
-//! on request, so that it can be read in place; else runs of zeros in it become holes. Source of names and formats: `sbin/savecore/savecore.c`.
+//! on request, so that it can be read in place; else runs of
+//! zeros in it become holes. Source of names and formats: `sbin/savecore/savecore.c`.
 //!
 //! ```
-//! use vmcore_pipeline::save::{Clearing, Device, Options, find, save};
+//! use vmcore_pipeline::save::{Clearing, Device, Options, save};
 //! use vmcore_synth::header::DumpHeader;
 //! let image = DumpHeader::new("amd64", 8192).device(1 << 17, &[], &[7; 8192]);
 //! let dir = tempfile::tempdir()?;
@@ -26,7 +27,7 @@
 //! std::fs::write(&path, image.ok_or("does not fit")?)?;
 //!
 //! let device = Device::open(&path)?;
-//! let found = find(&device)?.ok_or("no dump")?;
+//! let found = device.find()?.ok_or("no dump")?;
 //! let saved = save(&device, &found, dir.path(), &Options::default(), &mut |_| {})?;
 //! assert_eq!(std::fs::read(dir.path().join("vmcore.0"))?, [7; 8192]);
 //! assert!(std::fs::read_to_string(&saved.info_file)?.contains("Dump Status: good"));
@@ -38,21 +39,21 @@ mod copy;
 mod device;
 mod directory;
 mod error;
-mod find;
 pub(crate) mod info;
 mod names;
 pub(crate) mod space;
 
+pub use copy::Form;
 pub use device::Device;
 pub use error::SaveError;
-pub use find::{Found, Problem, find};
-pub use info::{Contents, DumpType, Header, Info, Status};
+pub use info::{Contents, Info, Status};
+pub use vmcore::container::DeviceHeader;
+pub use vmcore::locate::{Found, Problem};
 
 use crate::changes::Changes;
 use crate::compress::Method;
 use copy::Part;
 use directory::Directory;
-use find::Parts;
 use names::{CoreName, info_name, key_name};
 use serde::Serialize;
 use space::{Fit, Free};
@@ -66,22 +67,10 @@ pub struct Options {
     pub force: bool,
     /// When the dump is marked on its device.
     pub clear: Clear,
-    /// What becomes of its bytes.
+    /// The form of the copy.
     pub form: Form,
     /// Numbers start again at 0 when they reach this; the dump that had the number goes.
     pub maxdumps: Option<u64>,
-}
-
-/// What becomes of the bytes of a dump. What is encrypted stays as it is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Form {
-    /// They stay as they are.
-    #[default]
-    AsIs,
-    /// They are compressed, if they are not yet.
-    Packed(Method),
-    /// They are expanded, if the kernel has compressed them.
-    Unpacked,
 }
 
 /// When a dump is marked as saved on its device.
@@ -96,11 +85,11 @@ pub enum Clear {
     Never,
 }
 
-/// What happens meanwhile.
+/// Progress and warnings of a save.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub enum Event<'a> {
-    /// Something is odd, and need not worry anybody.
+    /// Unusual, but harmless.
     Remark(&'a str),
     /// Something went wrong, but the dump is safe.
     Warning(&'a str),
@@ -152,7 +141,7 @@ pub enum Clearing {
     Image,
     /// It could not be marked: the next run will find the dump again, and its copy.
     Failed {
-        /// Why not.
+        /// The reason.
         #[serde(rename = "clearing_error")]
         reason: String,
     },
@@ -180,10 +169,10 @@ pub fn save(
     )
 }
 
-/// Free bytes for everybody in a directory; `None` where that cannot be told.
+/// Free bytes for users in a directory; `None` where the operating system has no query.
 ///
 /// # Errors
-/// Returns an error if there is no such directory.
+/// Returns an error if the directory does not exist.
 pub fn free_bytes(directory: &Path) -> std::io::Result<Option<u64>> {
     Ok(Free::of(directory)?.map(|free| free.user))
 }
@@ -201,8 +190,7 @@ pub fn clear(device: &Device, found: &Found) -> Result<(), SaveError> {
 }
 
 fn clear_with(changes: Changes<'_>, device: &Device, found: &Found) -> std::io::Result<()> {
-    let (offset, header) = found.trailer();
-    device.clear(offset, header, changes)
+    device.clear(found.trailer(), found.stored(), changes)
 }
 
 fn save_with(
@@ -222,21 +210,23 @@ fn save_with(
         let (device, problems) = problems();
         return Err(SaveError::Unsound { device, problems });
     }
-    let form = found.form(options.form);
+    let header = found.header();
+    let form = options.form.possible(header);
     let mut work = Work {
         changes,
         device,
         found,
-        parts,
+        key: Part::key(parts),
+        payload: Part::payload(device, header, parts)?,
         form,
-        name: CoreName::of(found, form),
+        name: CoreName::of(header, form),
         directory: Directory::open(directory, changes)?,
         on_event,
     };
     let before = if options.force {
         None
     } else {
-        work.copy_of_before()?
+        work.find_existing_copy()?
     };
     let number = match before {
         Some(number) => number,
@@ -254,18 +244,19 @@ struct Work<'w, 'e> {
     changes: Changes<'w>,
     device: &'w Device,
     found: &'w Found,
-    parts: &'w Parts,
+    key: Part,
+    payload: Part,
     form: Form,
     name: CoreName,
     directory: Directory<'w>,
     on_event: &'e mut dyn FnMut(Event<'_>),
 }
 
-impl<'w> Work<'w, '_> {
+impl Work<'_, '_> {
     fn info(&self, number: u64, contents: Option<Contents>) -> Info {
         Info {
             contents,
-            ..self.found.info(self.device, number)
+            ..Info::new(self.device, self.found, number)
         }
     }
 
@@ -274,14 +265,14 @@ impl<'w> Work<'w, '_> {
         let is_quick = match self.form {
             Form::Unpacked => true,
             Form::Packed(Method::Gzip) => false,
-            Form::AsIs | Form::Packed(Method::Zstd) => self.found.is_plain(),
+            Form::AsIs | Form::Packed(Method::Zstd) => self.found.header().is_plain(),
         };
         is_quick.then(|| Contents::of(path)).flatten()
     }
 
-    /// The number under which an earlier run has saved this very dump, byte for byte. Whatever run
-    /// that was, it is durable then.
-    fn copy_of_before(&self) -> Result<Option<u64>, SaveError> {
+    /// The number under which an earlier run has saved the same dump, byte for byte; its files are made
+    /// durable.
+    fn find_existing_copy(&self) -> Result<Option<u64>, SaveError> {
         let Some(number) = self.directory.last_number()? else {
             return Ok(None);
         };
@@ -305,14 +296,14 @@ impl<'w> Work<'w, '_> {
         Ok(Some(number))
     }
 
-    /// The files that come from the device, in the order in which they get their names: the dump
-    /// last, so that when it has its name, the rest has. With what becomes of each.
-    fn contents_of(&self, number: u64) -> Vec<(String, &'w Part, Form)> {
+    /// The files copied from the device, in the order in which they are renamed: the dump last, so that
+    /// its name implies the others. With the form of each.
+    fn contents_of(&self, number: u64) -> Vec<(String, Part, Form)> {
         let mut files = Vec::new();
         if self.found.header().is_encrypted() {
-            files.push((key_name(number), &self.parts.key, Form::AsIs));
+            files.push((key_name(number), self.key.clone(), Form::AsIs));
         }
-        files.push((self.name.file(number), &self.parts.payload, self.form));
+        files.push((self.name.file(number), self.payload.clone(), self.form));
         files
     }
 
@@ -333,8 +324,8 @@ impl<'w> Work<'w, '_> {
         written.map(|()| next.number)
     }
 
-    /// Checks that the dump fits, and says whether there is one whose number it takes. That one goes
-    /// now if it must.
+    /// Checks that the dump fits, and whether it replaces one of the same number; that one is removed
+    /// at once if the room is needed.
     fn make_room(&mut self, number: u64) -> Result<bool, SaveError> {
         let (minfree, remark) = self.directory.minfree_bytes()?;
         if let Some(remark) = remark {
@@ -345,12 +336,12 @@ impl<'w> Work<'w, '_> {
         let replaced = replaced.iter().map(|(_, bytes)| bytes).sum();
         let header = self.found.header();
         let len = match self.form {
-            // How much it will be is known only behind it. The kernel reserved as much as the dump
+            // The length is known only at the end. The kernel reserved as much as the dump
             // would take uncompressed, if there was room.
-            Form::Unpacked => header.dump_length_bytes.max(header.extent_bytes),
-            Form::AsIs | Form::Packed(_) => header.dump_length_bytes,
+            Form::Unpacked => header.dumplength.max(header.dumpextent),
+            Form::AsIs | Form::Packed(_) => header.dumplength,
         };
-        let need = len.saturating_add(header.key_bytes.into());
+        let need = len.saturating_add(header.dumpkeysize.into());
         let path = self.directory.path();
         let free = Free::of(path).map_err(SaveError::directory(path))?;
         let Some(free) = free else {
@@ -391,7 +382,7 @@ impl<'w> Work<'w, '_> {
         let info = self.info(number, contents).to_string();
         self.directory.write_part(&info_name(number), &info)?;
 
-        self.directory.give_way(number, is_replacing)?;
+        self.directory.free_number(number, is_replacing)?;
         for (done, name) in names.iter().enumerate() {
             if let Err(error) = self.directory.finish(name) {
                 // Nothing better can be done about a failure here.
@@ -405,7 +396,7 @@ impl<'w> Work<'w, '_> {
         Ok(())
     }
 
-    /// Points the links to the dump. They are a convenience: without them it is saved all the same.
+    /// Points the links to the dump. A failure is a warning: the dump is saved without them.
     fn link(&mut self, number: u64) {
         let mut links = vec![
             (self.name.link(), self.name.file(number)),

@@ -1,9 +1,9 @@
-//! Dumps as they come: in front of the dump there may be a disk, a device, a cipher, a compressor.
+//! What may wrap a dump: a disk, a device, a header, a cipher, a compressor.
 //!
 //! Each layer is known by its content, never by its name, and taken off without unpacking anything
 //! to disk: a partition of a disk (GPT, MBR, BSD label), the dump at the end of a dump device, a dump
-//! header in front, encryption (`key.N`, or the key block on the device), zstd, gzip. A disk, a device
-//! or a header may itself be compressed, as when somebody has packed an image to send it.
+//! header before it, encryption (`key.N`, or the key block on the device), zstd, gzip. A disk, a device
+//! or a header may itself be compressed, for example an image packed for sending.
 //!
 //! ```
 //! use vmcore_source::container::{self, ContainerOptions, Layer};
@@ -22,10 +22,9 @@ use crate::bytes::{Access, ReadAt};
 use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
 pub use crate::device_header::DeviceHeader;
-use crate::disk;
 pub use crate::error::ContainerError;
 use crate::input::Input;
-use crate::locate::{self, Found, Search};
+use crate::locate::{Found, Medium, Search};
 use crate::open::read_small;
 use crate::source::Source;
 use serde::Serialize;
@@ -36,7 +35,7 @@ use std::sync::Arc;
 use vmcore_format::elf::ELF_MAGIC;
 use vmcore_format::gzip;
 use vmcore_format::header::MINIDUMP_PREFIX;
-use vmcore_format::kerneldump::{self, DumpHeader, HEADER_LEN, HeaderKind};
+use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN};
 use vmcore_format::kerneldumpkey::{Cipher, ENCRYPTED_KEY_MAX, KeyBlock, PREFIX_LEN};
 use vmcore_format::zstd::{FRAME_MAGIC, is_skippable};
 
@@ -57,10 +56,10 @@ pub enum Layer {
     Device {
         /// Whether its header says that the dump has been saved.
         is_cleared: bool,
-        /// Whether the header in front of the dump is another one: swapping has begun.
+        /// Whether the header before the dump differs: swapping has begun.
         headers_differ: bool,
     },
-    /// A dump header in front.
+    /// A dump header before the dump.
     Header,
     /// Encryption.
     Encrypted {
@@ -121,11 +120,9 @@ pub struct Opened {
     pub layers: Vec<Layer>,
     /// The dump header of its device.
     pub device_header: Option<DeviceHeader>,
-    /// Whether that header says that it is a textdump, not memory.
-    pub is_text: bool,
 }
 
-/// A dump as it is stored: compressed and encrypted still, but alone.
+/// A dump as stored: still compressed and encrypted, but without what is around it.
 #[derive(Debug)]
 pub(crate) struct Stored {
     pub(crate) payload: Input,
@@ -133,14 +130,13 @@ pub(crate) struct Stored {
     pub(crate) key: Option<Vec<u8>>,
     pub(crate) layers: Vec<Layer>,
     pub(crate) device_header: Option<DeviceHeader>,
-    pub(crate) is_text: bool,
 }
 
 /// Opens a file or device, and takes off every layer around the dump in it.
 ///
 /// # Errors
 /// Returns an error if it cannot be read, holds no dump or several, or is encrypted and the key is
-/// missing or wrong. What is inside may still be no dump.
+/// missing or wrong. What is inside need not be a dump.
 pub fn open(path: &Path, options: &ContainerOptions) -> Result<Opened, ContainerError> {
     unpack(path, find(path, options)?, options)
 }
@@ -184,10 +180,9 @@ fn unpack(
         payload,
         mut layers,
         device_header,
-        is_text,
         ..
     } = stored;
-    // Once only: nobody packs a packed image.
+    // Once only: a packed image is not packed again.
     let may_be_image = layers.is_empty();
     let io_error = |source| ContainerError::io(path, source);
     let (layer, chunks) = match chunks(payload).map_err(io_error)? {
@@ -197,7 +192,6 @@ fn unpack(
                 source: Source::of_input(payload),
                 layers,
                 device_header,
-                is_text,
             };
             return Ok(opened);
         }
@@ -212,7 +206,6 @@ fn unpack(
         source: Source::of_chunks(chunks),
         layers,
         device_header,
-        is_text,
     };
     Ok(opened)
 }
@@ -264,7 +257,7 @@ fn find_expanded(
     options: &ContainerOptions,
 ) -> Result<Option<Stored>, ContainerError> {
     let input = Input::expanded(chunks.clone());
-    // Damage is an error for who wants what is damaged.
+    // Damage is reported by the read that needs the damaged bytes.
     let Ok(first) = input.read_vec(0, HEADER_LEN) else {
         return Ok(None);
     };
@@ -292,7 +285,6 @@ pub fn open_decrypted(
         source: Source::of_input(stored.payload),
         layers: stored.layers,
         device_header: stored.device_header,
-        is_text: stored.is_text,
     }))
 }
 
@@ -314,13 +306,6 @@ pub fn is_wrapped(path: &Path) -> bool {
                 | ContainerError::UnsoundHeader { .. }
         ),
     }
-}
-
-/// Whether what follows the header is memory.
-fn is_plain(header: &DumpHeader<'_>) -> bool {
-    header.kind != HeaderKind::Text
-        && header.compression == kerneldump::Compression::None
-        && header.dumpkeysize == 0
 }
 
 /// Finds the dump in a file or on a device.
@@ -347,7 +332,6 @@ fn find_stored(
         key,
         layers: Vec::new(),
         device_header: None,
-        is_text: false,
     };
     if options.partition.is_none() && is_dump(&first) {
         return Ok(alone(input, None));
@@ -378,7 +362,7 @@ fn is_dump(first: &[u8]) -> bool {
     first.starts_with(MINIDUMP_PREFIX) || first.starts_with(ELF_MAGIC)
 }
 
-/// Finds the dump behind a header, on a disk, or at the end of a device; `None` if it is none of
+/// Finds the dump after a header, on a disk, or at the end of a device; `None` if it is none of
 /// these.
 fn find_in(
     path: &Path,
@@ -387,41 +371,41 @@ fn find_in(
     options: &ContainerOptions,
 ) -> Result<Option<Stored>, ContainerError> {
     let io_error = |source| ContainerError::io(path, source);
-    if let Ok(header) = DumpHeader::parse(first)
-        && options.partition.is_none()
+    if options.partition.is_none()
+        && DumpHeader::parse(first).is_ok()
+        && let Some(header) = first.first_chunk()
+        && let Ok(header) = DeviceHeader::parse_damaged(header)
     {
-        return after_header(input, &header).map(Some).map_err(io_error);
+        return after_header(input, header).map(Some).map_err(io_error);
     }
-    match locate::search(input, options.partition.as_deref()).map_err(io_error)? {
-        Search::One(partition, medium, found) => {
-            let Some(mut stored) = stored(&medium, &found).map_err(io_error)? else {
-                return Err(ContainerError::UnsoundHeader {
-                    path: path.to_owned(),
-                    problems: found.problems().to_vec(),
-                });
-            };
-            let disk = partition.map(|partition| Layer::Disk { partition });
-            stored.layers.splice(0..0, disk);
-            Ok(Some(stored))
-        }
-        Search::Several(found) => Err(ContainerError::SeveralDumps {
+    let medium = Medium::of(input.clone(), path);
+    let search = medium.search(options.partition.as_deref());
+    match search.map_err(io_error)? {
+        Search::One(medium, found) => match on_device(&medium, &found).map_err(io_error)? {
+            Some(stored) => Ok(Some(stored)),
+            None => Err(ContainerError::UnsoundHeader {
+                path: path.to_owned(),
+                problems: found.problems().to_vec(),
+            }),
+        },
+        Search::Several(dumps) => Err(ContainerError::SeveralDumps {
             path: path.to_owned(),
-            partitions: found
+            partitions: dumps
                 .into_iter()
-                .filter_map(|(name, found)| {
-                    let header = DumpHeader::parse_damaged(found.revived()).ok()?;
-                    Some((name, DeviceHeader::of(&header)))
-                })
+                .map(|(name, found)| (name, found.header().clone()))
                 .collect(),
         }),
-        Search::Nowhere(looked_at)
-            if looked_at.is_empty() && !disk::has_table(input).map_err(io_error)? =>
+        Search::Nowhere(partitions)
+            if partitions.is_empty() && !medium.has_partition_table().map_err(io_error)? =>
         {
             Ok(None)
         }
-        Search::Nowhere(looked_at) => Err(ContainerError::NoDumpOnDisk {
+        Search::Nowhere(partitions) => Err(ContainerError::NoDumpOnDisk {
             path: path.to_owned(),
-            partitions: looked_at.into_iter().map(|(name, _)| name).collect(),
+            partitions: partitions
+                .iter()
+                .filter_map(|medium| medium.partition().map(str::to_owned))
+                .collect(),
         }),
         Search::NoSuchPartition(partitions) => Err(ContainerError::NoSuchPartition {
             path: path.to_owned(),
@@ -431,51 +415,53 @@ fn find_in(
     }
 }
 
-/// The dump at the end of a dump device; `None` if its header is not sound.
-fn stored(medium: &Input, found: &Found) -> io::Result<Option<Stored>> {
-    let Some((header, parts)) = found.sound() else {
+/// The dump at the end of a dump device or of a partition; `None` if its header is not sound.
+fn on_device(medium: &Medium, found: &Found) -> io::Result<Option<Stored>> {
+    let Some(parts) = found.sound_parts() else {
         return Ok(None);
     };
+    let partition = medium.partition().map(str::to_owned);
+    let disk = partition.map(|partition| Layer::Disk { partition });
+    let device = Layer::Device {
+        is_cleared: found.is_cleared(),
+        headers_differ: found.headers_differ(),
+    };
+    let header = found.header();
     Ok(Some(Stored {
         payload: medium.part(parts.payload.clone()),
-        key: key_block(medium, parts.key.start, &header)?,
-        layers: vec![Layer::Device {
-            is_cleared: found.is_cleared(),
-            headers_differ: found.headers_differ(),
-        }],
-        device_header: Some(DeviceHeader::of(&header)),
-        is_text: header.kind == HeaderKind::Text,
+        key: key_block(medium.part(parts.key.clone()), header)?,
+        layers: disk.into_iter().chain([device]).collect(),
+        device_header: Some(header.clone()),
     }))
 }
 
-/// The dump behind a header at the start of a file.
-fn after_header(input: &Input, header: &DumpHeader<'_>) -> io::Result<Stored> {
+/// The dump after a header at the start of a file.
+fn after_header(input: &Input, header: DeviceHeader) -> io::Result<Stored> {
     let block = u64::from(header.blocksize.max(512));
     let key_end = block + u64::from(header.dumpkeysize);
-    let len = match is_plain(header) {
+    let len = match header.is_plain() {
         true => input.len(),
         false => key_end.saturating_add(header.dumplength),
     };
     Ok(Stored {
         payload: input.part(key_end..len),
-        key: key_block(input, block, header)?,
+        key: key_block(input.part(block..key_end), &header)?,
         layers: vec![Layer::Header],
-        device_header: Some(DeviceHeader::of(header)),
-        is_text: header.kind == HeaderKind::Text,
+        device_header: Some(header),
     })
 }
 
-/// The key block at `at`, if the header says that there is one.
-fn key_block(input: &Input, at: u64, header: &DumpHeader<'_>) -> io::Result<Option<Vec<u8>>> {
-    if header.dumpkeysize == 0 || header.kind == HeaderKind::Text {
+/// The key block, if the header says that there is one.
+fn key_block(stored: Input, header: &DeviceHeader) -> io::Result<Option<Vec<u8>>> {
+    if !header.is_encrypted() {
         return Ok(None);
     }
     let len = usize::try_from(header.dumpkeysize).unwrap_or(usize::MAX);
-    let block = input.read_vec(at, len.min(PREFIX_LEN + ENCRYPTED_KEY_MAX))?;
+    let block = stored.read_vec(0, len.min(PREFIX_LEN + ENCRYPTED_KEY_MAX))?;
     Ok(Some(block))
 }
 
-/// The key block in a file of its own: the one that was named, or `key.N` beside
+/// The key block in a separate file: the one that was named, or `key.N` beside
 /// `vmcore_encrypted.N`.
 fn key_block_file(
     path: &Path,

@@ -1,7 +1,6 @@
 //! The partitions of a disk or of its image.
 //!
-//! Nothing is believed of a table but where something might be: whether there is a dump is for the
-//! end of each partition to say.
+//! A table only proposes where partitions may be; whether there is a dump is decided at the end of each.
 
 use crate::input::Input;
 use std::io;
@@ -27,7 +26,7 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// Whether `word` means it: `p3`, just `3`, `ada0p3`, or its label.
+    /// Whether `word` names it: `p3`, just `3`, `ada0p3`, or its label.
     pub(crate) fn is_called(&self, word: &str) -> bool {
         let disk = word.strip_suffix(self.name.as_str());
         self.name.strip_prefix(['p', 's']) == Some(word)
@@ -60,8 +59,8 @@ pub(crate) fn has_table(input: &Input) -> io::Result<bool> {
     Ok(gpt(input)?.is_some() || mbr_slices(&first_sector(input)?).is_some())
 }
 
-/// All partitions that lie within the disk, in each way that its table can be read: an MBR counts in
-/// sectors, and does not say how large they are.
+/// All partitions within the disk, for each reading of its table: an MBR counts in sectors and does not
+/// record their size.
 pub(crate) fn readings(input: &Input) -> io::Result<Vec<Vec<Place>>> {
     let mut readings = match gpt(input)? {
         Some(places) => vec![places],
@@ -124,7 +123,7 @@ fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
     Ok(None)
 }
 
-/// Whether an MBR says that there is a GPT.
+/// Whether the MBR announces a GPT.
 fn has_gpt_slice(input: &Input) -> io::Result<bool> {
     let first = first_sector(input)?;
     let mut slices = mbr_slices(&first).into_iter().flatten();
@@ -149,7 +148,7 @@ fn logical(input: &Input, extended: u64, sector_len: u64) -> io::Result<Vec<Part
         };
         for entry in mbr_slices(&table).into_iter().flatten().take(2) {
             match is_extended(entry.kind) {
-                // Forward only: no chain comes back to where it was.
+                // Forward only: a chain cannot loop.
                 true => {
                     next = extended
                         .checked_add(entry.first_sector)

@@ -32,6 +32,7 @@ mod recorder;
 mod sequences;
 mod source;
 mod stream;
+mod time;
 mod zstd;
 mod zstd_block;
 
@@ -42,6 +43,7 @@ pub use open::{open_file, read_small};
 pub use recorder::Recorder;
 pub use source::Source;
 pub use stream::Damage;
+pub use time::utc;
 pub use vmcore_format as format;
 
 /// The README's example compiles.

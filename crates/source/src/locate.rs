@@ -5,9 +5,9 @@
 //! ```
 //!
 //! Each header takes a sector. The trailing one decides; the leading one, which early swapping
-//! overwrites first, confirms. The sector size is the header's own: it is looked for at each size
-//! that kernels dump to, so an image and a disk behind another controller are read alike. A mirror, a
-//! label or another GEOM class keeps its metadata in the last sector, and the device that the kernel
+//! overwrites first, confirms. The sector size is the header's own: the locator tries each size
+//! that kernels dump to, so that an image, and a disk on another controller, are read alike. A mirror, a
+//! label or another GEOM class keeps its metadata in the last sector; the device that the kernel
 //! dumped to ends before it. Source: `sys/kern/kern_shutdown.c`, `sbin/savecore/savecore.c`.
 //!
 //! ```
@@ -24,6 +24,7 @@
 //! ```
 
 use crate::bytes::Access;
+use crate::device_header::DeviceHeader;
 use crate::disk::{self, Place};
 use crate::input::Input;
 use crate::source::Source;
@@ -67,7 +68,7 @@ pub enum Problem {
     /// The parts that the header describes are not within the device, or not within each other.
     #[error("{reason}")]
     Impossible {
-        /// Why not.
+        /// The reason.
         reason: String,
     },
     /// The leading header cannot be read.
@@ -86,12 +87,21 @@ pub enum Problem {
     },
 }
 
+impl Problem {
+    /// Whether it is one of the leading header.
+    const fn is_of_leader(&self) -> bool {
+        matches!(
+            self,
+            Self::LeaderDiffers { .. } | Self::LeaderUnreadable { .. }
+        )
+    }
+}
+
 /// A trailing header, and the parts that it describes, in bytes from the start of the medium.
 #[derive(Clone, Debug)]
 pub struct Found {
     stored: [u8; HEADER_LEN],
-    /// With its magic of before it was cleared.
-    revived: [u8; HEADER_LEN],
+    header: DeviceHeader,
     trailer: u64,
     parts: Option<OnMedium>,
     problems: Vec<Problem>,
@@ -104,10 +114,10 @@ impl Found {
         &self.stored
     }
 
-    /// The trailing header as the kernel wrote it.
+    /// What the header says.
     #[must_use]
-    pub const fn revived(&self) -> &[u8; HEADER_LEN] {
-        &self.revived
+    pub const fn header(&self) -> &DeviceHeader {
+        &self.header
     }
 
     /// Where the trailing header is.
@@ -131,28 +141,26 @@ impl Found {
     /// Whether it is marked as saved.
     #[must_use]
     pub fn is_cleared(&self) -> bool {
-        self.stored != self.revived
+        self.problems.contains(&Problem::Cleared)
     }
 
     /// Whether the two headers differ.
     pub(crate) fn headers_differ(&self) -> bool {
-        let differs = |problem: &Problem| {
-            matches!(
-                problem,
-                Problem::LeaderDiffers { .. } | Problem::LeaderUnreadable { .. }
-            )
-        };
-        self.problems.iter().any(differs)
+        self.problems.iter().any(Problem::is_of_leader)
     }
 
-    /// The trailing header, if it is sound, and the parts that it describes.
-    pub(crate) fn sound(&self) -> Option<(DumpHeader<'_>, &OnMedium)> {
-        Some((DumpHeader::parse(&self.revived).ok()?, self.parts()?))
+    /// The parts, if the trailing header is sound.
+    pub(crate) fn sound_parts(&self) -> Option<&OnMedium> {
+        let is_harmless =
+            |problem: &Problem| *problem == Problem::Cleared || problem.is_of_leader();
+        self.parts()
+            .filter(|_| self.problems.iter().all(is_harmless))
     }
 
-    /// The higher, the likelier it is the one.
+    /// Likelihood that this header is the one; higher is likelier.
     fn rank(&self) -> (bool, bool) {
-        (!self.is_cleared(), kerneldump::parity(&self.revived) == 0)
+        let is_parity = |problem: &Problem| matches!(problem, Problem::Parity { .. });
+        (!self.is_cleared(), !self.problems.iter().any(is_parity))
     }
 
     /// Examines the 512 bytes at `trailer`, as the header on a medium with such sectors; `None` if
@@ -194,7 +202,7 @@ impl Found {
         };
         Some(Self {
             stored: *stored,
-            revived,
+            header: DeviceHeader::parse_damaged(&revived).ok()?,
             trailer,
             parts,
             problems,
@@ -202,7 +210,7 @@ impl Found {
     }
 }
 
-/// Where the parts are, or why they cannot be.
+/// Where the parts are, or why they are impossible.
 fn parts(header: &DumpHeader<'_>, trailer: u64, sector: u64) -> Result<OnMedium, String> {
     let (extent, len) = (header.dumpextent, header.dumplength);
     if len > extent {
@@ -258,9 +266,9 @@ pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<Found>> {
             let found = Found::examine(input, stored, trailer, sector as u64);
             let found = found.filter(|found| {
                 let next = bytes.get(sector..).unwrap_or_default();
-                // Farther from the end the header needs a witness: the metadata, or its twin.
+                // Farther from the end, the metadata or the leading header must confirm it.
                 after == 0
-                    || found.sound().is_some()
+                    || found.sound_parts().is_some()
                         && (next.starts_with(GEOM_MAGIC) || !found.headers_differ())
             });
             if let Some(found) = found
@@ -274,64 +282,16 @@ pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<Found>> {
 }
 
 /// Where a search for the dump on a medium ended.
-pub(crate) enum Search {
-    /// At the end of the medium, or of the partition of that name.
-    One(Option<String>, Input, Box<Found>),
+#[derive(Debug)]
+pub enum Search {
+    /// At the end of the medium, or of one of its partitions.
+    One(Medium, Box<Found>),
     /// Partitions with a dump, none of them likelier to be meant than another.
     Several(Vec<(String, Found)>),
     /// No dump at the end of these partitions; on a medium without a partition table, of none.
-    Nowhere(Vec<(String, Input)>),
-    /// No partition that is called so; these are there.
+    Nowhere(Vec<Medium>),
+    /// No partition of that name; these are there.
     NoSuchPartition(Vec<String>),
-}
-
-/// Looks for the dump: at the end of the medium, or of one of its partitions. `wanted` names one.
-pub(crate) fn search(input: &Input, wanted: Option<&str>) -> io::Result<Search> {
-    // The last partition may end where the disk does, so the table comes first.
-    let readings = disk::readings(input)?;
-    let mut looked_at = Vec::new();
-    for places in &readings {
-        let places: Vec<&Place> = match wanted {
-            Some(wanted) => places
-                .iter()
-                .filter(|place| place.is_called(wanted))
-                .collect(),
-            None => disk::innermost(places),
-        };
-        let mut found = Vec::new();
-        for place in places {
-            let part = input.part(place.range.clone());
-            match at_the_end(&part)? {
-                Some(dump) => found.push((place.name.clone(), part, dump)),
-                None => looked_at.push((place.name.clone(), part)),
-            }
-        }
-        // A dump that waits to be saved is likelier to be meant than one that has been.
-        if found.iter().any(|(_, _, dump)| !dump.is_cleared()) {
-            found.retain(|(_, _, dump)| !dump.is_cleared());
-        }
-        if found.len() > 1 {
-            let found = found.into_iter().map(|(name, _, dump)| (name, dump));
-            return Ok(Search::Several(found.collect()));
-        }
-        if let Some((name, part, dump)) = found.pop() {
-            return Ok(Search::One(Some(name), part, Box::new(dump)));
-        }
-    }
-    looked_at.dedup_by(|(name, _), (before, _)| name == before);
-    match wanted {
-        Some(_) if looked_at.is_empty() => {
-            let names = readings.into_iter().flatten().map(|place| place.name);
-            let mut names: Vec<String> = names.collect();
-            names.dedup();
-            Ok(Search::NoSuchPartition(names))
-        }
-        Some(_) => Ok(Search::Nowhere(looked_at)),
-        None => Ok(match at_the_end(input)? {
-            Some(found) => Search::One(None, input.clone(), Box::new(found)),
-            None => Search::Nowhere(looked_at),
-        }),
-    }
 }
 
 /// A disk, a device, a file that is the image of one, or a partition of either; open for reading.
@@ -339,17 +299,7 @@ pub(crate) fn search(input: &Input, wanted: Option<&str>) -> io::Result<Search> 
 pub struct Medium {
     input: Input,
     path: PathBuf,
-    is_file: bool,
     partition: Option<String>,
-}
-
-/// Why there is not one partition to take a dump from.
-#[derive(Debug)]
-pub enum Ambiguity {
-    /// Several have a dump, none likelier to be meant than another.
-    SeveralDumps(Vec<(String, Found)>),
-    /// None is called so; these are there.
-    NoSuchPartition(Vec<String>),
 }
 
 impl Medium {
@@ -358,13 +308,16 @@ impl Medium {
     /// # Errors
     /// Returns an error if it cannot be opened or is neither, or its length is unknown.
     pub fn open(path: &Path) -> io::Result<Self> {
-        let input = Input::open(path, Access::Positional)?;
-        Ok(Self {
-            is_file: input.is_file(),
+        Ok(Self::of(Input::open(path, Access::Positional)?, path))
+    }
+
+    /// The bytes of what is at `path`.
+    pub(crate) fn of(input: Input, path: &Path) -> Self {
+        Self {
             input,
             path: path.to_owned(),
             partition: None,
-        })
+        }
     }
 
     /// Where it was opened.
@@ -379,7 +332,7 @@ impl Medium {
         self.partition.as_deref()
     }
 
-    /// Bytes of it.
+    /// Its length in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.input.len()
@@ -387,8 +340,8 @@ impl Medium {
 
     /// Whether it is in a regular file.
     #[must_use]
-    pub const fn is_file(&self) -> bool {
-        self.is_file
+    pub fn is_file(&self) -> bool {
+        self.input.is_file()
     }
 
     /// Where byte `offset` of it is, from the start of what is at [`Medium::path`].
@@ -410,7 +363,12 @@ impl Medium {
     /// # Errors
     /// Returns an error if it cannot be read, or is neither.
     pub fn expand(&self, range: Range<u64>) -> io::Result<Source> {
-        crate::container::expand(self.input.part(range))
+        crate::container::expand(self.part(range))
+    }
+
+    /// A part of it.
+    pub(crate) fn part(&self, range: Range<u64>) -> Input {
+        self.input.part(range)
     }
 
     /// Whether it has a partition table: it is a whole disk, whose dump is at the end of a partition.
@@ -430,28 +388,64 @@ impl Medium {
         at_the_end(&self.input)
     }
 
-    /// The partition with the dump, or the one that `wanted` names, or itself if it has no partition
-    /// that ends in one.
+    /// Looks for the dump: at the end of the medium, or of one of its partitions. `wanted` names one.
     ///
     /// # Errors
     /// Returns an error if it cannot be read.
-    pub fn with_dump(self, wanted: Option<&str>) -> io::Result<Result<Self, Ambiguity>> {
-        Ok(match search(&self.input, wanted)? {
-            Search::One(partition, input, _) => Ok(Self {
-                input,
-                partition,
-                ..self
+    pub fn search(&self, wanted: Option<&str>) -> io::Result<Search> {
+        // The last partition may end where the disk does, so the table comes first.
+        let readings = disk::readings(&self.input)?;
+        let mut without = Vec::new();
+        for places in &readings {
+            let places: Vec<&Place> = match wanted {
+                Some(wanted) => places
+                    .iter()
+                    .filter(|place| place.is_called(wanted))
+                    .collect(),
+                None => disk::innermost(places),
+            };
+            let mut dumps = Vec::new();
+            for place in places {
+                let partition = self.partition_at(place);
+                match partition.find()? {
+                    Some(found) => dumps.push((partition, found)),
+                    None => without.push(partition),
+                }
+            }
+            // A dump that waits to be saved is likelier to be meant than one that has been.
+            if dumps.iter().any(|(_, found)| !found.is_cleared()) {
+                dumps.retain(|(_, found)| !found.is_cleared());
+            }
+            if dumps.len() > 1 {
+                let dumps = dumps.into_iter();
+                let named = dumps.filter_map(|(medium, found)| Some((medium.partition?, found)));
+                return Ok(Search::Several(named.collect()));
+            }
+            if let Some((partition, found)) = dumps.pop() {
+                return Ok(Search::One(partition, Box::new(found)));
+            }
+        }
+        without.dedup_by(|medium, before| medium.partition == before.partition);
+        match wanted {
+            Some(_) if without.is_empty() => {
+                let names = readings.into_iter().flatten().map(|place| place.name);
+                let mut names: Vec<String> = names.collect();
+                names.dedup();
+                Ok(Search::NoSuchPartition(names))
+            }
+            Some(_) => Ok(Search::Nowhere(without)),
+            None => Ok(match self.find()? {
+                Some(found) => Search::One(self.clone(), Box::new(found)),
+                None => Search::Nowhere(without),
             }),
-            Search::Nowhere(looked_at) => match (wanted, looked_at.into_iter().next()) {
-                (Some(_), Some((name, input))) => Ok(Self {
-                    input,
-                    partition: Some(name),
-                    ..self
-                }),
-                _ => Ok(self),
-            },
-            Search::Several(found) => Err(Ambiguity::SeveralDumps(found)),
-            Search::NoSuchPartition(names) => Err(Ambiguity::NoSuchPartition(names)),
-        })
+        }
+    }
+
+    fn partition_at(&self, place: &Place) -> Self {
+        Self {
+            input: self.part(place.range.clone()),
+            path: self.path.clone(),
+            partition: Some(place.name.clone()),
+        }
     }
 }

@@ -159,9 +159,8 @@ impl Dump {
             source,
             layers,
             device_header,
-            is_text,
         } = opened;
-        if is_text {
+        if device_header.as_ref().is_some_and(DeviceHeader::is_text) {
             return Err(OpenError::Textdump {
                 path: path.to_owned(),
             });

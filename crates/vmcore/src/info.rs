@@ -16,9 +16,10 @@
 pub(crate) mod facts;
 mod identity;
 
+pub use crate::source::utc;
 pub(crate) use facts::Facts;
+pub use facts::Known;
 pub(crate) use facts::versions_around;
-pub use facts::{Known, utc};
 pub use identity::{ExtensionInfo, IdentityInfo};
 
 use crate::arch::facts as arch_facts;

@@ -266,10 +266,9 @@ pub(crate) fn no_partition(disk: &Path, wanted: &str, partitions: &[String]) -> 
 
 /// A dump by its header: whose, when, why.
 fn told(header: &DeviceHeader) -> String {
-    let word = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     let size = text::size(header.dumplength);
     let mut told = format!("{size}, {}", vmcore::info::utc(header.dumptime));
-    for word in [word(&header.hostname), word(&header.panicstring)] {
+    for word in [&header.hostname, &header.panicstring] {
         if !word.is_empty() {
             told = format!("{told}, {word}");
         }

@@ -14,7 +14,8 @@ use std::path::{Path, PathBuf};
 use vmcore::dump::Completeness;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, Event, Form, Found, Header, Options, Problem, SaveError, Saved,
+    self, Clear, Clearing, Device, DeviceHeader, Event, Form, Found, Options, Problem, SaveError,
+    Saved,
 };
 
 /// Save a dump from its device or disk image: vmcore.N, info.N
@@ -83,7 +84,7 @@ struct Entry<'a> {
     state: &'static str,
     problems: &'a [Problem],
     #[serde(flatten)]
-    header: Option<&'a Header>,
+    header: Option<&'a DeviceHeader>,
     #[serde(flatten)]
     saved: Option<&'a Saved>,
 }
@@ -112,8 +113,8 @@ impl<'a> Entry<'a> {
 impl Run for Save {
     fn run(&self, context: &Context) -> Result<Status> {
         let partition = context.common().partition.as_deref();
-        let device = Device::open(&self.device)?.with_dump(partition)?;
-        let Some(found) = save::find(&device)? else {
+        let (device, found) = Device::open(&self.device)?.search(partition)?;
+        let Some(found) = found else {
             return nothing(context, self, &device);
         };
         let force = context.common().force;
@@ -274,7 +275,7 @@ fn print(context: &Context, device: &Device, found: &Found, state: &str) -> Resu
     writeln!(
         out,
         "{path}: a dump of {}, {state}",
-        text::size(found.header().dump_length_bytes)
+        text::size(found.header().dumplength)
     )?;
     print_header(&mut out, found.header())?;
     for problem in found.problems() {
@@ -287,7 +288,7 @@ fn print_saved(context: &Context, device: &Device, saved: &Saved) -> Result<()> 
     let mut out = context.out();
     let info = &saved.info;
     let path = out.paint(Style::Strong, &text::path(&saved.core_file));
-    let mut what = text::size(info.header.dump_length_bytes);
+    let mut what = text::size(info.header.dumplength);
     if let Some(contents) = &info.contents {
         let completeness = match contents.completeness {
             Some(Completeness::Complete { .. }) => ", complete",
@@ -319,15 +320,15 @@ fn print_saved(context: &Context, device: &Device, saved: &Saved) -> Result<()> 
     Ok(out.finish()?)
 }
 
-fn print_header(out: &mut output::Out, header: &Header) -> Result<()> {
-    print_line(out, "panic", &header.panic_string)?;
+fn print_header(out: &mut output::Out, header: &DeviceHeader) -> Result<()> {
+    print_line(out, "panic", &header.panicstring)?;
     print_line(
         out,
         "version",
-        header.version_string.lines().next().unwrap_or_default(),
+        header.versionstring.lines().next().unwrap_or_default(),
     )?;
     print_line(out, "host", &header.hostname)?;
-    print_line(out, "crashed", &header.dumptime)
+    print_line(out, "crashed", &header.time())
 }
 
 fn print_line(out: &mut output::Out, label: &str, value: &str) -> Result<()> {

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, DumpType, Event, Form, Found, Options, Problem, Saved,
+    self, Clear, Clearing, Device, Event, Form, Found, Options, Problem, Saved,
 };
 
 /// The table of swap and dump devices.
@@ -207,7 +207,7 @@ impl Run {
     }
 
     fn one(&self, path: &Path, directory: &Path, tally: &mut Tally) -> Next {
-        let opened = Device::open(path).and_then(|device| Ok((save::find(&device)?, device)));
+        let opened = Device::open(path).and_then(|device| Ok((device.find()?, device)));
         let (found, device) = match opened {
             Ok((Some(found), device)) => (found, device),
             Ok((None, _)) => {
@@ -223,7 +223,7 @@ impl Run {
             self.no_dump(path, false);
             return Next::Device;
         }
-        let version = found.header().header_version;
+        let version = found.header().version;
         if version != HEADER_VERSION {
             let place = path.display();
             let words = format!("unknown version ({version}) in last dump header on {place}");
@@ -293,12 +293,11 @@ impl Run {
         directory: &Path,
     ) -> Result<Saved, save::SaveError> {
         let header = found.header();
-        match header.panic_string.trim_end() {
+        match header.panicstring.trim_end() {
             "" => log(Priority::Alert, "reboot"),
             panic => log(Priority::Alert, &format!("reboot after panic: {panic}")),
         }
-        let is_compressed =
-            header.compression_name() != "none" && header.dump_type == DumpType::Kernel;
+        let is_compressed = header.compression_name() != "none" && !header.is_text();
         let options = Options {
             force: self.arguments.force,
             clear: if self.arguments.keep {

@@ -25,6 +25,17 @@ pub(crate) fn gpt(partition: &[u8]) -> Vec<u8> {
     disk
 }
 
+/// A GPT whose third and fourth partitions end in dumps.
+pub(crate) fn gpt_of_two(third: &[u8], fourth: &[u8]) -> Vec<u8> {
+    let mut disk = gpt(&[third, fourth].concat());
+    let between = 40 + third.len() as u64 / 512;
+    let entry = 1024 + 2 * 128;
+    disk.copy_within(entry..entry + 128, entry + 128);
+    disk[entry + 40..entry + 48].copy_from_slice(&(between - 1).to_le_bytes());
+    disk[entry + 160..entry + 168].copy_from_slice(&between.to_le_bytes());
+    disk
+}
+
 /// An MBR with one FreeBSD slice, in which a label has the swap partition `b`.
 pub(crate) fn mbr(partition: &[u8]) -> Vec<u8> {
     let sectors = partition.len() as u32 / 512;

@@ -1,7 +1,7 @@
 //! Where the dump is found: before GEOM metadata, in a partition that is named, in a textdump, behind
 //! frames that are to be skipped; and what is no file at all.
 
-use super::disks::{gpt, logical, mbr};
+use super::disks::{gpt, gpt_of_two, logical, mbr};
 use super::{path, small, tool};
 use std::fs;
 use vmcore_synth::header::{DumpHeader, MAGIC_TEXT};
@@ -153,6 +153,34 @@ fn a_partition_is_saved_by_its_name_and_by_its_number() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn of_two_dumps_on_a_disk_the_one_that_is_named_or_waits_is_saved() {
+    let (dir, dump) = small();
+    let other = [7; 8192];
+    let mut labelled = device(&other, 512);
+    labelled.extend(b"GEOM::LABEL");
+    labelled.resize(labelled.len().next_multiple_of(512), 0);
+    let disk = gpt_of_two(&device(&dump, 512), &labelled);
+    fs::write(path(&dir, "disk"), &disk).unwrap();
+    fs::create_dir(path(&dir, "crash")).unwrap();
+    let run = line(dir.path(), "save disk crash").expect(1);
+    assert!(
+        run.stderr.contains("several partitions: p3, p4"),
+        "{}",
+        run.stderr
+    );
+    assert!(saved(&dir, "--partition p4") == other);
+    let run = line(dir.path(), "save disk crash --partition p1").expect(0);
+    assert!(
+        run.stderr.contains("no dump on disk (p1)"),
+        "{}",
+        run.stderr
+    );
+    assert!(fs::read(path(&dir, "disk")).unwrap() == disk);
+    assert!(saved(&dir, "--partition p3 --clear") == dump);
+    assert!(saved(&dir, "") == other);
 }
 
 /// A tar archive, as the kernel writes it.

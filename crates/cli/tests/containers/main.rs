@@ -14,7 +14,7 @@ mod found;
 mod keys;
 mod others;
 
-use disks::{gpt, logical, mbr};
+use disks::{gpt, gpt_of_two, logical, mbr};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -362,16 +362,7 @@ fn several_dumps_on_a_disk_are_listed_and_one_is_chosen() {
     let header = DumpHeader::new("amd64", dump.len() as u64);
     let media = dump.len() as u64 + (1 << 20);
     let device = header.device(media, &[], &dump).unwrap();
-    let mut disk = gpt(&device);
-    let sectors = device.len() as u64 / 512;
-    // A second partition behind the first.
-    disk.truncate(40 * 512 + device.len());
-    disk.extend(&device);
-    let first = 40 + sectors;
-    let at = 1024 + 3 * 128;
-    disk[at..at + 16].fill(7);
-    disk[at + 32..at + 40].copy_from_slice(&first.to_le_bytes());
-    disk[at + 40..at + 48].copy_from_slice(&(first + sectors - 1).to_le_bytes());
+    let disk = gpt_of_two(&device, &device);
     fs::write(path(&dir, "disk"), disk).unwrap();
     let run = line(dir.path(), "log disk");
     assert_eq!(run.status, 1);

@@ -1,34 +1,90 @@
 //! The bytes of a dump and of its key on their device, in the order of the file that they become.
 
-use super::Form;
 use super::device::Device;
 use super::error::SaveError;
 use crate::changes::NewFile;
-use crate::compress::{Failed, compress};
+use crate::compress::{Failed, Method, compress};
 use crate::sparse::SparseWriter;
 use std::io;
 use std::ops::{ControlFlow, Range};
 use std::path::Path;
-use vmcore::container::{self, ContainerOptions};
+use vmcore::container::{self, ContainerOptions, DeviceHeader};
 use vmcore::source::{Access, Source};
 use vmcore::textdump::reverse_blocks;
+use vmcore_format::kerneldump::{Compression, OnMedium, TEXT_BLOCK};
+use vmcore_format::tar;
 
 /// Bytes that are read at once; a multiple of what follows.
 const CHUNK: usize = 1 << 20;
 /// Runs of so many zeros become holes.
 const HOLE: usize = 4096;
 
+/// What becomes of the bytes of a dump. What is encrypted stays unchanged.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Form {
+    /// They stay as they are.
+    #[default]
+    AsIs,
+    /// They are compressed, if they are not yet.
+    Packed(Method),
+    /// They are expanded, if the kernel has compressed them.
+    Unpacked,
+}
+
+impl Form {
+    /// What becomes of a dump with this header when `self` is asked for.
+    pub(super) fn possible(self, header: &DeviceHeader) -> Self {
+        let is_packed = matches!(header.compression, Compression::Gzip | Compression::Zstd);
+        let is_possible = match self {
+            Self::AsIs => true,
+            Self::Packed(_) => header.is_text() || header.is_plain(),
+            Self::Unpacked => is_packed && !header.is_text() && !header.is_encrypted(),
+        };
+        match is_possible {
+            true => self,
+            false => Self::AsIs,
+        }
+    }
+}
+
 /// A part of a device that becomes a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Part {
-    /// Where it is.
-    pub(super) range: Range<u64>,
-    /// Whether its blocks come last one first, as in a textdump.
-    pub(super) is_backwards: bool,
+pub(super) struct Part {
+    /// Where it is, in bytes from the start of the device.
+    range: Range<u64>,
+    /// Whether its blocks are stored last one first, as in a textdump.
+    is_backwards: bool,
 }
 
 impl Part {
-    pub(super) fn len_bytes(&self) -> u64 {
+    /// The encrypted key; empty if there is none.
+    pub(super) fn key(parts: &OnMedium) -> Self {
+        Self {
+            range: parts.key.clone(),
+            is_backwards: false,
+        }
+    }
+
+    /// The dump.
+    pub(super) fn payload(
+        device: &Device,
+        header: &DeviceHeader,
+        parts: &OnMedium,
+    ) -> Result<Self, SaveError> {
+        let mut part = Self {
+            range: parts.payload.clone(),
+            is_backwards: false,
+        };
+        if header.is_text() && part.len_bytes() >= TEXT_BLOCK as u64 {
+            // Tools that copy a textdump turn it round on the way.
+            let mut first = [0; TEXT_BLOCK];
+            device.read(part.range.start, &mut first)?;
+            part.is_backwards = tar::parse(&first).is_none();
+        }
+        Ok(part)
+    }
+
+    fn len_bytes(&self) -> u64 {
         self.range.end - self.range.start
     }
 
@@ -64,7 +120,7 @@ impl Part {
     }
 
     /// Copies it to `file`, which will be at `path`: compressed, or with holes for zeros, expanded or
-    /// as it is.
+    /// unchanged.
     pub(super) fn copy(
         &self,
         device: &Device,

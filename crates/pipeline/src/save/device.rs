@@ -17,7 +17,7 @@ use super::error::SaveError;
 use crate::changes::Changes;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use vmcore::locate::{Ambiguity, Medium};
+use vmcore::locate::{Found, Medium, Search};
 use vmcore_format::kerneldump::{self, HEADER_LEN};
 
 /// A dump device, open for reading.
@@ -48,46 +48,66 @@ impl Device {
         Ok(Self { medium, unit })
     }
 
-    /// The partition that `wanted` names, or the only one that ends in a dump; itself if none does.
+    /// The dump at the end of it; `None` if there is no header at all. A header that is damaged or
+    /// marked as saved is found, with its problems.
+    ///
+    /// # Errors
+    /// Returns an error if the end of the device cannot be read.
+    pub fn find(&self) -> Result<Option<Found>, SaveError> {
+        let found = self.medium.find();
+        found.map_err(|source| SaveError::read(self.path(), self.len_bytes(), source))
+    }
+
+    /// The partition that `wanted` names, or the only one that ends in a dump, or itself if none does;
+    /// with the dump at its end.
     ///
     /// # Errors
     /// Returns an error if there is no partition of that name, if several have a dump, or if the
     /// device cannot be read.
-    pub fn with_dump(self, wanted: Option<&str>) -> Result<Self, SaveError> {
-        let path = self.path().to_owned();
-        let medium = self.medium.with_dump(wanted);
-        let medium = medium.map_err(|source| SaveError::read(&path, 0, source))?;
-        match medium {
-            Ok(medium) => Ok(Self { medium, ..self }),
-            Err(Ambiguity::SeveralDumps(found)) => Err(SaveError::SeveralDumps {
-                device: path,
-                partitions: found.into_iter().map(|(name, _)| name).collect(),
-            }),
-            Err(Ambiguity::NoSuchPartition(partitions)) => Err(SaveError::NoSuchPartition {
-                device: path,
-                wanted: wanted.unwrap_or_default().to_owned(),
-                partitions,
-            }),
-        }
+    pub fn search(self, wanted: Option<&str>) -> Result<(Self, Option<Found>), SaveError> {
+        let search = self.medium.search(wanted);
+        let search = search.map_err(|source| SaveError::read(self.path(), 0, source))?;
+        let (medium, found) = match search {
+            Search::One(medium, found) => (medium, Some(*found)),
+            Search::Nowhere(partitions) => {
+                let named = partitions.into_iter().next().filter(|_| wanted.is_some());
+                (named.unwrap_or(self.medium), None)
+            }
+            Search::Several(dumps) => {
+                return Err(SaveError::SeveralDumps {
+                    device: self.path().to_owned(),
+                    partitions: dumps.into_iter().map(|(name, _)| name).collect(),
+                });
+            }
+            Search::NoSuchPartition(partitions) => {
+                return Err(SaveError::NoSuchPartition {
+                    device: self.path().to_owned(),
+                    wanted: wanted.unwrap_or_default().to_owned(),
+                    partitions,
+                });
+            }
+        };
+        let unit = self.unit;
+        Ok((Self { medium, unit }, found))
     }
 
     pub(crate) const fn medium(&self) -> &Medium {
         &self.medium
     }
 
-    /// Where it was opened.
+    /// The path that was opened.
     #[must_use]
     pub fn path(&self) -> &Path {
         self.medium.path()
     }
 
-    /// The partition that it is of a whole disk; `None` if it was opened itself.
+    /// Which partition of a whole disk it is; `None` if the path is the device itself.
     #[must_use]
     pub fn partition(&self) -> Option<&str> {
         self.medium.partition()
     }
 
-    /// Its name as the operating system has it: of a partition of a disk, the partition's.
+    /// Its name in the operating system; that of the partition if it is one of a disk.
     #[must_use]
     pub fn name(&self) -> String {
         let path = self.path().display();
@@ -98,7 +118,7 @@ impl Device {
         }
     }
 
-    /// Bytes of the medium.
+    /// Its length in bytes.
     #[must_use]
     pub fn len_bytes(&self) -> u64 {
         self.medium.len_bytes()
@@ -106,11 +126,11 @@ impl Device {
 
     /// Whether it is a regular file: evidence, which saving does not change unasked.
     #[must_use]
-    pub const fn is_image(&self) -> bool {
+    pub fn is_image(&self) -> bool {
         self.medium.is_file()
     }
 
-    /// Whether it starts with a partition table: then it is a whole disk, whose dump is at the end
+    /// Whether it starts with a partition table: then it is a whole disk, and its dump is at the end
     /// of one of its partitions.
     #[must_use]
     pub fn has_partition_table(&self) -> bool {
@@ -120,7 +140,7 @@ impl Device {
     /// Fills `buf` from `offset`.
     ///
     /// # Errors
-    /// Returns an error if the device cannot be read there, or ends before.
+    /// Returns an error if the device cannot be read there, or ends within `buf`.
     pub(crate) fn read(&self, offset: u64, buf: &mut [u8]) -> Result<(), SaveError> {
         let read = self.medium.read_at(offset, buf);
         let read = read.and_then(|read| match read == buf.len() {
@@ -140,7 +160,7 @@ impl Device {
         let offset = self.medium.place_of(offset);
         let mut file = changes.open(self.path())?;
         let unit = self.unit.max(HEADER_LEN as u64);
-        // An image may be of any length, and its header stands wherever it stands.
+        // An image may be of any length, and its header at any offset.
         let start = if self.unit == 1 {
             offset
         } else {

@@ -1,8 +1,8 @@
-//! The directory that dumps are saved to: whose turn it is, the next number, old files, links.
+//! The directory that dumps are saved to: its lock, the next number, old files, links.
 //!
 //! `bounds` holds the next number, `minfree` the KiB that must stay free. A file is written under
-//! a name of its own and renamed when it is whole and durable; what a run left behind that was
-//! killed, the next one removes.
+//! a temporary name and renamed when it is complete and durable; the next run removes what a killed
+//! run left.
 
 use super::error::SaveError;
 use super::names;
@@ -16,16 +16,16 @@ use vmcore::source::read_small;
 const BOUNDS_CHARACTERS: usize = 5;
 /// Bytes of a file with one number that are read.
 const NUMBER_FILE_MAX: usize = 64;
-/// What unfinished files are called.
+/// Names of unfinished files.
 const PART_PREFIX: &str = ".save.";
 const PART_SUFFIX: &str = ".part";
 
-/// A directory that nobody else saves to at the same time.
+/// A directory, locked against other processes that save to it.
 #[derive(Debug)]
 pub(crate) struct Directory<'w> {
     path: PathBuf,
     changes: Changes<'w>,
-    /// Locked as long as it is open.
+    /// Advisory lock, held while the file is open.
     #[cfg(unix)]
     _lock: fs::File,
 }
@@ -34,12 +34,12 @@ pub(crate) struct Directory<'w> {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Number {
     pub(crate) number: u64,
-    /// What was odd about `bounds`.
+    /// What is wrong with `bounds`.
     pub(crate) remark: Option<String>,
 }
 
 impl<'w> Directory<'w> {
-    /// Takes the directory for this run, and removes what a killed one left.
+    /// Locks the directory, and removes what a killed run left.
     pub(crate) fn open(path: &Path, changes: Changes<'w>) -> Result<Self, SaveError> {
         if !fs::metadata(path)
             .map_err(SaveError::directory(path))?
@@ -82,7 +82,7 @@ impl<'w> Directory<'w> {
         self.path.join(name)
     }
 
-    /// The number of the next dump: what `bounds` says, back to 0 at `maxdumps`. Without a usable
+    /// The number of the next dump: that of `bounds`, back to 0 at `maxdumps`. Without a usable
     /// `bounds`, and when an unlimited count meets a number that is in use, it goes on after the
     /// highest one there is: an old dump makes room for a new one only where the count wraps.
     pub(crate) fn next_number(&self, maxdumps: Option<u64>) -> Result<Number, SaveError> {
@@ -106,13 +106,13 @@ impl<'w> Directory<'w> {
         Ok(Number { number, remark })
     }
 
-    /// The number of the dump that was saved last, by `bounds`.
+    /// The number of the dump saved last, from `bounds`.
     pub(crate) fn last_number(&self) -> Result<Option<u64>, SaveError> {
         let bounds = self.bounds()?.ok();
         Ok(bounds.and_then(|bounds| bounds.checked_sub(1)))
     }
 
-    /// What `bounds` says, or why it says nothing.
+    /// The number in `bounds`, or why there is none.
     fn bounds(&self) -> Result<Result<u64, String>, SaveError> {
         let Some(text) = self.number_file("bounds")? else {
             return Ok(Err("there is no bounds file".to_owned()));
@@ -122,11 +122,11 @@ impl<'w> Directory<'w> {
         Ok(match number.parse::<u32>() {
             _ if number.is_empty() => Err("the bounds file is empty".to_owned()),
             Ok(bounds) => Ok(bounds.into()),
-            Err(_) => Err("the bounds file holds no number".to_owned()),
+            Err(_) => Err("the bounds file does not contain a number".to_owned()),
         })
     }
 
-    /// Bytes that must stay free, and a remark if `minfree` holds no size.
+    /// Bytes that must stay free, and a remark if `minfree` does not contain a size.
     pub(crate) fn minfree_bytes(&self) -> Result<(u64, Option<String>), SaveError> {
         let Some(text) = self.number_file("minfree")? else {
             return Ok((0, None));
@@ -136,7 +136,10 @@ impl<'w> Directory<'w> {
             Ok(kib) => (kib.saturating_mul(1024), None),
             Err(_) => {
                 let line = line.escape_debug();
-                (0, Some(format!("minfree holds no valid size: \"{line}\"")))
+                (
+                    0,
+                    Some(format!("minfree does not contain a valid size: \"{line}\"")),
+                )
             }
         })
     }
@@ -195,9 +198,9 @@ impl<'w> Directory<'w> {
         Ok(())
     }
 
-    /// Removes the files of the old dump `number` if a new one replaces it. Files that have appeared
-    /// meanwhile are somebody's, and stay.
-    pub(crate) fn give_way(&self, number: u64, is_replaced: bool) -> Result<(), SaveError> {
+    /// Removes the files of the old dump `number` if a new one replaces it. Files that another process
+    /// has made meanwhile are kept.
+    pub(crate) fn free_number(&self, number: u64, is_replaced: bool) -> Result<(), SaveError> {
         if is_replaced {
             return self.remove_dump(number);
         }
@@ -236,7 +239,7 @@ impl<'w> Directory<'w> {
             .map_err(SaveError::directory(&path))
     }
 
-    /// Where a file is until it is whole.
+    /// The path of a file until it is complete.
     pub(crate) fn part(&self, name: &str) -> PathBuf {
         self.path.join(format!("{PART_PREFIX}{name}{PART_SUFFIX}"))
     }
@@ -248,7 +251,7 @@ impl<'w> Directory<'w> {
         written.map_err(SaveError::directory(&self.file(name)))
     }
 
-    /// Gives a whole file its name.
+    /// Renames a complete file to its final name.
     pub(crate) fn finish(&self, name: &str) -> Result<(), SaveError> {
         let path = self.file(name);
         self.changes
@@ -263,7 +266,7 @@ impl<'w> Directory<'w> {
             .map_err(SaveError::directory(&self.path))
     }
 
-    /// Says which number comes after `number`.
+    /// Records that `number` is taken: `bounds` has the next one.
     pub(crate) fn set_bounds(&self, number: u64) -> Result<(), SaveError> {
         self.write_part("bounds", &format!("{}\n", number + 1))?;
         self.finish("bounds")
@@ -368,7 +371,7 @@ mod tests {
             .unwrap();
         assert_eq!(
             unread.remark.as_deref(),
-            Some("the bounds file holds no number")
+            Some("the bounds file does not contain a number")
         );
         assert_eq!(Fixture::new(&[]).number(None), 0);
     }

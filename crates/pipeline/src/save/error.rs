@@ -1,10 +1,10 @@
 //! Why a dump cannot be saved.
 
-use super::find::Problem;
 use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 use thiserror::Error;
+use vmcore::locate::Problem;
 use vmcore_format::addr::FileOffset;
 
 /// Why a dump cannot be saved. Whatever it is, the dump is still on its device.
@@ -54,10 +54,10 @@ pub enum SaveError {
     Unpack {
         /// The device.
         device: PathBuf,
-        /// Where it breaks off, and why.
+        /// Where it ends, and why.
         reason: String,
     },
-    /// Headers that do not vouch for the dump, or a dump that was saved before; force may help.
+    /// Unsound headers, or a dump that was saved before; force may help.
     #[error("the dump on {} is not saved: {}", device.display(), list(problems))]
     Unsound {
         /// The device.
@@ -65,7 +65,7 @@ pub enum SaveError {
         /// What is wrong.
         problems: Vec<Problem>,
     },
-    /// Headers that describe no dump that could be there; no force helps.
+    /// Headers that describe an impossible dump; force does not help.
     #[error("there is no dump on {}: {}", device.display(), list(problems))]
     Impossible {
         /// The device.
@@ -81,7 +81,7 @@ pub enum SaveError {
         /// What the operating system said.
         source: io::Error,
     },
-    /// Somebody else saves to the same directory.
+    /// Another process is saving to the same directory.
     #[error("another process is saving a dump to {}", directory.display())]
     Busy {
         /// The directory.

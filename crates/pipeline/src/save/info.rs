@@ -3,131 +3,40 @@
 //! The text has savecore's lines, in its order and with its labels, which crashinfo looks for; ours
 //! follow them. Times are UTC. Source: `sbin/savecore/savecore.c`, `printheader`.
 
-use serde::{Serialize, Serializer};
+use super::device::Device;
+use serde::Serialize;
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use vmcore::container::DeviceHeader;
 use vmcore::dump::Completeness;
+use vmcore::locate::{Found, Problem};
 use vmcore::text::{counted, is_unsafe};
 use vmcore::{Dump, OpenOptions};
-use vmcore_format::kerneldump::{
-    Compression, DumpHeader, HEADER_LEN, HeaderKind, MAGIC, MAGIC_TEXT,
-};
 
-/// What stands between the headers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum DumpType {
-    /// A memory dump.
-    Kernel,
-    /// A textdump: an archive of text files, written backwards.
-    Textdump,
-}
-
-/// Whether the headers vouch for a dump.
+/// Whether the headers of a dump are sound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Status {
-    /// Both are there, sound and equal.
+    /// Both are present, sound and equal.
     Good,
-    /// They are not.
+    /// One is missing, damaged or different.
     Bad,
 }
 
-/// What a dump header says. Strings are as the kernel wrote them, but for bytes that are no UTF-8.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Header {
-    /// `MACHINE_ARCH`.
-    pub architecture: String,
-    /// 2 on amd64 and i386, 1 elsewhere, 4 for a textdump.
-    pub architecture_version: u32,
-    /// Bytes of the dump as it lies on the device.
-    pub dump_length_bytes: u64,
-    /// Bytes of a sector.
-    pub blocksize: u32,
-    /// How the dump is compressed.
-    #[serde(serialize_with = "serialize_compression")]
-    pub compression: Compression,
-    /// When the kernel crashed, in UTC by its own clock: `2025-01-31 14:03:22 +0000`.
-    pub dumptime: String,
-    /// Host name.
-    pub hostname: String,
-    /// The magic.
-    pub magic: &'static str,
-    /// The kernel's version string; it ends in a newline.
-    pub version_string: String,
-    /// The panic message; empty if the dump was asked for.
-    pub panic_string: String,
-    /// The parity field, as savecore prints it on a little-endian host.
-    pub dump_parity: u32,
-    /// Version of the header.
-    pub header_version: u32,
-    /// Bytes reserved on the device.
-    pub extent_bytes: u64,
-    /// Bytes of the encrypted key; 0 if the dump is not encrypted.
-    pub key_bytes: u32,
-    /// Memory or text.
-    pub dump_type: DumpType,
-}
-
-impl Header {
-    /// Takes over a header; `raw` are its bytes.
-    pub(crate) fn new(header: &DumpHeader<'_>, raw: &[u8; HEADER_LEN]) -> Self {
-        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-        let (dump_type, magic) = match header.kind {
-            HeaderKind::Text => (DumpType::Textdump, MAGIC_TEXT),
-            HeaderKind::Kernel | HeaderKind::Cleared => (DumpType::Kernel, MAGIC),
+impl Status {
+    /// What the problems of a dump mean for it.
+    fn of(problems: &[Problem]) -> Self {
+        let is_harmless = |problem: &Problem| {
+            matches!(problem, Problem::Cleared | Problem::UnknownVersion { .. })
         };
-        Self {
-            architecture: text(header.architecture),
-            architecture_version: header.architectureversion,
-            dump_length_bytes: header.dumplength,
-            blocksize: header.blocksize,
-            compression: header.compression,
-            dumptime: vmcore::info::utc(header.dumptime).replace("UTC", "+0000"),
-            hostname: text(header.hostname),
-            magic: std::str::from_utf8(magic).unwrap_or_default(),
-            version_string: text(header.versionstring),
-            panic_string: text(header.panicstring),
-            dump_parity: raw
-                .last_chunk()
-                .map_or(0, |bytes| u32::from_le_bytes(*bytes)),
-            header_version: header.version,
-            extent_bytes: header.dumpextent,
-            key_bytes: header.dumpkeysize,
-            dump_type,
+        match problems.iter().all(is_harmless) {
+            true => Self::Good,
+            false => Self::Bad,
         }
     }
-
-    /// `none`, `gzip`, `zstd`, or `???` for a number without a known meaning.
-    #[must_use]
-    pub const fn compression_name(&self) -> &'static str {
-        name_of(self.compression)
-    }
-
-    /// Whether the dump is encrypted. A textdump never is, whatever its header says.
-    #[must_use]
-    pub fn is_encrypted(&self) -> bool {
-        self.key_bytes != 0 && self.dump_type == DumpType::Kernel
-    }
 }
 
-const fn name_of(compression: Compression) -> &'static str {
-    match compression {
-        Compression::None => "none",
-        Compression::Gzip => "gzip",
-        Compression::Zstd => "zstd",
-        Compression::Unknown(_) => "???",
-    }
-}
-
-fn serialize_compression<S: Serializer>(
-    compression: &Compression,
-    serializer: S,
-) -> Result<S::Ok, S::Error> {
-    serializer.serialize_str(name_of(*compression))
-}
-
-/// What the saved bytes turned out to be.
+/// What the saved bytes are.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Contents {
     /// `minidump v3`, `full dump`.
@@ -135,14 +44,14 @@ pub struct Contents {
     /// The dump's identity; it is the same in every copy.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dump_id: Option<String>,
-    /// Whether all pages are there that the dump says it has.
+    /// Whether all pages are present that the dump lists.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub completeness: Option<Completeness>,
 }
 
 impl Contents {
-    /// Looks at a dump that is neither compressed nor encrypted; `None` if it is not one that can
-    /// be read, which is no reason not to save it.
+    /// Examines a dump that is neither compressed nor encrypted; `None` if it cannot be read, which
+    /// does not keep it from being saved.
     pub(crate) fn of(path: &Path) -> Option<Self> {
         let dump = Dump::open(path, &OpenOptions::default()).ok()?;
         let version = dump
@@ -161,20 +70,31 @@ impl Contents {
 pub struct Info {
     /// Where the dump was.
     pub dump_device: String,
-    /// What its header says.
+    /// Its header.
     #[serde(flatten)]
-    pub header: Header,
+    pub header: DeviceHeader,
     /// N of `vmcore.N`.
     pub bounds: u64,
-    /// Whether the headers vouch for it.
+    /// Whether its headers are sound.
     pub dump_status: Status,
-    /// What the bytes are, if they are plain and can be read.
+    /// What the bytes are, if they are plain and readable.
     #[serde(flatten)]
     pub contents: Option<Contents>,
 }
 
 impl Info {
-    /// The lines that savecore writes, too.
+    /// What is known of a dump before it is copied, as dump `number`.
+    pub(crate) fn new(device: &Device, found: &Found, number: u64) -> Self {
+        Self {
+            dump_device: device.name(),
+            header: found.header().clone(),
+            bounds: number,
+            dump_status: Status::of(found.problems()),
+            contents: None,
+        }
+    }
+
+    /// The lines that savecore writes as well.
     pub(crate) fn header_text(&self) -> String {
         let mut text = String::new();
         // Writing to a string cannot fail.
@@ -193,21 +113,17 @@ impl Info {
         writeln!(
             text,
             "  Architecture Version: {}",
-            header.architecture_version
+            header.architectureversion
         )?;
-        writeln!(text, "  Dump Length: {}", header.dump_length_bytes)?;
+        writeln!(text, "  Dump Length: {}", header.dumplength)?;
         writeln!(text, "  Blocksize: {}", header.blocksize)?;
         writeln!(text, "  Compression: {}", header.compression_name())?;
-        writeln!(text, "  Dumptime: {}", header.dumptime)?;
+        writeln!(text, "  Dumptime: {}", header.time())?;
         writeln!(text, "  Hostname: {}", one_line(&header.hostname))?;
-        writeln!(text, "  Magic: {}", header.magic)?;
-        writeln!(
-            text,
-            "  Version String: {}",
-            version(&header.version_string)
-        )?;
-        writeln!(text, "  Panic String: {}", one_line(&header.panic_string))?;
-        writeln!(text, "  Dump Parity: {}", header.dump_parity)?;
+        writeln!(text, "  Magic: {}", header.magic())?;
+        writeln!(text, "  Version String: {}", version(&header.versionstring))?;
+        writeln!(text, "  Panic String: {}", one_line(&header.panicstring))?;
+        writeln!(text, "  Dump Parity: {}", header.parity)?;
         writeln!(text, "  Bounds: {}", self.bounds)?;
         let status = match self.dump_status {
             Status::Good => "good",
@@ -217,7 +133,7 @@ impl Info {
     }
 
     fn write_ours(&self, text: &mut String) -> fmt::Result {
-        writeln!(text, "  Header Version: {}", self.header.header_version)?;
+        writeln!(text, "  Header Version: {}", self.header.version)?;
         let Some(contents) = &self.contents else {
             return Ok(());
         };
@@ -249,7 +165,7 @@ impl fmt::Display for Info {
     }
 }
 
-/// A string on one line: a newline at its end goes, control and invisible characters become `\n`,
+/// A string on one line: a newline at its end is dropped, control and invisible characters become `\n`,
 /// `\x1b`, so that no dump can forge a line or talk to a terminal.
 fn one_line(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
@@ -264,7 +180,7 @@ fn one_line(text: &str) -> String {
 }
 
 /// A version string. The kernel's has a second line, `    user@host:/directory`, which stays one;
-/// what could be taken for a line of ours does not.
+/// a second line that could pass for one of ours is escaped.
 fn version(text: &str) -> String {
     match text.trim_end_matches('\n').split_once('\n') {
         Some((first, second)) if is_builder(second) => {

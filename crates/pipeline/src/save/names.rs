@@ -1,9 +1,8 @@
 //! Names of the files that belong to a saved dump, as savecore gives them.
 
-use super::Form;
-use super::find::Found;
-use super::info::DumpType;
+use super::copy::Form;
 use crate::compress::Method;
+use vmcore::container::DeviceHeader;
 use vmcore_format::kerneldump::Compression;
 
 /// Everything that may bear a dump's number, but for compression suffixes. `core.txt` is
@@ -29,20 +28,19 @@ pub(crate) struct CoreName {
 
 impl CoreName {
     /// By what the dump is, and by what becomes of it; what is compressed or encrypted stays so.
-    pub(crate) fn of(found: &Found, form: Form) -> Self {
-        let header = found.header();
+    pub(crate) fn of(header: &DeviceHeader, form: Form) -> Self {
         let packed = match form {
             Form::AsIs | Form::Unpacked => "",
             Form::Packed(Method::Gzip) => ".gz",
             Form::Packed(Method::Zstd) => ".zst",
         };
-        let (stem, suffix) = match (header.dump_type, header.compression) {
-            (DumpType::Textdump, _) => ("textdump.tar", packed),
+        let (stem, suffix) = match header.compression {
+            _ if header.is_text() => ("textdump.tar", packed),
             _ if header.is_encrypted() => ("vmcore_encrypted", ""),
             _ if form == Form::Unpacked => ("vmcore", ""),
-            (_, Compression::Gzip) => ("vmcore", ".gz"),
-            (_, Compression::Zstd) => ("vmcore", ".zst"),
-            (_, Compression::None | Compression::Unknown(_)) => ("vmcore", packed),
+            Compression::Gzip => ("vmcore", ".gz"),
+            Compression::Zstd => ("vmcore", ".zst"),
+            Compression::None | Compression::Unknown(_) => ("vmcore", packed),
         };
         Self { stem, suffix }
     }

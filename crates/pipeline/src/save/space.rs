@@ -4,20 +4,20 @@ use super::error::SaveError;
 use std::io;
 use std::path::Path;
 
-/// Room for `info.N`, links and directory entries beside a dump: what savecore allows for.
+/// Room for `info.N`, links and directory entries beside a dump, as savecore reserves it.
 const COMPANIONS: u64 = 2048;
 
 /// Free bytes of a file system.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Free {
-    /// For everybody.
+    /// For users.
     pub(crate) user: u64,
     /// For the superuser, who may use up the reserve.
     pub(crate) root: u64,
 }
 
 impl Free {
-    /// Asks the file system of `directory`; `None` where that cannot be asked.
+    /// Queries the file system of `directory`; `None` where the operating system has no query.
     pub(crate) fn of(directory: &Path) -> io::Result<Option<Self>> {
         #[cfg(unix)]
         {
@@ -41,9 +41,9 @@ impl Free {
 pub(crate) enum Fit {
     /// There is room.
     Fits,
-    /// There is, but then no more for users than none.
+    /// There is, but none would remain for users.
     CrossesThreshold,
-    /// There is, when the files that it replaces are gone.
+    /// There is, once the files that it replaces are removed.
     AfterReplacing,
 }
 

@@ -59,7 +59,7 @@ impl Scene {
     /// Saves what is on the device; `None` if nothing waits there.
     fn save(&self, changes: Changes<'_>) -> Option<Result<Saved, SaveError>> {
         let device = Device::open(&self.image()).unwrap();
-        let found = find(&device).unwrap()?;
+        let found = device.find().unwrap()?;
         if found.is_cleared() {
             return None;
         }
@@ -119,7 +119,7 @@ impl Scene {
         assert_eq!(copies.len(), 1, "{when}: {names:?}");
         let number = copies[0];
         let device = Device::open(&self.image()).unwrap();
-        assert!(find(&device).unwrap().unwrap().is_cleared(), "{when}");
+        assert!(device.find().unwrap().unwrap().is_cleared(), "{when}");
         let bounds = fs::read_to_string(self.crash("bounds")).unwrap();
         assert_eq!(bounds, format!("{}\n", number + 1), "{when}");
 
@@ -204,7 +204,9 @@ fn survive_everything(scene: impl Fn() -> Scene) {
 impl Scene {
     /// Whether the trailing header is one that can be read: a torn write leaves none.
     fn is_cleared_or_whole(&self) -> bool {
-        find(&Device::open(&self.image()).unwrap())
+        Device::open(&self.image())
+            .unwrap()
+            .find()
             .unwrap()
             .is_some()
     }

@@ -1,11 +1,11 @@
 //! What is kept about a received dump: `info` in netdumpd's words, and a record for programs.
 
-use crate::save::info::Header;
 use serde::Serialize;
 use std::fmt::Write as _;
 use std::net::IpAddr;
+use vmcore::container::DeviceHeader;
 use vmcore::text::{counted, is_unsafe};
-use vmcore_format::kerneldump::{DumpHeader, HEADER_LEN};
+use vmcore_format::kerneldump::HEADER_LEN;
 
 /// How the reception of a dump ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -92,7 +92,7 @@ pub struct Record {
     pub key_file: Option<String>,
     /// What the dump header says.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub header: Option<Header>,
+    pub header: Option<DeviceHeader>,
     /// Whether the header's parity is right.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub parity_ok: Option<bool>,
@@ -110,9 +110,7 @@ impl Record {
     /// Takes over the dump header.
     pub(crate) fn set_header(&mut self, raw: &[u8; HEADER_LEN]) {
         self.parity_ok = Some(vmcore_format::kerneldump::parity(raw) == 0);
-        if let Ok(header) = DumpHeader::parse_damaged(raw) {
-            self.header = Some(Header::new(&header, raw));
-        }
+        self.header = DeviceHeader::parse_damaged(raw).ok();
     }
 
     /// `info.HOST.N`, with netdumpd's lines.
@@ -127,21 +125,17 @@ impl Record {
     fn write_info(&self, text: &mut String) -> std::fmt::Result {
         writeln!(text, "Dump from {} [{}]", self.client, self.client)?;
         if let Some(header) = &self.header {
-            let length = header.dump_length_bytes;
+            let length = header.dumplength;
             writeln!(text, "  Architecture: {}", one_line(&header.architecture))?;
-            let version = header.architecture_version;
+            let version = header.architectureversion;
             writeln!(text, "  Architecture version: {version}")?;
             writeln!(text, "  Dump length: {length}B ({} MB)", length >> 20)?;
             writeln!(text, "  Blocksize: {}", header.blocksize)?;
             writeln!(text, "  Compression: {}", header.compression_name())?;
-            writeln!(text, "  Dumptime: {}", header.dumptime)?;
+            writeln!(text, "  Dumptime: {}", header.time())?;
             writeln!(text, "  Hostname: {}", one_line(&header.hostname))?;
-            writeln!(
-                text,
-                "  Versionstring: {}",
-                one_line(&header.version_string)
-            )?;
-            writeln!(text, "  Panicstring: {}", one_line(&header.panic_string))?;
+            writeln!(text, "  Versionstring: {}", one_line(&header.versionstring))?;
+            writeln!(text, "  Panicstring: {}", one_line(&header.panicstring))?;
         }
         if let Some(parity_ok) = self.parity_ok {
             let word = if parity_ok { "Pass" } else { "Fail" };

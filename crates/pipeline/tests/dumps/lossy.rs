@@ -120,7 +120,7 @@ fn layers_work_over_the_network_and_the_key_comes_first() {
     assert_eq!(record.core_file, format!("vmcore_encrypted.{CLIENT}.0"));
     let header = record.header.unwrap();
     assert_eq!(
-        (header.key_bytes, header.compression_name()),
+        (header.dumpkeysize, header.compression_name()),
         (4096, "zstd")
     );
     let block = std::fs::read(dir.path().join(record.key_file.unwrap())).unwrap();
@@ -129,7 +129,7 @@ fn layers_work_over_the_network_and_the_key_comes_first() {
     let block = KeyBlock::parse(&block).unwrap();
     assert_eq!(block.encrypted_key, [0xee; 256]);
     let core = std::fs::read(dir.path().join(&record.core_file)).unwrap();
-    assert_eq!(core.len() as u64, header.dump_length_bytes);
+    assert_eq!(core.len() as u64, header.dumplength);
     assert!(core.len() < bytes.len());
 }
 

@@ -78,7 +78,10 @@ fn a_dump_that_does_not_fit_stays_on_its_device() {
         },
     )
     .unwrap();
-    assert_eq!(warnings, ["minfree holds no valid size: \"plenty\""]);
+    assert_eq!(
+        warnings,
+        ["minfree does not contain a valid size: \"plenty\""]
+    );
 }
 
 #[test]

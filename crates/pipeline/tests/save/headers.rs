@@ -22,8 +22,8 @@ fn headers_of_every_version_and_sector_size_are_found() {
             let found = scene.found();
             let what = format!("version {version}, sectors of {blocksize}");
             assert_eq!(found.problems(), [], "{what}");
-            assert_eq!(found.header().header_version, version, "{what}");
-            assert_eq!(found.header().panic_string, "page fault", "{what}");
+            assert_eq!(found.header().version, version, "{what}");
+            assert_eq!(found.header().panicstring, "page fault", "{what}");
             let saved = scene.save();
             assert_eq!(fs::read(saved.core_file).unwrap(), bytes(12288), "{what}");
             if let Some(file) = saved.key_file {

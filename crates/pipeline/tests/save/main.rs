@@ -9,7 +9,7 @@ mod info;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use vmcore_pipeline::save::{Clear, Device, Found, Options, SaveError, Saved, find, save};
+use vmcore_pipeline::save::{Clear, Device, Found, Options, SaveError, Saved, save};
 use vmcore_synth::header::DumpHeader;
 
 /// Bytes of the devices.
@@ -52,7 +52,7 @@ impl Scene {
     }
 
     pub(crate) fn find(&self) -> Option<Found> {
-        find(&self.device()).unwrap()
+        self.device().find().unwrap()
     }
 
     pub(crate) fn found(&self) -> Found {

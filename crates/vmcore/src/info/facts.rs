@@ -4,7 +4,7 @@ use super::identity;
 use crate::container::DeviceHeader;
 use crate::log::Log;
 use crate::session::Session;
-use crate::source::read_small;
+use crate::source::{read_small, utc};
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 
@@ -151,15 +151,11 @@ impl Facts {
 }
 
 fn from_header(facts: &mut Facts, header: &DeviceHeader) {
-    let text = |bytes: &[u8]| Some(String::from_utf8_lossy(bytes).into_owned());
     let source = "dump header";
-    add(&mut facts.panic, source, text(&header.panicstring));
-    add(
-        &mut facts.version,
-        source,
-        text(&header.versionstring).map(first_line),
-    );
-    add(&mut facts.host, source, text(&header.hostname));
+    let version = first_line(header.versionstring.clone());
+    add(&mut facts.panic, source, Some(header.panicstring.clone()));
+    add(&mut facts.version, source, Some(version));
+    add(&mut facts.host, source, Some(header.hostname.clone()));
     add(&mut facts.crashed, source, Some(utc(header.dumptime)));
 }
 
@@ -274,28 +270,6 @@ fn info_file(dump: &Path) -> Option<(String, String)> {
     Some((name, String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// Seconds since 1970 as people write them: `2026-03-02 04:11:09 UTC`.
-#[must_use]
-pub fn utc(seconds: u64) -> String {
-    let (days, rest) = (seconds / 86_400, seconds % 86_400);
-    // Years that start in March, in eras of 400 years.
-    let days = days + 719_468;
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let month_from_march = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 {
-        month_from_march + 3
-    } else {
-        month_from_march - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    let (hour, minute, second) = (rest / 3600, rest / 60 % 60, rest % 60);
-    format!("{year:04}-{month:02}-{day:02} {hour:02}:{minute:02}:{second:02} UTC")
-}
-
 /// A time span as the kernel prints it at a panic: `41d2h3m4s`.
 fn duration(seconds: u64) -> String {
     let (days, hours) = (seconds / 86_400, seconds / 3600 % 24);
@@ -311,14 +285,6 @@ fn duration(seconds: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn dates_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01 00:00:00 UTC");
-        assert_eq!(utc(951_782_399), "2000-02-28 23:59:59 UTC");
-        assert_eq!(utc(951_782_400), "2000-02-29 00:00:00 UTC");
-        assert_eq!(utc(1_772_424_669), "2026-03-02 04:11:09 UTC");
-    }
 
     #[test]
     fn info_files_of_savecore_and_of_the_server_tell_the_same() {

@@ -228,7 +228,7 @@ fn over_disk<P: KernelPaging>(sim: &Sim<P>, settings: Settings, layers: Layers, 
     folder.check(sim, &image, &layers.expected(&[on_device]), &plain, &when);
 
     let device = Device::open(&image).unwrap();
-    let found = save::find(&device).unwrap().expect("a dump");
+    let found = device.find().unwrap().expect("a dump");
     assert_eq!(found.problems(), [], "{when}");
     let crash = folder.path("crash");
     fs::create_dir(&crash).unwrap();
@@ -268,10 +268,10 @@ fn over_network<P: KernelPaging>(sim: &Sim<P>, settings: Settings, layers: Layer
     assert_eq!(record.parity_ok, Some(true), "{when}");
     assert_eq!(record.core_file, layers.file(&format!("{CLIENT}.")));
     let header = record.header.unwrap();
-    assert_eq!(header.key_bytes > 0, layers.cipher.is_some(), "{when}");
+    assert_eq!(header.dumpkeysize > 0, layers.cipher.is_some(), "{when}");
     let file = crash.join(&record.core_file);
     let received = fs::metadata(&file).unwrap().len();
-    assert_eq!(received, header.dump_length_bytes, "{when}");
+    assert_eq!(received, header.dumplength, "{when}");
     let key = record.key_file.map(|name| crash.join(name));
     folder.check(sim, &file, &layers.expected(&[]), &plain, &when);
     stock::check(&file, key.as_deref(), layers, &plain, &when);

@@ -188,8 +188,8 @@ fn a_device_header_in_front_is_skipped() {
         let device = opened.device_header().unwrap();
         let lengths = (device.version, device.dumplength);
         assert_eq!(lengths, (version, file.len() as u64), "{}", kind.name);
-        assert_eq!(device.hostname, b"host.example.org", "{}", kind.name);
-        assert_eq!(device.architecture, architecture.as_bytes());
+        assert_eq!(device.hostname, "host.example.org", "{}", kind.name);
+        assert_eq!(device.architecture, architecture);
         // Offsets are those of the dump, not of the file around it.
         let pa = page(&dump, 5);
         let offset = dump.offset_of(pa).unwrap();
