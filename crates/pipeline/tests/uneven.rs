@@ -10,7 +10,7 @@ use vmcore::session::KernelChoice;
 use vmcore::source::Recorder;
 use vmcore::{OpenOptions, Session, log};
 use vmcore_pipeline::redact::Redaction;
-use vmcore_pipeline::save::{self, Device, find, save};
+use vmcore_pipeline::save::{self, Device, save};
 use vmcore_synth::Arch;
 use vmcore_synth::header::DumpHeader;
 use vmcore_synth::machine::{DumpFile, Machine, Options};
@@ -56,7 +56,7 @@ fn a_dump_that_was_saved_reads_right() {
         let image = folder.join("swap.img");
         std::fs::write(&image, header.device(media, &[], bytes).unwrap()).unwrap();
         let device = Device::open(&image).unwrap();
-        let found = find(&device).unwrap().unwrap();
+        let found = device.find().unwrap().unwrap();
         let to = folder.join("crash");
         std::fs::create_dir(&to).unwrap();
         let options = save::Options::default();
