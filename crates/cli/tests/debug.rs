@@ -29,6 +29,23 @@ fn ask(kernel: &TestKernel, words: &str) -> Run {
 }
 
 #[test]
+fn an_elf_core_has_the_same_stacks_as_the_dump_that_it_was_made_of() {
+    let kernel = crashed();
+    let words = "convert vmcore.0 core.elf -k kernel --to elf";
+    ask(&kernel, words).expect(0);
+    let stacks = |core: &str| {
+        // Two of its threads never saved registers.
+        let run = ask(&kernel, &format!("bt {core} kernel --all --json"));
+        run.expect(3).json()["threads"].clone()
+    };
+    let (dump, elf) = (stacks("vmcore.0"), stacks("core.elf"));
+    assert_eq!(elf, dump);
+    let frames = elf[0]["frames"].as_array().unwrap();
+    let trapped = frames.iter().find(|frame| frame["how"] == "trap_frame");
+    assert!(trapped.is_some(), "{elf}");
+}
+
+#[test]
 fn bt_goes_through_the_trap_with_lines_of_source() {
     let kernel = crashed();
     let text = ask(&kernel, "bt vmcore.0 kernel").expect(0).text();
