@@ -118,6 +118,25 @@ impl Code for Target<'_> {
 }
 
 impl Target<'_> {
+    /// Whether the kernel has the shorter trap frames of earlier ones.
+    pub(crate) fn has_old_trap_frames(&self) -> bool {
+        let Some(old) = self.machine().old_trap_frames else {
+            return false;
+        };
+        let (member, offset) = old.member;
+        if let Some(found) = self.types.offset_of("trapframe", member) {
+            return found == offset;
+        }
+        let value = |name: &str| {
+            let symbol = self.symbols.find(name)?;
+            self.space.read_i32(symbol.address).ok()
+        };
+        match value("osreldate") {
+            Some(date) => date < old.before,
+            None => value("pcb_size") == Some(old.pcb_size),
+        }
+    }
+
     /// Walks stacks of this kernel.
     #[must_use]
     pub fn unwinder(&self) -> Unwinder<'_> {
@@ -129,7 +148,7 @@ impl Target<'_> {
         let copy = machine.entry_copy.as_ref();
         Unwinder::new(machine.arch, self.space, self)
             .with_displacement(copy.and_then(|copy| number(copy.displacement)))
-            .with_old_trap_frames((machine.has_old_trap_frames)(self))
+            .with_old_trap_frames(self.has_old_trap_frames())
     }
 
     /// Where a thread's stack starts; `None` if its registers are not in the dump.

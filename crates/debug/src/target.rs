@@ -15,14 +15,13 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::debug_link;
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
 use crate::lines::Lines;
 use crate::modules::{self, ModuleFile, Search};
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
-use crate::stack::NamedFrame;
 use crate::types::{Tag, Types};
 use crate::unwind::CallFrames;
 use std::io;
@@ -336,30 +335,6 @@ impl<'a> Target<'a> {
     /// Returns an error if it is no expression, or a name, a type or memory is missing.
     pub fn evaluate(&self, expression: &str) -> Result<Value, EvalError> {
         self.evaluator().evaluate(expression)
-    }
-
-    /// The value of an expression in a frame of a stack, and at one of the functions that are there, the
-    /// innermost first. Names are those of its blocks first, then those of its file, its module, the kernel.
-    ///
-    /// # Errors
-    /// Returns an error if it is no expression, or a name, a type or memory is missing.
-    pub fn evaluate_in(
-        &self,
-        expression: &str,
-        frames: &[NamedFrame],
-        number: usize,
-        level: usize,
-    ) -> Result<Value, EvalError> {
-        let mut lists = self.variables(frames, number);
-        let locals = match level < lists.len() {
-            true => lists.swap_remove(level),
-            false => Vec::new(),
-        };
-        let evaluator = Evaluator {
-            locals: &locals,
-            ..self.evaluator()
-        };
-        evaluator.evaluate(expression)
     }
 
     /// Reads a value, to be printed or serialised.

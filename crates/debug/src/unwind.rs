@@ -25,7 +25,7 @@ pub use registers::Registers;
 pub use trap::{Access, Cause, TrapFrame};
 pub(crate) use trap::{field, registers_from};
 
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use serde::Serialize;
 use std::collections::HashSet;
 use std::ops::Range;

@@ -21,7 +21,7 @@ mod call_site;
 mod locate;
 mod scope;
 
-use crate::expr::{NoValue, Value};
+use crate::expr::{EvalError, Evaluator, NoValue, Value};
 use crate::show::{Options, Shown};
 use crate::stack::NamedFrame;
 use crate::target::Target;
@@ -146,6 +146,30 @@ impl Target<'_> {
                     .collect()
             })
             .collect()
+    }
+
+    /// The value of an expression in a frame of a stack, and at one of the functions that are there, the
+    /// innermost first. Names are those of its blocks first, then those of its file, its module, the kernel.
+    ///
+    /// # Errors
+    /// Returns an error if it is no expression, or a name, a type or memory is missing.
+    pub fn evaluate_in(
+        &self,
+        expression: &str,
+        frames: &[NamedFrame],
+        number: usize,
+        level: usize,
+    ) -> Result<Value, EvalError> {
+        let mut lists = self.variables(frames, number);
+        let locals = match level < lists.len() {
+            true => lists.swap_remove(level),
+            false => Vec::new(),
+        };
+        let evaluator = Evaluator {
+            locals: &locals,
+            ..self.evaluator()
+        };
+        evaluator.evaluate(expression)
     }
 
     /// The variables of a frame, read.

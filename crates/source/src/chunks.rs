@@ -7,7 +7,7 @@
 use crate::bytes::Bytes;
 use crate::cache::{Cache, Demand};
 use crate::frames::Frames;
-use crate::input::Input;
+use crate::input::{Expanded, Input};
 use crate::stream::{Damage, Format, Stream};
 use rayon::prelude::*;
 use std::io;
@@ -46,6 +46,20 @@ enum Body {
     Frames(Frames),
     /// A stream whose contents are known only after a pass over it.
     Stream(Stream),
+}
+
+impl Expanded for ChunkSource {
+    fn len(&self) -> u64 {
+        self.len()
+    }
+
+    fn reaches(&self, end: u64) -> bool {
+        self.reaches(end)
+    }
+
+    fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
+        self.read(offset, buf, Cores::One)
+    }
 }
 
 impl ChunkSource {
@@ -110,12 +124,6 @@ impl ChunkSource {
     /// Fills `buf` from `offset`; fewer bytes only at the end.
     pub(crate) fn read_at(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
         self.read(offset, buf, Cores::All)
-    }
-
-    /// The same, without the help of other threads: for what lies between this and a stream, whose
-    /// lock is held meanwhile.
-    pub(crate) fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize> {
-        self.read(offset, buf, Cores::One)
     }
 
     fn read(&self, offset: u64, buf: &mut [u8], cores: Cores) -> io::Result<usize> {

@@ -2,7 +2,6 @@
 //! expands to; decrypted if need be.
 
 use crate::bytes::{Access, ReadAt};
-use crate::chunks::ChunkSource;
 use crate::crypt::PayloadKey;
 use crate::file::FileSource;
 use crate::map::Mapping;
@@ -26,7 +25,19 @@ pub(crate) struct Input {
     access: Access,
 }
 
-/// Where the bytes lie.
+/// What a file expands to.
+pub(crate) trait Expanded: std::fmt::Debug + Send + Sync {
+    /// Its length; all of it is expanded for that.
+    fn len(&self) -> u64;
+
+    /// Whether there are at least `end` bytes. Expands no more than it has to.
+    fn reaches(&self, end: u64) -> bool;
+
+    /// Fills `buf` from `offset` on this thread alone; fewer bytes only at the end.
+    fn read_alone(&self, offset: u64, buf: &mut [u8]) -> io::Result<usize>;
+}
+
+/// Where the bytes are.
 #[derive(Clone, Debug)]
 enum Medium {
     /// In a regular file, or given.
@@ -34,7 +45,7 @@ enum Medium {
     /// On a device: reads start and end at multiples of so many bytes.
     Device(Arc<PositionalFile>, u64),
     /// In what a file expands to.
-    Expanded(Arc<ChunkSource>),
+    Expanded(Arc<dyn Expanded>),
 }
 
 impl Input {
@@ -84,7 +95,7 @@ impl Input {
     }
 
     /// All that a file expands to.
-    pub(crate) const fn expanded(chunks: Arc<ChunkSource>) -> Self {
+    pub(crate) fn expanded(chunks: Arc<dyn Expanded>) -> Self {
         Self {
             medium: Medium::Expanded(chunks),
             start: 0,

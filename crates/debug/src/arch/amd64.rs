@@ -1,6 +1,7 @@
 //! amd64.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd, x86};
+use super::machine::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use super::x86;
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;

@@ -1,7 +1,7 @@
 //! arm: kernels of 32-bit code. r7 is the frame pointer of Thumb code, which they are not.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
-use crate::gdb::registers::Register;
+use super::machine::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use super::register::Register;
 use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;

@@ -1,8 +1,8 @@
 //! arm64.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd, esr};
-use crate::gdb::registers::Register;
-use crate::target::Target;
+use super::esr;
+use super::machine::{Chain, Entries, Gdb, Machine, OldTrapFrames, TrapFrameEnd};
+use super::register::Register;
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use gimli::Vendor;
 use vmcore::translation::TranslationError;
@@ -39,7 +39,11 @@ pub(super) const MACHINE: Machine = Machine {
     // Functions that sign their return address say so by a rule of this vendor's.
     vendor: Vendor::AArch64,
     trap_frame: Some(trap_frame),
-    has_old_trap_frames,
+    old_trap_frames: Some(OldTrapFrames {
+        member: ("tf_x", 32),
+        before: NEW_TRAP_FRAME,
+        pcb_size: OLD_PCB,
+    }),
     trap_number: "esr",
     base_register,
     ..Machine::unknown(Arch::Arm64, GDB)
@@ -120,20 +124,6 @@ fn base_register(code: &[u8]) -> Option<usize> {
         && instruction >> 21 & 1 == 1
         && instruction >> 10 & 0b11 == 0b10;
     (is_access && !is_literal && !has_index).then_some((instruction >> 5 & 31) as usize)
-}
-
-fn has_old_trap_frames(target: &Target<'_>) -> bool {
-    if let Some(size) = target.types.offset_of("trapframe", "tf_x") {
-        return size == 32;
-    }
-    let value = |name: &str| {
-        let symbol = target.symbols.find(name)?;
-        target.space.read_i32(symbol.address).ok()
-    };
-    match value("osreldate") {
-        Some(date) => date < NEW_TRAP_FRAME,
-        None => value("pcb_size") == Some(OLD_PCB),
-    }
 }
 
 fn is_entry(name: &str) -> bool {

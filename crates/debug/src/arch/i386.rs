@@ -1,6 +1,7 @@
 //! i386.
 
-use super::{Chain, Entries, EntryCopy, Gdb, Machine, TrapFrameEnd, x86};
+use super::machine::{Chain, Entries, EntryCopy, Gdb, Machine, TrapFrameEnd};
+use super::x86;
 use crate::unwind::{Registers, TrapFrame, Unwinder, field, registers_from};
 use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;

@@ -1,6 +1,6 @@
 //! mips, 64-bit: nothing tells how its stacks are chained.
 
-use super::{Gdb, Machine, PLACES};
+use super::machine::{Gdb, Machine, PLACES};
 use vmcore_format::arch::Arch;
 
 pub(super) const MACHINE: Machine = Machine::unknown(

@@ -1,6 +1,6 @@
 //! powerpc, 32-bit, and what the 64-bit one has of it: stacks are chained by the stack pointer.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use super::machine::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{Access, Cause, Registers, TrapFrame, Unwinder};
 use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;

@@ -1,6 +1,7 @@
 //! powerpc, 64-bit: the registers of the 32-bit one, and other distances on the stack.
 
-use super::{Chain, Gdb, Machine, powerpc};
+use super::machine::{Chain, Gdb, Machine};
+use super::powerpc;
 use vmcore_format::arch::Arch;
 
 pub(super) const MACHINE: Machine = Machine {

@@ -1,6 +1,6 @@
 //! riscv64.
 
-use super::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
+use super::machine::{Chain, Entries, Gdb, Machine, TrapFrameEnd};
 use crate::unwind::{
     Access, Cause, Registers, THREAD_STARTS, TrapFrame, Unwinder, field, registers_from,
 };

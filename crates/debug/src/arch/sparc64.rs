@@ -1,6 +1,6 @@
 //! sparc64: nothing tells how its stacks are chained.
 
-use super::{Gdb, Machine, PLACES};
+use super::machine::{Gdb, Machine, PLACES};
 use vmcore_format::arch::Arch;
 
 pub(super) const MACHINE: Machine = Machine::unknown(

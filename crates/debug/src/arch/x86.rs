@@ -1,6 +1,6 @@
 //! What amd64 and i386 have in common: entries, trap numbers, segments, the registers gdb wants besides.
 
-use crate::gdb::registers::Register;
+use super::register::Register;
 use crate::unwind::{Access, Cause, TrapFrame};
 
 /// The kernel's code segment, `GSEL(GCODE_SEL, SEL_KPL)`, and its stack segment.

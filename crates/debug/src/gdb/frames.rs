@@ -10,7 +10,7 @@
 //! arm64 that file says of its entries what is true of functions without a frame.
 
 use super::frames_elf::{self, Bytes};
-use crate::arch::{Chain, Entries, Machine, TrapFrameEnd};
+use crate::arch::machine::{Chain, Entries, Machine, TrapFrameEnd};
 use crate::target::Target;
 use crate::unwind::{Code as _, THREAD_STARTS, Unwinder};
 use std::collections::BTreeMap;
@@ -37,7 +37,7 @@ const SAVING: [&str; 2] = ["cpu_switch", "savectx"];
 #[must_use]
 pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
     let machine = target.machine();
-    let entries = (machine.gdb.entries)((machine.has_old_trap_frames)(target));
+    let entries = (machine.gdb.entries)(target.has_old_trap_frames());
     let text = target
         .text()
         .iter()

@@ -2,29 +2,12 @@
 //!
 //! Names and order are those of gdb's features.
 
-use crate::arch::Machine;
+pub use crate::arch::register::Register;
+
+use crate::arch::machine::Machine;
 use crate::unwind::Registers;
 use std::fmt::Write as _;
 use vmcore_format::endian::{Endian, Width};
-
-/// A register of a target description.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Register {
-    /// Its name.
-    pub name: &'static str,
-    /// Its size in bits.
-    pub bits: u32,
-    /// Its type in gdb's words.
-    pub type_: &'static str,
-    /// What lldb calls it by its use: `pc`, `sp`, `fp`, `ra`, `flags`; nothing for most.
-    pub generic: &'static str,
-    /// Its DWARF number.
-    pub dwarf: Option<usize>,
-    /// The value in kernel mode, where no kernel saves it.
-    pub fixed: Option<u64>,
-    /// The feature that it belongs to, if it is not the architecture's own.
-    pub feature: Option<&'static str>,
-}
 
 /// The registers of an architecture, by their numbers in the protocol.
 #[must_use]
@@ -57,27 +40,6 @@ pub fn of(machine: &Machine) -> Vec<Register> {
 }
 
 impl Register {
-    /// An integer of no use that is known.
-    pub(crate) const fn plain(name: &'static str, bits: u32, dwarf: Option<usize>) -> Self {
-        Self {
-            name,
-            bits,
-            type_: if bits == 32 { "int32" } else { "int64" },
-            generic: "",
-            dwarf,
-            fixed: None,
-            feature: None,
-        }
-    }
-
-    /// The processor's flags, which no PCB has.
-    pub(crate) const fn flags(name: &'static str) -> Self {
-        Self {
-            generic: "flags",
-            ..Self::plain(name, 32, None)
-        }
-    }
-
     /// Its value as the protocol writes it: hexadecimal, in the byte order of the kernel, `x` if it is
     /// unknown.
     #[must_use]

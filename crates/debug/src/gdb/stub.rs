@@ -3,7 +3,7 @@
 use super::packet::{MAX_LEN, hex, unhex};
 use super::registers::{self, Register};
 use super::{displacement, first_segment, lldb, monitor, packet, signatures};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::target::Target;
 use crate::unwind::{Code as _, Registers};
 use std::fmt::Write as _;

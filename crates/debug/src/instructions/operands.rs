@@ -1,7 +1,7 @@
 //! Operands of instructions, in the same words for every architecture.
 
 use super::{Decoder, Flow};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use capstone::RegId;
 use capstone::arch::ArchOperand;
 use capstone::arch::arm::ArmOperandType;

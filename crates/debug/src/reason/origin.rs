@@ -2,7 +2,7 @@
 //! instruction that loaded it.
 
 use super::{Certainty, address_of};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::expr::Location;
 use crate::instructions::Flow;
 use crate::instructions::{Instruction, Operand};

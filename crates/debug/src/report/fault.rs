@@ -1,7 +1,7 @@
 //! The trap that led to a crash: what was tried and refused, decoded from the trap frame, and from the log
 //! where the trap frame does not have it.
 
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::target::Target;
 use crate::unwind::{Access, Cause, TrapFrame};
 use serde::Serialize;

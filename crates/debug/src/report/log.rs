@@ -1,6 +1,6 @@
 //! The lines of the log around the trap and the panic.
 
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::target::Target;
 
 /// Lines of the log before the trap, and after the panic.

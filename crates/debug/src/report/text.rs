@@ -3,7 +3,7 @@
 use super::fault::Fault;
 use super::recursion;
 use super::{Report, ThreadReport, paths};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::locks::{Holder, Lock};
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, End, How};

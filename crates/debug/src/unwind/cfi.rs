@@ -1,7 +1,7 @@
 //! Call frame information: `.debug_frame` and `.eh_frame` of a file.
 
 use super::Registers;
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::budget::Budget;
 use crate::dwarf::{Slice, order_of};
 use crate::object_file::ObjectFile;

@@ -1,7 +1,7 @@
 //! Frames that are chained on the stack: by the frame pointer, or by powerpc's stack pointer.
 
 use super::{Caller, End, How, Registers, Unwinder};
-use crate::arch::Chain;
+use crate::arch::machine::Chain;
 use vmcore::translation::TranslationError;
 use vmcore_format::addr::VirtAddr;
 

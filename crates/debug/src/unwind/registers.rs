@@ -1,6 +1,6 @@
 //! Registers of a frame, by their DWARF numbers.
 
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 
 /// The registers of a frame, by DWARF number; what is not known is not there.
 #[derive(Clone, Debug, PartialEq, Eq)]

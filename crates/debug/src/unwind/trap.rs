@@ -4,7 +4,7 @@
 //! what they save, is the architecture's.
 
 use super::{Registers, Unwinder};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use serde::Serialize;
 use serde::ser::SerializeMap as _;
 use vmcore::translation::TranslationError;

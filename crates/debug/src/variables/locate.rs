@@ -5,7 +5,7 @@
 use super::call_site::{self, Passed};
 use super::scope::{Declared, Function};
 use super::{Storage, Variable};
-use crate::arch::Machine;
+use crate::arch::machine::Machine;
 use crate::dwarf::{ReadError, Slice};
 use crate::expr::{Location, NoValue, Pieces, Value};
 use crate::lines::Lines;

@@ -160,7 +160,7 @@ impl DirectMap {
 pub struct Header {
     /// Architecture, from the magic.
     pub arch: Arch,
-    /// Version of the header, 1 to [`newest_version`].
+    /// Version of the header, 1 to [`newest_version`](super::newest_version).
     pub version: u32,
     /// Byte order of the header, `dump_avail` and the page tables.
     pub endian: Endian,
