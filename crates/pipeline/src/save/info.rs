@@ -137,7 +137,7 @@ impl Info {
         let Some(contents) = &self.contents else {
             return Ok(());
         };
-        write!(text, "  Dump HeaderKind: {}", contents.dump_kind)?;
+        write!(text, "  Dump Kind: {}", contents.dump_kind)?;
         match &contents.completeness {
             None => writeln!(text)?,
             Some(Completeness::Complete { .. }) => writeln!(text, ", complete")?,

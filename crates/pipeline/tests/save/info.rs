@@ -30,7 +30,7 @@ fn a_machines_dump_is_saved_with_what_is_known_of_it() {
         assert_eq!(
             ours,
             format!(
-                "  Header Version: 4\n  Dump DumpKind: {}, complete\n  Dump Id: {id}\n",
+                "  Header Version: 4\n  Dump Kind: {}, complete\n  Dump Id: {id}\n",
                 contents.dump_kind
             ),
             "{name}"
