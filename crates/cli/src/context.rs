@@ -323,15 +323,16 @@ impl Context {
         kernel_use: KernelUse,
         options: &OpenOptions,
     ) -> Result<Session, SessionError> {
-        let places = self.kernel_places();
-        if kernel_use == KernelUse::Addresses {
-            let session = Session::open(dump, KernelChoice::None, options)?;
-            let is_full = matches!(session.dump().kind(), DumpFormat::Full(_));
-            if !(is_full && session.space().is_err()) {
-                return Ok(session);
-            }
+        let mut session = Session::open(dump, KernelChoice::None, options)?;
+        let is_full = matches!(session.dump().kind(), DumpFormat::Full(_));
+        let is_needed = match kernel_use {
+            KernelUse::Symbols => true,
+            KernelUse::Addresses => is_full && session.space().is_err(),
+        };
+        if is_needed {
+            session.find_kernel(&self.kernel_places());
         }
-        Session::open(dump, KernelChoice::Find(&places), options)
+        Ok(session)
     }
 
     /// Says where the kernel was looked for, and what is doubtful about it.

@@ -125,15 +125,7 @@ impl Session {
         match kernel {
             KernelChoice::None => {}
             KernelChoice::Given(path) => session.attach_kernel(KernelFile::open(path)?)?,
-            KernelChoice::Find(places) => {
-                let ids = session.build_ids();
-                let ids = ids.map(|ids| ids.ids.clone()).unwrap_or_default();
-                let search = kernel::search(&ids, core, places);
-                session.tried = search.tried;
-                if let Some(kernel) = search.found {
-                    session.attach(kernel);
-                }
-            }
+            KernelChoice::Find(places) => session.find_kernel(places),
         }
         Ok(session)
     }
@@ -175,6 +167,18 @@ impl Session {
         kernel.require_kernel()?;
         self.attach(kernel);
         Ok(())
+    }
+
+    /// Looks for the dump's kernel file by its build id: in `places` first, then beside the dump and where
+    /// FreeBSD puts kernels. [`Session::tried`] tells where.
+    pub fn find_kernel(&mut self, places: &[PathBuf]) {
+        let ids = self.build_ids();
+        let ids = ids.map(|ids| ids.ids.clone()).unwrap_or_default();
+        let search = kernel::search(&ids, self.dump.path(), places);
+        self.tried = search.tried;
+        if let Some(kernel) = search.found {
+            self.attach(kernel);
+        }
     }
 
     fn attach(&mut self, kernel: KernelFile) {
