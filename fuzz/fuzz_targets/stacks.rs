@@ -1,11 +1,12 @@
-//! A dump and a kernel file: stacks, locks, modules, values and the report. The input is as for
-//! `session`.
+//! A dump and a kernel file: stacks, variables, instructions, reasons, locks, modules and the report.
+//! The input is as for `session`.
 
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
 use vmcore::session::{KernelChoice, Session};
 use vmcore::{OpenOptions, process};
+use vmcore_debug::reason;
 use vmcore_debug::report::{self, Share};
 use vmcore_debug::show::Options;
 use vmcore_debug::{DebugFiles, Target};
@@ -15,6 +16,9 @@ use vmcore_fuzz::limit;
 
 /// Frames that a stack may have.
 const FRAMES: usize = 1000;
+/// Frames whose variables and instructions are read, and bytes of these.
+const VALUED: usize = 8;
+const CODE_BYTES: u64 = 64;
 /// Symbols whose values are printed.
 const SYMBOLS: usize = 16;
 
@@ -41,6 +45,12 @@ fuzz_target!(|data: &[u8]| {
         for thread in list.processes.iter().flat_map(|process| &process.threads) {
             let stack = target.stack(thread);
             assert!(stack.frames.len() <= FRAMES + 1);
+            for number in 0..stack.frames.len().min(VALUED) {
+                let _ = target.shown_variables(&stack.frames, number, &Options::default());
+                let pc = stack.frames[number].frame.pc;
+                let _ = target.instructions_of(pc, CODE_BYTES);
+            }
+            let _ = reason::of(&target, &stack.frames);
         }
         if let Ok(report) = report::of(&target, &list) {
             assert!(report.to_string().starts_with("PANIC "));
