@@ -10,7 +10,11 @@
 mod common;
 
 use common::with_target;
+use object::{Object as _, ObjectSection as _};
+use vmcore::session::KernelChoice;
+use vmcore::{OpenOptions, Session};
 use vmcore_debug::reason::{self, Reason};
+use vmcore_debug::{DebugFiles, Target};
 use vmcore_testkit::interrupted;
 
 /// What each mistake is, as far as the code was compiled in the same way everywhere.
@@ -86,4 +90,61 @@ fn mistakes_optimized() {
 fn mistakes_optimized_for_size() {
     check("gcc", &["-Os", "-gdwarf-5"]);
     check("clang", &["-Os", "-gdwarf-4"]);
+}
+
+/// Whatever bytes of the debug information are wrong, variables and reasons are answered, and what is still
+/// said of a crash names the register that was bad.
+#[test]
+fn damaged_debug_information_ends_no_answer() {
+    if !vmcore_testkit::has("gdb") {
+        return;
+    }
+    let Some(kernel) = interrupted::faults("gcc", &["-O2", "-gdwarf-5"], EXPECTED.len()) else {
+        return;
+    };
+    let dump = kernel.write_dump();
+    let whole = std::fs::read(&kernel.file).unwrap();
+    let file = object::File::parse(&*whole).unwrap();
+    let debug: Vec<(u64, u64)> = file
+        .sections()
+        .filter(|section| section.name().is_ok_and(|name| name.starts_with(".debug_")))
+        .filter_map(|section| section.file_range())
+        .collect();
+    let damaged = kernel.dir.path().join("damaged");
+    let mut random = 7_u64;
+    let mut next = |below: u64| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        (random >> 33) % below
+    };
+    let mut said = 0;
+    for _ in 0..40 {
+        let mut bytes = whole.clone();
+        for _ in 0..50 {
+            let (start, len) = debug[usize::try_from(next(debug.len() as u64)).unwrap()];
+            let at = usize::try_from(start + next(len.max(1))).unwrap();
+            bytes[at] = u8::try_from(next(256)).unwrap();
+        }
+        std::fs::write(&damaged, bytes).unwrap();
+        let choice = KernelChoice::Given(&damaged);
+        let session = Session::open(&dump, choice, &OpenOptions::default()).unwrap();
+        let files = DebugFiles::of(&session).unwrap();
+        let target = Target::new(&session, &files).unwrap();
+        let list = target.processes().unwrap();
+        for thread in list.processes.iter().flat_map(|one| &one.threads) {
+            let frames = target.stack(thread).frames;
+            for number in 0..frames.len() {
+                let _ = target.shown_variables(&frames, number, &Default::default());
+            }
+            let Some(reason) = reason::of(&target, &frames) else {
+                continue;
+            };
+            said += 1;
+            let number = usize::try_from(thread.tid.cast_unsigned() - interrupted::FIRST_TID);
+            let (_, bad) = EXPECTED[number.unwrap()];
+            assert!(reason.headline.contains(bad), "{reason:#?}");
+        }
+    }
+    assert!(said > 100, "{said}");
 }
