@@ -99,10 +99,6 @@ pub fn of(target: &Target<'_>, frames: &[NamedFrame]) -> Option<Reason> {
         (Some(origin), None) if memory.displacement == 0 => format!("*{}", origin.text),
         _ => address_in_words(memory),
     };
-    let subject = match &origin {
-        Some(origin) => format!("`{}`", origin.text),
-        None => format!("the pointer in {name}"),
-    };
     let likely = match origin.as_ref().map(|origin| origin.certainty) {
         Some(Certainty::Likely) => "likely ",
         _ => "",
@@ -125,8 +121,20 @@ pub fn of(target: &Target<'_>, frames: &[NamedFrame]) -> Option<Reason> {
             .as_ref()
             .and_then(|origin| passed_by(origin, frames, at)),
     );
+    // A remark after a comma ends before the place.
+    let words = bad.to_string();
+    let comma = if words.contains(',') { "," } else { "" };
+    let headline = match &origin {
+        Some(origin) => {
+            format!(
+                "{likely}`{}` {words}{comma}{place}: it {does} {accessed}",
+                origin.text
+            )
+        }
+        None => format!("{name} {words}{comma}{place}: it {does} {accessed}"),
+    };
     Some(Reason {
-        headline: format!("{likely}{subject} {bad}{place}: it {does} {accessed}"),
+        headline,
         bad,
         variable: origin.as_ref().map(|origin| origin.text.clone()),
         certainty: origin.as_ref().map(|origin| origin.certainty),

@@ -243,7 +243,8 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
     };
     let reason = match about {
         Some(_) => None,
-        None => reason::of(target, frames),
+        // Without a variable it says no more than the trap.
+        None => reason::of(target, frames).filter(|reason| reason.variable.is_some()),
     };
     let mut names = HashMap::new();
     let mut backtraces = HashMap::new();
