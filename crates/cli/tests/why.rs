@@ -34,11 +34,17 @@ fn the_first_lines_name_the_variable_and_the_member() {
     let report = line(folder, "report vmcore.0 kernel").text();
     let why = report.lines().find(|line| line.starts_with("WHY")).unwrap();
     assert!(why.contains("`ifp` is NULL in f_output, "), "{report}");
+    let frames = report.lines().skip_while(|line| !line.starts_with("STACK"));
+    let frames: Vec<&str> = frames.map(str::trim).collect();
+    assert!(frames.contains(&"ifp=0x0, flags=1"), "{report}");
     let json = line(folder, "why vmcore.0 kernel --json").expect(0).json();
     assert_eq!(json["reason"]["variable"], "ifp");
     assert_eq!(json["reason"]["bad"]["kind"], "null");
     let share = line(folder, "report vmcore.0 kernel --share --json").json();
     assert!(share.get("reason").is_none(), "{share}");
+    assert!(share["thread"].get("arguments").is_none(), "{share}");
+    let share = line(folder, "report vmcore.0 kernel --share").text();
+    assert!(!share.contains("ifp="), "{share}");
 }
 
 #[test]

@@ -33,10 +33,12 @@ use crate::groups::{self, Group, Member};
 use crate::locks::{self, Lock, Locks, Spinning};
 use crate::modules::{Identity, Status};
 use crate::reason::{self, Reason};
+use crate::show::Options;
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
 use crate::unwind::{Cause, Frame};
 use crate::usage::{self, Usage};
+use crate::variables::ShownVariable;
 pub(crate) use culprit::base_name;
 pub(crate) use log::around_the_trap as log_around_the_trap;
 pub use missing::alike_once;
@@ -118,6 +120,9 @@ pub struct ThreadReport {
     /// Its stack.
     #[serde(flatten)]
     pub stack: Stack,
+    /// The arguments of the functions of each frame that is not hidden; not in a share.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub arguments: Vec<Vec<Vec<ShownVariable>>>,
 }
 
 /// What a CPU did.
@@ -376,15 +381,49 @@ fn thread_report(
 ) -> ThreadReport {
     let stack = target.stack(thread);
     let culprit = culprit::culprit(&stack.frames);
+    let hidden = culprit.map_or(0, |found| found.hidden);
     ThreadReport {
+        arguments: arguments(target, &stack.frames, hidden),
         pid: process.pid,
         tid: thread.tid,
         name: name_of(process, thread),
         cpu: thread.cpu,
         wait: waits_for(details.thread(thread)),
-        hidden_frames: culprit.map_or(0, |found| found.hidden),
+        hidden_frames: hidden,
         stack,
     }
+}
+
+/// Frames whose arguments are in a report: of a recursion all are alike.
+const FRAMES_WITH_ARGUMENTS: usize = 64;
+/// How much of an argument is shown.
+const SHORT: Options = Options {
+    depth: 1,
+    elements: 8,
+    string_len: 48,
+    values: 32,
+};
+
+/// The arguments of the functions of the frames from `first` on; empty if none is known.
+fn arguments(
+    target: &Target<'_>,
+    frames: &[NamedFrame],
+    first: usize,
+) -> Vec<Vec<Vec<ShownVariable>>> {
+    let numbers = first
+        ..frames
+            .len()
+            .min(first.saturating_add(FRAMES_WITH_ARGUMENTS));
+    let lists = numbers.map(|number| {
+        let mut functions = target.shown_variables(frames, number, &SHORT);
+        for list in &mut functions {
+            list.retain(|variable| variable.is_parameter);
+        }
+        functions
+    });
+    let all: Vec<Vec<Vec<ShownVariable>>> = lists.collect();
+    let is_empty = all.iter().flatten().all(Vec::is_empty);
+    if is_empty { Vec::new() } else { all }
 }
 
 /// The frame of a CPU's thread that the order to stop interrupted, and whether that was user code. A
@@ -485,7 +524,7 @@ impl Report {
 /// The position of the frame at fault in the stack of a thread that crashed: the first that belongs neither
 /// to the panic, nor the debugger, nor the dump.
 #[must_use]
-pub fn frame_at_fault(frames: &[crate::stack::NamedFrame]) -> Option<usize> {
+pub fn frame_at_fault(frames: &[NamedFrame]) -> Option<usize> {
     culprit::culprit(frames).map(|found| found.at)
 }
 

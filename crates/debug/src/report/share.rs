@@ -444,6 +444,7 @@ impl Builder<'_> {
             cpu: thread.cpu,
             wait: self.maybe(&thread.wait),
             hidden_frames: thread.hidden_frames,
+            arguments: Vec::new(),
             stack: Stack {
                 frames: thread
                     .stack

@@ -8,6 +8,7 @@ use crate::locks::{Holder, Lock};
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, End, How};
 use crate::usage::Usage;
+use crate::variables::ShownVariable;
 use std::fmt::{self, Formatter, Write as _};
 use vmcore::session::KernelMatch;
 use vmcore::text::{counted, escape};
@@ -384,8 +385,14 @@ fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>)
     for part in recursion::fold(frames) {
         let numbered = frames.iter().enumerate();
         for (number, frame) in numbered.skip(part.start).take(part.shown) {
-            for line in columns.lines(number, frame) {
+            let functions = thread.arguments.get(number).map_or(&[][..], Vec::as_slice);
+            for (position, line) in columns.lines(number, frame).enumerate() {
                 writeln!(f, "  {line}")?;
+                let list = functions.get(position).map_or(&[][..], Vec::as_slice);
+                let words: Vec<String> = list.iter().map(ShownVariable::in_line).collect();
+                if !words.is_empty() {
+                    writeln!(f, "        {}", words.join(", "))?;
+                }
             }
         }
         if let Some(words) = part.in_words(0) {

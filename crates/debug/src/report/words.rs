@@ -296,9 +296,14 @@ impl<'a> Words<'a> {
         let is_known = |part: &str| {
             part.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && self.is_word(part)
         };
+        // One number: `rl192.0.2.17` would be an address after a driver's name.
+        let mut numbers = 0;
         core.contains(by)
             && is_known(first)
-            && parts.all(|part| is_known(part) || is_decimal(part) && part.len() <= 3)
+            && parts.all(|part| {
+                numbers += usize::from(is_decimal(part));
+                is_known(part) || is_decimal(part) && part.len() <= 3 && numbers == 1
+            })
     }
 
     /// Whether one of the machine's names is in it, as a word.
