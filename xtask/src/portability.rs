@@ -61,7 +61,8 @@ const fn checked(name: &'static str, target: &'static str, in_ci: bool) -> Platf
 /// What is checked, and what is tested.
 const CHECKED: &str = "-p vmcore-format -p vmcore-source -p vmcore -p vmcore-debug -p vmcore-writer \
                        -p vmcore-pipeline -p vmcore-cli";
-const TESTED: &str = "-p vmcore-format -p vmcore -p vmcore-debug";
+/// No examples in comments: they would be built by the default compiler.
+const TESTED: &str = "--tests -p vmcore-format -p vmcore -p vmcore-debug";
 /// Where everything is built, beside what the host's compiler builds.
 const FOLDER: &str = "target/portability";
 /// A substitute for the C compilers and archivers of other systems, that says it is GCC: nothing is
