@@ -396,14 +396,6 @@ fn thread_report(
 
 /// Frames whose arguments are in a report: of a recursion all are alike.
 const FRAMES_WITH_ARGUMENTS: usize = 64;
-/// How much of an argument is shown.
-const SHORT: Options = Options {
-    depth: 1,
-    elements: 8,
-    string_len: 48,
-    values: 32,
-};
-
 /// The arguments of the functions of the frames from `first` on; empty if none is known.
 fn arguments(
     target: &Target<'_>,
@@ -415,7 +407,7 @@ fn arguments(
             .len()
             .min(first.saturating_add(FRAMES_WITH_ARGUMENTS));
     let lists = numbers.map(|number| {
-        let mut functions = target.shown_variables(frames, number, &SHORT);
+        let mut functions = target.shown_variables(frames, number, &Options::BRIEF);
         for list in &mut functions {
             list.retain(|variable| variable.is_parameter);
         }

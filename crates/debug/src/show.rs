@@ -36,6 +36,16 @@ pub struct Options {
     pub values: usize,
 }
 
+impl Options {
+    /// A value in a line, as an argument in a backtrace.
+    pub const BRIEF: Self = Self {
+        depth: 1,
+        elements: 8,
+        string_len: 48,
+        values: 32,
+    };
+}
+
 impl Default for Options {
     fn default() -> Self {
         Self {

@@ -75,14 +75,6 @@ enum Arguments {
     None,
 }
 
-/// How much is shown of a value.
-const SHORT: Options = Options {
-    depth: 1,
-    elements: 8,
-    string_len: 48,
-    values: 32,
-};
-
 /// The answer in JSON.
 #[derive(Serialize)]
 struct Answer<'a> {
@@ -179,7 +171,7 @@ impl Bt {
         };
         let frames = 0..stack.frames.len();
         let frames = frames.map(|number| {
-            let mut lists = target.shown_variables(&stack.frames, number, &SHORT);
+            let mut lists = target.shown_variables(&stack.frames, number, &Options::BRIEF);
             for list in &mut lists {
                 list.retain(wanted);
             }
@@ -189,6 +181,26 @@ impl Bt {
         let is_empty = all.iter().flatten().all(Vec::is_empty);
         if is_empty { Vec::new() } else { all }
     }
+}
+
+/// The thread with this id; without one, the thread that crashed.
+pub(super) fn thread_of<'a>(
+    context: &Context,
+    list: &'a ProcessList,
+    tid: Option<i32>,
+) -> Result<&'a Thread> {
+    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+    let found = threads.find(|thread| match tid {
+        Some(tid) => thread.tid == tid,
+        None => thread.crashed,
+    });
+    Ok(found.ok_or_else(|| {
+        let sentence = match tid {
+            Some(tid) => format!("there is no thread {tid}"),
+            None => "no thread crashed".to_owned(),
+        };
+        Failure::new(sentence).next(context.suggest("ps"))
+    })?)
 }
 
 pub(super) fn parse_tid(word: &OsString) -> Result<i32> {

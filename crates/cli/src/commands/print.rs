@@ -69,18 +69,7 @@ struct Answer<'a> {
 /// The stack of a thread, or of the one that crashed.
 fn stack_of(context: &Context, target: &Target<'_>, tid: Option<i32>) -> Result<Stack> {
     let list = target.processes()?;
-    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
-    let thread = threads.find(|thread| match tid {
-        Some(tid) => thread.tid == tid,
-        None => thread.crashed,
-    });
-    let Some(thread) = thread else {
-        let sentence = match tid {
-            Some(tid) => format!("there is no thread {tid}"),
-            None => "no thread crashed".to_owned(),
-        };
-        return Err(Failure::new(sentence).next(context.suggest("ps")).into());
-    };
+    let thread = super::bt::thread_of(context, &list, tid)?;
     Ok(target.stack(thread))
 }
 

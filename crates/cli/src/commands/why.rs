@@ -4,7 +4,7 @@ use crate::advice::{Result, Run};
 use crate::context::{Context, KernelUse};
 use crate::debug_files::ModulePlaces;
 use crate::help;
-use crate::outcome::{Failure, Status};
+use crate::outcome::Status;
 use crate::output::Style;
 use crate::text;
 use clap::Args;
@@ -47,18 +47,7 @@ impl Run for Why {
         let files = self.places.open(&session)?;
         let target = Target::new(&session, &files)?;
         let list = target.processes()?;
-        let mut threads = list.processes.iter().flat_map(|one| &one.threads);
-        let thread = threads.find(|thread| match wanted {
-            Some(tid) => thread.tid == tid,
-            None => thread.crashed,
-        });
-        let thread = thread.ok_or_else(|| {
-            let sentence = match wanted {
-                Some(tid) => format!("there is no thread {tid}"),
-                None => "no thread crashed".to_owned(),
-            };
-            Failure::new(sentence).next(context.suggest("ps"))
-        })?;
+        let thread = super::bt::thread_of(context, &list, wanted)?;
         let answer = Answer {
             tid: thread.tid,
             reason: reason::of(&target, &target.stack(thread).frames),
