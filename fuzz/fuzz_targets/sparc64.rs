@@ -6,7 +6,6 @@
 use libfuzzer_sys::fuzz_target;
 use vmcore::format::addr::{PhysAddr, VirtAddr};
 use vmcore::format::sparc64::{DumpHeader, Region, is_header};
-use vmcore::translation::Translation;
 use vmcore::{Dump, OpenOptions};
 use vmcore_fuzz::file::InputFile;
 use vmcore_fuzz::input::Input;
@@ -40,7 +39,7 @@ fuzz_target!(|data: &[u8]| {
     let Ok(dump) = Dump::open(file.path(), &OpenOptions::default()) else {
         return;
     };
-    let Ok(translation) = Translation::of(&dump, None) else {
+    let Ok(translation) = dump.translation(None) else {
         return;
     };
     for _ in 0..8 {

@@ -2,7 +2,7 @@
 //! and documents that name files that exist.
 
 use crate::test::Verdict;
-use crate::{Result, shell};
+use crate::Result;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -40,21 +40,10 @@ pub(crate) fn check() -> Result<Verdict> {
     match faults.len() {
         0 => {
             println!("{} files are in order", files.len());
-            declared_by_macros_are_formatted(&files)?;
             Ok(Verdict::Passed)
         }
         count => Err(format!("{count} breaches of the house rules")),
     }
-}
-
-/// `cargo fmt` does not see modules that a macro declares: one a line in `arch/mod.rs`.
-fn declared_by_macros_are_formatted(files: &[PathBuf]) -> Result {
-    let folder = |path: &&PathBuf| {
-        path.parent()
-            .is_some_and(|folder| folder.ends_with("src/arch"))
-    };
-    let mut rustfmt = shell::command("rustfmt", "--check --edition 2024");
-    shell::run(rustfmt.args(files.iter().filter(folder)))
 }
 
 /// All Rust files, manifests and documents below a folder.

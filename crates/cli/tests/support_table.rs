@@ -4,8 +4,8 @@
 
 use std::fs;
 use std::path::Path;
-use vmcore::arch::{FullDumps, full_dumps};
 use vmcore::registers::PcbLayout;
+use vmcore::windows::{FullDumps, full_dumps};
 use vmcore_debug::arch::{Chain, Machine};
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;

@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use vmcore::space::AddressSpace;
-use vmcore::translation::Translation;
 use vmcore::{Dump, OpenOptions};
 use vmcore_debug::arch::Machine;
 use vmcore_debug::object_file::ObjectFile;
@@ -100,7 +99,7 @@ impl Kernel {
         let path = dir.path().join("vmcore.0");
         std::fs::write(&path, dump.build()).unwrap();
         let dump = Dump::open(&path, &OpenOptions::default()).unwrap();
-        let translation = Translation::of(&dump, None).unwrap();
+        let translation = dump.translation(None).unwrap();
         let space = AddressSpace::new(dump.memory(), self.arch, &translation);
         Unwinder::new(self.arch, space, code)
             .with_old_trap_frames(old)

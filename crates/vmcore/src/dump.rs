@@ -17,15 +17,18 @@
 mod detect;
 mod extension;
 mod full;
+mod header;
 mod minidump;
 mod open;
 mod realign;
 mod sparc64;
+mod translation;
 mod uneven;
 mod warning;
 
+pub use crate::translation::KernelDelta;
 pub use extension::Extension;
-pub use full::{FullHeader, KernelDelta};
+pub use header::{DumpFormat, FullHeader};
 pub use open::{OpenError, OpenOptions};
 pub use warning::{Warning, WarningSubject};
 
@@ -41,27 +44,6 @@ use vmcore_format::elf::FileHeader;
 use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_OFFSET, Identity, IdentityError};
 use vmcore_format::layout::Section;
-
-/// The header of either kind of dump.
-#[derive(Clone, Debug)]
-pub enum DumpFormat {
-    /// A minidump.
-    Mini(Header),
-    /// A full dump, or another ELF core of physical memory.
-    Full(FullHeader),
-}
-
-impl DumpFormat {
-    /// `minidump`, `full dump`, or `ELF core` for one with virtual addresses.
-    #[must_use]
-    pub const fn name(&self) -> &'static str {
-        match self {
-            Self::Mini(_) => "minidump",
-            Self::Full(header) if header.virtual_segments.is_empty() => "full dump",
-            Self::Full(_) => "ELF core",
-        }
-    }
-}
 
 /// How much of the dump is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]

@@ -16,13 +16,10 @@
 pub(crate) mod facts;
 mod identity;
 
+pub use crate::around::Known;
 pub use crate::source::utc;
-pub(crate) use facts::Facts;
-pub use facts::Known;
-pub(crate) use facts::versions_around;
 pub use identity::{ExtensionInfo, IdentityInfo};
 
-use crate::arch::facts as arch_facts;
 use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};
 use crate::kernel::DumpBuildIds;
@@ -31,6 +28,7 @@ use crate::memory::PageReadError;
 use crate::pages::{self, PageMap};
 use crate::session::{KernelMatch, Session};
 use crate::translation::WindowKind;
+use crate::windows;
 use serde::Serialize;
 use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};
 use vmcore_format::arch::Arch;
@@ -275,7 +273,7 @@ fn count_pages(session: &Session) -> Result<PageCounts, PageReadError> {
 fn paging(session: &Session) -> String {
     let dump = session.dump();
     if let Some(header) = dump.minidump() {
-        return (arch_facts(dump.arch()).paging)(header);
+        return (windows::of(dump.arch()).paging)(header);
     }
     let Ok(space) = session.space() else {
         return "unknown: needs the kernel file".to_owned();

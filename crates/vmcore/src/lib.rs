@@ -27,8 +27,9 @@
 //! ```
 #![forbid(unsafe_code)]
 
-pub mod arch;
+mod around;
 pub mod dump;
+mod image;
 pub mod info;
 pub mod kernel;
 pub mod kinds;
@@ -36,6 +37,8 @@ pub mod list;
 pub mod log;
 pub mod map;
 pub mod memory;
+mod message_buffer;
+mod names;
 pub mod pages;
 pub mod process;
 pub mod registers;
@@ -43,9 +46,11 @@ pub mod search;
 pub mod session;
 pub mod space;
 pub mod text;
+mod text_archive;
 pub mod textdump;
 pub mod translation;
 pub mod verify;
+pub mod windows;
 
 pub use dump::{Dump, OpenError, OpenOptions};
 pub use session::{Session, SessionError};

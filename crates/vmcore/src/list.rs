@@ -9,10 +9,12 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
+use crate::around::{self, Facts, Known};
 use crate::container::{ContainerError, ContainerOptions};
 use crate::dump::{Completeness, Dump, OpenError, OpenOptions};
-use crate::info::{Facts, Known, facts};
+use crate::info::facts;
 use crate::log;
+use crate::names::number;
 use crate::session::{KernelChoice, Session};
 use crate::textdump::Textdump;
 use serde::Serialize;
@@ -122,7 +124,7 @@ struct Candidate {
     modified: Option<SystemTime>,
 }
 
-/// Files named as [`tail`] knows them, and all others with `vmcore` in their names; newest first.
+/// Files named as [`crate::names::tail`] knows them, and all others with `vmcore` in their names; newest first.
 fn files(directory: &Path) -> io::Result<Vec<Candidate>> {
     let entries = std::fs::read_dir(directory).map_err(|error| {
         io::Error::new(error.kind(), format!("{}: {error}", directory.display()))
@@ -152,30 +154,6 @@ fn files(directory: &Path) -> io::Result<Vec<Candidate>> {
     Ok(files)
 }
 
-/// What follows `vmcore.` in a dump's name, and `info.` and `key.` in the names of the files beside
-/// it: `3`, or `storage7.3` of a dump that came over the network.
-pub(crate) fn tail(path: &Path) -> Option<&str> {
-    let name = path.file_name()?.to_str()?;
-    let rest = name
-        .strip_prefix("vmcore.")
-        .or_else(|| name.strip_prefix("vmcore_encrypted."))
-        .or_else(|| name.strip_prefix("textdump.tar."))?;
-    let tail = rest
-        .strip_suffix(".zst")
-        .or_else(|| rest.strip_suffix(".gz"))
-        .unwrap_or(rest);
-    number_of(tail).map(|_| tail)
-}
-
-/// N of a dump's name.
-fn number(path: &Path) -> Option<u64> {
-    number_of(tail(path)?)
-}
-
-fn number_of(tail: &str) -> Option<u64> {
-    tail.rsplit('.').next()?.parse().ok()
-}
-
 fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
     let Candidate {
         path,
@@ -199,7 +177,7 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
     let name = entry.path.file_name().unwrap_or_default();
     if name.to_string_lossy().starts_with("vmcore_encrypted.") {
         entry.state = State::Encrypted;
-        return with_facts(entry, facts::beside);
+        return with_facts(entry, around::beside);
     }
     let opened = Session::open(
         &entry.path,
@@ -216,13 +194,13 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
             ..
         }))) => {
             entry.state = State::Encrypted;
-            return with_facts(entry, facts::beside);
+            return with_facts(entry, around::beside);
         }
         Err(crate::SessionError::Open(OpenError::Truncated { need, have, .. })) => {
             entry.state = State::Truncated {
                 missing_bytes: need.checked_sub(have),
             };
-            return with_facts(entry, facts::beside);
+            return with_facts(entry, around::beside);
         }
         Err(crate::SessionError::Open(OpenError::Textdump { .. })) => {
             match Textdump::open(&entry.path, &ContainerOptions::default()) {
@@ -234,7 +212,7 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
                 Err(error) => {
                     let reason = error.to_string();
                     entry.state = State::Unreadable { reason };
-                    return with_facts(entry, facts::beside);
+                    return with_facts(entry, around::beside);
                 }
             }
         }
@@ -242,7 +220,7 @@ fn look(file: Candidate, kernel_path: &[PathBuf]) -> Entry {
             entry.state = State::Unreadable {
                 reason: error.to_string(),
             };
-            return with_facts(entry, facts::beside);
+            return with_facts(entry, around::beside);
         }
     };
     let dump = session.dump();
@@ -289,24 +267,6 @@ fn with_facts(mut entry: Entry, facts: impl FnOnce(&Path) -> Facts) -> Entry {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn names_of_dumps_have_their_number() {
-        let of = |name: &str| number(Path::new(name));
-        assert_eq!(of("/var/crash/vmcore.12"), Some(12));
-        assert_eq!(of("vmcore.3.zst"), Some(3));
-        assert_eq!(of("vmcore.3.gz"), Some(3));
-        assert_eq!(of("vmcore_encrypted.4"), Some(4));
-        assert_eq!(of("vmcore.last"), None);
-        assert_eq!(of("info.3"), None);
-        assert_eq!(of("vmcore.3.bak"), None);
-        assert_eq!(of("vmcore.192.0.2.7.12.zst"), Some(12));
-        assert_eq!(of("vmcore.storage7.12.incomplete"), None);
-        assert_eq!(
-            tail(Path::new("a/vmcore.storage7.12.gz")),
-            Some("storage7.12")
-        );
-    }
 
     #[test]
     fn the_newest_dump_comes_first_and_rubbish_is_listed_as_such() {

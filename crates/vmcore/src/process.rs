@@ -22,7 +22,6 @@ mod releases;
 
 pub use constants::{Constants, OffsetSource, Offsets};
 pub use pcb::PcbSource;
-pub(crate) use releases::{Release, SINCE_13, SINCE_15};
 
 use crate::registers::Registers;
 use crate::session::{Session, SessionError};

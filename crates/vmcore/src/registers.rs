@@ -15,71 +15,11 @@
 //! assert_eq!(registers.get("rax"), None);
 //! ```
 
-use crate::arch::facts;
+mod layout;
+
+pub use layout::PcbLayout;
+
 use serde::ser::SerializeMap as _;
-use vmcore_format::arch::Arch;
-use vmcore_format::endian::{Endian, Width};
-
-/// Where each register lies in a `struct pcb`.
-#[derive(Clone, Copy, Debug)]
-pub struct PcbLayout {
-    fields: &'static [(&'static str, usize)],
-    word: Width,
-    endian: Endian,
-    /// Name of the program counter.
-    pub pc: &'static str,
-    /// Name of the stack pointer.
-    pub sp: &'static str,
-    /// Name of the frame pointer.
-    pub fp: &'static str,
-}
-
-impl PcbLayout {
-    /// The layout of an architecture; `pcb_size` is the constant of that name, if known.
-    #[must_use]
-    pub fn of(arch: Arch, pcb_size: Option<u64>) -> Self {
-        (facts(arch).pcb)(pcb_size)
-    }
-
-    /// A layout of these fields.
-    pub(crate) const fn new(
-        fields: &'static [(&'static str, usize)],
-        word: Width,
-        [pc, sp, fp]: [&'static str; 3],
-    ) -> Self {
-        Self {
-            fields,
-            word,
-            endian: Endian::Little,
-            pc,
-            sp,
-            fp,
-        }
-    }
-
-    /// The same in the kernel's byte order.
-    #[must_use]
-    pub const fn with_endian(self, endian: Endian) -> Self {
-        Self { endian, ..self }
-    }
-
-    /// Whether it is known where the registers are; of mips and sparc64 it is not.
-    #[must_use]
-    pub const fn is_known(&self) -> bool {
-        !self.fields.is_empty()
-    }
-
-    /// Bytes of a `struct pcb` that hold registers.
-    #[must_use]
-    pub fn len_bytes(&self) -> usize {
-        let word = if self.word == Width::W32 { 4 } else { 8 };
-        self.fields
-            .iter()
-            .map(|(_, offset)| offset + word)
-            .max()
-            .unwrap_or(0)
-    }
-}
 
 /// The registers of a thread, as far as the kernel saved them.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -92,13 +32,8 @@ impl Registers {
     /// out.
     #[must_use]
     pub fn from_pcb(layout: &PcbLayout, pcb: &[u8]) -> Self {
-        let value = |offset: usize| layout.word.item(layout.endian, pcb.get(offset..)?, 0);
-        let values = layout
-            .fields
-            .iter()
-            .filter_map(|(name, at)| Some((*name, value(*at)?)));
         Self {
-            values: values.collect(),
+            values: layout.values(pcb),
         }
     }
 
@@ -137,5 +72,26 @@ impl serde::Serialize for Registers {
             map.serialize_entry(name, &format!("{value:#x}"))?;
         }
         map.end()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vmcore_format::arch::Arch;
+
+    #[test]
+    fn the_size_tells_where_the_saved_registers_are() {
+        let mut pcb = [0; 192];
+        for (place, number) in pcb.iter_mut().step_by(8).zip(0..) {
+            *place = number;
+        }
+        for (size, fp) in [(Some(0x298), 4), (Some(0x310), 11), (None, 4)] {
+            let layout = PcbLayout::of(Arch::Riscv64, size);
+            let registers = Registers::from_pcb(&layout, &pcb);
+            assert_eq!(registers.get("fp"), Some(fp));
+            assert_eq!(registers.get("s11"), Some(fp + 11));
+            assert_eq!(registers.get("pc"), Some(0));
+        }
     }
 }

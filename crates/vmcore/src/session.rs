@@ -144,7 +144,7 @@ impl Session {
     /// ```
     pub fn from_parts(dump: Dump, kernel: Option<KernelFile>) -> Result<Self, SessionError> {
         let mut session = Self {
-            translation: Translation::of(&dump, None),
+            translation: dump.translation(None),
             pages: dump.memory().page_cache(),
             dump,
             kernel: None,
@@ -184,7 +184,7 @@ impl Session {
     fn attach(&mut self, kernel: KernelFile) {
         let kernel = kernel.moved_by(self.dump.displacement());
         if self.translation.is_err() || kernel.has_wide_entries() {
-            self.translation = Translation::of(&self.dump, Some(&root_symbols(&kernel)));
+            self.translation = self.dump.translation(Some(&root_symbols(&kernel)));
             self.pages = self.dump.memory().page_cache();
         }
         self.kernel_match = OnceLock::new();

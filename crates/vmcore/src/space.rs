@@ -11,7 +11,7 @@
 //! use vmcore::translation::Translation;
 //! use vmcore::{Dump, OpenOptions};
 //! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
-//! let translation = Translation::of(&dump, None)?;
+//! let translation = dump.translation(None)?;
 //! let space = AddressSpace::new(dump.memory(), dump.arch(), &translation);
 //! let mut page = [0; 4096];
 //! let part = space.read(VirtAddr(0xffff_fe00_0079_2000), &mut page);

@@ -10,27 +10,26 @@
 //! use vmcore::translation::Translation;
 //! use vmcore::{Dump, OpenOptions};
 //! let dump = Dump::open("vmcore.0".as_ref(), &OpenOptions::default())?;
-//! let translation = Translation::of(&dump, None)?;
+//! let translation = dump.translation(None)?;
 //! let found = translation.lookup(dump.memory(), VirtAddr(0xffff_ffff_81cd_4c0c))?;
 //! println!("physical {}", found.leaf.pa);
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
 pub(crate) mod root;
+pub(crate) mod tsb;
 
-pub use root::{RootError, RootSymbols};
+pub use root::{KernelDelta, RootError, RootSymbols};
+pub use tsb::Tsb;
 
-use crate::arch::{FullDumps, facts};
-use crate::dump::{Dump, DumpFormat};
 use crate::memory::{Memory, PageReadError};
 use serde::Serialize;
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::elf::Segment;
-use vmcore_format::endian::Width;
 use vmcore_format::header::DirectMap;
 use vmcore_format::paging::{
-    self, Hashed, HashedError, Leaf, Paging, Prot, Radix, Step, TableRef, Tables as _, WalkError,
+    self, Hashed, HashedError, Leaf, Paging, Prot, Radix, Step, TableRef, WalkError,
 };
 
 /// The kinds of page tables: one line for each.
@@ -113,9 +112,6 @@ impl PagingMode {
     }
 }
 
-/// Where sparc64's direct map starts: all physical memory is behind it.
-const SPARC64_DIRECT: u64 = 0xffff_f800_0000_0000;
-
 /// How a window translates.
 #[derive(Clone, Debug)]
 pub enum WindowKind {
@@ -135,109 +131,6 @@ pub enum WindowKind {
     Tsb(Tsb),
     /// By the program headers of an ELF core, ascending by virtual address.
     Segments(Vec<Segment>),
-}
-
-/// sparc64's translation storage buffer: an entry for each mapped page, at its number modulo the
-/// buffer's size.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Tsb {
-    /// Physical address of the first entry.
-    pub pa: PhysAddr,
-    /// Entries, less one.
-    pub mask: u64,
-}
-
-impl Tsb {
-    /// log2 of the smallest page, and how much larger each further size is.
-    const PAGE_SHIFT: u32 = 13;
-    const SIZE_STEP: u32 = 3;
-    /// Bytes of an entry; its words are a tag and the data.
-    pub(crate) const ENTRY_LEN: u64 = 32;
-    /// Data: valid, size, page number, may be written.
-    const VALID: u64 = 1 << 63;
-    const FRAME: u64 = 0x7ff_ffff_e000;
-    const WRITE: u64 = 1 << 1;
-
-    /// Where entry number `index` is.
-    const fn entry(&self, index: u64) -> TableRef {
-        TableRef::At(PhysAddr(
-            self.pa.0.wrapping_add(index.wrapping_mul(Self::ENTRY_LEN)),
-        ))
-    }
-
-    /// The first address of the page that an entry is for, and the page; nothing in an empty one.
-    fn page(tag: u64, data: u64) -> Option<(VirtAddr, Leaf)> {
-        let size = data >> 61 & 3;
-        if data & Self::VALID == 0 || tag & 3 != size {
-            return None;
-        }
-        let size_shift = match size {
-            0 => Self::PAGE_SHIFT,
-            1 => Self::PAGE_SHIFT + Self::SIZE_STEP,
-            2 => Self::PAGE_SHIFT + 2 * Self::SIZE_STEP,
-            _ => Self::PAGE_SHIFT + 3 * Self::SIZE_STEP,
-        };
-        let va = (tag >> 2) << size_shift;
-        // Bits that no address has are no tag of one.
-        (va >> size_shift == tag >> 2).then_some((
-            VirtAddr(va),
-            Leaf {
-                pa: PhysAddr(data & Self::FRAME & (u64::MAX << size_shift)),
-                size_shift,
-                prot: Prot {
-                    write: data & Self::WRITE != 0,
-                    execute: true,
-                },
-            },
-        ))
-    }
-
-    fn lookup(&self, memory: &Memory, va: VirtAddr) -> Result<Leaf, TranslationError> {
-        let entry = self.entry((va.0 >> Self::PAGE_SHIFT) & self.mask);
-        let word = |number| {
-            memory.entry(entry, number, Width::W64).map_err(|reason| {
-                TranslationError::TableAbsent {
-                    va,
-                    entry: "TSB",
-                    table: entry,
-                    reason,
-                }
-            })
-        };
-        let found = Self::page(word(0)?, word(1)?);
-        let is_inside = |first: VirtAddr, leaf: Leaf| va.0 ^ first.0 < leaf.len_bytes();
-        match found {
-            Some((first, leaf)) if is_inside(first, leaf) => Ok(Leaf {
-                pa: PhysAddr(leaf.pa.0 | va.0 & (leaf.len_bytes() - 1)),
-                ..leaf
-            }),
-            _ => Err(TranslationError::NoEntry { va, what: "TSB" }),
-        }
-    }
-
-    /// What entry number `index` maps by itself: of a large page, which has an entry for each of its
-    /// small ones, the small one.
-    pub(crate) fn mapping(
-        &self,
-        memory: &Memory,
-        index: u64,
-    ) -> Result<Option<(VirtAddr, Leaf)>, PageReadError> {
-        let entry = self.entry(index);
-        let word = |number| memory.entry(entry, number, Width::W64);
-        let Some((first, leaf)) = Self::page(word(0)?, word(1)?) else {
-            return Ok(None);
-        };
-        let number = index.wrapping_sub(first.0 >> Self::PAGE_SHIFT) & self.mask;
-        let inside = number << Self::PAGE_SHIFT;
-        let is_home = number < leaf.len_bytes() >> Self::PAGE_SHIFT;
-        let own = Leaf {
-            pa: PhysAddr(leaf.pa.0 | inside),
-            size_shift: Self::PAGE_SHIFT,
-            ..leaf
-        };
-        let va = VirtAddr(first.0 | inside);
-        Ok((is_home && va.0 < SPARC64_DIRECT).then_some((va, own)))
-    }
 }
 
 /// A part of the address space.
@@ -370,47 +263,6 @@ impl Translation {
         Self { windows }
     }
 
-    /// The windows of a dump. Full dumps need the symbols of their kernel.
-    ///
-    /// # Errors
-    /// Returns an error for a full dump whose root cannot be found.
-    pub fn of(dump: &Dump, symbols: Option<&RootSymbols>) -> Result<Self, RootError> {
-        match dump.kind() {
-            DumpFormat::Mini(header) => Ok(Self {
-                windows: (facts(header.arch).windows)(header, dump.memory(), symbols),
-            }),
-            DumpFormat::Full(header) if header.tsb.is_some() => {
-                let windows = sparc64_windows(header.tsb);
-                Ok(Self { windows })
-            }
-            DumpFormat::Full(header) if !header.virtual_segments.is_empty() => {
-                let window = Window {
-                    first: VirtAddr(0),
-                    last: VirtAddr(u64::MAX),
-                    kind: WindowKind::Segments(header.virtual_segments.clone()),
-                };
-                Ok(Self {
-                    windows: vec![window],
-                })
-            }
-            DumpFormat::Full(header) => {
-                let FullDumps::Physical(find) = facts(header.arch).full_dumps else {
-                    return Err(RootError::NoFullDumps(header.arch.name()));
-                };
-                let symbols = symbols.ok_or(RootError::NeedsKernel)?;
-                let (mode, radix) = find(dump.memory(), header, symbols)?;
-                let window = Window {
-                    first: VirtAddr(0),
-                    last: VirtAddr(header.arch.va_max()),
-                    kind: WindowKind::Radix { mode, radix },
-                };
-                Ok(Self {
-                    windows: vec![window],
-                })
-            }
-        }
-    }
-
     /// The windows, in the order in which they are tried.
     #[must_use]
     pub fn windows(&self) -> &[Window] {
@@ -500,26 +352,6 @@ fn linear(map: &DirectMap, memory: &Memory, va: VirtAddr) -> Result<Translated, 
         leaf,
         via: Via::DirectMap,
     })
-}
-
-/// sparc64's direct map, and everything else by its translation storage buffer.
-fn sparc64_windows(tsb: Option<Tsb>) -> Vec<Window> {
-    let direct = DirectMap {
-        base: VirtAddr(SPARC64_DIRECT),
-        end: VirtAddr(u64::MAX),
-        phys: PhysAddr(0),
-    };
-    let mut windows = vec![Window {
-        first: direct.base,
-        last: VirtAddr(u64::MAX),
-        kind: WindowKind::Linear(direct),
-    }];
-    windows.extend(tsb.map(|tsb| Window {
-        first: VirtAddr(0),
-        last: VirtAddr(SPARC64_DIRECT - 1),
-        kind: WindowKind::Tsb(tsb),
-    }));
-    windows
 }
 
 /// powerpc64's hashed page table, and the linear maps after it.

@@ -11,11 +11,11 @@ use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
-use vmcore::arch::{FullDumps, full_dumps};
 use vmcore::format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore::format::paging::{Entry, Prot, Step, TableRef};
 use vmcore::memory::PageReadError;
 use vmcore::translation::{PagingMode, Translated, TranslationError, Via};
+use vmcore::windows::{FullDumps, full_dumps};
 use vmcore::{OpenOptions, Session};
 
 /// Page walk of an address, to its file offset

@@ -1,10 +1,10 @@
 //! Which kind of dump it is.
 
-use super::OpenError;
+use super::open::OpenError;
 use crate::container::ContainerError;
 use crate::kinds;
 use crate::source::Source;
-use crate::textdump;
+use crate::text_archive;
 use std::path::Path;
 use vmcore_format::arch::Arch;
 use vmcore_format::elf::{ELF_MAGIC, ET_CORE, FileHeader};
@@ -44,12 +44,12 @@ pub(super) fn detect(path: &Path, source: &Source, first: &[u8]) -> Result<Forma
     if sparc64::is_header(first) {
         return Ok(Format::Sparc64);
     }
-    if textdump::is_archive(first) {
+    if text_archive::is_archive(first) {
         return Err(OpenError::Textdump { path: path() });
     }
     Err(match kinds::of(first) {
         Some(kind) => OpenError::OtherKind { path: path(), kind },
-        None if textdump::ends_in_archive(source) => OpenError::Textdump { path: path() },
+        None if text_archive::ends_in_archive(source) => OpenError::Textdump { path: path() },
         None => OpenError::UnknownFormat { path: path() },
     })
 }

@@ -1,10 +1,12 @@
 //! Opening a full dump: an ELF core whose segments are ranges of physical memory.
 
-use super::{DumpFormat, OpenError, Warning};
-use crate::arch::{FullDumps, full_dumps};
+use super::header::{DumpFormat, FullHeader};
+use super::open::OpenError;
+use super::warning::Warning;
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
-use crate::translation::Tsb;
+use crate::translation::KernelDelta;
+use crate::windows::{FullDumps, full_dumps};
 use std::path::Path;
 use vmcore_format::addr::{PageSize, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
@@ -13,33 +15,6 @@ use vmcore_format::endian::Width;
 
 /// Behind every physical address that a 32-bit machine has.
 const STAND_IN: u64 = 1 << 52;
-
-/// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct KernelDelta {
-    /// `p_vaddr`: `KERNBASE`.
-    pub vaddr: VirtAddr,
-    /// `p_paddr`: where the image was loaded.
-    pub paddr: PhysAddr,
-    /// `p_align`: on amd64 the hole between `KERNBASE` and the image.
-    pub hole: u64,
-}
-
-/// A full dump's headers.
-#[derive(Clone, Debug)]
-pub struct FullHeader {
-    /// Architecture, from `e_machine`.
-    pub arch: Arch,
-    /// The ELF header; sparc64's dumps have another one.
-    pub elf: Option<FileHeader>,
-    /// Where the kernel was loaded, if the dump says.
-    pub delta: Option<KernelDelta>,
-    /// sparc64: the kernel's translation storage buffer.
-    pub tsb: Option<Tsb>,
-    /// The segments of a core that was made for debuggers: their virtual addresses are not the
-    /// physical ones, and translate the kernel's memory. Empty in FreeBSD's full dumps.
-    pub virtual_segments: Vec<Segment>,
-}
 
 pub(super) fn open(
     path: &Path,

@@ -1,13 +1,14 @@
 //! Opening a minidump: its header, its ranges, and the checks that both allow.
 
-use super::{DumpFormat, OpenError, OpenOptions, Warning};
-use crate::arch::facts;
+use super::header::DumpFormat;
+use super::open::{OpenError, OpenOptions};
+use super::warning::Warning;
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::source::Source;
 use std::path::Path;
 use vmcore_format::dump_avail::{self, NumberedRange, Numbering};
 use vmcore_format::endian::Width;
-use vmcore_format::header::Header;
+use vmcore_format::header::{Header, Mmu};
 use vmcore_format::layout::{Layout, Section};
 
 /// The most bytes of `dump_avail` that are looked at; kernels write a page.
@@ -40,9 +41,7 @@ pub(super) fn open(
             end: map.end,
         });
     }
-    if let Some(lacks) = facts(header.arch).lacks {
-        warnings.extend(lacks(&header, &Numbering::new(&ranges)));
-    }
+    warnings.extend(missing_by_design(&header, &Numbering::new(&ranges)));
     let sparse = SparseMemory::new(layout, header.bitmap_order(), ranges, header.page_size);
     let memory = Memory {
         source,
@@ -57,6 +56,24 @@ pub(super) fn open(
 fn bits(header: &Header) -> u64 {
     let len_bytes = header.bitmapsize.into();
     header.bitmap_order().len_bits(len_bytes)
+}
+
+/// What powerpc64's minidumps lack: the image, which the kernel takes out of RAM, and radix tables,
+/// which kernels up to 15.1 do not write.
+fn missing_by_design(header: &Header, numbering: &Numbering<'_>) -> Vec<Warning> {
+    let Mmu::Powerpc64(mmu) = header.mmu else {
+        return Vec::new();
+    };
+    let start = header
+        .direct_map
+        .and_then(|map| map.phys_of(mmu.startkernel));
+    let is_ram = |pa| numbering.bit_of(header.page_size.pfn(pa)).is_some();
+    let image = (!start.is_some_and(is_ram)).then_some(Warning::NoKernelImage {
+        start: mmu.startkernel,
+        end: mmu.endkernel,
+    });
+    let tables = (header.pmapsize == 0).then_some(Warning::NoPageTables);
+    image.into_iter().chain(tables).collect()
 }
 
 /// Checks that every section up to `up_to` is in the file.

@@ -6,11 +6,11 @@
 //! too short by a few pages. Where they are missing the page tables tell: the page-table pages that
 //! the page-table section names are known by their look, and each says by how much it is shifted.
 
-use super::Warning;
-use crate::arch::tables_in_section;
+use super::warning::Warning;
 use crate::container::{DeviceHeader, Layer};
 use crate::memory::{LostPage, Memory, SparseMemory, Store};
 use crate::translation::with_paging;
+use crate::windows::tables_in_section;
 use vmcore_format::addr::{FileOffset, PhysAddr};
 use vmcore_format::header::Header;
 use vmcore_format::layout::Section;

@@ -1,6 +1,8 @@
 //! Opening a dump of sparc64: regions of physical memory after a header of its own.
 
-use super::{DumpFormat, FullHeader, OpenError, Warning};
+use super::header::{DumpFormat, FullHeader};
+use super::open::OpenError;
+use super::warning::Warning;
 use crate::memory::{Memory, SegmentMemory, Store};
 use crate::source::Source;
 use crate::translation::Tsb;

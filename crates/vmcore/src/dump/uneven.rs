@@ -7,11 +7,12 @@
 //! is a copy of pages, the image starts with an ELF header, and the head of an empty list points to
 //! itself.
 
-use super::{Extension, Warning};
-use crate::arch::facts;
+use super::extension::Extension;
+use super::warning::Warning;
 use crate::container::{DeviceHeader, Layer};
 use crate::memory::{Memory, SparseMemory, Store};
 use crate::translation::Translation;
+use crate::{image, windows};
 use std::cmp::Ordering;
 use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore_format::elf::ELF_MAGIC;
@@ -104,7 +105,7 @@ fn is_padded(
         memory,
         sparse,
         header,
-        translation: Translation::by((facts(header.arch).windows)(header, memory, None)),
+        translation: Translation::by((windows::of(header.arch).windows)(header, memory, None)),
     };
     // Each fact that is right in one layout only counts for it.
     let decide = |[packed, padded]: [u64; 2]| match packed.cmp(&padded) {
@@ -183,7 +184,7 @@ impl Contents<'_> {
     /// ELF headers where the image may start.
     fn image(&self) -> [u64; 2] {
         let mut counts = [0; 2];
-        for va in (facts(self.header.arch).image_starts)(Some(self.header)) {
+        for va in image::starts(self.header.arch, Some(self.header)) {
             let pages = self.page_at(va).into_iter().flatten();
             for (count, page) in counts.iter_mut().zip(pages) {
                 *count += u64::from(page.starts_with(ELF_MAGIC));

@@ -1,6 +1,6 @@
 //! What the identity block and the extension say, in words.
 
-use super::facts::Known;
+use crate::around::Known;
 use crate::dump::Dump;
 use serde::Serialize;
 use vmcore_format::extension::CpuState;

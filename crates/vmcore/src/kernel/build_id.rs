@@ -5,8 +5,8 @@
 //! the dump is searched for notes; kernel modules have them too, so several candidates may come out,
 //! and none of them is chosen.
 
-use crate::arch::facts;
 use crate::dump::{Dump, DumpFormat};
+use crate::image;
 use crate::memory::{Memory, PageReadError};
 use crate::space::AddressSpace;
 use crate::translation::Translation;
@@ -139,7 +139,7 @@ impl DumpBuildIds {
             }
             // Without the kernel file a full dump has only physical addresses.
             (None, DumpFormat::Full(header)) => {
-                let image = facts(header.arch).image.as_ref()?;
+                let image = image::fixed(header.arch)?;
                 let start = header.delta.map_or(image.pa, |delta| delta.paddr);
                 from_image(image.va, |va, buf| {
                     let pa = va
@@ -195,7 +195,7 @@ impl DumpBuildIds {
 
 /// Where the image's ELF header may be mapped.
 fn image_starts(dump: &Dump) -> Vec<VirtAddr> {
-    (facts(dump.arch()).image_starts)(dump.minidump())
+    image::starts(dump.arch(), dump.minidump())
 }
 
 /// The build id of the image whose ELF header is at `start`.

@@ -80,7 +80,7 @@ fn candidates(ids: &[BuildId], dump: &Path, path_list: &[PathBuf]) -> Vec<PathBu
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
     };
-    if let Some(tail) = crate::list::tail(dump) {
+    if let Some(tail) = crate::names::tail(dump) {
         files.push(parent.join(format!("kernel.{tail}")));
         files.push(parent.join(format!("kernel.{tail}/kernel")));
     }

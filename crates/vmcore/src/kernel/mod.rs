@@ -25,8 +25,8 @@ pub use cache::keep_expanded_in;
 pub use find::{KernelSearch, Tried, search};
 pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
-use crate::arch::facts;
 use crate::container::is_compressed;
+use crate::image;
 use crate::source::{Access, Source};
 use object::{
     FileFlags, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, SectionKind,
@@ -233,7 +233,7 @@ impl KernelFile {
                 .is_some_and(|path| !path.is_empty() && !path.starts_with(INTERPRETER))
             {
                 Some("a program")
-            } else if facts(self.arch).kernels_are_high
+            } else if image::kernels_are_high(self.arch)
                 && addresses.peek().is_some()
                 && addresses.all(|address| address >> 63 == 0)
             {
@@ -316,7 +316,7 @@ impl KernelFile {
 
     /// Whether it is a 32-bit kernel with 64-bit page-table entries, as its flags say.
     pub(crate) fn has_wide_entries(&self) -> bool {
-        let wide = facts(self.arch).wide_entries;
+        let wide = image::wide_entries(self.arch);
         if wide == 0 {
             return false;
         }

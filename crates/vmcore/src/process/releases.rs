@@ -2,16 +2,39 @@
 //!
 //! Options of a kernel move what follows its fixed members, so these are guesses, and said to be.
 
-use crate::arch::facts;
 use vmcore_format::arch::Arch;
 
 /// `__FreeBSD_version` from which on, and below which, a release's offsets hold.
-pub(crate) const SINCE_13: (i32, i32) = (1_300_000, 1_400_000);
-pub(crate) const SINCE_15: (i32, i32) = (1_500_000, 1_600_000);
+const SINCE_13: (i32, i32) = (1_300_000, 1_400_000);
+const SINCE_15: (i32, i32) = (1_500_000, 1_600_000);
+
+/// The releases whose offsets are known.
+const KNOWN: &[(Arch, Release)] = &[
+    (
+        Arch::Amd64,
+        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x6fc, 0x480, 0x140]),
+    ),
+    (
+        Arch::Amd64,
+        Release::new(SINCE_13, [0x3d8, 0x2bc, 0x6bc, 0x438, 0x140]),
+    ),
+    (
+        Arch::Arm64,
+        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x5f4, 0x480, 0x4e0]),
+    ),
+    (
+        Arch::Arm64,
+        Release::new(SINCE_13, [0x3d8, 0x2bc, 0x52c, 0x438, 0x560]),
+    ),
+    (
+        Arch::Riscv64,
+        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x56c, 0x480, 0x298]),
+    ),
+];
 
 /// The kernels of some releases on an architecture.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Release {
+pub(super) struct Release {
     dates: (i32, i32),
     p_comm: u64,
     td_name: u64,
@@ -22,7 +45,7 @@ pub(crate) struct Release {
 
 impl Release {
     /// Offsets of `p_comm`, `td_name`, `td_oncpu` and `td_pcb`, and the size of `struct pcb`.
-    pub(crate) const fn new(dates: (i32, i32), later: [u64; 5]) -> Self {
+    const fn new(dates: (i32, i32), later: [u64; 5]) -> Self {
         let [p_comm, td_name, td_oncpu, td_pcb, pcb] = later;
         Self {
             dates,
@@ -36,11 +59,11 @@ impl Release {
 
     /// The release of a kernel, if its offsets are known.
     pub(super) fn of(arch: Arch, date: i32) -> Option<Self> {
-        let holds = |release: &&Self| {
+        let holds = |(of, release): &&(Arch, Self)| {
             let (from, below) = release.dates;
-            (from..below).contains(&date)
+            *of == arch && (from..below).contains(&date)
         };
-        facts(arch).releases.iter().find(holds).copied()
+        KNOWN.iter().find(holds).map(|(_, release)| *release)
     }
 
     /// The offset of a member, or the size of `pcb`.

@@ -7,7 +7,7 @@
 //! its file. Pages of zeros prove nothing: dumps that were cut down to a few pages have them.
 
 use super::Session;
-use crate::info;
+use crate::around;
 use crate::kernel::{BuildId, KernelFile};
 use crate::space::AddressSpace;
 use crate::translation::TranslationError;
@@ -209,7 +209,7 @@ enum AtSymbol {
 
 /// The verdict of version strings alone: the kernel file's, memory's, and those around the dump.
 fn by_words(session: &Session, at_symbol: &AtSymbol, file: Option<String>) -> KernelMatch {
-    let mut known = info::versions_around(session);
+    let mut known = around::versions(session.dump());
     let Some(file) = file else {
         // Debug files have no data. That the dump's version is at the file's symbol is as good.
         let is_there = matches!(at_symbol, AtSymbol::Version(version)

@@ -33,6 +33,17 @@ pub struct RootSymbols {
     pub has_wide_entries: bool,
 }
 
+/// Where the kernel was loaded, from the dump's `PT_DUMP_DELTA` header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KernelDelta {
+    /// `p_vaddr`: `KERNBASE`.
+    pub vaddr: VirtAddr,
+    /// `p_paddr`: where the image was loaded.
+    pub paddr: PhysAddr,
+    /// `p_align`: on amd64 the hole between `KERNBASE` and the image.
+    pub hole: u64,
+}
+
 /// Why the root of a full dump was not found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[non_exhaustive]

@@ -1,7 +1,6 @@
 //! Checks of the sections before the pages.
 
 use super::{Check, Verdict};
-use crate::arch::facts;
 use crate::dump::Dump;
 use crate::memory::{PageReadError, SparseMemory};
 use crate::text::{count, counted};
@@ -83,7 +82,7 @@ fn table_section(header: &Header, sparse: &SparseMemory) -> Check {
         }
         (false, _) => (false, ", not whole pages"),
     };
-    let unit = (facts(header.arch).kernbase_unit)(header.version);
+    let unit = kernbase_unit(header);
     let aligned = header.kernbase.0.is_multiple_of(unit);
     let direct_map = header.direct_map.map_or(0, |map| map.base.0);
     let direct_map_aligned = direct_map.is_multiple_of(DIRECT_MAP_UNIT);
@@ -202,4 +201,13 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, PageReadError> {
             }
         },
     )
+}
+
+/// What the page-table section starts at a multiple of, in bytes: what the smallest page directory's
+/// entry covers, on amd64 whole page directories since version 2.
+const fn kernbase_unit(header: &Header) -> u64 {
+    match (header.arch, header.version) {
+        (Arch::Amd64, 2..) => 1 << 30,
+        _ => 4 << 20,
+    }
 }

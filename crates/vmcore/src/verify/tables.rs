@@ -1,7 +1,7 @@
 //! Checks of every page-table entry, and of the kernel's image.
 
 use super::{Check, Verdict};
-use crate::arch::{Image, facts};
+use crate::image::{self, Image};
 use crate::memory::{Memory, PageReadError};
 use crate::pages::{self, Census, Mapping, MappingVisitor, VisitSummary};
 use crate::session::Session;
@@ -33,9 +33,9 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, PageReadError> {
     let summary = pages::visit_mappings(space, &mut count)?;
     count.failed?;
     let mut checks = vec![tables(&summary, count.mappings), mapped_pages(&count.pages)];
-    if let Some(Image { va, .. }) = &facts(session.dump().arch()).image {
+    if let Some(Image { va, .. }) = image::fixed(session.dump().arch()) {
         let mut magic = [0; 4];
-        let read = space.read_exact(*va, &mut magic);
+        let read = space.read_exact(va, &mut magic);
         checks.push(match read {
             Ok(()) => Check::of(
                 "kernel image",

@@ -59,7 +59,7 @@ impl<'a> Virtual<'a> {
     pub(crate) fn of(dump: &'a Dump) -> Self {
         Self {
             dump,
-            translation: Translation::of(dump, None).unwrap(),
+            translation: dump.translation(None).unwrap(),
         }
     }
 

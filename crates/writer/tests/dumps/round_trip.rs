@@ -5,7 +5,6 @@ use crate::naive::Naive;
 use proptest::prelude::*;
 use std::io::Write as _;
 use vmcore::dump::Warning;
-use vmcore::translation::Translation;
 use vmcore::{Dump, OpenOptions};
 use vmcore_format::addr::{FileOffset, Pfn, PhysAddr, VirtAddr};
 use vmcore_format::arch::Arch;
@@ -101,7 +100,7 @@ fn check_library<P: KernelPaging>(sim: &Sim<P>, version: u32, file: &[u8]) {
             Err(why) => assert!(!predicted.contains(&pfn), "page {pfn:#x}: {why}"),
         }
     }
-    let translation = Translation::of(&dump, None).unwrap();
+    let translation = dump.translation(None).unwrap();
     for (va, (pa, shift)) in &sim.mapped {
         let last = ((1 << shift) - 1).min(sim.model.kernend - va - 1);
         for inside in [0, last] {

@@ -138,9 +138,7 @@ fn powerpc_has_virtual_cores_with_and_without_a_device_header() {
     let dump = open(&physical.build());
     assert_eq!(dump.kind().name(), "full dump");
     assert_eq!(locate(&dump, 0x2000), Ok(0x2000));
-    let error = vmcore::translation::Translation::of(&dump, None)
-        .unwrap_err()
-        .to_string();
+    let error = dump.translation(None).unwrap_err().to_string();
     assert!(error.contains("powerpc64"), "{error}");
 }
 

@@ -1,11 +1,9 @@
 //! arm: kernels of either byte order; no direct map. Full dumps start from the variable
 //! `kernel_l1pa`.
 
-use super::{Facts, FullDumps, page_words, section};
-use crate::dump::FullHeader;
+use super::kinds::{FullDumps, Windows, page_words, section};
 use crate::memory::Memory;
-use crate::registers::PcbLayout;
-use crate::translation::root::{RootError, read};
+use crate::translation::root::{KernelDelta, RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
@@ -17,36 +15,10 @@ const L1_ENTRIES: u64 = 4096;
 /// Its alignment.
 const L1_ALIGN: u64 = 16384;
 
-/// r4 to r12 in a row; pc is inside the routine that saved them.
-const PCB: &[(&str, usize)] = &[
-    ("r4", 0),
-    ("r5", 4),
-    ("r6", 8),
-    ("r7", 12),
-    ("r8", 16),
-    ("r9", 20),
-    ("r10", 24),
-    ("r11", 28),
-    ("r12", 32),
-    ("sp", 36),
-    ("lr", 40),
-    ("pc", 44),
-];
-
-pub(super) const FACTS: Facts = Facts {
+pub(super) const WINDOWS: Windows = Windows {
     windows,
     full_dumps: FullDumps::Physical(root),
     paging: page_words,
-    // Loaders put the image a few MiB after the start, or at it.
-    image_starts: |header| {
-        let starts = |header: &Header| {
-            let base = header.kernbase.0;
-            (0..4).map(move |step| VirtAddr(base + (step << 20)))
-        };
-        header.into_iter().flat_map(starts).collect()
-    },
-    pcb: |_| PcbLayout::new(PCB, Width::W32, ["pc", "sp", "r11"]),
-    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
@@ -61,12 +33,12 @@ fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> 
 /// memory the dump's `PT_DUMP_DELTA` header says, or the absolute symbols `kernbase` and `physaddr`.
 fn root(
     memory: &Memory,
-    header: &FullHeader,
+    delta: Option<KernelDelta>,
     symbols: &RootSymbols,
 ) -> Result<(PagingMode, Radix), RootError> {
     let symbol = "kernel_l1pa";
     let variable = symbols.kernel_l1pa.ok_or(RootError::NoSymbol(symbol))?;
-    let (virt, phys) = match header.delta {
+    let (virt, phys) = match delta {
         Some(delta) => (delta.vaddr, delta.paddr.0),
         None => (
             symbols.kernbase.ok_or(RootError::NoSymbol("kernbase"))?,

@@ -9,13 +9,10 @@
 //! below the direct map the table decides; what it has no entry for any more is where its address
 //! says; and what is not a page of the dump may be an address in the kernel file.
 
-use super::{Facts, FullDumps, direct_map, linear};
-use crate::dump::Warning;
+use super::kinds::{FullDumps, Windows, direct_map, linear};
 use crate::memory::Memory;
-use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window, WindowKind};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
-use vmcore_format::dump_avail::Numbering;
 use vmcore_format::endian::{Endian, Width};
 use vmcore_format::header::{DirectMap, Header, Mmu, Powerpc64Mmu};
 use vmcore_format::paging::{GROUP_LEN, Hashed, ROOT_ENTRIES, ROOT_LEVEL, Radix, TableRef, Tables};
@@ -26,35 +23,7 @@ const SAMPLED_ENTRIES: u64 = 1 << 15;
 const HPT_VALID: u64 = 1;
 const HPT_FRAME: u64 = 0x0fff_ffff_ffff_f000;
 
-/// r12 to r31, then cr, r1, r2, and lr, where the thread goes on.
-const PCB: &[(&str, usize)] = &[
-    ("r12", 0),
-    ("r13", 8),
-    ("r14", 16),
-    ("r15", 24),
-    ("r16", 32),
-    ("r17", 40),
-    ("r18", 48),
-    ("r19", 56),
-    ("r20", 64),
-    ("r21", 72),
-    ("r22", 80),
-    ("r23", 88),
-    ("r24", 96),
-    ("r25", 104),
-    ("r26", 112),
-    ("r27", 120),
-    ("r28", 128),
-    ("r29", 136),
-    ("r30", 144),
-    ("r31", 152),
-    ("cr", 160),
-    ("r1", 168),
-    ("r2", 176),
-    ("pc", 184),
-];
-
-pub(super) const FACTS: Facts = Facts {
+pub(super) const WINDOWS: Windows = Windows {
     windows,
     full_dumps: FullDumps::Virtual,
     paging: |header| match header.mmu {
@@ -62,37 +31,7 @@ pub(super) const FACTS: Facts = Facts {
         _ if header.pmapsize == 0 => "radix, without tables in the dump".to_owned(),
         _ => "radix".to_owned(),
     },
-    image_starts,
-    pcb: |_| PcbLayout::new(PCB, Width::W64, ["pc", "r1", "r31"]),
-    lacks: Some(lacks),
-    ..Facts::UNKNOWN
 };
-
-/// The first page of the image, which starts with the file's headers.
-fn image_starts(header: Option<&Header>) -> Vec<VirtAddr> {
-    let start = header.and_then(|header| match header.mmu {
-        Mmu::Powerpc64(mmu) => Some(VirtAddr(mmu.startkernel.0 & !0xfff)),
-        _ => None,
-    });
-    start.into_iter().collect()
-}
-
-/// The image, which the kernel takes out of RAM, and radix tables, which kernels up to 15.1 do not write.
-fn lacks(header: &Header, numbering: &Numbering<'_>) -> Vec<Warning> {
-    let Mmu::Powerpc64(mmu) = header.mmu else {
-        return Vec::new();
-    };
-    let start = header
-        .direct_map
-        .and_then(|map| map.phys_of(mmu.startkernel));
-    let is_ram = |pa| numbering.bit_of(header.page_size.pfn(pa)).is_some();
-    let image = (!start.is_some_and(is_ram)).then_some(Warning::NoKernelImage {
-        start: mmu.startkernel,
-        end: mmu.endkernel,
-    });
-    let tables = (header.pmapsize == 0).then_some(Warning::NoPageTables);
-    image.into_iter().chain(tables).collect()
-}
 
 fn windows(header: &Header, memory: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
     let Mmu::Powerpc64(mmu) = header.mmu else {

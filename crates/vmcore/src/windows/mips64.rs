@@ -1,12 +1,8 @@
 //! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
 
-use super::mips::LOADED_AT;
-use super::{Facts, linear, page_words, section};
+use super::kinds::{FullDumps, Windows, linear, page_words, section};
 use crate::memory::Memory;
-use crate::registers::PcbLayout;
 use crate::translation::{PagingMode, RootSymbols, Window};
-use vmcore_format::addr::VirtAddr;
-use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
 
 /// All physical memory, once for each of eight ways to cache it; the kernel uses the fourth, which is
@@ -20,12 +16,10 @@ const KSEG0: u64 = 0xffff_ffff_8000_0000;
 const KSEG1: u64 = 0xffff_ffff_a000_0000;
 const KSEG_LEN: u64 = 0x2000_0000;
 
-pub(super) const FACTS: Facts = Facts {
+pub(super) const WINDOWS: Windows = Windows {
     windows,
+    full_dumps: FullDumps::None,
     paging: page_words,
-    image_starts: |_| LOADED_AT.map(|pa| VirtAddr(KSEG0 + pa)).to_vec(),
-    pcb: |_| PcbLayout::new(&[], Width::W64, ["pc", "sp", "fp"]),
-    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {

@@ -1,53 +1,22 @@
 //! amd64: four or five levels; version 1 of its minidumps holds PTEs, later ones PDEs.
 
-use super::{Facts, FullDumps, Image, direct_map, section};
-use crate::dump::FullHeader;
+use super::kinds::{FullDumps, Windows, direct_map, section};
+use crate::image::AMD64_HOLE;
 use crate::memory::Memory;
-use crate::process::{Release, SINCE_13, SINCE_15};
-use crate::registers::PcbLayout;
-use crate::translation::root::{RootError, read};
+use crate::translation::root::{KernelDelta, RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
 use vmcore_format::header::Header;
 use vmcore_format::paging::{Amd64, Entry, Paging, Radix, TableRef, Tables as _, lookup};
 
-/// Alignment of a relocated kernel, and the hole between `KERNBASE` and its image.
-const IMAGE_HOLE: u64 = 2 << 20;
-/// Start of the image: `KERNBASE` and the hole.
-const IMAGE: Image = Image {
-    va: VirtAddr(0xffff_ffff_8020_0000),
-    pa: PhysAddr(IMAGE_HOLE),
-};
 /// How far a relocated kernel is looked for, in 2 MiB steps: 4 GiB.
 const RELOCATION_STEPS: u64 = 2048;
 
-const PCB: &[(&str, usize)] = &[
-    ("r15", 0),
-    ("r14", 8),
-    ("r13", 16),
-    ("r12", 24),
-    ("rbp", 32),
-    ("rsp", 40),
-    ("rbx", 48),
-    ("rip", 56),
-];
-
-pub(super) const FACTS: Facts = Facts {
-    kernels_are_high: true,
+pub(super) const WINDOWS: Windows = Windows {
     windows,
     full_dumps: FullDumps::Physical(root),
     paging,
-    image_starts: |_| vec![IMAGE.va],
-    image: Some(IMAGE),
-    // Whole page directories since version 2.
-    kernbase_unit: |version| if version > 1 { 1 << 30 } else { 4 << 20 },
-    pcb: |_| PcbLayout::new(PCB, Width::W64, ["rip", "rsp", "rbp"]),
-    releases: &[
-        Release::new(SINCE_15, [0x3e0, 0x2dc, 0x6fc, 0x480, 0x140]),
-        Release::new(SINCE_13, [0x3d8, 0x2bc, 0x6bc, 0x438, 0x140]),
-    ],
-    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
@@ -74,7 +43,7 @@ fn paging(header: &Header) -> String {
 /// image was not relocated (up to 13.0 always so), else 2 MiB steps are tried.
 fn root(
     memory: &Memory,
-    header: &FullHeader,
+    delta: Option<KernelDelta>,
     symbols: &RootSymbols,
 ) -> Result<(PagingMode, Radix), RootError> {
     let kernbase = symbols.kernbase.ok_or(RootError::NoSymbol("kernbase"))?;
@@ -82,12 +51,10 @@ fn root(
     let offset = root4
         .checked_sub(kernbase)
         .ok_or(RootError::NoSymbol("KPML4phys"))?;
-    let from_header = header
-        .delta
-        .map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
+    let from_header = delta.map(|delta| delta.paddr.0.wrapping_sub(delta.hole));
     let deltas = match from_header {
         Some(delta) => delta..=delta,
-        None => 0..=RELOCATION_STEPS * IMAGE_HOLE,
+        None => 0..=RELOCATION_STEPS * AMD64_HOLE,
     };
     let mut first_error = None;
     for delta in deltas.step_by(2 << 20) {
@@ -121,7 +88,7 @@ fn root_at(memory: &Memory, pa: PhysAddr, kernbase: VirtAddr) -> Result<Radix, R
     }
     let radix = Radix::root::<Amd64>(root, 3);
     // Sparse copies of dumps lack parts of the tables: only a contradiction speaks against it.
-    let image = VirtAddr(kernbase.0.wrapping_add(IMAGE_HOLE));
+    let image = VirtAddr(kernbase.0.wrapping_add(AMD64_HOLE));
     match lookup::<Amd64, _>(&radix, memory, image) {
         Ok(leaf) if memory.locate(leaf.pa).is_err() => Err(implausible),
         _ => Ok(radix),

@@ -1,10 +1,8 @@
 //! i386: with PAE and without; no direct map.
 
-use super::{Facts, FullDumps, section};
-use crate::dump::FullHeader;
+use super::kinds::{FullDumps, Windows, section};
 use crate::memory::Memory;
-use crate::registers::PcbLayout;
-use crate::translation::root::{RootError, read};
+use crate::translation::root::{KernelDelta, RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::endian::Width;
@@ -16,25 +14,13 @@ const PAE_POINTERS: u64 = 4;
 /// Kernels of 12.0 and later are mapped at their physical addresses.
 const SPLIT: u64 = 0x8000_0000;
 
-const PCB: &[(&str, usize)] = &[
-    ("edi", 0),
-    ("esi", 4),
-    ("ebp", 8),
-    ("esp", 12),
-    ("ebx", 16),
-    ("eip", 20),
-];
-
-pub(super) const FACTS: Facts = Facts {
+pub(super) const WINDOWS: Windows = Windows {
     windows,
     full_dumps: FullDumps::Physical(root),
     paging: |header| match header.is_pae() {
         true => "PAE".to_owned(),
         false => "two-level (no PAE)".to_owned(),
     },
-    image_starts,
-    pcb: |_| PcbLayout::new(PCB, Width::W32, ["eip", "esp", "ebp"]),
-    ..Facts::UNKNOWN
 };
 
 fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
@@ -45,26 +31,10 @@ fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> 
     vec![section(header, mode, 0)]
 }
 
-/// 0x00800000 + a page directory's room (4/4 GB split), or 0xc0000000 + KERNLOAD: a full dump does not
-/// say which.
-fn image_starts(header: Option<&Header>) -> Vec<VirtAddr> {
-    let bases = header.map_or(vec![0, 0xc000_0000], |header| vec![header.kernbase.0]);
-    let offsets = [0, 0x1000, 0x40_0000, 0x80_0000, 0x100_0000];
-    bases
-        .iter()
-        .flat_map(|base| {
-            offsets
-                .iter()
-                .filter_map(|offset| base.checked_add(*offset))
-        })
-        .map(VirtAddr)
-        .collect()
-}
-
 /// The root: `IdlePDPT` or `IdlePTD`, and `pae_mode` where one kernel does both.
 fn root(
     memory: &Memory,
-    _: &FullHeader,
+    _: Option<KernelDelta>,
     symbols: &RootSymbols,
 ) -> Result<(PagingMode, Radix), RootError> {
     let kernbase = symbols.kernbase.unwrap_or(VirtAddr(0xc000_0000));

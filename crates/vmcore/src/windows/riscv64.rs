@@ -1,0 +1,20 @@
+//! riscv64: its direct map lies above the kernel map and is tried first.
+
+use super::kinds::{FullDumps, Windows, direct_map, page_words, section};
+use crate::memory::Memory;
+use crate::translation::{PagingMode, RootSymbols, Window};
+use vmcore_format::header::Header;
+
+pub(super) const WINDOWS: Windows = Windows {
+    windows,
+    full_dumps: FullDumps::None,
+    paging: page_words,
+};
+
+fn windows(header: &Header, _: &Memory, _: Option<&RootSymbols>) -> Vec<Window> {
+    let tables = section(header, PagingMode::Riscv64, 0);
+    [direct_map(header), Some(tables)]
+        .into_iter()
+        .flatten()
+        .collect()
+}
