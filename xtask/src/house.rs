@@ -1,8 +1,8 @@
 //! The house rules that no tool knows: short files, each with its purpose on top, nothing unfinished,
 //! and documents that name files that exist.
 
-use crate::test::Verdict;
 use crate::Result;
+use crate::test::Verdict;
 use std::fs;
 use std::path::{Path, PathBuf};
 

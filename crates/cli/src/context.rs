@@ -1,6 +1,6 @@
 //! What a run of the command knows: its options, the dump it is about, where words go.
 
-use crate::files::{self, Chosen, Contents};
+use crate::files::{self, Chosen, Files};
 use crate::options::{ColorChoice, Common};
 use crate::outcome::Failure;
 use crate::output::{self, Out, Style};
@@ -12,9 +12,11 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use tempfile::NamedTempFile;
-use vmcore::container::ContainerOptions;
+use vmcore::container::{self, ContainerError, ContainerOptions};
 use vmcore::dump::{DumpFormat, Warning};
-use vmcore::session::{KernelChoice, KernelMatch};
+use vmcore::kernel::{KernelError, KernelFile};
+use vmcore::session::KernelMatch;
+use vmcore::source::OpenFile;
 use vmcore::textdump::Textdump;
 use vmcore::{Dump, OpenError, OpenOptions, Session, SessionError};
 use vmcore_debug::DebugFiles;
@@ -63,6 +65,7 @@ pub(crate) fn kernel_cache() -> Option<PathBuf> {
 pub(crate) struct Context {
     common: Common,
     command: &'static str,
+    files: Files,
     chosen: OnceCell<Chosen>,
     /// The words after the files.
     arguments: OnceCell<Vec<OsString>>,
@@ -82,10 +85,11 @@ pub(crate) enum Opened {
 }
 
 impl Context {
-    pub(crate) const fn new(common: Common, command: &'static str) -> Self {
+    pub(crate) fn new(common: Common, command: &'static str) -> Self {
         Self {
             common,
             command,
+            files: Files::default(),
             chosen: OnceCell::new(),
             arguments: OnceCell::new(),
             searched: Cell::new(false),
@@ -227,9 +231,8 @@ impl Context {
         arguments: RangeInclusive<usize>,
         names: &str,
     ) -> Result<Vec<OsString>, Failure> {
-        let contents = Contents::default();
-        let (files, arguments) = files::split(words, arguments, self.command, names, &contents)?;
-        let mut chosen = files::choose(&self.common, self.command, files, words, &contents)?;
+        let (files, arguments) = files::split(words, arguments, self.command, names, &self.files)?;
+        let mut chosen = files::choose(&self.common, self.command, files, words, &self.files)?;
         if spool::is_stream(&chosen.dump) {
             let (dump, kept) = spool::spool(&chosen.dump)?;
             if let Some(kept) = kept {
@@ -262,11 +265,21 @@ impl Context {
         options: &OpenOptions,
     ) -> Result<Session, SessionError> {
         let chosen = self.chosen();
-        let options = &self.options(options);
-        let session = match &chosen.kernel {
-            Some(kernel) => Session::open(&chosen.dump, KernelChoice::Given(kernel), options)?,
-            None => self.find_kernel(&chosen.dump, kernel_use, options)?,
-        };
+        let dump = Dump::open_file(&self.open_dump()?, &self.options(options));
+        let mut session = Session::from_parts(dump?, None)?;
+        match &chosen.kernel {
+            Some(kernel) => {
+                let file = self.files.open(kernel).map_err(|source| KernelError::Io {
+                    path: kernel.clone(),
+                    source,
+                })?;
+                session.attach_kernel(KernelFile::of(&file)?)?;
+            }
+            None if self.needs_kernel(&session, kernel_use) => {
+                session.find_kernel(&self.kernel_places());
+            }
+            None => {}
+        }
         let session = session.with_force(self.common.force);
         self.tell(&session, kernel_use);
         Ok(session)
@@ -284,7 +297,9 @@ impl Context {
         };
         match &error {
             SessionError::Open(OpenError::Textdump { path }) => {
-                let textdump = Textdump::open(path, &self.container_options());
+                let options = self.container_options();
+                let opened = container::open_file(&self.open_dump()?, &options);
+                let textdump = Textdump::of(path, opened.map_err(OpenError::from)?);
                 Ok(Opened::Text(Box::new(textdump?)))
             }
             _ => Err(error),
@@ -317,22 +332,20 @@ impl Context {
             .collect()
     }
 
-    fn find_kernel(
-        &self,
-        dump: &Path,
-        kernel_use: KernelUse,
-        options: &OpenOptions,
-    ) -> Result<Session, SessionError> {
-        let mut session = Session::open(dump, KernelChoice::None, options)?;
+    /// The dump, opened once for whatever looks at it.
+    fn open_dump(&self) -> Result<OpenFile, OpenError> {
+        let path = &self.chosen().dump;
+        let file = self.files.open(path);
+        file.map_err(|error| ContainerError::io(path, error).into())
+    }
+
+    /// Whether the kernel is looked for.
+    fn needs_kernel(&self, session: &Session, kernel_use: KernelUse) -> bool {
         let is_full = matches!(session.dump().kind(), DumpFormat::Full(_));
-        let is_needed = match kernel_use {
+        match kernel_use {
             KernelUse::Symbols => true,
             KernelUse::Addresses => is_full && session.space().is_err(),
-        };
-        if is_needed {
-            session.find_kernel(&self.kernel_places());
         }
-        Ok(session)
     }
 
     /// Says where the kernel was looked for, and what is doubtful about it.

@@ -19,7 +19,7 @@ use vmcore::format::header::MINIDUMP_PREFIX;
 use vmcore::format::kerneldump::DumpHeader;
 use vmcore::format::sparc64;
 use vmcore::list::CRASH_DIRECTORY;
-use vmcore::source::read_small;
+use vmcore::source::OpenFile;
 use vmcore::textdump;
 
 /// The most files that a command takes: a dump and a kernel.
@@ -34,16 +34,27 @@ pub(crate) struct Chosen {
     pub(crate) stream: Option<PathBuf>,
 }
 
-/// What the files of a command line are, each read once.
+/// The files of a command line, each opened once.
 #[derive(Debug, Default)]
-pub(crate) struct Contents(RefCell<HashMap<PathBuf, Content>>);
+pub(crate) struct Files(RefCell<HashMap<PathBuf, Option<(Content, OpenFile)>>>);
 
-impl Contents {
-    fn of(&self, path: &Path) -> Content {
+impl Files {
+    fn content(&self, path: &Path) -> Content {
         let mut known = self.0.borrow_mut();
-        *known
-            .entry(path.to_owned())
-            .or_insert_with(|| content(path))
+        let file = known.entry(path.to_owned()).or_insert_with(|| {
+            let file = OpenFile::open(path).ok()?;
+            Some((content(&file), file))
+        });
+        file.as_ref()
+            .map_or(Content::Other, |(content, _)| *content)
+    }
+
+    /// The open file.
+    pub(crate) fn open(&self, path: &Path) -> io::Result<OpenFile> {
+        match self.0.borrow().get(path) {
+            Some(Some((_, file))) => Ok(file.clone()),
+            _ => OpenFile::open(path),
+        }
     }
 }
 
@@ -57,18 +68,18 @@ pub(crate) enum Content {
 
 /// Whether a file holds a dump, whatever is around it.
 pub(crate) fn is_dump(path: &Path) -> bool {
-    content(path) == Content::Dump
+    Files::default().content(path) == Content::Dump
 }
 
-fn content(path: &Path) -> Content {
-    let Ok(first) = read_small(path, 4096) else {
+fn content(file: &OpenFile) -> Content {
+    let Ok(first) = file.first(4096) else {
         return Content::Other;
     };
     if first.starts_with(ELF_MAGIC) {
         return elf(&first);
     }
     if container::is_compressed(&first) {
-        return match expanded(path) {
+        return match expanded(file) {
             Ok(inside) if inside.starts_with(ELF_MAGIC) => elf(&inside),
             _ => Content::Dump,
         };
@@ -77,8 +88,8 @@ fn content(path: &Path) -> Content {
         || DumpHeader::parse(&first).is_ok()
         || sparc64::is_header(&first)
         || textdump::is_archive(&first)
-        || container::is_wrapped(path)
-        || textdump::is_backwards(path)
+        || container::is_wrapped(file)
+        || textdump::is_backwards(file)
     {
         Content::Dump
     } else {
@@ -95,10 +106,9 @@ fn elf(first: &[u8]) -> Content {
 }
 
 /// The first bytes that a compressed file expands to.
-fn expanded(path: &Path) -> io::Result<Vec<u8>> {
-    let stored_bytes = path.metadata()?.len();
+fn expanded(file: &OpenFile) -> io::Result<Vec<u8>> {
     let mut first = vec![0; FileHeader::MAX_LEN];
-    let read = container::expand_part(path, 0..stored_bytes)?.read_positional(0, &mut first)?;
+    let read = container::expand_file(file)?.read_positional(0, &mut first)?;
     first.truncate(read);
     Ok(first)
 }
@@ -110,7 +120,7 @@ pub(crate) fn split<'a>(
     arguments: RangeInclusive<usize>,
     command: &str,
     names: &str,
-    contents: &Contents,
+    known: &Files,
 ) -> Result<(&'a [OsString], &'a [OsString]), Failure> {
     let (least, most) = (*arguments.start(), *arguments.end());
     let Some(room) = words.len().checked_sub(least) else {
@@ -125,7 +135,7 @@ pub(crate) fn split<'a>(
         spool::is_stream(path)
             || path.components().count() > 1
             || path.is_absolute()
-            || contents.of(path) != Content::Other
+            || known.content(path) != Content::Other
     };
     let seem = words
         .iter()
@@ -136,7 +146,7 @@ pub(crate) fn split<'a>(
     let (files, arguments) = words.split_at_checked(files).unwrap_or((words, &[]));
     // `translate vmcore.0`: the only word is the file, and the argument is missing.
     if let (true, [word, ..]) = (files.is_empty() && least > 0, arguments)
-        && contents.of(Path::new(word)) == Content::Dump
+        && known.content(Path::new(word)) == Content::Dump
     {
         let word = text::path(Path::new(word));
         return Err(
@@ -158,7 +168,7 @@ pub(crate) fn choose(
     command: &str,
     files: &[OsString],
     words: &[OsString],
-    contents: &Contents,
+    known: &Files,
 ) -> Result<Chosen, Failure> {
     if !files.is_empty() && (common.number.is_some() || common.directory.is_some()) {
         let file = files
@@ -180,7 +190,7 @@ pub(crate) fn choose(
                     "two files and -k: the kernel file is named twice",
                 ));
             }
-            let (dump, kernel) = match (contents.of(first), contents.of(second)) {
+            let (dump, kernel) = match (known.content(first), known.content(second)) {
                 (Content::Dump, Content::Dump) => return Err(both(first, second, "dumps")),
                 (Content::Kernel, Content::Kernel) => return Err(both(first, second, "kernels")),
                 (Content::Kernel, _) | (Content::Other, Content::Dump) => (second, first),
@@ -238,15 +248,9 @@ mod tests {
     }
 
     fn files(line: &str, arguments: RangeInclusive<usize>) -> Result<usize, u8> {
-        split(
-            &words(line),
-            arguments,
-            "read",
-            "ADDR",
-            &Contents::default(),
-        )
-        .map(|(files, _)| files.len())
-        .map_err(|error| error.status())
+        split(&words(line), arguments, "read", "ADDR", &Files::default())
+            .map(|(files, _)| files.len())
+            .map_err(|error| error.status())
     }
 
     #[test]
@@ -281,12 +285,12 @@ mod tests {
         let of = |name: &str, bytes: &[u8]| {
             let path = dir.path().join(name);
             std::fs::write(&path, bytes).unwrap();
-            content(&path)
+            Files::default().content(&path)
         };
         assert_eq!(of("a", b"minidump FreeBSD/amd64"), Content::Dump);
         assert_eq!(of("b", b"\x28\xb5\x2f\xfd"), Content::Dump);
         assert_eq!(of("c", b"\x7fELF"), Content::Kernel);
         assert_eq!(of("d", b"hello"), Content::Other);
-        assert_eq!(content(dir.path()), Content::Other);
+        assert_eq!(Files::default().content(dir.path()), Content::Other);
     }
 }

@@ -57,7 +57,7 @@ impl DebugFiles {
     /// Returns an error without a matching kernel file.
     pub fn of(session: &Session) -> Result<Self, SessionError> {
         let kernel = session.matching_kernel()?;
-        let opened = ObjectFile::of(kernel.reopen()?).with_bias(kernel.displacement());
+        let opened = ObjectFile::of(kernel.as_linked()).with_bias(kernel.displacement());
         let has_types = |file: &ObjectFile| !file.section(".debug_info").is_empty();
         let mut problems = Vec::new();
         if !has_types(&opened) {

@@ -25,7 +25,7 @@ pub use crate::device_header::DeviceHeader;
 pub use crate::error::ContainerError;
 use crate::input::Input;
 use crate::locate::{Found, Medium, Search};
-use crate::open::read_small;
+use crate::open::{OpenFile, read_small};
 use crate::source::Source;
 use serde::Serialize;
 use std::fmt;
@@ -138,7 +138,19 @@ pub(crate) struct Stored {
 /// Returns an error if it cannot be read, holds no dump or several, or is encrypted and the key is
 /// missing or wrong. What is inside need not be a dump.
 pub fn open(path: &Path, options: &ContainerOptions) -> Result<Opened, ContainerError> {
-    unpack(path, find(path, options)?, options)
+    open_file(&open_at(path)?, options)
+}
+
+/// As [`open`], but of a file that is open.
+///
+/// # Errors
+/// As [`open`].
+pub fn open_file(file: &OpenFile, options: &ContainerOptions) -> Result<Opened, ContainerError> {
+    unpack(file.path(), find(file, options)?, options)
+}
+
+fn open_at(path: &Path) -> Result<OpenFile, ContainerError> {
+    OpenFile::open(path).map_err(|source| ContainerError::io(path, source))
 }
 
 /// As [`open`], but of bytes that are not in a file. Errors call them `name`.
@@ -221,12 +233,12 @@ fn is_zstd(first: &[u8]) -> bool {
     first.starts_with(&FRAME_MAGIC) || is_skippable(first)
 }
 
-/// What a part of a file or device expands to, which must be zstd or gzip.
+/// What a file expands to, which must be zstd or gzip.
 ///
 /// # Errors
 /// Returns an error if it cannot be read, or is neither.
-pub fn expand_part(path: &Path, range: std::ops::Range<u64>) -> io::Result<Source> {
-    expand(Input::open(path, Access::Positional)?.part(range))
+pub fn expand_file(file: &OpenFile) -> io::Result<Source> {
+    expand(Input::of(file, Access::Positional))
 }
 
 /// What an input expands to, which must be zstd or gzip.
@@ -277,7 +289,7 @@ pub fn open_decrypted(
     path: &Path,
     options: &ContainerOptions,
 ) -> Result<Option<Opened>, ContainerError> {
-    let mut stored = find(path, options)?;
+    let mut stored = find(&open_at(path)?, options)?;
     if decrypt(&mut stored, path, options)?.is_none() {
         return Ok(None);
     }
@@ -291,13 +303,14 @@ pub fn open_decrypted(
 /// Whether a file holds a dump by what is around it: a disk, a device, encryption. What is plain or
 /// merely compressed says so by its first bytes.
 #[must_use]
-pub fn is_wrapped(path: &Path) -> bool {
+pub fn is_wrapped(file: &OpenFile) -> bool {
     // Encrypted bytes look like nothing at all, and their key may be elsewhere.
-    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let name = file.path().file_name().unwrap_or_default();
+    let name = name.to_string_lossy();
     if name.starts_with("vmcore_encrypted.") {
         return true;
     }
-    match find(path, &ContainerOptions::default()) {
+    match find(file, &ContainerOptions::default()) {
         Ok(stored) => !stored.layers.is_empty() || stored.key.is_some(),
         Err(error) => matches!(
             error,
@@ -309,10 +322,8 @@ pub fn is_wrapped(path: &Path) -> bool {
 }
 
 /// Finds the dump in a file or on a device.
-pub(crate) fn find(path: &Path, options: &ContainerOptions) -> Result<Stored, ContainerError> {
-    let input = Input::open(path, options.access);
-    let input = input.map_err(|source| ContainerError::io(path, source))?;
-    find_stored(path, input, options)
+fn find(file: &OpenFile, options: &ContainerOptions) -> Result<Stored, ContainerError> {
+    find_stored(file.path(), Input::of(file, options.access), options)
 }
 
 fn find_stored(

@@ -10,10 +10,10 @@
 
 use crate::bytes::{Access, Bytes};
 use crate::map::Mapping;
+use crate::open::OpenFile;
 use crate::positional::PositionalFile;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -42,15 +42,13 @@ pub(crate) struct FileSource {
 }
 
 impl FileSource {
-    /// Opens a regular file or a device.
-    pub(crate) fn open(path: &Path, access: Access) -> io::Result<Self> {
-        let (file, len, is_regular) = PositionalFile::open(path)?;
-        let access = if is_regular {
-            access
-        } else {
-            Access::Positional
+    /// All of a file or a device.
+    pub(crate) fn of(file: &OpenFile, access: Access) -> Self {
+        let access = match file.is_regular() {
+            true => access,
+            false => Access::Positional,
         };
-        Ok(Self::new(Arc::new(file), 0, len, access))
+        Self::new(file.shared().clone(), 0, file.len_bytes(), access)
     }
 
     /// `len` bytes of `file` from `start`.
@@ -241,7 +239,7 @@ mod tests {
             .collect();
         let (_dir, path) = file(&contents);
         for access in [Access::Auto, Access::Positional, Access::Mapped] {
-            let source = FileSource::open(&path, access).unwrap().starting_at(512);
+            let source = FileSource::of(&OpenFile::open(&path).unwrap(), access).starting_at(512);
             for round in 0..20u64 {
                 for offset in [0, 1, 65_535, 65_536, 131_071 - round, 199_480] {
                     let mut buf = [0; 16];
@@ -264,7 +262,7 @@ mod tests {
     fn ranges_beyond_the_end_are_none() {
         let (_dir, path) = file(b"0123456789");
         for access in [Access::Positional, Access::Mapped] {
-            let source = FileSource::open(&path, access).unwrap();
+            let source = FileSource::of(&OpenFile::open(&path).unwrap(), access);
             assert_eq!(&*source.bytes(2..5).unwrap().unwrap(), b"234");
             assert!(source.bytes(5..11).unwrap().is_none());
             assert!(source.bytes(u64::MAX - 1..u64::MAX).unwrap().is_none());

@@ -5,10 +5,10 @@ use crate::bytes::{Access, ReadAt};
 use crate::crypt::PayloadKey;
 use crate::file::FileSource;
 use crate::map::Mapping;
+use crate::open::OpenFile;
 use crate::positional::PositionalFile;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
 use std::sync::Arc;
 
 /// Bytes of a cipher's block.
@@ -49,22 +49,21 @@ enum Medium {
 }
 
 impl Input {
-    /// Opens all of a file or device.
-    pub(crate) fn open(path: &Path, access: Access) -> io::Result<Self> {
-        let (file, len, is_regular) = PositionalFile::open(path)?;
-        let file = Arc::new(file);
+    /// All of a file or device.
+    pub(crate) fn of(file: &OpenFile, access: Access) -> Self {
+        let (shared, len) = (file.shared().clone(), file.len_bytes());
         let medium = match len {
-            _ if is_regular => Medium::File(file),
-            len if len.is_multiple_of(4096) => Medium::Device(file, 4096),
-            _ => Medium::Device(file, 512),
+            _ if file.is_regular() => Medium::File(shared),
+            len if len.is_multiple_of(4096) => Medium::Device(shared, 4096),
+            _ => Medium::Device(shared, 512),
         };
-        Ok(Self {
+        Self {
             medium,
             start: 0,
             len: Some(len),
             key: None,
             access,
-        })
+        }
     }
 
     /// All of what the caller gives.
@@ -256,13 +255,10 @@ mod tests {
             .map(|at| u8::try_from(at % 251).unwrap())
             .collect();
         std::fs::write(file.path(), &media).unwrap();
-        let (positional, len, _) = PositionalFile::open(file.path()).unwrap();
+        let file = OpenFile::open(file.path()).unwrap();
         let disk = Input {
-            medium: Medium::Device(Arc::new(positional), 4096),
-            start: 0,
-            len: Some(len),
-            key: None,
-            access: Access::Positional,
+            medium: Medium::Device(file.shared().clone(), 4096),
+            ..Input::of(&file, Access::Positional)
         };
         for (offset, len) in [
             (0, 4096),

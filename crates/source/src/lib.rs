@@ -39,7 +39,7 @@ mod zstd_block;
 pub use bytes::{Access, Bytes, ReadAt};
 pub use error::ContainerError;
 pub use frames::DamagedFrame;
-pub use open::{open_file, read_small};
+pub use open::{OpenFile, open_file, read_small};
 pub use recorder::Recorder;
 pub use source::Source;
 pub use stream::Damage;

@@ -27,6 +27,7 @@ use crate::bytes::Access;
 use crate::device_header::DeviceHeader;
 use crate::disk::{self, Place};
 use crate::input::Input;
+use crate::open::OpenFile;
 use crate::source::Source;
 use serde::Serialize;
 use std::io;
@@ -308,7 +309,8 @@ impl Medium {
     /// # Errors
     /// Returns an error if it cannot be opened or is neither, or its length is unknown.
     pub fn open(path: &Path) -> io::Result<Self> {
-        Ok(Self::of(Input::open(path, Access::Positional)?, path))
+        let file = OpenFile::open(path)?;
+        Ok(Self::of(Input::of(&file, Access::Positional), path))
     }
 
     /// The bytes of what is at `path`.

@@ -3,8 +3,7 @@
 
 use crate::bytes::ReadAt;
 use std::fs::File;
-use std::io::{self, Seek as _, SeekFrom};
-use std::path::Path;
+use std::io;
 use std::sync::Mutex;
 
 /// Bytes that are read at given offsets only.
@@ -17,27 +16,16 @@ pub(crate) enum PositionalFile {
 }
 
 impl PositionalFile {
-    /// Opens a file or a device: with its length, and whether it is a regular file.
-    pub(crate) fn open(path: &Path) -> io::Result<(Self, u64, bool)> {
-        let file = crate::open::open_file(path)?;
-        let metadata = file.metadata()?;
-        let is_regular = metadata.is_file();
-        // A device ends where its end can be sought to.
-        let len = match is_regular {
-            true => metadata.len(),
-            false => (&file).seek(SeekFrom::End(0)).map_err(|_| {
-                let what = "is neither a file nor a disk: it has no end to read from";
-                io::Error::new(io::ErrorKind::InvalidInput, what)
-            })?,
-        };
-        Ok((Self::File(file, Mutex::new(())), len, is_regular))
+    /// A file or a device that is open.
+    pub(crate) const fn of(file: File) -> Self {
+        Self::File(file, Mutex::new(()))
     }
 
     /// A copy of what `reader` gives, in a file without a name, with its length.
     pub(crate) fn spooled(reader: &mut dyn io::Read) -> io::Result<(Self, u64)> {
         let mut file = tempfile::tempfile()?;
         let len = io::copy(reader, &mut file)?;
-        Ok((Self::File(file, Mutex::new(())), len))
+        Ok((Self::of(file), len))
     }
 
     /// The file, if it is one.
@@ -91,6 +79,6 @@ fn read_file(
     buf: &mut [u8],
 ) -> io::Result<usize> {
     let _guard = position.lock().map_err(|_| io::Error::other("poisoned"))?;
-    file.seek(SeekFrom::Start(offset))?;
+    io::Seek::seek(&mut file, io::SeekFrom::Start(offset))?;
     io::Read::read(&mut file, buf)
 }

@@ -21,6 +21,7 @@ use crate::bytes::{Access, Bytes, ReadAt};
 use crate::chunks::ChunkSource;
 use crate::file::FileSource;
 use crate::input::Input;
+use crate::open::OpenFile;
 use crate::recorder::Recorder;
 use crate::stream::Damage;
 use std::io;
@@ -45,7 +46,13 @@ impl Source {
     /// # Errors
     /// Returns an error if the file cannot be opened or is a directory, or its length is unknown.
     pub fn open(path: &Path, access: Access) -> io::Result<Self> {
-        Ok(Self(Body::File(FileSource::open(path, access)?)))
+        Ok(Self::of_file(&OpenFile::open(path)?, access))
+    }
+
+    /// The bytes of a file or device that is open, as they are.
+    #[must_use]
+    pub fn of_file(file: &OpenFile, access: Access) -> Self {
+        Self(Body::File(FileSource::of(file, access)))
     }
 
     /// Bytes that are not in a file.

@@ -422,7 +422,7 @@ mod tests {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), encoder.finish().unwrap()).unwrap();
 
-        let input = Input::open(file.path(), Access::Auto).unwrap();
+        let input = Input::of(&crate::OpenFile::open(file.path()).unwrap(), Access::Auto);
         let mut points = Points::new(1 << 20);
         let mut out = vec![0; bytes.len()];
         let mut pass = ZstdCursor::at(points.before(0).unwrap()).unwrap();

@@ -35,6 +35,7 @@ pub use warning::{Warning, WarningSubject};
 use crate::container::{self, ContainerError, DeviceHeader, Layer, Opened};
 use crate::kinds;
 use crate::memory::{Memory, PageReadError};
+use crate::source::OpenFile;
 use serde::Serialize;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -95,6 +96,15 @@ impl Dump {
     pub fn open(path: &Path, options: &OpenOptions) -> Result<Self, OpenError> {
         let opened = container::open(path, &options.container)?;
         Self::of(path, opened, options)
+    }
+
+    /// Opens a dump in a file that is open.
+    ///
+    /// # Errors
+    /// As [`Dump::open`].
+    pub fn open_file(file: &OpenFile, options: &OpenOptions) -> Result<Self, OpenError> {
+        let opened = container::open_file(file, &options.container)?;
+        Self::of(file.path(), opened, options)
     }
 
     /// Opens a dump in memory.

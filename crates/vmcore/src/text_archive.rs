@@ -1,7 +1,6 @@
 //! A textdump's archive, which lies backwards on its device: told from other files, and turned round.
 
-use crate::source::{Access, Source};
-use std::path::Path;
+use crate::source::{Access, OpenFile, Source};
 use vmcore_format::kerneldump::TEXT_BLOCK;
 use vmcore_format::tar::{self, BLOCK_LEN};
 
@@ -36,10 +35,10 @@ pub(crate) fn ends_in_archive(source: &Source) -> bool {
     first_block.is_some_and(|block: [u8; BLOCK_LEN]| is_archive(&block))
 }
 
-/// Whether the file at `path` is a textdump that has no header, and is still backwards.
+/// Whether a file is a textdump that has no header, and is still backwards.
 #[must_use]
-pub fn is_backwards(path: &Path) -> bool {
-    Source::open(path, Access::Positional).is_ok_and(|source| ends_in_archive(&source))
+pub fn is_backwards(file: &OpenFile) -> bool {
+    ends_in_archive(&Source::of_file(file, Access::Positional))
 }
 
 pub(crate) fn base_name(name: &[u8]) -> &[u8] {

@@ -71,7 +71,14 @@ impl Textdump {
     /// # Errors
     /// Returns an error if the file cannot be read, or holds no textdump.
     pub fn open(path: &Path, options: &ContainerOptions) -> Result<Self, OpenError> {
-        let opened = container::open(path, options)?;
+        Self::of(path, container::open(path, options)?)
+    }
+
+    /// As [`Textdump::open`], but of what a container held. Errors call it `path`.
+    ///
+    /// # Errors
+    /// As [`Textdump::open`].
+    pub fn of(path: &Path, opened: container::Opened) -> Result<Self, OpenError> {
         let archive =
             text_archive::read(&opened.source).map_err(|error| OpenError::io(path, error))?;
         let files = files(&archive);

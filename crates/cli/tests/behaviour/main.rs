@@ -10,6 +10,8 @@ mod convert;
 mod damage;
 mod kernels;
 mod memory;
+#[cfg(target_os = "linux")]
+mod opens;
 mod output;
 mod threads;
 

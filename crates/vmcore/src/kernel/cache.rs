@@ -5,9 +5,9 @@
 //! that was expanded: device, inode, size, times of the last change, and both ends of its contents.
 //! Whatever goes wrong, the kernel is expanded as without a cache.
 
-use crate::source::open_file;
+use crate::source::{Access, OpenFile, Source};
 use std::fs::{self, File};
-use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use xxhash_rust::xxh3::Xxh3;
@@ -42,7 +42,7 @@ pub(super) struct CachedImage {
 impl CachedImage {
     /// Where the contents of a compressed file are kept; `None` if nowhere.
     #[cfg(unix)]
-    pub(super) fn of(compressed: &Path) -> Option<Self> {
+    pub(super) fn of(compressed: &OpenFile) -> Option<Self> {
         use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _};
         let directory = DIRECTORY.get()?;
         if !directory.exists() {
@@ -53,8 +53,7 @@ impl CachedImage {
         if !found.is_dir() || found.mode() & 0o077 != 0 {
             return None;
         }
-        let mut file = open_file(compressed).ok()?;
-        let stored = file.metadata().ok()?;
+        let stored = compressed.metadata();
         if !stored.is_file() {
             return None;
         }
@@ -70,12 +69,11 @@ impl CachedImage {
         ] {
             hash.update(&time.to_le_bytes());
         }
-        let mut end = Vec::new();
+        let source = Source::of_file(compressed, Access::Positional);
+        let mut end = vec![0; usize::try_from(END_LEN.min(stored.len())).ok()?];
         for start in [0, stored.len().saturating_sub(END_LEN)] {
-            end.clear();
-            file.seek(SeekFrom::Start(start)).ok()?;
-            (&file).take(END_LEN).read_to_end(&mut end).ok()?;
-            hash.update(&end);
+            let read = source.read_positional(start, &mut end).ok()?;
+            hash.update(end.get(..read)?);
         }
         let key = hash.digest128();
         Some(Self {
@@ -86,28 +84,27 @@ impl CachedImage {
     }
 
     #[cfg(not(unix))]
-    pub(super) fn of(_: &Path) -> Option<Self> {
+    pub(super) fn of(_: &OpenFile) -> Option<Self> {
         None
     }
 
     /// The file and the length of its contents, if they are kept and sound.
     #[cfg(unix)]
-    pub(super) fn find(&self) -> Option<(&Path, u64)> {
+    pub(super) fn find(&self) -> Option<(Source, u64)> {
         use std::os::unix::fs::MetadataExt as _;
         let found = fs::symlink_metadata(&self.path).ok()?;
         if !found.is_file() || found.uid() != self.owner || found.mode() & 0o077 != 0 {
             return None;
         }
         let len = found.len().checked_sub(TRAILER_LEN as u64)?;
-        let mut file = open_file(&self.path).ok()?;
+        let source = Source::open(&self.path, Access::Mapped).ok()?;
         let mut trailer = [0; TRAILER_LEN];
-        file.seek(SeekFrom::Start(len)).ok()?;
-        file.read_exact(&mut trailer).ok()?;
-        (trailer == self.trailer(len)).then_some((&self.path, len))
+        source.read_positional(len, &mut trailer).ok()?;
+        (trailer == self.trailer(len)).then_some((source, len))
     }
 
     #[cfg(not(unix))]
-    pub(super) fn find(&self) -> Option<(&Path, u64)> {
+    pub(super) fn find(&self) -> Option<(Source, u64)> {
         None
     }
 
@@ -192,13 +189,13 @@ mod tests {
         let (cache, kernel) = (dir.path().join("cache"), dir.path().join("kernel.gz"));
         keep_expanded_in(cache.clone());
         fs::write(&kernel, b"compressed")?;
-        let place = || CachedImage::of(&kernel).ok_or(io::ErrorKind::NotFound);
-        let kept = place()?;
+        let place = || CachedImage::of(&OpenFile::open(&kernel).ok()?);
+        let kept = place().ok_or(io::ErrorKind::NotFound)?;
         assert!(kept.find().is_none());
         kept.keep(&vec![7; MIN_LEN - 1]);
         assert!(kept.find().is_none());
         kept.keep(&vec![7; MIN_LEN]);
-        assert_eq!(kept.find(), Some((&*kept.path, MIN_LEN as u64)));
+        assert_eq!(kept.find().map(|(_, len)| len), Some(MIN_LEN as u64));
         let mode = |path: &Path| fs::metadata(path).map(|found| found.permissions().mode() & 0o777);
         assert_eq!((mode(&cache)?, mode(&kept.path)?), (0o700, 0o600));
         // Others may write it.
@@ -220,10 +217,10 @@ mod tests {
         kept.keep(&vec![7; MIN_LEN]);
         assert!(kept.find().is_some());
         fs::write(&kernel, b"compressee")?;
-        assert!(place()?.find().is_none());
+        assert!(place().ok_or(io::ErrorKind::NotFound)?.find().is_none());
         // The directory is open to others.
         fs::set_permissions(&cache, fs::Permissions::from_mode(0o755))?;
-        assert!(CachedImage::of(&kernel).is_none());
+        assert!(place().is_none());
         Ok(())
     }
 }

@@ -27,7 +27,7 @@ pub use symbols::{Nearest, Symbol, SymbolTable, is_marker};
 
 use crate::container::is_compressed;
 use crate::image;
-use crate::source::{Access, Source};
+use crate::source::{Access, OpenFile, Source};
 use object::{
     FileFlags, Object as _, ObjectKind, ObjectSection as _, ObjectSegment as _, SectionKind,
 };
@@ -97,7 +97,7 @@ pub enum KernelError {
 #[derive(Debug)]
 pub struct KernelFile {
     path: PathBuf,
-    source: Source,
+    source: Arc<Source>,
     /// The contents, where the file cannot be mapped or is compressed.
     copy: Option<Arc<Vec<u8>>>,
     is_packed: bool,
@@ -134,31 +134,39 @@ impl KernelFile {
     /// # Errors
     /// Returns an error if it cannot be read, or is not an ELF file of a known architecture.
     pub fn open(path: &Path) -> Result<Self, KernelError> {
+        let file = OpenFile::open(path).map_err(|source| KernelError::Io {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::of(&file)
+    }
+
+    /// As [`KernelFile::open`], but of a file that is open.
+    ///
+    /// # Errors
+    /// As [`KernelFile::open`].
+    pub fn of(file: &OpenFile) -> Result<Self, KernelError> {
+        let path = file.path();
         let io_error = |source| KernelError::Io {
             path: path.to_owned(),
             source,
         };
-        let mut source = Source::open(path, Access::Mapped).map_err(io_error)?;
+        let mut source = Source::of_file(file, Access::Mapped);
         let mut len = source.len();
         let mut first = [0; FileHeader::MAX_LEN];
         let mut count = source.read_positional(0, &mut first).map_err(io_error)?;
         let is_packed = is_compressed(first.get(..count).unwrap_or_default());
         let mut expanded = None;
         if is_packed {
-            let place = cache::CachedImage::of(path);
+            let place = cache::CachedImage::of(file);
             let kept = place.as_ref().and_then(cache::CachedImage::find);
-            let kept = kept.and_then(|(kept, len)| {
-                let source = Source::open(kept, Access::Mapped).ok()?;
-                source.mapped(0..len)?;
-                Some((source, len))
-            });
-            match kept {
+            match kept.filter(|(kept, len)| kept.mapped(0..*len).is_some()) {
                 Some(kept) => {
                     (source, len) = kept;
                     count = source.read_positional(0, &mut first).map_err(io_error)?;
                 }
                 None => {
-                    let bytes = packed::expand(path, len, packed::MAX_LEN).map_err(io_error)?;
+                    let bytes = packed::expand(file, packed::MAX_LEN).map_err(io_error)?;
                     if let Some(place) = place
                         && bytes.starts_with(ELF_MAGIC)
                     {
@@ -205,7 +213,7 @@ impl KernelFile {
         };
         let kernel = Self {
             path: path.to_owned(),
-            source,
+            source: Arc::new(source),
             copy: copy.map(Arc::new),
             is_packed,
             len,
@@ -251,30 +259,17 @@ impl KernelFile {
         }
     }
 
-    /// Opens the file once more, as it was linked. What a compressed one expands to is shared.
-    ///
-    /// # Errors
-    /// As [`Self::open`].
-    pub fn reopen(&self) -> Result<Self, KernelError> {
-        let copy = match &self.copy {
-            Some(copy) if self.is_packed => copy.clone(),
-            _ => return Self::open(&self.path),
-        };
-        let source = Source::open(&self.path, Access::Mapped);
-        Ok(Self {
+    /// The same file as it was linked, wherever the kernel ran.
+    #[must_use]
+    pub fn as_linked(&self) -> Self {
+        Self {
             path: self.path.clone(),
-            source: source.map_err(|source| KernelError::Io {
-                path: self.path.clone(),
-                source,
-            })?,
-            copy: Some(copy),
-            is_packed: true,
-            len: self.len,
-            arch: self.arch,
-            endian: self.endian,
+            source: self.source.clone(),
+            copy: self.copy.clone(),
             displacement: 0,
             symbols: OnceLock::new(),
-        })
+            ..*self
+        }
     }
 
     /// The file.

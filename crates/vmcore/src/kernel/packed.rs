@@ -2,8 +2,8 @@
 //! small disks (`kernel.gz`): expanded into memory.
 
 use crate::container;
+use crate::source::OpenFile;
 use std::io;
-use std::path::Path;
 use vmcore_format::elf::ELF_MAGIC;
 
 /// The most bytes of an expanded kernel: the largest, with debug information, have a third of it.
@@ -12,12 +12,12 @@ pub(super) const MAX_LEN: u64 = 512 << 20;
 /// Bytes that are expanded at once.
 const PIECE: usize = 1 << 20;
 
-/// What a compressed file of `stored_bytes` expands to; of what is not an ELF file, only the beginning.
+/// What a compressed file expands to; of what is not an ELF file, only the beginning.
 ///
 /// # Errors
 /// Returns an error if it cannot be read, is damaged, or expands to more than `max_len` bytes.
-pub(super) fn expand(path: &Path, stored_bytes: u64, max_len: u64) -> io::Result<Vec<u8>> {
-    let source = container::expand_part(path, 0..stored_bytes)?;
+pub(super) fn expand(file: &OpenFile, max_len: u64) -> io::Result<Vec<u8>> {
+    let source = container::expand_file(file)?;
     let mut bytes = Vec::new();
     loop {
         let have = bytes.len();
@@ -80,13 +80,17 @@ mod tests {
         Ok(file)
     }
 
+    fn open(file: &tempfile::NamedTempFile) -> io::Result<OpenFile> {
+        OpenFile::open(file.path())
+    }
+
     #[test]
     fn both_kinds_come_back_whole() -> Result<(), Box<dyn Error>> {
         let content = content();
         for packed in [zstd(&content)?, gzip(&content)?] {
             assert!(container::is_compressed(&packed));
             let file = file_of(&packed)?;
-            assert!(expand(file.path(), packed.len() as u64, MAX_LEN)? == content);
+            assert!(expand(&open(&file)?, MAX_LEN)? == content);
         }
         Ok(())
     }
@@ -97,13 +101,13 @@ mod tests {
         for pack in [zstd, gzip] {
             let packed = pack(&sound)?;
             let file = file_of(&packed)?;
-            let refused = expand(file.path(), packed.len() as u64, PIECE as u64);
+            let refused = expand(&open(&file)?, PIECE as u64);
             let reason = refused.map_or_else(|error| error.to_string(), |_| String::new());
             let start = format!("it expands to more than {PIECE} bytes");
             assert!(reason.starts_with(&start), "{reason}");
             let half = packed.len() / 2;
             let cut = file_of(packed.get(..half).unwrap_or_default())?;
-            assert!(expand(cut.path(), half as u64, MAX_LEN).is_err());
+            assert!(expand(&open(&cut)?, MAX_LEN).is_err());
         }
         Ok(())
     }
@@ -112,7 +116,7 @@ mod tests {
         for pack in [zstd, gzip] {
             let packed = pack(&vec![0; 20 * PIECE])?;
             let file = file_of(&packed)?;
-            let expanded = expand(file.path(), packed.len() as u64, MAX_LEN)?;
+            let expanded = expand(&open(&file)?, MAX_LEN)?;
             assert!(!expanded.is_empty() && expanded.len() <= PIECE);
         }
         Ok(())
