@@ -5,6 +5,11 @@
 //! writes a dump to its disk or over the network with nothing but the crate `vmcore-writer`. Debuggers take it for a
 //! FreeBSD kernel: it has the symbols, constants and structures that they look for.
 //!
+//! Its folders are storeys, each of which uses only those below: `arch` (the processor), `sys` (locks,
+//! console, CPUs), `vm` (memory), `dev` (devices), `kern` (threads, settings), `dump`, `ddb`. On top are
+//! the files beside this one. What is below enters them by the processor's own doors, a trap, and by
+//! `panic!`.
+//!
 //! `lab/README.md` is a walk through it in the order in which one adopts the writer.
 #![no_std]
 #![no_main]
@@ -14,15 +19,20 @@ mod ddb;
 mod dev;
 mod dump;
 mod kern;
+mod panic;
+mod shell;
+mod sys;
+mod trap;
 mod vm;
 
 use arch::start_info::StartInfo;
-use arch::{apic, mp, pcpu, segments};
+use arch::{apic, segments};
 use core::sync::atomic::Ordering;
 use dev::{vtblk, vtnet};
-use kern::console::printf;
-use kern::{linker, load, msgbuf, proc, sched, shell, sysctl, tunable, version, watchdog};
-use vm::{phys, pmap};
+use kern::{linker, load, proc, sched, setting, smp, version, watchdog};
+use sys::console::printf;
+use sys::{mp, msgbuf, pcpu, tunable};
+use vm::{dump_map, kmem, phys, pmap};
 use vmcore_format::addr::PhysAddr;
 
 /// The first Rust code: memory, descriptors, time, thread 0. Returns the top of that thread's
@@ -36,17 +46,17 @@ extern "C" fn hammer_time(start_info: u32) -> u64 {
         panic!("not started by a loader that speaks PVH");
     };
     tunable::init(info.cmdline());
-    sysctl::init();
+    setting::init();
     let limit = tunable::number("hw.physmem");
-    phys::init(info.ram(), info.module, limit, dump::map::reserve_bytes);
+    phys::init(info.ram(), info.module, limit, dump_map::reserve_bytes);
     dump::init();
     pmap::bootstrap();
-    msgbuf::init();
+    msgbuf::init(dump_map::alloc_dumped);
     printf!("{}", version::version.as_str());
     print_memory();
     segments::init_idt();
-    segments::init_cpu(0);
-    apic::init();
+    segments::init_cpu(0, kmem::stack_top);
+    apic::init(pmap::map_device);
     version::init();
     linker::init();
     ddb::symbols::init(info.module);
@@ -58,7 +68,7 @@ extern "C" fn hammer_time(start_info: u32) -> u64 {
 #[unsafe(no_mangle)]
 extern "C" fn mi_startup() -> ! {
     apic::init_cpu();
-    mp::start_all();
+    smp::start_all();
     printf!("{} CPUs, timer at {} Hz\n", mp::ncpus(), arch::time::hz);
     vtblk::init();
     vtnet::init();

@@ -1,12 +1,11 @@
 //! The local APIC: the timer interrupt, and interrupts from one CPU to another.
 
+use crate::arch::mmio::Mmio;
 use crate::arch::segments::{VECTOR_SPURIOUS, VECTOR_TIMER};
-use crate::arch::time;
-use crate::arch::{cpu, time::Deadline};
-use crate::vm::mmio::Mmio;
-use crate::vm::pmap;
+use crate::arch::time::Deadline;
+use crate::arch::{cpu, time};
 use core::sync::atomic::{AtomicU32, Ordering};
-use vmcore_format::addr::PhysAddr;
+use vmcore_format::addr::{PhysAddr, VirtAddr};
 
 /// The model-specific register that says where its registers are.
 const MSR_APICBASE: u32 = 0x1b;
@@ -35,10 +34,10 @@ static REGISTERS: Mmio = Mmio::new();
 /// Timer counts in a tick.
 static COUNTS_PER_TICK: AtomicU32 = AtomicU32::new(0);
 
-/// Maps the registers, and measures the timer together with the time stamp counter.
-pub(crate) fn init() {
+/// Maps the registers by `map`, and measures the timer together with the time stamp counter.
+pub(crate) fn init(map: impl FnOnce(PhysAddr, u64) -> VirtAddr) {
     let base = cpu::rdmsr(MSR_APICBASE) & 0xf_ffff_f000;
-    REGISTERS.set(pmap::map_device(PhysAddr(base), 4096), 4096);
+    REGISTERS.set(map(PhysAddr(base), 4096), 4096);
     // The old interrupt controllers stay silent.
     cpu::outb(0x21, 0xff);
     cpu::outb(0xa1, 0xff);

@@ -148,3 +148,10 @@ pub(crate) fn rdrand() -> Option<u64> {
     }
     (carry == 1).then_some(value)
 }
+
+/// Stops on a breakpoint: the debugger's door.
+#[inline(always)]
+pub(crate) fn breakpoint() {
+    // SAFETY: the handler leaves everything as it was.
+    unsafe { asm!("int3", options(nostack)) }
+}

@@ -77,6 +77,14 @@ impl PcbCell {
     }
 }
 
+// `tf_trapno` of some traps.
+pub(crate) const T_BPTFLT: u32 = 3;
+pub(crate) const T_TRCTRAP: u32 = 10;
+pub(crate) const T_PAGEFLT: u32 = 12;
+pub(crate) const T_NMI: u32 = 19;
+pub(crate) const T_DOUBLEFLT: u32 = 23;
+pub(crate) const T_MCHK: u32 = 28;
+
 /// What a trap leaves on the stack.
 #[repr(C)]
 #[derive(Clone, Copy)]

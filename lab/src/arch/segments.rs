@@ -1,7 +1,6 @@
 //! Descriptors: segments, the task state with the stacks of the worst traps, the interrupt table.
 
-use crate::arch::pcpu::MAXCPU;
-use crate::vm::kmem;
+use crate::arch::MAXCPU;
 use core::arch::asm;
 use core::cell::UnsafeCell;
 use core::mem::size_of;
@@ -165,14 +164,14 @@ pub(crate) fn init_idt() {
     }
 }
 
-/// Loads the running CPU's descriptors. Its three trap stacks come from the kernel map, with a guard
-/// page below each.
-pub(crate) fn init_cpu(cpu: usize) {
+/// Loads the running CPU's descriptors. `stack_top` allocates a trap stack of so many pages, with a
+/// guard page below it, and returns its end.
+pub(crate) fn init_cpu(cpu: usize, stack_top: impl Fn(usize) -> u64) {
     // SAFETY: only this CPU touches its element, and only here.
     let own = unsafe { &mut (*DESCRIPTORS.0.get())[cpu] };
     let mut ist = [0; 7];
     for slot in [IST_DBLFAULT, IST_NMI, IST_MCHK] {
-        ist[usize::from(slot) - 1] = kmem::alloc_stack(IST_PAGES).end.0;
+        ist[usize::from(slot) - 1] = stack_top(IST_PAGES);
     }
     own.tss.ist = ist;
     let base = core::ptr::from_ref(&own.tss).addr() as u64;

@@ -3,7 +3,7 @@
 //! All of it is in memory that the map itself calls RAM, so it is copied before any page is given
 //! away.
 
-use crate::vm::layout;
+use crate::arch::layout;
 use vmcore_format::addr::{PhysAddr, PhysRange};
 
 const MAGIC: u32 = 0x336e_c578;

@@ -13,14 +13,15 @@
 //! Over the network, two: *datagrams* of the size of netdump's, one after the other, which no host
 //! answers; and the dump itself.
 
-use crate::arch::{probe, time};
+use crate::arch::layout::PAGE_SIZE;
+use crate::arch::{layout, probe, time};
 use crate::ddb::split;
 use crate::dev::{vtblk, vtnet};
 use crate::dump;
-use crate::dump::config::{self, Config};
-use crate::kern::console::printf;
-use crate::kern::tunable;
-use crate::vm::layout::{self, PAGE_SIZE};
+use crate::dump::config;
+use crate::dump::config::Config;
+use crate::sys::console::printf;
+use crate::sys::tunable;
 use crate::vm::phys;
 use core::slice;
 use vmcore_format::addr::PhysAddr;

@@ -1,9 +1,9 @@
 //! Damaging the kernel's page tables on purpose, as a stray write would.
 
+use crate::arch::layout::PAGE_2M;
 use crate::ddb::split;
-use crate::kern::console::printf;
 use crate::kern::load;
-use crate::vm::layout::PAGE_2M;
+use crate::sys::console::printf;
 use crate::vm::{kmem, pmap};
 use core::sync::atomic::Ordering;
 use vmcore_format::addr::VirtAddr;

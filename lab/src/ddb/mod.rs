@@ -8,16 +8,11 @@ pub(crate) mod symbols;
 pub(crate) mod trace;
 
 use crate::arch::pcb::trapframe;
-use crate::arch::pcpu;
+use crate::arch::reset;
 use crate::dump;
-use crate::kern::console::{print_unlogged, printf, read_line_polled};
-use crate::kern::{panic, proc, sysctl};
-use core::sync::atomic::{AtomicPtr, AtomicUsize, Ordering};
-
-/// Why the debugger was entered, for the person: a name of FreeBSD's scripts.
-static REASON: [AtomicUsize; 2] = [const { AtomicUsize::new(0) }; 2];
-/// The trap that led here; null while the debugger does not run.
-static FRAME: AtomicPtr<trapframe> = AtomicPtr::new(core::ptr::null_mut());
+use crate::kern::{panic_record, proc, sysctl};
+use crate::sys::console::{print_unlogged, printf, read_line_polled};
+use crate::sys::pcpu;
 
 const HELP: &str = "\
 help                  this list
@@ -49,22 +44,8 @@ continue              leave the debugger: after a panic, dump and reset
 reset, poweroff
 ";
 
-/// Says why a breakpoint is coming.
-pub(crate) fn set_reason(why: &'static str) {
-    REASON[0].store(why.as_ptr().addr(), Ordering::Relaxed);
-    REASON[1].store(why.len(), Ordering::Relaxed);
-}
-
-/// The trap that led to the debugger.
-pub(crate) fn frame() -> Option<trapframe> {
-    let frame = FRAME.load(Ordering::Acquire);
-    // SAFETY: not null only while `run` holds the frame.
-    unsafe { frame.as_ref() }.copied()
-}
-
 /// Talks to the person until it is time to go on.
-pub(crate) fn run(frame: &mut trapframe) {
-    FRAME.store(frame, Ordering::Release);
+pub(crate) fn run(frame: &trapframe) {
     if let Some(thread) = pcpu::curthread() {
         printf!(
             "[ thread pid {} tid {} ]\n",
@@ -82,7 +63,6 @@ pub(crate) fn run(frame: &mut trapframe) {
             break;
         }
     }
-    FRAME.store(core::ptr::null_mut(), Ordering::Release);
 }
 
 /// Splits the first word off.
@@ -106,7 +86,7 @@ fn command(line: &str) -> bool {
         "x" => show::examine(rest),
         "sysctl" => sysctl::command(rest, true),
         // One panic is enough: what this one stopped for goes on.
-        "panic" if panic::message().is_some() => return false,
+        "panic" if panic_record::message().is_some() => return false,
         "panic" => panic!("from debugger"),
         "dump" => dump::command(),
         "netdump" => dump::netdump(rest),
@@ -115,8 +95,8 @@ fn command(line: &str) -> bool {
         "corrupt" => corrupt::command(rest),
         "bench" => bench::command(rest),
         "continue" | "c" => return false,
-        "reset" | "reboot" => panic::reset(),
-        "poweroff" => panic::poweroff(),
+        "reset" | "reboot" => reset::reset(),
+        "poweroff" => reset::poweroff(),
         _ => printf!("No such command; use \"help\" to list available commands\n"),
     }
     true

@@ -1,15 +1,14 @@
 //! The debugger's looks at things: processes, registers, memory, page tables.
 
-use crate::arch::pcpu;
-use crate::arch::probe;
-use crate::arch::{mp, trap};
-use crate::ddb::{self, split, symbols};
+use crate::arch::{cpu, probe};
+use crate::ddb::{split, symbols};
 use crate::dump::{footprint, predict};
-use crate::kern::console::printf;
-use crate::kern::proc::{self, NOCPU, TDS_INHIBITED, TDS_RUNNING, thread};
-use crate::kern::{load, msgbuf, panic, tunable};
-use crate::vm::pmap::{self, PG_NX, PG_PS, PG_RW, PG_V};
-use crate::vm::uma;
+use crate::kern::{load, panic_record, proc};
+use crate::sys::console::printf;
+use crate::sys::proc::{NOCPU, TDS_INHIBITED, TDS_RUNNING, thread};
+use crate::sys::{console, kdb, mp, msgbuf, pcpu, tunable};
+use crate::vm::pmap::{PG_NX, PG_PS, PG_RW, PG_V};
+use crate::vm::{pmap, uma};
 use core::sync::atomic::Ordering;
 use vmcore_format::addr::VirtAddr;
 
@@ -21,7 +20,7 @@ pub(super) fn command(what: &str) {
         "pte" => page_table_entries(rest),
         "dump" if rest == "memory" => footprint::show(),
         "dump" => predict::show(),
-        "panic" => match panic::message() {
+        "panic" => match panic_record::message() {
             Some(message) => printf!("panic: {message}\n"),
             None => printf!("panicstr not set\n"),
         },
@@ -43,7 +42,7 @@ fn address(text: &str) -> Option<u64> {
 }
 
 fn registers() {
-    let Some(frame) = ddb::frame() else {
+    let Some(frame) = kdb::frame() else {
         return;
     };
     let rows = [
@@ -67,7 +66,7 @@ fn registers() {
         ("rflags", frame.tf_rflags),
         ("cs", frame.tf_cs),
         ("ss", frame.tf_ss),
-        ("cr2", trap::last_fault()),
+        ("cr2", cpu::cr2()),
     ];
     for (name, value) in rows {
         printf!("{name:<12}{value:#18x}\n");
@@ -83,7 +82,7 @@ fn message_buffer() {
     };
     printf!("msgbufp = {}\n", msgbuf::address());
     printf!("magic = {magic:x}, size = {size}, r= {read}, w = {write}, cksum= {sum}\n");
-    panic::show_msgbuf();
+    console::show_msgbuf();
 }
 
 fn page_table_entries(text: &str) {

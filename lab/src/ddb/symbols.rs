@@ -3,10 +3,11 @@
 //! Only what the debugger needs is kept: addresses, sizes and names, in the kernel map. Names of Rust
 //! functions lose their hash when they are shown.
 
-use crate::kern::boot_cell::BootCell;
-use crate::kern::console::printf;
+use crate::arch::layout;
+use crate::arch::layout::{KERNBASE, dmap};
+use crate::sys::boot_cell::BootCell;
+use crate::sys::console::printf;
 use crate::vm::kmem;
-use crate::vm::layout::{self, KERNBASE, dmap};
 use core::fmt;
 use core::slice;
 use vmcore_format::addr::PhysRange;

@@ -1,13 +1,14 @@
 //! Backtraces: frame pointers from frame to frame, and trap frames where an interrupt cut in.
 
-use crate::arch::pcb::pcb;
-use crate::arch::pcpu;
-use crate::arch::probe::{self, is_canonical};
-use crate::arch::{mp, trap};
-use crate::ddb::{self, symbols};
-use crate::kern::console::printf;
-use crate::kern::proc::{self, NOCPU, thread};
-use crate::vm::layout::KVA_MIN;
+use crate::arch::layout::KVA_MIN;
+use crate::arch::pcb::{T_BPTFLT, pcb};
+use crate::arch::probe;
+use crate::arch::probe::is_canonical;
+use crate::ddb::symbols;
+use crate::kern::proc;
+use crate::sys::console::printf;
+use crate::sys::proc::{NOCPU, thread};
+use crate::sys::{kdb, mp, pcpu};
 use core::mem::offset_of;
 use core::sync::atomic::Ordering;
 use vmcore_format::addr::VirtAddr;
@@ -133,8 +134,8 @@ pub(crate) fn of(thread: &thread) {
 
 fn frames(thread: &thread) {
     let is_here = pcpu::curthread().is_some_and(|own| own.address() == thread.address());
-    if is_here && let Some(frame) = ddb::frame() {
-        let exact = frame.tf_trapno != trap::T_BPTFLT;
+    if is_here && let Some(frame) = kdb::frame() {
+        let exact = frame.tf_trapno != T_BPTFLT;
         return walk(frame.tf_rip, frame.tf_rbp, exact);
     }
     let cpu = thread.td_oncpu.load(Ordering::Relaxed);

@@ -3,10 +3,10 @@
 //! Each queue has a page that was set aside at boot. A request that is not answered in time is not
 //! waited for any longer: the device is reset, and touches memory no more.
 
+use crate::arch::layout::{PAGE_SIZE, dmap};
+use crate::arch::mmio::Mmio;
 use crate::arch::time::Deadline;
 use crate::dev::pci::{CAP_VENDOR, Device};
-use crate::vm::layout::{PAGE_SIZE, dmap};
-use crate::vm::mmio::Mmio;
 use crate::vm::{phys, pmap};
 use core::ptr;
 use core::sync::atomic::{AtomicU16, Ordering, fence};

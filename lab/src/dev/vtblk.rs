@@ -4,12 +4,13 @@
 //! lines as the dump. In a panic the dump resets the device first, so that a request that was under
 //! way, and the threads that waited for it, are forgotten.
 
+use crate::arch::layout;
+use crate::arch::layout::dmap;
 use crate::arch::time::Deadline;
 use crate::dev::pci;
 use crate::dev::virtio::{Piece, VENDOR, Virtio};
-use crate::kern::console::printf;
-use crate::kern::lock::SpinLock;
-use crate::vm::layout::{self, dmap};
+use crate::sys::console::printf;
+use crate::sys::lock::SpinLock;
 use core::sync::atomic::{AtomicBool, Ordering};
 use vmcore_format::addr::{PhysAddr, PhysRange};
 use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};

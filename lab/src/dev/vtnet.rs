@@ -3,12 +3,13 @@
 //! The running system does not use it. A dump resets it, gives it buffers for what comes in, and looks
 //! at the queues. Frames are copied, so a buffer belongs to the device only while it is in a queue.
 
-use crate::arch::time::{self, Deadline};
+use crate::arch::layout::{PAGE_SIZE, dmap};
+use crate::arch::time;
+use crate::arch::time::Deadline;
 use crate::dev::pci;
 use crate::dev::virtio::{Piece, QUEUE_LEN, VENDOR, Virtio, VirtioError};
-use crate::kern::console::printf;
-use crate::kern::lock::SpinLock;
-use crate::vm::layout::{PAGE_SIZE, dmap};
+use crate::sys::console::printf;
+use crate::sys::lock::SpinLock;
 use crate::vm::phys;
 use core::ptr;
 use vmcore_format::addr::{PhysAddr, PhysRange};

@@ -4,9 +4,10 @@
 
 use crate::dev::{vtblk, vtnet};
 use crate::dump::layers;
-use crate::kern::console::printf;
-use crate::kern::lock::SpinLock;
-use crate::kern::tunable;
+use crate::kern::setting::DUMP_DEVICE_NAME;
+use crate::sys::console::printf;
+use crate::sys::lock::SpinLock;
+use crate::sys::tunable;
 use core::net::Ipv4Addr;
 use core::str::SplitAsciiWhitespace;
 use vmcore_format::kerneldump::Compression;
@@ -216,6 +217,7 @@ pub(crate) fn get() -> Config {
 
 /// Puts another in its place; returns the old one.
 pub(crate) fn replace(config: Config) -> Config {
+    *DUMP_DEVICE_NAME.lock() = name_of(&DEVICES, &config.device);
     core::mem::replace(&mut *CONFIG.lock(), config)
 }
 
@@ -228,11 +230,6 @@ pub(crate) fn init() {
     }
     replace(config);
     config.show();
-}
-
-/// The device's name.
-pub(crate) fn device_name() -> &'static str {
-    name_of(&DEVICES, &get().device)
 }
 
 /// `dumpon`: without words it says where dumps go. What is not said is off; addresses are as they

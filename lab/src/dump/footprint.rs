@@ -1,12 +1,12 @@
 //! Which memory a dump changes by being written. All else is the same in two dumps of one crash, which
 //! is how the tests compare them.
 
-use crate::arch::pcpu;
+use crate::arch::layout;
+use crate::arch::layout::{KERNBASE, PAGE_SIZE};
 use crate::dev::{vtblk, vtnet};
 use crate::dump::layers;
-use crate::kern::console::print_unlogged_args;
-use crate::kern::msgbuf;
-use crate::vm::layout::{self, KERNBASE, PAGE_SIZE};
+use crate::sys::console::print_unlogged_args;
+use crate::sys::{msgbuf, pcpu};
 use crate::vm::{phys, pmap};
 use core::sync::atomic::Ordering;
 use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};

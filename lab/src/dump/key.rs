@@ -5,9 +5,9 @@
 //! vector. All of it stays in a page that is in no minidump. (A full dump is all of RAM: whoever can
 //! read one in the clear can also read what was encrypted by the same boot.)
 
+use crate::arch::layout::{PAGE_SIZE, dmap};
 use crate::dev::fwcfg;
-use crate::kern::console::printf;
-use crate::vm::layout::{PAGE_SIZE, dmap};
+use crate::sys::console::printf;
 use core::mem::MaybeUninit;
 use core::ptr;
 use vmcore_format::addr::PhysAddr;

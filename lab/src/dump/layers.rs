@@ -1,11 +1,12 @@
 //! What a dump goes through: the layers' memory, set aside at boot, and the sinks around sinks.
 
+use crate::arch::layout::{PAGE_SIZE, dmap};
 use crate::dump::config::{Config, Device};
 use crate::dump::device::{PanicDisk, PanicNet};
-use crate::dump::key::{self, Keys};
-use crate::kern::boot_cell::BootCell;
-use crate::kern::sysctl::{GZIP_LEVEL, LAYER_PANIC};
-use crate::vm::layout::{PAGE_SIZE, dmap};
+use crate::dump::key;
+use crate::dump::key::Keys;
+use crate::kern::setting::{GZIP_LEVEL, LAYER_PANIC};
+use crate::sys::boot_cell::BootCell;
 use crate::vm::phys;
 use core::cell::UnsafeCell;
 use core::slice;

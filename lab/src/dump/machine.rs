@@ -1,13 +1,14 @@
 //! What the writer asks, and this kernel's answers. Nothing here takes a lock, allocates or waits.
 
+use crate::arch::layout::{KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M, PAGE_SIZE};
 use crate::arch::pcb::{pcb, trapframe};
-use crate::arch::{cpu, mp, pcpu, probe, time};
-use crate::dev::uart;
-use crate::kern::console::{print_unlogged, print_unlogged_args};
-use crate::kern::panic::Registers;
-use crate::kern::sysctl::FAULT_AT_PAGE;
-use crate::kern::{crash, msgbuf, panic, proc, version, watchdog};
-use crate::vm::layout::{self, KERNBASE, KERNLOAD, KVA_MIN, PAGE_2M, PAGE_SIZE};
+use crate::arch::{cpu, layout, probe, time};
+use crate::kern::panic_record::Registers;
+use crate::kern::setting::FAULT_AT_PAGE;
+use crate::kern::{crash, panic_record, version, watchdog};
+use crate::sys::console::{print_unlogged, print_unlogged_args};
+use crate::sys::proc::thread;
+use crate::sys::{mp, msgbuf, pcpu, uart};
 use crate::vm::{phys, pmap};
 use core::cell::Cell;
 use vmcore_format::addr::{Pfn, PhysAddr, VirtAddr};
@@ -112,7 +113,7 @@ impl Machine for LabMachine {
         let text = match text {
             Text::Hostname => version::hostname(),
             Text::Version => version::version.as_str(),
-            Text::Panic => panic::message().unwrap_or_default(),
+            Text::Panic => panic_record::message().unwrap_or_default(),
         };
         for (to, from) in to.iter_mut().zip(text.bytes()) {
             *to = from;
@@ -124,11 +125,11 @@ impl Machine for LabMachine {
         Identity {
             boot_id: version::boot_id(),
             build_id: BuildId::new(version::build_id()),
-            trap: panic::cause(),
+            trap: panic_record::cause(),
             time_seconds: i64::try_from(time::seconds()).unwrap_or(0),
             clock: Clock::ClockChip,
             uptime_us: time::uptime_us(),
-            live: panic::cause() == Trap::Request,
+            live: panic_record::cause() == Trap::Request,
             ..Identity::default()
         }
     }
@@ -140,11 +141,9 @@ impl Machine for LabMachine {
     fn cpu(&self, cpu: u32) -> Cpu {
         let number = cpu as usize;
         let current = pcpu::find(number).and_then(pcpu::pcpu::thread);
-        let thread = current.map_or(0, |thread: &proc::thread| {
-            u64::from(thread.td_tid.unsigned_abs())
-        });
+        let thread = current.map_or(0, |thread: &thread| u64::from(thread.td_tid.unsigned_abs()));
         if number == pcpu::cpuid() {
-            let registers = match panic::registers() {
+            let registers = match panic_record::registers() {
                 Registers::Trap(frame) => from_frame(&frame),
                 Registers::Call(pcb) => from_pcb(&pcb),
             };

@@ -1,6 +1,6 @@
 //! Dumping: what this kernel does so that the writer can write.
 //!
-//! At boot: the dump map and the writer's memory ([`map`], [`init`]). While the kernel runs:
+//! At boot: the dump map and the writer's memory ([`dump_map`], [`init`]). While the kernel runs:
 //! allocators add and drop pages. In a panic: [`doadump`], with the kernel's answers in [`machine`],
 //! disk and network in [`device`], compression and encryption in [`layers`]; [`config`] says which of
 //! them, [`key`] with what. [`predict`] says how large the dump would be, from counters alone, and
@@ -12,13 +12,14 @@ pub(crate) mod footprint;
 mod key;
 mod layers;
 pub(crate) mod machine;
-pub(crate) mod map;
 pub(crate) mod predict;
 
 use crate::arch::pcb::{PcbCell, savectx};
-use crate::arch::{pcpu, time};
-use crate::kern::console::printf;
-use crate::kern::sysctl::{FULL_FALLBACK, MINIDUMP};
+use crate::arch::time;
+use crate::kern::setting::{FULL_FALLBACK, MINIDUMP};
+use crate::sys::console::printf;
+use crate::sys::pcpu;
+use crate::vm::dump_map;
 use config::Config;
 use core::cell::UnsafeCell;
 use core::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
@@ -57,8 +58,8 @@ static SINK: Held<DiskSink<PanicDisk>> = Held(UnsafeCell::new(None));
 
 /// Gives the writer its memory.
 pub(crate) fn init() {
-    let memory = map::init();
-    match Writer::new(map::get(), Settings::default(), memory) {
+    let memory = dump_map::init();
+    match Writer::new(dump_map::get(), Settings::default(), memory) {
         // SAFETY: no dump can be in progress yet.
         Ok(writer) => unsafe { *WRITER.0.get() = Some(writer) },
         Err(error) => panic!("the dump's memory: {error}"),

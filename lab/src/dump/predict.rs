@@ -1,12 +1,11 @@
 //! How large the dump would be, from the kernel's own counters: nothing is walked.
 
-use crate::arch::mp;
-use crate::dump::{machine, map};
-use crate::kern::console::printf;
-use crate::kern::msgbuf;
-use crate::kern::sysctl::MINIDUMP;
-use crate::vm::layout::{KVA_MIN, PAGE_1G, PAGE_SIZE};
-use crate::vm::{phys, pmap};
+use crate::arch::layout::{KVA_MIN, PAGE_1G, PAGE_SIZE};
+use crate::dump::machine;
+use crate::kern::setting::MINIDUMP;
+use crate::sys::console::printf;
+use crate::sys::{mp, msgbuf};
+use crate::vm::{dump_map, phys, pmap};
 
 /// What a minidump consists of, in pages.
 struct Minidump {
@@ -27,7 +26,7 @@ fn minidump() -> Minidump {
         bitmap: pages(phys::total_pages().div_ceil(64) * 8),
         page_tables: (machine::kernel_end().0 - KVA_MIN.0).div_ceil(PAGE_1G),
         mapped: counters.mapped_pages,
-        added: map::added_pages(),
+        added: dump_map::added_pages(),
         tables: counters.table_pages[0],
         excluded: counters.mapped_no_dump_pages,
     }

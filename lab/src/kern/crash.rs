@@ -1,11 +1,12 @@
 //! Crashing on purpose: every way to panic, on any CPU, and what makes a dump hard.
 
-use crate::arch::{cpu, mp, pcpu, time};
+use crate::arch::{cpu, layout, time};
 use crate::dev::vtblk;
-use crate::kern::console::printf;
-use crate::kern::sysctl::CRASH_CPU;
-use crate::kern::{panic, proc, sched, tunable, watchdog};
-use crate::vm::{layout, phys, pmap};
+use crate::kern::setting::CRASH_CPU;
+use crate::kern::{proc, sched, watchdog};
+use crate::sys::console::printf;
+use crate::sys::{kdb, mp, pcpu, tunable};
+use crate::vm::{phys, pmap};
 use core::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 
@@ -30,7 +31,7 @@ const fn crash(name: &'static str, about: &'static str, run: fn(&str)) -> Action
 /// The ones of FreeBSD have FreeBSD's names.
 pub(crate) static ACTIONS: [Action; 14] = [
     crash("debug.kdb.enter", "enter the debugger", |_| {
-        panic::kdb_enter("sysctl", "sysctl debug.kdb.enter")
+        kdb::kdb_enter("sysctl debug.kdb.enter")
     }),
     crash("debug.kdb.panic", "panic", |_| {
         on_crash_cpu(|_| panic!("kdb_sysctl_panic"))

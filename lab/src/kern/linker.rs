@@ -1,7 +1,8 @@
 //! `struct linker_file`: the list of kernel and modules, which here is the kernel alone.
 
-use crate::kern::boot_cell::BootCell;
-use crate::vm::layout;
+use crate::arch::layout;
+use crate::sys::boot_cell::BootCell;
+use crate::sys::debug_constants;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};

@@ -4,14 +4,14 @@
 //! Every word of the pattern is a function of its own address, so that a reader of the dump can
 //! check each without a list.
 
-use crate::kern::boot_cell::BootCell;
-use crate::kern::console::{print_unlogged_args, printf};
-use crate::kern::lock::SpinLock;
-use crate::kern::proc;
-use crate::kern::sched;
-use crate::kern::sysctl::LOAD_MIB;
+use crate::arch::layout::{PAGE_2M, PAGE_SIZE};
+use crate::kern::setting::LOAD_MIB;
+use crate::kern::{proc, sched};
+use crate::sys::boot_cell::BootCell;
+use crate::sys::console::{print_unlogged_args, printf};
+use crate::sys::lock::SpinLock;
+use crate::sys::proc::NOCPU;
 use crate::vm::kmem;
-use crate::vm::layout::{PAGE_2M, PAGE_SIZE};
 use crate::vm::uma::Zone;
 use core::ops::Range;
 use core::ptr::NonNull;
@@ -115,14 +115,14 @@ pub(crate) fn start() {
     });
     fill_zones();
     for name in ["pagedaemon", "bufdaemon", "syncer", "vnlru"] {
-        proc::kproc_create(name, |_| idle(), 0);
+        proc::kproc_create(name, |_| sched::sleep_forever(), 0);
     }
-    let process = proc::kproc_create("worker", |_| idle(), 0);
+    let process = proc::kproc_create("worker", |_| sched::sleep_forever(), 0);
     for number in 0..WORKERS {
         let name = [
             "worker 0", "worker 1", "worker 2", "worker 3", "worker 4", "worker 5",
         ][number];
-        proc::kthread_add(process, name, proc::NOCPU, work, number);
+        proc::kthread_add(process, name, NOCPU, work, number);
     }
     proc::create_zombie("defunct");
 }
@@ -156,13 +156,6 @@ fn fill_zones() {
             // SAFETY: it came from this zone a moment ago, and has no other reference.
             unsafe { STALES.free(item) }
         }
-    }
-}
-
-/// Sleeps forever, in pieces.
-pub(crate) fn idle() -> ! {
-    loop {
-        sched::sleep(c"psleep", 1000);
     }
 }
 

@@ -4,11 +4,11 @@
 //! it. Interrupts are off meanwhile.
 
 use crate::arch::pcb::{cpu_switch, trapframe};
-use crate::arch::{cpu, pcpu, time};
-use crate::dev::uart;
-use crate::kern::lock::SpinLock;
-use crate::kern::panic;
-use crate::kern::proc::{NOCPU, Start, TDS_INHIBITED, TDS_RUNNING, TDS_RUNQ, thread};
+use crate::arch::{cpu, time};
+use crate::kern::proc::Start;
+use crate::sys::lock::SpinLock;
+use crate::sys::proc::{NOCPU, TDS_INHIBITED, TDS_RUNNING, TDS_RUNQ, thread};
+use crate::sys::{kdb, pcpu, uart};
 use core::ffi::CStr;
 use core::ptr;
 use core::sync::atomic::Ordering;
@@ -144,6 +144,13 @@ pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
     own.set_wmesg(None);
 }
 
+/// Sleeps forever, in pieces.
+pub(crate) fn sleep_forever() -> ! {
+    loop {
+        sleep(c"psleep", 1000);
+    }
+}
+
 /// A tick of the timer.
 pub(crate) fn hardclock() {
     let own = pcpu::current();
@@ -153,7 +160,7 @@ pub(crate) fn hardclock() {
     if pcpu::cpuid() == 0 {
         time::tick();
         if uart::collect_input() {
-            panic::kdb_enter("break", "manual escape to debugger");
+            kdb::kdb_enter("manual escape to debugger");
         }
     }
 }

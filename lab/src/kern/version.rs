@@ -1,8 +1,8 @@
 //! What this kernel is called.
 
 use crate::arch::{cpu, time};
-use crate::kern::boot_cell::BootCell;
-use crate::kern::tunable;
+use crate::sys::boot_cell::BootCell;
+use crate::sys::tunable;
 use vmcore_format::checksum::checksum;
 
 /// A NUL-terminated string that debuggers find by its symbol.

@@ -2,7 +2,7 @@
 //! unless it is patted in time. Off unless `lab.watchdog` names a number of seconds.
 
 use crate::arch::{cpu, time};
-use crate::kern::sysctl::WATCHDOG;
+use crate::kern::setting::WATCHDOG;
 use crate::kern::{proc, sched};
 use core::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 

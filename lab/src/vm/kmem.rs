@@ -3,7 +3,7 @@
 //! Addresses are never used twice: there are two terabytes of them, and a use after release is a
 //! fault instead of a riddle.
 
-use crate::vm::layout::{KERNBASE, KVA_MIN, PAGE_2M, PAGE_SIZE};
+use crate::arch::layout::{KERNBASE, KVA_MIN, PAGE_2M, PAGE_SIZE};
 use crate::vm::{phys, pmap};
 use core::ops::Range;
 use core::sync::atomic::{AtomicU64, Ordering};
@@ -46,6 +46,11 @@ pub(crate) fn alloc_2m(count: u64) -> Range<VirtAddr> {
 /// A stack; below it is a page that is not there.
 pub(crate) fn alloc_stack(pages: usize) -> Range<VirtAddr> {
     alloc(pages as u64 * PAGE_SIZE, false)
+}
+
+/// A stack, by its end.
+pub(crate) fn stack_top(pages: usize) -> u64 {
+    alloc_stack(pages).end.0
 }
 
 /// Gives memory back, of pages of either size.

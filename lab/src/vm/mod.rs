@@ -1,8 +1,7 @@
-//! Memory: physical pages, page tables, the kernel map, zones.
+//! Memory: physical pages, page tables, the kernel map, zones, the dump map.
 
+pub(crate) mod dump_map;
 pub(crate) mod kmem;
-pub(crate) mod layout;
-pub(crate) mod mmio;
 pub(crate) mod phys;
 pub(crate) mod pmap;
 pub(crate) mod uma;

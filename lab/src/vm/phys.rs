@@ -4,9 +4,10 @@
 //! nothing. Page-table pages come from the bottom, everything else from the top: on a machine with
 //! more than the hole below 4 GiB leaves room for, data is on both sides of it.
 
-use crate::kern::boot_cell::BootCell;
-use crate::kern::lock::SpinLock;
-use crate::vm::layout::{self, PAGE, PAGE_SIZE};
+use crate::arch::layout;
+use crate::arch::layout::{PAGE, PAGE_SIZE};
+use crate::sys::boot_cell::BootCell;
+use crate::sys::lock::SpinLock;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use vmcore_format::addr::{Pfn, PhysAddr, PhysRange};

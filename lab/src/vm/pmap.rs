@@ -2,11 +2,9 @@
 //!
 //! The kernel counts what it maps; the dump's size is predicted from these counters alone.
 
-use crate::arch::cpu;
-use crate::kern::lock::SpinLock;
-use crate::vm::layout::{
-    self, DMAP_MIN, KERNBASE, KVA_MIN, PAGE, PAGE_1G, PAGE_2M, PAGE_SIZE, dmap,
-};
+use crate::arch::layout::{DMAP_MIN, KERNBASE, KVA_MIN, PAGE, PAGE_1G, PAGE_2M, PAGE_SIZE, dmap};
+use crate::arch::{cpu, layout};
+use crate::sys::lock::SpinLock;
 use crate::vm::{kmem, phys};
 use core::sync::atomic::{AtomicU64, Ordering};
 use vmcore_format::addr::{PhysAddr, VirtAddr};

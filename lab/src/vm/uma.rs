@@ -4,10 +4,9 @@
 //! moment it is allocated and dropped the moment it is released; a zone for secrets never adds its
 //! slabs, and marks their pages so that no other allocator does.
 
-use crate::dump;
-use crate::kern::lock::SpinLock;
-use crate::vm::layout::{PAGE_SIZE, dmap, physical};
-use crate::vm::phys;
+use crate::arch::layout::{PAGE_SIZE, dmap, physical};
+use crate::sys::lock::SpinLock;
+use crate::vm::{dump_map, phys};
 use core::ptr::{self, NonNull};
 use core::sync::atomic::{AtomicUsize, Ordering};
 use vmcore_format::addr::PhysAddr;
@@ -113,7 +112,7 @@ impl Zone {
     fn new_slab(&self) -> *mut Slab {
         let pa = phys::alloc_page(self.no_dump);
         if !self.no_dump {
-            dump::map::add_page(pa);
+            dump_map::add_page(pa);
         }
         let slab = dmap(pa).cast::<Slab>();
         for index in 0..self.per_slab() as u16 {
@@ -217,7 +216,7 @@ impl Zone {
     }
 
     fn release(&self, pa: PhysAddr) {
-        dump::map::drop_page(pa);
+        dump_map::drop_page(pa);
         phys::free_page(pa);
         self.slabs.fetch_sub(1, Ordering::Relaxed);
     }

@@ -1,19 +1,13 @@
 //! What traps do: resume a probing read, stop this CPU, enter the debugger, or panic.
 
-use crate::arch::pcb::trapframe;
-use crate::arch::pcpu;
-use crate::arch::{apic, cpu, mp};
-use crate::kern::console::printf;
-use crate::kern::{crash, panic, sched, watchdog};
+use crate::arch::apic;
+use crate::arch::pcb::{T_BPTFLT, T_DOUBLEFLT, T_MCHK, T_NMI, T_PAGEFLT, T_TRCTRAP, trapframe};
+use crate::kern::{crash, sched, watchdog};
+use crate::panic;
+use crate::sys::console::printf;
+use crate::sys::{mp, pcpu};
 use core::sync::atomic::Ordering;
 use vmcore_format::identity::Trap;
-
-pub(crate) const T_BPTFLT: u32 = 3;
-pub(crate) const T_TRCTRAP: u32 = 10;
-pub(crate) const T_PAGEFLT: u32 = 12;
-pub(crate) const T_NMI: u32 = 19;
-pub(crate) const T_DOUBLEFLT: u32 = 23;
-pub(crate) const T_MCHK: u32 = 28;
 
 /// What a trap is called.
 fn message(trapno: u32) -> &'static str {
@@ -163,16 +157,4 @@ extern "C" fn timer_handler(_frame: &mut trapframe) {
     sched::hardclock();
     apic::end_of_interrupt();
     sched::preempt();
-}
-
-/// Stops on a breakpoint: the debugger's door.
-#[inline(always)]
-pub(crate) fn breakpoint() {
-    // SAFETY: the handler leaves everything as it was.
-    unsafe { core::arch::asm!("int3", options(nostack)) }
-}
-
-/// Reads the last fault's address, for those who look at it outside a trap.
-pub(crate) fn last_fault() -> u64 {
-    cpu::cr2()
 }

@@ -1,14 +1,13 @@
 //! The console: `printf` to the serial line and the message buffer, and lines typed by a person.
 
-use crate::dev::uart;
-use crate::kern::lock::SpinLock;
-use crate::kern::{msgbuf, sched};
+use crate::sys::lock::SpinLock;
+use crate::sys::{msgbuf, uart};
 use core::fmt::{self, Write};
 
 /// Prints, to the console and into the message buffer.
 macro_rules! printf {
     ($($arguments:tt)*) => {
-        $crate::kern::console::print(format_args!($($arguments)*))
+        $crate::sys::console::print(format_args!($($arguments)*))
     };
 }
 pub(crate) use printf;
@@ -96,18 +95,6 @@ impl Line {
     }
 }
 
-/// A line of the running system: other threads run while the person thinks.
-pub(crate) fn read_line() -> Line {
-    let mut line = Line::new();
-    loop {
-        match uart::take_input() {
-            Some(byte) if line.push(byte) => return line,
-            Some(_) => {}
-            None => sched::sleep(c"ttyin", 1),
-        }
-    }
-}
-
 /// A line in the debugger: nothing else runs.
 pub(crate) fn read_line_polled() -> Line {
     let mut line = Line::new();
@@ -120,4 +107,20 @@ pub(crate) fn read_line_polled() -> Line {
             core::hint::spin_loop();
         }
     }
+}
+
+/// Shows the message buffer to the person, without adding to it.
+pub(crate) fn show_msgbuf() {
+    let mut line = [0u8; 128];
+    let mut len = 0;
+    let flush = |bytes: &[u8]| print_unlogged(core::str::from_utf8(bytes).unwrap_or("?"));
+    msgbuf::for_each_byte(|byte| {
+        line[len] = if byte.is_ascii() { byte } else { b'?' };
+        len += 1;
+        if len == line.len() || byte == b'\n' {
+            flush(&line[..len]);
+            len = 0;
+        }
+    });
+    flush(&line[..len]);
 }

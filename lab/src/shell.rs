@@ -1,8 +1,11 @@
 //! What a person can type while the system runs: settings, the load, the debugger.
 
+use crate::arch::reset;
 use crate::dump;
-use crate::kern::console::{print_unlogged, printf, read_line};
-use crate::kern::{load, panic, proc, sysctl};
+use crate::kern::sched;
+use crate::kern::{load, proc, sysctl};
+use crate::sys::console::{Line, print_unlogged, printf};
+use crate::sys::{console, kdb, uart};
 
 /// Starts the console's process.
 pub(crate) fn start() {
@@ -24,10 +27,10 @@ fn run(_: usize) {
             "sysctl" => sysctl::command(rest, false),
             "load" => load::show(),
             "dumpon" => dump::config::dumpon(rest),
-            "dmesg" => panic::show_msgbuf(),
-            "ddb" => panic::kdb_enter("break", "break sequence on console"),
-            "poweroff" => panic::poweroff(),
-            "reset" => panic::reset(),
+            "dmesg" => console::show_msgbuf(),
+            "ddb" => kdb::kdb_enter("break sequence on console"),
+            "poweroff" => reset::poweroff(),
+            "reset" => reset::reset(),
             _ => printf!("{command}: unknown; type help\n"),
         }
     }
@@ -42,4 +45,16 @@ fn help() {
          ddb                    the debugger (also: Return, ~, Control-B)\n\
          reset, poweroff\n"
     );
+}
+
+/// A line of the running system: other threads run while the person thinks.
+fn read_line() -> Line {
+    let mut line = Line::new();
+    loop {
+        match uart::take_input() {
+            Some(byte) if line.push(byte) => return line,
+            Some(_) => {}
+            None => sched::sleep(c"ttyin", 1),
+        }
+    }
 }

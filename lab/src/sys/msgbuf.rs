@@ -3,13 +3,11 @@
 //! `struct msgbuf` is at the end of the memory that holds the ring, in the direct map: a dump
 //! carries the ring as its own section, and the structure in the slack after it.
 
-use crate::dump;
-use crate::kern::tunable;
-use crate::vm::layout::{PAGE_SIZE, dmap, dmap_address};
-use crate::vm::phys;
+use crate::arch::layout::{PAGE_SIZE, dmap, dmap_address};
+use crate::sys::tunable;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, Ordering};
-use vmcore_format::addr::{PhysAddr, VirtAddr};
+use vmcore_format::addr::{PhysAddr, PhysRange, VirtAddr};
 use vmcore_format::msgbuf::MSG_MAGIC;
 
 /// Sequence numbers run modulo this many rings.
@@ -40,17 +38,14 @@ static msgbufp: AtomicPtr<msgbuf> = AtomicPtr::new(ptr::null_mut());
 #[unsafe(no_mangle)]
 static msgbufsize: AtomicI32 = AtomicI32::new(98304);
 
-/// Makes the buffer.
-pub(crate) fn init() {
+/// Makes the buffer in zeroed memory that `alloc` returns for a number of bytes.
+pub(crate) fn init(alloc: impl FnOnce(u64) -> PhysRange) {
     if let Some(size) = tunable::number("kern.msgbufsize") {
         let size = size.clamp(PAGE_SIZE, 1 << 20).next_multiple_of(PAGE_SIZE);
         msgbufsize.store(size as i32, Ordering::Relaxed);
     }
     let len = msgbufsize.load(Ordering::Relaxed).unsigned_abs();
-    let memory = phys::alloc_contiguous(u64::from(len), PAGE_SIZE);
-    for pa in (memory.start.0..memory.end.0).step_by(PAGE_SIZE as usize) {
-        dump::map::add_page(PhysAddr(pa));
-    }
+    let memory = alloc(u64::from(len));
     let size = len - size_of::<msgbuf>() as u32;
     let ring = dmap(memory.start);
     let at = ring.wrapping_add(size as usize).cast::<msgbuf>();

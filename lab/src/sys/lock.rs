@@ -4,9 +4,9 @@
 //! taking one succeeds at once. What it protects may be half changed; the panic path reads only what
 //! survives that, and the dump path takes no lock at all.
 
+use crate::arch::cpu;
 use crate::arch::time::Deadline;
-use crate::arch::{cpu, pcpu};
-use crate::kern::panic;
+use crate::sys::{mp, pcpu};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
@@ -70,7 +70,7 @@ impl<T> SpinLock<T> {
         cpu::disable_interrupts();
         let me = pcpu::curthread().map_or(NO_THREAD, |thread| ptr::from_ref(thread).addr());
         let mut taken = false;
-        while !panic::scheduler_stopped() {
+        while !mp::scheduler_stopped() {
             let lock = &self.mtx_lock;
             match lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
                 Ok(_) => {

@@ -1,7 +1,7 @@
 //! The dump map: pages of the direct map that are to be dumped, as their allocators say.
 
-use crate::kern::boot_cell::BootCell;
-use crate::vm::layout::{PAGE, PAGE_SIZE, dmap};
+use crate::arch::layout::{PAGE, PAGE_SIZE, dmap};
+use crate::sys::boot_cell::BootCell;
 use crate::vm::phys;
 use core::slice;
 use core::sync::atomic::{AtomicI64, AtomicPtr, AtomicU64, Ordering};
@@ -97,6 +97,13 @@ pub(crate) fn add_page(pa: PhysAddr) {
     if !was_there {
         ADDED.fetch_add(1, Ordering::Relaxed);
     }
+}
+
+/// Memory in one piece, zeroed, that is dumped.
+pub(crate) fn alloc_dumped(len_bytes: u64) -> PhysRange {
+    let memory = phys::alloc_contiguous(len_bytes, PAGE_SIZE);
+    add_range(memory);
+    memory
 }
 
 fn add_range(range: PhysRange) {

@@ -1,14 +1,12 @@
 //! `struct pcpu`: what each CPU has for itself, found through its GS base.
 
-use crate::arch::cpu;
-use crate::kern::proc::thread;
+use crate::arch::{MAXCPU, cpu};
+use crate::sys::proc::thread;
 use core::arch::asm;
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-/// The most CPUs that this kernel starts.
-pub(crate) const MAXCPU: usize = 16;
 /// The model-specific register of the GS base.
 const MSR_GSBASE: u32 = 0xc000_0101;
 

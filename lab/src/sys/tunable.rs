@@ -1,6 +1,6 @@
 //! Boot tunables: `NAME=VALUE` words of the command line, kept as FreeBSD keeps its environment.
 
-use crate::kern::lock::SpinLock;
+use crate::sys::lock::SpinLock;
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 

@@ -1,7 +1,7 @@
 //! The serial line: polled, because it must work in the debugger and in a panic.
 
 use crate::arch::cpu::{inb, outb};
-use crate::kern::lock::SpinLock;
+use crate::sys::lock::SpinLock;
 use core::sync::atomic::{AtomicU8, Ordering};
 
 const DATA: u16 = 0x3f8;

@@ -1,20 +1,16 @@
-//! The other CPUs: starting them, and stopping them wherever they are.
+//! The other CPUs: stopping them wherever they are, and restarting them.
 //!
 //! A CPU is stopped by a non-maskable interrupt, so that one that spins with interrupts off stops
 //! as well. It saves its registers in `stoppcbs` first and then says so in `stopped_cpus`: a reader
 //! of a dump believes the one because of the other. A CPU that does not answer has no registers.
 
-use crate::arch::cpu;
+use crate::arch::MAXCPU;
 use crate::arch::pcb::{PcbCell, pcb, savectx, trapframe};
-use crate::arch::pcpu::{self, MAXCPU};
 use crate::arch::time::Deadline;
-use crate::arch::{apic, segments};
-use crate::kern::console::printf;
-use crate::kern::{panic, proc, sched};
-use crate::vm::layout;
+use crate::arch::{apic, cpu};
+use crate::sys::pcpu;
 use core::ptr;
-use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
-use vmcore_format::addr::PhysAddr;
+use core::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 #[unsafe(no_mangle)]
 static mp_ncpus: AtomicI32 = AtomicI32::new(1);
@@ -38,80 +34,48 @@ static STOPPING: AtomicU64 = AtomicU64::new(0);
 /// The CPUs that may go on.
 static RESTARTED: AtomicU64 = AtomicU64::new(0);
 
-/// Where an application processor finds its stack and its number.
+/// A panic has stopped the other CPUs: they never go on.
+static PANICKED: AtomicBool = AtomicBool::new(false);
+/// The debugger has the machine.
 #[unsafe(no_mangle)]
-static mp_boot_stack: AtomicU64 = AtomicU64::new(0);
-#[unsafe(no_mangle)]
-static mp_boot_cpu: AtomicU32 = AtomicU32::new(0);
-static MP_STARTED: AtomicU32 = AtomicU32::new(0);
+static kdb_active: AtomicBool = AtomicBool::new(false);
 
-/// Physical page of the real-mode code.
-const TRAMPOLINE: u64 = 0x8000;
-/// How long a CPU may take to start, or to stop.
+/// How long a CPU may take to stop.
 const PATIENCE_US: u64 = 1_000_000;
 
-unsafe extern "C" {
-    static mp_trampoline: u8;
-    static mp_trampoline_end: u8;
+/// Whether locks mean nothing any more: one CPU runs, the others are stopped.
+pub(crate) fn scheduler_stopped() -> bool {
+    has_panicked() || kdb_active.load(Ordering::Relaxed)
 }
 
-/// How many CPUs QEMU's firmware interface counts.
-fn count_cpus() -> usize {
-    const SELECT: u16 = 0x510;
-    const DATA: u16 = 0x511;
-    const SIGNATURE: u16 = 0;
-    const NB_CPUS: u16 = 5;
-    cpu::outw(SELECT, SIGNATURE);
-    if [(); 4].map(|()| cpu::inb(DATA)) != *b"QEMU" {
-        return 1;
-    }
-    cpu::outw(SELECT, NB_CPUS);
-    usize::from(cpu::inb(DATA)) | usize::from(cpu::inb(DATA)) << 8
+/// Whether the other CPUs are stopped for good.
+pub(crate) fn has_panicked() -> bool {
+    PANICKED.load(Ordering::Acquire)
+}
+
+/// A panic keeps the other CPUs stopped for good.
+pub(crate) fn set_panicked() {
+    PANICKED.store(true, Ordering::Release);
+}
+
+/// Whether the debugger has the machine.
+pub(crate) fn in_debugger() -> bool {
+    kdb_active.load(Ordering::Acquire)
+}
+
+/// The debugger takes the machine, or gives it back.
+pub(crate) fn set_in_debugger(active: bool) {
+    kdb_active.store(active, Ordering::Release);
+}
+
+/// Counts one more CPU, which has just started.
+pub(crate) fn add_cpu(cpu: usize) {
+    mp_ncpus.store(cpu as i32 + 1, Ordering::Relaxed);
+    mp_maxid.store(cpu as i32, Ordering::Relaxed);
 }
 
 pub(crate) fn ncpus() -> usize {
     mp_ncpus.load(Ordering::Relaxed).unsigned_abs() as usize
-}
-
-/// Starts all CPUs but the one that runs.
-pub(crate) fn start_all() {
-    let count = count_cpus().clamp(1, MAXCPU);
-    // SAFETY: both symbols are in the image, one after the other.
-    let code = unsafe {
-        let start = &raw const mp_trampoline;
-        let len = (&raw const mp_trampoline_end).addr() - start.addr();
-        core::slice::from_raw_parts(start, len)
-    };
-    // SAFETY: the page allocator never gives away the first megabyte.
-    unsafe { layout::dmap(PhysAddr(TRAMPOLINE)).copy_from(code.as_ptr(), code.len()) }
-    for cpu in 1..count {
-        let idle = proc::create_idle(cpu);
-        mp_boot_stack.store(idle.td_frame.load(Ordering::Relaxed), Ordering::Relaxed);
-        mp_boot_cpu.store(cpu as u32, Ordering::Relaxed);
-        MP_STARTED.store(0, Ordering::Release);
-        apic::start_cpu(cpu as u32, (TRAMPOLINE >> 12) as u32);
-        let deadline = Deadline::after_us(PATIENCE_US);
-        while MP_STARTED.load(Ordering::Acquire) == 0 {
-            if deadline.has_passed() {
-                printf!("cpu{cpu}: does not start\n");
-                return;
-            }
-            core::hint::spin_loop();
-        }
-        mp_ncpus.store(cpu as i32 + 1, Ordering::Relaxed);
-        mp_maxid.store(cpu as i32, Ordering::Relaxed);
-    }
-}
-
-/// Where an application processor arrives, on the stack of its idle thread.
-#[unsafe(no_mangle)]
-extern "C" fn init_secondary(cpu: u32) -> ! {
-    pcpu::init(cpu as usize);
-    proc::adopt_idle(cpu as usize);
-    segments::init_cpu(cpu as usize);
-    apic::init_cpu();
-    MP_STARTED.store(1, Ordering::Release);
-    sched::idle_loop()
 }
 
 fn all_but_me() -> u64 {
@@ -187,7 +151,7 @@ extern "C" fn cpustop_handler() {
     unsafe { savectx(STOPPCBS[me].get()) }
     stopped_cpus.fetch_or(bit, Ordering::AcqRel);
     while RESTARTED.load(Ordering::Acquire) & bit == 0 {
-        if panic::has_stopped_cpus() {
+        if has_panicked() {
             cpu::doze();
         }
         core::hint::spin_loop();

@@ -1,0 +1,212 @@
+//! `struct proc` and `struct thread`, with the layout of FreeBSD 15.1 on amd64.
+//!
+//! Both are never freed, so references to them live forever; what changes in them is atomic.
+
+use crate::arch::pcb::pcb;
+use core::mem::offset_of;
+use core::ptr;
+use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Bytes of a name, its NUL included.
+const NAME_LEN: usize = 20;
+/// `p_state`.
+pub(crate) const PRS_NORMAL: u32 = 1;
+pub(crate) const PRS_ZOMBIE: u32 = 2;
+/// `p_flag`: a system process, in memory.
+const P_SYSTEM: u32 = 0x200;
+const P_INMEM: u32 = 0x1000_0000;
+
+/// `td_state`.
+pub(crate) const TDS_INHIBITED: u32 = 1;
+pub(crate) const TDS_RUNQ: u32 = 3;
+pub(crate) const TDS_RUNNING: u32 = 4;
+/// `td_inhibitors`.
+pub(crate) const TDI_SLEEPING: u32 = 2;
+/// `td_oncpu` of a thread that does not run.
+pub(crate) const NOCPU: i32 = -1;
+
+/// A link of a list: the next one, and the pointer that leads here.
+#[repr(C)]
+pub(crate) struct Link<T> {
+    pub(crate) next: AtomicPtr<T>,
+    pub(crate) previous: AtomicPtr<AtomicPtr<T>>,
+}
+
+impl<T> Link<T> {
+    pub(crate) const fn new() -> Self {
+        Self {
+            next: AtomicPtr::new(ptr::null_mut()),
+            previous: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+}
+
+#[repr(C)]
+pub(crate) struct proc {
+    pub(crate) p_list: Link<proc>,
+    pub(crate) p_threads: AtomicPtr<thread>,
+    pub(crate) p_threads_last: AtomicPtr<AtomicPtr<thread>>,
+    pub(crate) to_p_flag: [u8; 0xb8 - 0x20],
+    pub(crate) p_flag: u32,
+    pub(crate) to_p_state: u32,
+    pub(crate) p_state: AtomicU32,
+    pub(crate) p_pid: i32,
+    pub(crate) p_hash: Link<proc>,
+    pub(crate) to_p_pptr: [u8; 0xe8 - 0xd8],
+    pub(crate) p_pptr: Option<&'static proc>,
+    pub(crate) to_p_comm: [u8; 0x3e0 - 0xf0],
+    pub(crate) p_comm: [u8; NAME_LEN],
+    pub(crate) rest: [u8; 0x560 - 0x3f4],
+}
+
+#[repr(C)]
+pub(crate) struct thread {
+    pub(crate) td_lock: AtomicU64,
+    pub(crate) td_proc: &'static proc,
+    pub(crate) td_plist: Link<thread>,
+    pub(crate) to_td_tid: [u8; 0xa0 - 0x20],
+    pub(crate) td_tid: i32,
+    pub(crate) to_td_flags: [u8; 0x108 - 0xa4],
+    pub(crate) td_flags: u32,
+    pub(crate) to_td_inhibitors: u32,
+    pub(crate) td_inhibitors: AtomicU32,
+    pub(crate) td_pflags: u32,
+    pub(crate) to_td_wchan: [u8; 0x128 - 0x118],
+    pub(crate) td_wchan: AtomicU64,
+    pub(crate) td_wmesg: AtomicPtr<u8>,
+    pub(crate) to_td_name: [u8; 0x2dc - 0x138],
+    pub(crate) td_name: [u8; NAME_LEN],
+    pub(crate) to_td_pcb: [u8; 0x480 - 0x2f0],
+    pub(crate) td_pcb: AtomicPtr<pcb>,
+    pub(crate) td_state: AtomicU32,
+    /// The CPU that a thread must stay on, or [`NOCPU`].
+    pub(crate) bound_to: i32,
+    /// The tick at which a sleeping thread wakes up.
+    pub(crate) wake_at: AtomicU64,
+    pub(crate) to_td_frame: [u8; 0x4e8 - 0x498],
+    pub(crate) td_frame: AtomicU64,
+    pub(crate) td_kstack: AtomicU64,
+    pub(crate) td_kstack_pages: AtomicU16,
+    pub(crate) to_td_oncpu: [u8; 0x6fc - 0x4fa],
+    pub(crate) td_oncpu: AtomicI32,
+    pub(crate) rest: [u8; 0x720 - 0x700],
+}
+
+const _: () = {
+    assert!(offset_of!(proc, p_threads) == 0x10);
+    assert!(offset_of!(proc, p_state) == 0xc0);
+    assert!(offset_of!(proc, p_pid) == 0xc4);
+    assert!(offset_of!(proc, p_hash) == 0xc8);
+    assert!(offset_of!(proc, p_pptr) == 0xe8);
+    assert!(offset_of!(proc, p_comm) == 0x3e0);
+    assert!(size_of::<proc>() == 0x560);
+    assert!(offset_of!(thread, td_plist) == 0x10);
+    assert!(offset_of!(thread, td_tid) == 0xa0);
+    assert!(offset_of!(thread, td_inhibitors) == 0x110);
+    assert!(offset_of!(thread, td_wmesg) == 0x130);
+    assert!(offset_of!(thread, td_name) == 0x2dc);
+    assert!(offset_of!(thread, td_pcb) == 0x480);
+    assert!(offset_of!(thread, td_state) == 0x488);
+    assert!(offset_of!(thread, td_frame) == 0x4e8);
+    assert!(offset_of!(thread, td_kstack_pages) == 0x4f8);
+    assert!(offset_of!(thread, td_oncpu) == 0x6fc);
+    assert!(size_of::<thread>() == 0x720);
+};
+
+debug_constants! {
+    proc_off_p_pid = offset_of!(proc, p_pid);
+    proc_off_p_comm = offset_of!(proc, p_comm);
+    proc_off_p_list = offset_of!(proc, p_list);
+    proc_off_p_hash = offset_of!(proc, p_hash);
+    proc_off_p_threads = offset_of!(proc, p_threads);
+    thread_off_td_tid = offset_of!(thread, td_tid);
+    thread_off_td_name = offset_of!(thread, td_name);
+    thread_off_td_oncpu = offset_of!(thread, td_oncpu);
+    thread_off_td_pcb = offset_of!(thread, td_pcb);
+    thread_off_td_plist = offset_of!(thread, td_plist);
+    pcb_size = size_of::<pcb>();
+}
+
+/// A name as the structures hold it: cut, and ended by a NUL.
+pub(crate) const fn name_bytes(name: &str) -> [u8; NAME_LEN] {
+    let mut bytes = [0; NAME_LEN];
+    let mut index = 0;
+    while index < name.len() && index < NAME_LEN - 1 {
+        bytes[index] = name.as_bytes()[index];
+        index += 1;
+    }
+    bytes
+}
+
+fn name_str(bytes: &[u8; NAME_LEN]) -> &str {
+    let len = bytes.iter().position(|byte| *byte == 0).unwrap_or(NAME_LEN);
+    core::str::from_utf8(&bytes[..len]).unwrap_or("?")
+}
+
+impl proc {
+    pub(crate) const fn new(name: &str, pid: i32, parent: Option<&'static proc>) -> Self {
+        Self {
+            p_list: Link::new(),
+            p_threads: AtomicPtr::new(ptr::null_mut()),
+            p_threads_last: AtomicPtr::new(ptr::null_mut()),
+            to_p_flag: [0; _],
+            p_flag: P_SYSTEM | P_INMEM,
+            to_p_state: 0,
+            p_state: AtomicU32::new(PRS_NORMAL),
+            p_pid: pid,
+            p_hash: Link::new(),
+            to_p_pptr: [0; _],
+            p_pptr: parent,
+            to_p_comm: [0; _],
+            p_comm: name_bytes(name),
+            rest: [0; _],
+        }
+    }
+
+    pub(crate) fn comm(&self) -> &str {
+        name_str(&self.p_comm)
+    }
+
+    pub(crate) fn parent_pid(&self) -> i32 {
+        self.p_pptr.map_or(0, |parent| parent.p_pid)
+    }
+
+    pub(crate) fn threads(&self) -> impl Iterator<Item = &'static thread> + use<> {
+        // SAFETY: threads live forever.
+        let mut next = unsafe { self.p_threads.load(Ordering::Acquire).as_ref() };
+        core::iter::from_fn(move || {
+            let thread = next?;
+            // SAFETY: as above.
+            next = unsafe { thread.td_plist.next.load(Ordering::Acquire).as_ref() };
+            Some(thread)
+        })
+    }
+}
+
+impl thread {
+    pub(crate) fn name(&self) -> &str {
+        name_str(&self.td_name)
+    }
+
+    /// What a sleeping thread waits for.
+    pub(crate) fn wmesg(&self) -> &str {
+        let message = self.td_wmesg.load(Ordering::Acquire);
+        if message.is_null() {
+            return "";
+        }
+        // SAFETY: it was set from a C string that lives forever.
+        let message = unsafe { core::ffi::CStr::from_ptr(message.cast::<core::ffi::c_char>()) };
+        message.to_str().unwrap_or("?")
+    }
+
+    pub(crate) fn set_wmesg(&self, message: Option<&'static core::ffi::CStr>) {
+        let at = message.map_or(ptr::null(), |message| message.as_ptr());
+        self.td_wmesg.store(at.cast_mut().cast(), Ordering::Release);
+        let inhibitors = if message.is_some() { TDI_SLEEPING } else { 0 };
+        self.td_inhibitors.store(inhibitors, Ordering::Relaxed);
+    }
+
+    pub(crate) fn address(&self) -> usize {
+        ptr::from_ref(self).addr()
+    }
+}
