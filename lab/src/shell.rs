@@ -1,6 +1,7 @@
 //! What a person can type while the system runs: settings, the load, the debugger.
 
 use crate::arch::reset;
+use crate::ddb::bugs;
 use crate::dump;
 use crate::kern::sched;
 use crate::kern::{load, proc, sysctl};
@@ -54,7 +55,10 @@ fn read_line() -> Line {
         match uart::take_input() {
             Some(byte) if line.push(byte) => return line,
             Some(_) => {}
-            None => sched::sleep(c"ttyin", 1),
+            None => {
+                bugs::run_requested();
+                sched::sleep(c"ttyin", 1);
+            }
         }
     }
 }

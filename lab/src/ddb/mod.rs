@@ -2,6 +2,7 @@
 //! matters, and memory is read by probing.
 
 pub(crate) mod bench;
+pub(crate) mod bugs;
 mod corrupt;
 mod show;
 pub(crate) mod symbols;
@@ -31,6 +32,7 @@ show load [items]     where the standard load is in memory
 x ADDR [WORDS]        memory; ADDR is a number or a symbol
 sysctl [NAME[=VALUE]] settings
 panic                 panic from here; after a panic, as continue
+panic KIND            leave the debugger and run into a classic bug; `panic ?` lists the kinds
 dump, call doadump    write a dump
 netdump [-s SERVER] [-c CLIENT] [-g GATEWAY] [-i vtnet0] [-p PORT]
                       write a dump over the network
@@ -87,7 +89,8 @@ fn command(line: &str) -> bool {
         "sysctl" => sysctl::command(rest, true),
         // One panic is enough: what this one stopped for goes on.
         "panic" if panic_record::message().is_some() => return false,
-        "panic" => panic!("from debugger"),
+        "panic" if rest.is_empty() => panic!("from debugger"),
+        "panic" => return !bugs::command(rest),
         "dump" => dump::command(),
         "netdump" => dump::netdump(rest),
         "dumpon" => dump::config::dumpon(rest),

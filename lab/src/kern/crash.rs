@@ -88,7 +88,7 @@ pub(crate) static ACTIONS: [Action; 14] = [
 ];
 
 /// Runs `what` in a thread on the CPU that `lab.crash_cpu` names.
-fn on_crash_cpu(what: proc::Start) {
+pub(crate) fn on_crash_cpu(what: proc::Start) {
     run_on(CRASH_CPU.get() as usize, what);
 }
 

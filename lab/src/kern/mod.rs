@@ -3,6 +3,7 @@
 pub(crate) mod crash;
 pub(crate) mod linker;
 pub(crate) mod load;
+pub(crate) mod mutex;
 pub(crate) mod panic_record;
 pub(crate) mod proc;
 pub(crate) mod sched;

@@ -70,21 +70,6 @@ pub(crate) fn find_thread(tid: i32) -> Option<&'static thread> {
         .find(|thread| thread.td_tid == tid)
 }
 
-/// Puts an element at the front of a list.
-fn push<T>(head: &AtomicPtr<T>, element: &'static T, link: fn(&T) -> &Link<T>) {
-    let first = head.load(Ordering::Acquire);
-    let own = link(element);
-    own.next.store(first, Ordering::Release);
-    own.previous
-        .store(ptr::from_ref(head).cast_mut(), Ordering::Release);
-    // SAFETY: elements of these lists live forever.
-    if let Some(first) = unsafe { first.as_ref() } {
-        let back = ptr::from_ref(&own.next).cast_mut();
-        link(first).previous.store(back, Ordering::Release);
-    }
-    head.store(ptr::from_ref(element).cast_mut(), Ordering::Release);
-}
-
 /// Makes a process without threads.
 fn new_process(name: &str, pid: Option<i32>) -> &'static proc {
     let mut next = LISTS.lock();
@@ -99,9 +84,9 @@ fn new_process(name: &str, pid: Option<i32>) -> &'static proc {
 fn enlist(process: &'static proc) {
     let last = ptr::from_ref(&process.p_threads).cast_mut();
     process.p_threads_last.store(last, Ordering::Release);
-    push(&allproc, process, |process| &process.p_list);
+    Link::insert_head(&allproc, process, |process| &process.p_list);
     let slot = &PID_TABLE[process.p_pid as usize & PIDHASH];
-    push(slot, process, |process| &process.p_hash);
+    Link::insert_head(slot, process, |process| &process.p_hash);
 }
 
 /// What a thread runs.
@@ -145,6 +130,8 @@ fn new_thread(
         to_td_wchan: [0; _],
         td_wchan: AtomicU64::new(0),
         td_wmesg: AtomicPtr::new(ptr::null_mut()),
+        to_td_lockname: [0; _],
+        td_lockname: AtomicPtr::new(ptr::null_mut()),
         to_td_name: [0; _],
         td_name: name_bytes(name),
         to_td_pcb: [0; _],
@@ -265,13 +252,5 @@ pub(crate) fn create_zombie(name: &str) {
     let process = new_process(name, None);
     process.p_state.store(PRS_ZOMBIE, Ordering::Relaxed);
     let _lists = LISTS.lock();
-    let next = process.p_list.next.load(Ordering::Acquire);
-    // It was put at the front a moment ago, unless another one was since.
-    let previous = process.p_list.previous.load(Ordering::Acquire);
-    // SAFETY: it points to the list's head or to a link of a process, which live forever.
-    unsafe { (*previous).store(next, Ordering::Release) }
-    // SAFETY: processes live forever.
-    if let Some(next) = unsafe { next.as_ref() } {
-        next.p_list.previous.store(previous, Ordering::Release);
-    }
+    Link::remove(process, |process| &process.p_list);
 }

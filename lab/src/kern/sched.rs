@@ -144,6 +144,22 @@ pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
     own.set_wmesg(None);
 }
 
+/// Gives the CPU to others for a tick, because a lock is taken.
+pub(crate) fn block(lock_name: &'static CStr) {
+    let own = pcpu::curthread().expect("a thread blocks");
+    own.set_lockname(Some(lock_name));
+    mi_switch(Some(time::now_ticks() + 1));
+    own.set_lockname(None);
+}
+
+/// Gives the CPU to others for some ticks, without sleeping.
+pub(crate) fn yield_for(ticks: u64) {
+    let end = time::now_ticks() + ticks;
+    while time::now_ticks() < end {
+        mi_switch(None);
+    }
+}
+
 /// Sleeps forever, in pieces.
 pub(crate) fn sleep_forever() -> ! {
     loop {

@@ -5,7 +5,8 @@
 //! survives that, and the dump path takes no lock at all.
 
 use crate::arch::cpu;
-use crate::arch::time::Deadline;
+use crate::arch::time::{self, Deadline};
+use crate::sys::proc::thread;
 use crate::sys::{mp, pcpu};
 use core::cell::UnsafeCell;
 use core::ops::{Deref, DerefMut};
@@ -14,6 +15,11 @@ use core::sync::atomic::{AtomicUsize, Ordering};
 
 /// Owner of a lock that is taken before there are threads.
 const NO_THREAD: usize = 8;
+/// How often a lock is tried without a delay, and how long it is tried in all. Delays are counted, for
+/// time goes on while a debugger has the machine.
+const SPINS: u64 = 100_000;
+const DELAY_US: u64 = 50;
+const SPIN_LIMIT_US: u64 = 5_000_000;
 
 #[repr(C)]
 struct LockObject {
@@ -70,6 +76,7 @@ impl<T> SpinLock<T> {
         cpu::disable_interrupts();
         let me = pcpu::curthread().map_or(NO_THREAD, |thread| ptr::from_ref(thread).addr());
         let mut taken = false;
+        let mut spins = 0;
         while !mp::scheduler_stopped() {
             let lock = &self.mtx_lock;
             match lock.compare_exchange_weak(0, me, Ordering::Acquire, Ordering::Relaxed) {
@@ -83,7 +90,16 @@ impl<T> SpinLock<T> {
                     let name = self.lock_object.lo_name;
                     panic!("lock {name:?} is taken twice by one thread")
                 }
-                Err(_) => core::hint::spin_loop(),
+                Err(owner) => {
+                    core::hint::spin_loop();
+                    spins += 1;
+                    if spins > SPINS {
+                        time::delay_us(DELAY_US);
+                    }
+                    if spins > SPINS + SPIN_LIMIT_US / DELAY_US {
+                        self.held_too_long(owner);
+                    }
+                }
             }
         }
         Guard {
@@ -91,6 +107,20 @@ impl<T> SpinLock<T> {
             taken,
             interrupts,
         }
+    }
+
+    /// Panics because a lock that is not released stops this CPU for good.
+    #[cold]
+    #[inline(never)]
+    fn held_too_long(&self, owner: usize) -> ! {
+        let name = self.lock_object.lo_name;
+        let tid = if owner == NO_THREAD {
+            0
+        } else {
+            // SAFETY: other owners are threads, which live forever.
+            unsafe { (*ptr::with_exposed_provenance::<thread>(owner)).td_tid }
+        };
+        panic!("spin lock {self:p} ({name}) held by {owner:#x} (tid {tid}) too long")
     }
 
     /// The value, in spite of the lock's owner.

@@ -22,6 +22,7 @@ pub(crate) const TDS_RUNQ: u32 = 3;
 pub(crate) const TDS_RUNNING: u32 = 4;
 /// `td_inhibitors`.
 pub(crate) const TDI_SLEEPING: u32 = 2;
+const TDI_LOCK: u32 = 8;
 /// `td_oncpu` of a thread that does not run.
 pub(crate) const NOCPU: i32 = -1;
 
@@ -37,6 +38,40 @@ impl<T> Link<T> {
         Self {
             next: AtomicPtr::new(ptr::null_mut()),
             previous: AtomicPtr::new(ptr::null_mut()),
+        }
+    }
+
+    /// Puts an element, which lives forever, at the front of a list.
+    pub(crate) fn insert_head(head: &AtomicPtr<T>, element: &'static T, link: fn(&T) -> &Self) {
+        let first = head.load(Ordering::Acquire);
+        let own = link(element);
+        own.next.store(first, Ordering::Release);
+        own.previous
+            .store(ptr::from_ref(head).cast_mut(), Ordering::Release);
+        // SAFETY: elements of these lists live forever.
+        if let Some(first) = unsafe { first.as_ref() } {
+            let back = ptr::from_ref(&own.next).cast_mut();
+            link(first).previous.store(back, Ordering::Release);
+        }
+        head.store(ptr::from_ref(element).cast_mut(), Ordering::Release);
+    }
+
+    /// Takes an element out of its list, whose links must lead to it.
+    #[inline(never)]
+    pub(crate) fn remove(element: &'static T, link: fn(&T) -> &Self) {
+        let own = link(element);
+        let next = own.next.load(Ordering::Acquire);
+        let previous = own.previous.load(Ordering::Acquire);
+        // SAFETY: it points to the list's head or to a link of an element, which live forever.
+        let to_here = unsafe { &*previous };
+        assert!(
+            ptr::eq(to_here.load(Ordering::Acquire), element),
+            "Bad link elm {element:p} prev->next != elm"
+        );
+        to_here.store(next, Ordering::Release);
+        // SAFETY: elements live forever.
+        if let Some(next) = unsafe { next.as_ref() } {
+            link(next).previous.store(previous, Ordering::Release);
         }
     }
 }
@@ -74,7 +109,9 @@ pub(crate) struct thread {
     pub(crate) to_td_wchan: [u8; 0x128 - 0x118],
     pub(crate) td_wchan: AtomicU64,
     pub(crate) td_wmesg: AtomicPtr<u8>,
-    pub(crate) to_td_name: [u8; 0x2dc - 0x138],
+    pub(crate) to_td_lockname: [u8; 0x158 - 0x138],
+    pub(crate) td_lockname: AtomicPtr<u8>,
+    pub(crate) to_td_name: [u8; 0x2dc - 0x160],
     pub(crate) td_name: [u8; NAME_LEN],
     pub(crate) to_td_pcb: [u8; 0x480 - 0x2f0],
     pub(crate) td_pcb: AtomicPtr<pcb>,
@@ -104,6 +141,7 @@ const _: () = {
     assert!(offset_of!(thread, td_tid) == 0xa0);
     assert!(offset_of!(thread, td_inhibitors) == 0x110);
     assert!(offset_of!(thread, td_wmesg) == 0x130);
+    assert!(offset_of!(thread, td_lockname) == 0x158);
     assert!(offset_of!(thread, td_name) == 0x2dc);
     assert!(offset_of!(thread, td_pcb) == 0x480);
     assert!(offset_of!(thread, td_state) == 0x488);
@@ -204,6 +242,25 @@ impl thread {
         self.td_wmesg.store(at.cast_mut().cast(), Ordering::Release);
         let inhibitors = if message.is_some() { TDI_SLEEPING } else { 0 };
         self.td_inhibitors.store(inhibitors, Ordering::Relaxed);
+    }
+
+    /// Marks it as blocked on the lock of this name, or as not blocked.
+    pub(crate) fn set_lockname(&self, name: Option<&'static core::ffi::CStr>) {
+        let at = name.map_or(ptr::null(), |name| name.as_ptr());
+        self.td_lockname
+            .store(at.cast_mut().cast(), Ordering::Release);
+        let inhibitors = if name.is_some() { TDI_LOCK } else { 0 };
+        self.td_inhibitors.store(inhibitors, Ordering::Relaxed);
+    }
+
+    /// Whether it waits for a lock.
+    pub(crate) fn is_blocked(&self) -> bool {
+        self.td_inhibitors.load(Ordering::Relaxed) & TDI_LOCK != 0
+    }
+
+    /// Whether it waits for something that is not a lock.
+    pub(crate) fn is_sleeping(&self) -> bool {
+        self.td_inhibitors.load(Ordering::Relaxed) & TDI_SLEEPING != 0
     }
 
     pub(crate) fn address(&self) -> usize {

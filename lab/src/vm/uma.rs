@@ -15,6 +15,8 @@ use vmcore_format::addr::PhysAddr;
 const ZONES_MAX: usize = 16;
 /// Marks the start of a slab.
 const SLAB_MAGIC: u32 = 0x534c_4142;
+/// What freed items are filled with.
+const TRASH: u64 = 0xdead_c0de_dead_c0de;
 /// Ends the list of free items in a slab.
 const NO_ITEM: u16 = u16::MAX;
 
@@ -29,8 +31,10 @@ struct Slab {
     in_use: u16,
     next: *mut Slab,
     previous: *mut Slab,
+    /// A bit for each item that is allocated.
+    allocated: [u64; 4],
     /// Room up to 64 bytes, so that items are well aligned.
-    spare: [u64; 5],
+    spare: u64,
 }
 
 /// Objects of one size.
@@ -92,7 +96,7 @@ impl Zone {
         }
     }
 
-    /// Lets the debugger know of it.
+    /// Lets the debugger know of it; once.
     pub(crate) fn register(&'static self) {
         let mut zones = ZONES.lock();
         let slot = zones.iter_mut().find(|zone| zone.is_none());
@@ -132,7 +136,8 @@ impl Zone {
                 in_use: 0,
                 next: ptr::null_mut(),
                 previous: ptr::null_mut(),
-                spare: [0; 5],
+                allocated: [0; 4],
+                spare: 0,
             });
         }
         self.slabs.fetch_add(1, Ordering::Relaxed);
@@ -148,6 +153,8 @@ impl Zone {
         let at = state.partial;
         // SAFETY: slabs on the list are whole, and this zone's; the lock is ours.
         let slab = unsafe { &mut *at };
+        let index = usize::from(slab.free_head);
+        slab.allocated[index / 64] |= 1 << (index % 64);
         let item = self.item(at, slab.free_head);
         // SAFETY: a free item holds the number of the next one.
         slab.free_head = unsafe { item.cast::<u16>().read() };
@@ -183,11 +190,24 @@ impl Zone {
             "{item:p} is not an item of {}",
             self.name
         );
-        let offset = item.as_ptr().addr() - at.addr() - size_of::<Slab>();
+        let index = (item.as_ptr().addr() - at.addr() - size_of::<Slab>()) / self.item_size;
+        let (word, bit) = (&mut slab.allocated[index / 64], 1 << (index % 64));
+        assert!(
+            *word & bit != 0,
+            "Duplicate free of {item:p} from zone {self:p}({}) slab {at:p}({index})",
+            self.name
+        );
+        *word &= !bit;
         let was_full = slab.free_head == NO_ITEM;
-        // SAFETY: the item is free from now on.
-        unsafe { item.cast::<u16>().write(slab.free_head) }
-        slab.free_head = (offset / self.item_size) as u16;
+        // SAFETY: the item is free from now on; its size is a multiple of 16.
+        unsafe {
+            let words = item.cast::<u64>();
+            for word in 0..self.item_size / 8 {
+                words.add(word).write(TRASH);
+            }
+            item.cast::<u16>().write(slab.free_head);
+        }
+        slab.free_head = index as u16;
         slab.in_use -= 1;
         self.items.fetch_sub(1, Ordering::Relaxed);
         if was_full {
