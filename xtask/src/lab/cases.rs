@@ -3,6 +3,7 @@
 //! Each case has its own folder with the serial log, the disk and the dump. It is removed when
 //! the case passes, and kept when it fails.
 
+mod bugs;
 mod layers;
 mod panics;
 mod trouble;
@@ -26,6 +27,7 @@ const CASES: &[Case] = &[
     ("panics-cpu0", |scene| panics::every_panic(scene, 0)),
     ("panics-cpu1", |scene| panics::every_panic(scene, 1)),
     ("stock-debuggers", panics::stock_debuggers),
+    ("bugs", bugs::every_bug),
     ("panic-together", panics::panic_together),
     ("spinning-cpu", panics::spinning_cpu),
     ("deaf-cpu", panics::deaf_cpu),
