@@ -29,7 +29,10 @@ fn run(_: usize) {
             "load" => load::show(),
             "dumpon" => dump::config::dumpon(rest),
             "dmesg" => console::show_msgbuf(),
-            "ddb" => kdb::kdb_enter("break sequence on console"),
+            "ddb" => {
+                kdb::kdb_enter("break sequence on console");
+                bugs::run_requested();
+            }
             "poweroff" => reset::poweroff(),
             "reset" => reset::reset(),
             _ => printf!("{command}: unknown; type help\n"),

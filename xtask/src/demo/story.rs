@@ -1,4 +1,4 @@
-//! The whole story: a kernel boots, is forced into its debugger, dumps to its disk; the dump is
+//! The whole story: a kernel boots, runs into a bug, dumps to its disk; the dump is
 //! saved from the disk and read. Once as a minidump, once as a full dump of the same machine.
 
 use super::screen::{Keep, Screen, heading, mib};
@@ -21,15 +21,20 @@ pub(super) fn tell(screen: &mut Screen) -> Result {
     println!("{}, built in {}", mib(&kernel)?, shell::human(time));
     lab::make_disk(Path::new(DISK), DISK_MIB)?;
 
-    heading("A machine with 8 GiB of RAM boots, works, and is forced into its debugger");
+    heading(
+        "A machine with 8 GiB of RAM boots, works, and runs into a bug: a packet without interface",
+    );
     let crash = [
         "sysctl debug.minidump",
-        "sysctl debug.kdb.trap=1",
+        "ddb",
+        "panic null-member",
         "show dump",
         "dump",
     ];
     boot(&kernel, &[], &crash)?;
     save(screen, MINI, &kernel)?;
+    heading("Why? (one sentence, and its evidence)");
+    screen.run(&format!("vmcore why {MINI}/vmcore.0"), Keep::Start);
     super::show(screen, MINI)?;
 
     heading("The same machine with the boot tunable debug.minidump=0: all of its RAM");

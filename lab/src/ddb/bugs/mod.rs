@@ -7,7 +7,7 @@ mod locks;
 mod memory;
 mod values;
 
-use crate::kern::{crash, panic_record, proc};
+use crate::kern::{crash, panic_record, proc, sched};
 use crate::sys::console::printf;
 use core::sync::atomic::{AtomicUsize, Ordering};
 
@@ -112,5 +112,7 @@ pub(crate) fn run_requested() {
     let index = REQUESTED.swap(NONE, Ordering::AcqRel);
     if let Some(bug) = BUGS.get(index) {
         crash::on_crash_cpu(bug.run);
+        // The slowest takes some seconds; no prompt comes before its panic.
+        sched::sleep(c"bug", 6000);
     }
 }
