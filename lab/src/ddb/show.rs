@@ -139,6 +139,7 @@ pub(super) fn examine(text: &str) {
 fn state(thread: &thread) -> (&'static str, &str) {
     match thread.td_state.load(Ordering::Relaxed) {
         TDS_RUNNING => ("Run", ""),
+        TDS_INHIBITED if thread.is_blocked() => ("L", thread.lockname()),
         TDS_INHIBITED if !thread.wmesg().is_empty() => ("D", thread.wmesg()),
         TDS_INHIBITED => ("I", ""),
         _ => ("RunQ", ""),

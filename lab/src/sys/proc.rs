@@ -221,6 +221,17 @@ impl proc {
     }
 }
 
+/// A C string that lives forever; empty if there is none.
+fn c_str(text: &AtomicPtr<u8>) -> &'static str {
+    let text = text.load(Ordering::Acquire);
+    if text.is_null() {
+        return "";
+    }
+    // SAFETY: it was set from a C string that lives forever.
+    let text = unsafe { core::ffi::CStr::from_ptr(text.cast::<core::ffi::c_char>()) };
+    text.to_str().unwrap_or("?")
+}
+
 impl thread {
     pub(crate) fn name(&self) -> &str {
         name_str(&self.td_name)
@@ -228,13 +239,12 @@ impl thread {
 
     /// What a sleeping thread waits for.
     pub(crate) fn wmesg(&self) -> &str {
-        let message = self.td_wmesg.load(Ordering::Acquire);
-        if message.is_null() {
-            return "";
-        }
-        // SAFETY: it was set from a C string that lives forever.
-        let message = unsafe { core::ffi::CStr::from_ptr(message.cast::<core::ffi::c_char>()) };
-        message.to_str().unwrap_or("?")
+        c_str(&self.td_wmesg)
+    }
+
+    /// The lock that a blocked thread waits for.
+    pub(crate) fn lockname(&self) -> &str {
+        c_str(&self.td_lockname)
     }
 
     pub(crate) fn set_wmesg(&self, message: Option<&'static core::ffi::CStr>) {

@@ -99,7 +99,7 @@ unsafe fn ether_output(ifp: *mut ifnet, m: *mut mbuf) -> i32 {
         if (*m).m_len > (*ifp).if_mtu {
             return 40; // EMSGSIZE
         }
-        (*ifp).if_opackets += 1;
+        (*ifp).if_opackets = (*ifp).if_opackets.wrapping_add(1);
     }
     0
 }
@@ -150,7 +150,7 @@ unsafe fn tcp_timer_rexmt(tp: *mut tcpcb) -> bool {
         if (*inp).inp_flags & 4 != 0 {
             return false;
         }
-        (*tp).t_rxtshift += 1;
+        (*tp).t_rxtshift = (*tp).t_rxtshift.wrapping_add(1);
         (*tp).t_rxtshift > 12
     }
 }
