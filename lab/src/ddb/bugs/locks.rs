@@ -20,6 +20,7 @@ pub(super) fn lock_order(_: usize) {
     deadlkres(closer);
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn fdescfree(_: usize) {
     FILEDESC_LOCK.lock();
@@ -29,6 +30,7 @@ fn fdescfree(_: usize) {
     FILEDESC_LOCK.unlock();
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn exit1(_: usize) {
     PROC_LOCK.lock();
@@ -54,6 +56,7 @@ fn deadlkres(td: &'static thread) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn deadlres_td_on_lock(td: &thread, tticks: u64) -> ! {
     panic!(
@@ -78,6 +81,7 @@ pub(super) fn spin_lock(_: usize) {
     sched::sleep_forever();
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn em_start(packets: usize) {
     let mut queue = TX_LOCK.lock();
@@ -97,6 +101,7 @@ pub(super) fn sleeping_thread(_: usize) {
     vget();
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn bufwait(_: usize) {
     VNODE_LOCK.lock();
@@ -104,6 +109,7 @@ fn bufwait(_: usize) {
     VNODE_LOCK.unlock();
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn vget() {
     VNODE_LOCK.lock();

@@ -43,7 +43,8 @@ static IFNET_ZONE: Zone = Zone::new("ifnet", size_of::<ifnet>());
 static TCPCB_ZONE: Zone = Zone::new("tcpcb", size_of::<tcpcb>());
 static INPCB_ZONE: Zone = Zone::new("tcp_inpcb", size_of::<inpcb>());
 
-/// A packet of `len` bytes, received from nowhere.
+/// A packet of `len` bytes that no interface has received.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn m_gethdr(len: u32) -> *mut mbuf {
     let m = MBUF_ZONE.alloc().cast::<mbuf>().as_ptr();
@@ -52,6 +53,7 @@ fn m_gethdr(len: u32) -> *mut mbuf {
     m
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn m_freem(m: *mut mbuf) {
     if let Some(item) = NonNull::new(m) {
@@ -60,7 +62,7 @@ unsafe fn m_freem(m: *mut mbuf) {
     }
 }
 
-/// A packet that the kernel made itself has no interface; who forwards it does not ask.
+/// A packet that the kernel made itself has no interface; the forwarding code does not check.
 pub(super) fn null_member(_: usize) {
     MBUF_ZONE.register();
     let m = m_gethdr(1500);
@@ -69,6 +71,7 @@ pub(super) fn null_member(_: usize) {
     black_box(error);
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn ip_input(m: *mut mbuf) -> i32 {
     // SAFETY: none: this is the bug.
@@ -80,6 +83,7 @@ unsafe fn ip_input(m: *mut mbuf) -> i32 {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn ip_forward(m: *mut mbuf) -> i32 {
     // SAFETY: none: this is the bug.
@@ -92,6 +96,7 @@ unsafe fn ip_forward(m: *mut mbuf) -> i32 {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn ether_output(ifp: *mut ifnet, m: *mut mbuf) -> i32 {
     // SAFETY: none: this is the bug.
@@ -134,6 +139,7 @@ pub(super) fn use_after_free(_: usize) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn tcp_discardcb(tp: *mut tcpcb) {
     if let Some(item) = NonNull::new(tp) {
@@ -142,6 +148,7 @@ unsafe fn tcp_discardcb(tp: *mut tcpcb) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn tcp_timer_rexmt(tp: *mut tcpcb) -> bool {
     // SAFETY: none: this is the bug.
@@ -168,6 +175,7 @@ pub(super) fn double_free(_: usize) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn udp_send(m: *mut mbuf) -> i32 {
     // SAFETY: none: this is the bug.
@@ -212,6 +220,7 @@ pub(super) fn list_corruption(_: usize) {
     eventhandler_deregister(&HANDLERS[1]);
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn eventhandler_deregister(ep: &'static eventhandler_entry) {
     if ep.ee_priority > 0 {
@@ -237,6 +246,7 @@ pub(super) fn recursion(_: usize) {
     black_box(namei(&mut nd, 0));
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn namei(ndp: &mut nameidata, link: usize) -> u64 {
     let path = black_box(ndp.ni_path);
@@ -244,6 +254,7 @@ fn namei(ndp: &mut nameidata, link: usize) -> u64 {
     found + u64::from(path[link & 1])
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn vfs_lookup(ndp: &mut nameidata, link: usize) -> u64 {
     ndp.ni_loopcnt += 1;
@@ -265,6 +276,7 @@ pub(super) fn wild_jump(_: usize) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn if_setdrv(ifp: *mut ifnet, softc: usize, ioctl: usize) {
     // SAFETY: none: a driver passes words, and this takes them for what they should be.
@@ -274,6 +286,7 @@ unsafe fn if_setdrv(ifp: *mut ifnet, softc: usize, ioctl: usize) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn ifhwioctl(ifp: *mut ifnet, command: u64) -> i32 {
     // SAFETY: none: this is the bug.

@@ -74,7 +74,7 @@ static BUGS: [Bug; 12] = [
     ),
     bug(
         "refcount",
-        "a credential released once too often",
+        "a credential released once more than it was held",
         values::refcount,
     ),
     bug(

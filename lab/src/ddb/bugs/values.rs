@@ -28,6 +28,7 @@ pub(super) fn divide(_: usize) {
     black_box(sectors);
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 unsafe fn g_part_sectors(pp: *const g_provider) -> u64 {
     // SAFETY: none: this is the bug.
@@ -54,6 +55,7 @@ pub(super) fn refcount(_: usize) {
     }
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn crfree(cr: &ucred) {
     if refcount_release(&cr.cr_ref) {
@@ -62,6 +64,7 @@ fn crfree(cr: &ucred) {
 }
 
 /// Drops a reference. True for the last one.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn refcount_release(count: &AtomicU32) -> bool {
     let old = count.fetch_sub(1, Ordering::AcqRel);
@@ -71,6 +74,7 @@ fn refcount_release(count: &AtomicU32) -> bool {
     old == 1
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn refcount_update_saturated(count: &AtomicU32) -> ! {
     panic!("refcount {count:p} wraparound")
@@ -93,11 +97,13 @@ pub(super) fn assertion(_: usize) {
     sbcheck(&sb);
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn sbdrop(sb: &mut sockbuf) {
     sb.sb_lengths[0] = 0;
 }
 
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn sbcheck(sb: &sockbuf) {
     let sum: u32 = sb.sb_lengths.iter().sum();
