@@ -8,7 +8,7 @@ use crate::bytes::Access;
 use crate::input::Input;
 use crate::positional::PositionalFile;
 use std::fs::{File, Metadata, OpenOptions};
-use std::io::{self, Read as _, Seek as _, SeekFrom};
+use std::io::{self, Seek as _, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -121,22 +121,9 @@ impl OpenFile {
 /// The first `max_len` bytes of a small file.
 ///
 /// # Errors
-/// As [`open_file`], or if it cannot be read.
+/// As [`OpenFile::open`], or if it cannot be read.
 pub fn read_small(path: &Path, max_len: usize) -> io::Result<Vec<u8>> {
-    let mut file = open_file(path)?;
-    // In one go: of a disk there are whole sectors only.
-    let mut bytes = vec![0; max_len];
-    let mut done = 0;
-    while let Some(rest) = bytes.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        match file.read(rest) {
-            Ok(0) => break,
-            Ok(read) => done += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    bytes.truncate(done);
-    Ok(bytes)
+    OpenFile::open(path)?.first(max_len)
 }
 
 fn refuse(kind: std::fs::FileType) -> io::Result<()> {

@@ -6,7 +6,8 @@
 //!   encryption, compression), which are a crate of their own;
 //! - [`dump`]: which kind of dump it is ([`Dump::open`] is cheap on a machine of any size);
 //! - [`memory`]: physical memory: which page is in the dump and where, and why one is not;
-//! - [`translation`]: virtual addresses: windows in each format's own order;
+//! - [`translation`]: virtual addresses: windows in each format's own order, and in [`windows`] those of
+//!   each architecture;
 //! - [`space`]: reading virtual memory: partial, exact, tolerant of holes;
 //! - [`kernel`]: the kernel's ELF file: symbols, build id, and how it is found;
 //! - [`session`]: dump, kernel file and translation together;

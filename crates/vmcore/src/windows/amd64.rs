@@ -1,6 +1,6 @@
 //! amd64: four or five levels; version 1 of its minidumps holds PTEs, later ones PDEs.
 
-use super::kinds::{FullDumps, Windows, direct_map, section};
+use super::common::{FullDumps, Windows, direct_map, section};
 use crate::image::AMD64_HOLE;
 use crate::memory::Memory;
 use crate::translation::root::{KernelDelta, RootError, read};

@@ -1,7 +1,7 @@
 //! arm: kernels of either byte order; no direct map. Full dumps start from the variable
 //! `kernel_l1pa`.
 
-use super::kinds::{FullDumps, Windows, page_words, section};
+use super::common::{FullDumps, Windows, page_words, section};
 use crate::memory::Memory;
 use crate::translation::root::{KernelDelta, RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};

@@ -1,6 +1,6 @@
 //! arm64: pages of 4 or 16 KiB; its direct map lies above the kernel map and is tried first.
 
-use super::kinds::{FullDumps, Windows, direct_map, page_words, section};
+use super::common::{FullDumps, Windows, direct_map, page_words, section};
 use crate::memory::Memory;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::addr::PageSize;

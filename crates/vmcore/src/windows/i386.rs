@@ -1,6 +1,6 @@
 //! i386: with PAE and without; no direct map.
 
-use super::kinds::{FullDumps, Windows, section};
+use super::common::{FullDumps, Windows, section};
 use crate::memory::Memory;
 use crate::translation::root::{KernelDelta, RootError, read};
 use crate::translation::{PagingMode, RootSymbols, Window};

@@ -1,7 +1,7 @@
 //! mips, 32-bit: KSEG0 and KSEG1 are not mapped by tables. Entries have 4 bytes, those of n32 kernels 8,
 //! which only the kernel file gives.
 
-use super::kinds::{FullDumps, Windows, linear, page_words, section};
+use super::common::{FullDumps, Windows, linear, page_words, section};
 use crate::memory::Memory;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::header::Header;

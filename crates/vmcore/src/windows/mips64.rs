@@ -1,6 +1,6 @@
 //! mips, 64-bit: XKPHYS, KSEG0 and KSEG1 are not mapped by tables.
 
-use super::kinds::{FullDumps, Windows, linear, page_words, section};
+use super::common::{FullDumps, Windows, linear, page_words, section};
 use crate::memory::Memory;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::header::Header;

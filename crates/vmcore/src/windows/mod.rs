@@ -10,15 +10,15 @@
 mod amd64;
 mod arm;
 mod arm64;
+mod common;
 mod i386;
-mod kinds;
 mod mips;
 mod mips64;
 mod powerpc64;
 mod riscv64;
 
-pub(crate) use kinds::Windows;
-pub use kinds::{FullDumps, Root};
+pub(crate) use common::Windows;
+pub use common::{FullDumps, Root};
 
 use crate::memory::Memory;
 use crate::translation::{PagingMode, WindowKind};

@@ -9,7 +9,7 @@
 //! below the direct map the table decides; what it has no entry for any more is where its address
 //! says; and what is not a page of the dump may be an address in the kernel file.
 
-use super::kinds::{FullDumps, Windows, direct_map, linear};
+use super::common::{FullDumps, Windows, direct_map, linear};
 use crate::memory::Memory;
 use crate::translation::{PagingMode, RootSymbols, Window, WindowKind};
 use vmcore_format::addr::{PhysAddr, VirtAddr};

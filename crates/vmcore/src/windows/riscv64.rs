@@ -1,6 +1,6 @@
 //! riscv64: its direct map lies above the kernel map and is tried first.
 
-use super::kinds::{FullDumps, Windows, direct_map, page_words, section};
+use super::common::{FullDumps, Windows, direct_map, page_words, section};
 use crate::memory::Memory;
 use crate::translation::{PagingMode, RootSymbols, Window};
 use vmcore_format::header::Header;
