@@ -8,7 +8,7 @@
 //! - [`arch`]: what is particular to each architecture;
 //! - [`unwind`]: stacks, through trap frames; [`lines`]: functions, files and lines;
 //! - [`modules`]: kernel modules and their files;
-//! - [`target`]: a dump with all of that; [`stack`]: the backtraces of its threads;
+//! - [`target`]: a dump with all of that, borrowed, and [`debugger`]: the same, owned; [`stack`]: the backtraces of its threads;
 //! - [`instructions`]: machine code, decoded;
 //! - [`variables`]: parameters and local variables of their frames;
 //! - [`groups`]: threads with the same stack;
@@ -24,6 +24,7 @@
 pub mod arch;
 mod budget;
 mod debug_link;
+pub mod debugger;
 pub mod details;
 mod dwarf;
 pub mod expr;
@@ -48,6 +49,7 @@ pub mod variables;
 pub mod whatis;
 pub mod zones;
 
+pub use debugger::Debugger;
 pub use target::{DebugFiles, Target};
 
 /// The README's example compiles.

@@ -18,6 +18,7 @@ use crate::unwind::{
     Backtrace, CallFrames, Code, End, Frame, How, NearSymbol, Start, THREAD_STARTS, Unwinder,
 };
 use serde::Serialize;
+use std::fmt;
 use std::ops::Range;
 use vmcore::process::{PcbSource, Thread};
 use vmcore::registers::PcbLayout;
@@ -64,6 +65,21 @@ pub struct Stack {
     /// The thread was running on a CPU that did not stop: what is here is from long before.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub stale: bool,
+}
+
+impl fmt::Display for Stack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (number, frame) in self.frames.iter().enumerate() {
+            let function = frame.function().unwrap_or("??");
+            write!(f, "#{number:<3} {} in {function}", frame.frame.pc)?;
+            let place = frame.places.first();
+            match place.and_then(|place| Some((place.file.as_ref()?, place.line?))) {
+                Some((file, line)) => writeln!(f, " at {file}:{line}")?,
+                None => writeln!(f)?,
+            }
+        }
+        Ok(())
+    }
 }
 
 impl Code for Target<'_> {
