@@ -1,46 +1,54 @@
-//! Why a thread crashed: the instruction that was refused, the register that was bad, the variable that
-//! was in it, and the member that it reads; each with its evidence.
+//! Why a thread crashed: which variable was bad, what is wrong with it, where; each with its evidence.
 //!
-//! A finding is what the dump proves, not a guess: where the way from the register back to a variable is
-//! not certain, it says `likely`, and where nothing is known, nothing is said.
+//! A finding is what the dump proves, not a guess: where the way from a register back to a variable is
+//! not certain, it says `likely`, and where nothing is known, nothing is said. Each kind of finding looks
+//! at the [`Scene`] in a file of its own; the first that knows something answers.
 //!
 //! ```no_run
 //! use vmcore_debug::{Target, reason};
-//! # fn show(target: &Target<'_>, thread: &vmcore::process::Thread) {
-//! let stack = target.stack(thread);
-//! if let Some(reason) = reason::of(target, &stack.frames) {
+//! # fn show(target: &Target<'_>, thread: &vmcore::process::Thread)
+//! # -> Result<(), Box<dyn std::error::Error>> {
+//! let threads = target.processes()?;
+//! if let Some(reason) = reason::of(target, &threads, thread) {
 //!     println!("{}", reason.headline);
 //! }
+//! # Ok(())
 //! # }
 //! ```
 
+mod access;
+mod assertion;
+mod division;
+mod freed;
+mod hardware;
+mod held;
+mod jump;
+mod lists;
+mod locks;
 mod origin;
+mod overflow;
+mod refcount;
 mod value;
 
-use crate::instructions::{Instruction, Memory, Operand};
-use crate::report::frame_at_fault;
+use crate::report::{Culprit, base_name, culprit, log_around_the_trap};
 use crate::stack::NamedFrame;
 use crate::target::Target;
-use crate::unwind::{Access, Cause, TrapFrame};
-use origin::Tracker;
+use crate::unwind::TrapFrame;
 use serde::Serialize;
 pub use value::BadValue;
-use vmcore_format::addr::VirtAddr;
-
-/// The longest instruction, in bytes.
-const MAX_INSTRUCTION: u64 = 16;
-/// How far the address of a fault may be from that of the operand: of an access that begins in one page
-/// and faults in the next.
-const MAX_ACCESS: u64 = 64;
+use vmcore::process::{ProcessList, Thread};
 
 /// Why a thread crashed.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Reason {
+    /// What kind of mistake it is.
+    pub kind: ReasonKind,
     /// In one sentence.
     pub headline: String,
-    /// What was wrong with the pointer.
-    pub bad: BadValue,
-    /// What the pointer is in the source: `ifp`, `so->so_proto`.
+    /// What is wrong with the pointer, if it is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub bad: Option<BadValue>,
+    /// What is bad, in the source: `ifp`, `so->so_proto`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub variable: Option<String>,
     /// The member that was accessed: `if_vnet`.
@@ -49,8 +57,53 @@ pub struct Reason {
     /// How sure the variable is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub certainty: Option<Certainty>,
+    /// The function of the source in which it happened, an inlined one too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub function: Option<String>,
+    /// The module of that function; nothing for the kernel.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub module: Option<String>,
     /// How it is known, a line each.
     pub evidence: Vec<String>,
+}
+
+/// Kinds of mistakes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum ReasonKind {
+    /// A pointer that is NULL.
+    NullPointer,
+    /// A pointer that was read from freed memory.
+    UseAfterFree,
+    /// Another pointer that leads nowhere.
+    BadPointer,
+    /// A call of what is not code.
+    WildJump,
+    /// A kernel stack that was too small.
+    StackOverflow,
+    /// A division by zero.
+    DivideByZero,
+    /// An item that was freed twice.
+    DoubleFree,
+    /// Memory that was written after it was freed.
+    WriteAfterFree,
+    /// A list whose links do not agree.
+    ListCorruption,
+    /// A count of references that went wrong.
+    Refcount,
+    /// Threads that wait for each other.
+    Deadlock,
+    /// A spin lock that was held for too long.
+    SpinLockHeld,
+    /// A thread that sleeps with a lock that does not allow it.
+    SleepWithLock,
+    /// Another mistake with a lock.
+    Lock,
+    /// A check of the kernel that failed.
+    Assertion,
+    /// Hardware that reported an error.
+    Hardware,
 }
 
 /// How sure a finding is.
@@ -63,168 +116,149 @@ pub enum Certainty {
     Sure,
 }
 
-/// The reason for the crash of a thread with this stack; `None` if it did not end in an access that was
-/// refused, or nothing is known of it.
+/// What findings look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Scene<'c, 'a> {
+    pub(crate) target: &'c Target<'a>,
+    pub(crate) list: &'c ProcessList,
+    pub(crate) thread: &'c Thread,
+    /// Its stack.
+    pub(crate) frames: &'c [NamedFrame],
+    /// The frame at fault.
+    pub(crate) culprit: Culprit,
+    /// The panic message; nothing for a thread that did not panic.
+    pub(crate) message: Option<&'c str>,
+    /// The lines of the log before it.
+    pub(crate) log: &'c [String],
+}
+
+/// Each kind of finding. What the processor refused comes before the words of a panic about it.
+const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 10] = [
+    overflow::find,
+    jump::find,
+    access::find,
+    division::find,
+    hardware::find,
+    locks::find,
+    lists::find,
+    freed::find,
+    refcount::find,
+    assertion::find,
+];
+
+/// The reason for the crash of a thread; `None` if nothing is known of it.
 #[must_use]
-pub fn of(target: &Target<'_>, frames: &[NamedFrame]) -> Option<Reason> {
-    let at = frame_at_fault(frames)?;
-    let frame = frames.get(at)?;
-    let trap = frames.get(at.checked_sub(1)?)?.frame.trap.as_ref()?;
-    let is_access = match trap.cause {
-        Cause::PageFault(access) => access != Access::Execute,
-        Cause::ProtectionFault => true,
-        _ => false,
-    };
-    if !is_access || trap.pc != frame.frame.pc {
-        return None;
+pub fn of(target: &Target<'_>, list: &ProcessList, thread: &Thread) -> Option<Reason> {
+    let frames = target.stack(thread).frames;
+    let message = target.panic_message().filter(|_| thread.crashed);
+    find(&Scene {
+        target,
+        list,
+        thread,
+        frames: &frames,
+        culprit: culprit(&frames)?,
+        log: &log_around_the_trap(target),
+        message: message.as_deref(),
+    })
+}
+
+/// The first finding that knows something.
+pub(crate) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
+    FINDINGS.iter().find_map(|find| find(scene))
+}
+
+impl Scene<'_, '_> {
+    /// The frame at fault.
+    fn frame(&self) -> Option<&NamedFrame> {
+        self.frames.get(self.culprit.at)
     }
-    let decoded = target.instructions_of(trap.pc, MAX_INSTRUCTION);
-    let instruction = decoded.list.first()?;
-    let (memory, base, value) = bad_operand(target, instruction, trap)?;
-    let bad = BadValue::of(target, value)?;
-    let tracker = Tracker::new(target, frames, at);
-    let origin = tracker.pointer_in(base, trap.pc);
-    let member = origin.as_ref().and_then(|origin| {
-        let offset = u64::try_from(memory.displacement).ok()?;
-        target.types().member_at(&origin.type_, offset)
-    });
-    let name = memory.base.clone().unwrap_or_default();
-    let does = match trap.cause {
-        Cause::PageFault(Access::Write) => "writes",
-        _ => "reads",
-    };
-    let place = place_of(frame);
-    let accessed = match (&origin, &member) {
-        (Some(origin), Some(member)) => format!("{}->{member}", origin.text),
-        (Some(origin), None) if memory.displacement == 0 => format!("*{}", origin.text),
-        _ => address_in_words(memory),
-    };
-    let likely = match origin.as_ref().map(|origin| origin.certainty) {
-        Some(Certainty::Likely) => "likely ",
-        _ => "",
-    };
-    let mut evidence = vec![format!(
-        "{} was refused; {name} = {value:#x}",
-        instruction.text
-    )];
-    if let Some(origin) = &origin {
-        evidence.extend(origin.evidence.iter().cloned());
+
+    /// The trap frame of what the processor refused.
+    fn trap(&self) -> Option<&TrapFrame> {
+        self.frames.get(self.culprit.trap?)?.frame.trap.as_ref()
     }
-    if let (Some(member), true) = (&member, memory.displacement != 0) {
-        evidence.push(format!(
-            "{:#x} is the offset of {member}",
-            memory.displacement
-        ));
+
+    /// The same, if no other frame is between it and the frame at fault.
+    fn trap_at_fault(&self) -> Option<&TrapFrame> {
+        let trap = self.trap()?;
+        (trap.pc == self.frame()?.frame.pc).then_some(trap)
     }
-    evidence.extend(
-        origin
-            .as_ref()
-            .and_then(|origin| passed_by(origin, frames, at)),
-    );
-    // A remark after a comma ends before the place.
-    let words = bad.to_string();
-    let comma = if words.contains(',') { "," } else { "" };
-    let headline = match &origin {
-        Some(origin) => {
-            format!(
-                "{likely}`{}` {words}{comma}{place}: it {does} {accessed}",
-                origin.text
-            )
+
+    /// The name of the thread with such an id.
+    fn name_of(&self, tid: i32) -> Option<String> {
+        self.list.processes.iter().find_map(|process| {
+            let thread = process.threads.iter().find(|one| one.tid == tid)?;
+            Some(String::from_utf8_lossy(&process.thread_name(thread)).into_owned())
+        })
+    }
+
+    /// A reason in a frame: its function and its module are those of the frame.
+    fn reason(&self, kind: ReasonKind, at: usize, headline: String) -> Reason {
+        let frame = self.frames.get(at);
+        let function = frame.and_then(source_function);
+        let module = frame
+            .and_then(|frame| self.target.loaded(frame.frame.pc)?.module)
+            .map(|module| module.module.name.clone());
+        Reason {
+            kind,
+            headline,
+            bad: None,
+            variable: None,
+            member: None,
+            certainty: None,
+            evidence: match (&module, function) {
+                (Some(module), Some(function)) => vec![format!("{function} is in {module}")],
+                _ => Vec::new(),
+            },
+            function: function.map(|name| base_name(name).to_owned()),
+            module,
         }
-        None => format!("{name} {words}{comma}{place}: it {does} {accessed}"),
-    };
-    Some(Reason {
-        headline,
-        bad,
-        variable: origin.as_ref().map(|origin| origin.text.clone()),
-        certainty: origin.as_ref().map(|origin| origin.certainty),
-        member,
-        evidence,
-    })
-}
-
-/// The operand in memory whose address was refused, the number of its base register, and what that held.
-fn bad_operand<'i>(
-    target: &Target<'_>,
-    instruction: &'i Instruction,
-    trap: &TrapFrame,
-) -> Option<(&'i Memory, usize, u64)> {
-    let operands = instruction.operands.iter();
-    let mut operands = operands.filter_map(|operand| match operand {
-        Operand::Memory(memory) => Some(memory),
-        _ => None,
-    });
-    let machine = target.machine();
-    operands.find_map(|memory| {
-        let register = memory.base_number?;
-        let base = trap.registers.get(register)?;
-        let index = match (memory.index_number, &memory.index) {
-            (Some(index), _) => trap.registers.get(index)?,
-            (None, Some(_)) => return None,
-            (None, None) => 0,
-        };
-        let scaled = index.wrapping_mul(i64::from(memory.scale).cast_unsigned());
-        let address = base
-            .wrapping_add(scaled)
-            .wrapping_add(memory.displacement.cast_unsigned());
-        let address = machine.cut(address);
-        let is_it = match trap.fault_address {
-            Some(fault) => fault.0.wrapping_sub(address) < MAX_ACCESS,
-            None => !value::is_canonical(address),
-        };
-        // With an index, either may be what is wrong.
-        (is_it && index == 0).then_some((memory, register, base))
-    })
-}
-
-fn address_in_words(memory: &Memory) -> String {
-    let base = memory.base.as_deref().unwrap_or_default();
-    match memory.displacement {
-        0 => format!("where {base} points"),
-        offset if offset < 0 => format!("{:#x} before {base}", offset.unsigned_abs()),
-        offset => format!("{offset:#x} after {base}"),
     }
 }
 
-/// The function and the line of a frame, the innermost inlined one.
-fn place_of(frame: &NamedFrame) -> String {
+/// The function of the source that a frame is in, an inlined one too.
+pub(crate) fn source_function(frame: &NamedFrame) -> Option<&str> {
+    let place = frame.places.first();
+    let name = place.map(|place| place.function.as_str());
+    name.or_else(|| frame.function())
+}
+
+/// The function and the line of a frame, the innermost inlined one: ` in f, a.c:1`.
+fn place_of(frame: Option<&NamedFrame>) -> String {
+    let Some(frame) = frame else {
+        return String::new();
+    };
     let Some(place) = frame.places.first() else {
         let name = frame.function();
         return name.map_or_else(String::new, |name| format!(" in {name}"));
     };
+    format!(" in {}", words_of_place(place))
+}
+
+/// A function and its line.
+fn words_of_place(place: &crate::lines::Place) -> String {
     match (&place.file, place.line) {
-        (Some(file), Some(line)) => format!(" in {}, {file}:{line}", place.function),
-        _ => format!(" in {}", place.function),
+        (Some(file), Some(line)) => format!("{}, {file}:{line}", place.function),
+        _ => place.function.clone(),
     }
 }
 
-/// Who passed a bad parameter.
-fn passed_by(origin: &origin::Origin, frames: &[NamedFrame], at: usize) -> Option<String> {
-    let number = origin.parameter?;
-    let inner = frames.get(at)?.places.get(origin.level)?;
-    let function = &inner.function;
-    // An inlined function was called by the next one at the same address.
-    let caller = match frames.get(at)?.places.get(origin.level + 1) {
+/// Who called a function that is at a level of a frame: an inlined one was called by the next at the same
+/// address.
+fn caller_of(frames: &[NamedFrame], at: usize, level: usize) -> Option<String> {
+    let inlined_into = frames.get(at)?.places.get(level + 1);
+    let caller = match inlined_into {
         Some(caller) => caller,
         None => frames.get(at + 1)?.places.first()?,
     };
-    let line = match (&caller.file, caller.line) {
-        (Some(file), Some(line)) => format!(", {file}:{line}"),
-        _ => String::new(),
-    };
-    Some(format!(
-        "it is argument {number} of {function}, called by {}{line}",
-        caller.function
-    ))
+    Some(words_of_place(caller))
 }
 
-/// The address of an operand in memory, as the registers of a frame give it.
-pub(super) fn address_of(memory: &Memory, get: impl Fn(usize) -> Option<u64>) -> Option<VirtAddr> {
-    if memory.index.is_some() {
-        return None;
-    }
-    let base = get(memory.base_number?)?;
-    Some(VirtAddr(
-        base.wrapping_add(memory.displacement.cast_unsigned()),
-    ))
+/// The first number after some words of a message, in hexadecimal, as `%p` prints it.
+fn address_after(message: &str, words: &str) -> Option<u64> {
+    let (_, rest) = message.split_once(words)?;
+    let rest = rest.trim_start();
+    let digits = rest.strip_prefix("0x").unwrap_or(rest);
+    let end = digits.find(|c: char| !c.is_ascii_hexdigit());
+    u64::from_str_radix(digits.get(..end.unwrap_or(digits.len()))?, 16).ok()
 }

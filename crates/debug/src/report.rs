@@ -32,14 +32,14 @@ use crate::details::{Details, ThreadDetails};
 use crate::groups::{self, Group, Member};
 use crate::locks::{self, Lock, Locks, Spinning};
 use crate::modules::{Identity, Status};
-use crate::reason::{self, Reason};
+use crate::reason::{self, Reason, Scene};
 use crate::show::Options;
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
 use crate::unwind::{Cause, Frame};
 use crate::usage::{self, Usage};
 use crate::variables::ShownVariable;
-pub(crate) use culprit::base_name;
+pub(crate) use culprit::{Culprit, base_name, culprit};
 pub(crate) use log::around_the_trap as log_around_the_trap;
 pub use missing::alike_once;
 
@@ -216,7 +216,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
     let frames = panicked
         .as_ref()
         .map_or(&[][..], |thread| &thread.stack.frames);
-    let culprit = culprit::culprit(frames);
+    let culprit = culprit(frames);
     let log = log_around_the_trap(target);
     let mut crash = crash::decode(
         target,
@@ -238,18 +238,25 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
     let about = about_tid(&crash, &locks, list, own_tid).filter(|tid| Some(*tid) != own_tid);
     let about = about.and_then(|tid| all().find(|(_, thread)| thread.tid == tid));
     let about = about.map(|found| thread_report(target, &details, found));
+    let scene = crashed.zip(culprit).map(|((_, thread), culprit)| Scene {
+        target,
+        list,
+        thread,
+        frames,
+        culprit,
+        message: message.as_deref(),
+        log: &log,
+    });
+    // A bad pointer without a variable says no more than the trap.
+    let reason = scene.and_then(|scene| reason::find(&scene));
+    let reason = reason.filter(|reason| reason.bad.is_none() || reason.variable.is_some());
     let signature = match &about {
         Some(about) => {
-            let culprit = culprit::culprit(&about.stack.frames);
-            crash.is_about(about, culprit, own_tid);
-            signature::of(target, &crash, &about.stack.frames, culprit)
+            let its = self::culprit(&about.stack.frames);
+            crash.is_about(about, its, own_tid);
+            signature::of(target, &crash, &about.stack.frames, its, reason.as_ref())
         }
-        None => signature::of(target, &crash, frames, culprit),
-    };
-    let reason = match about {
-        Some(_) => None,
-        // Without a variable it says no more than the trap.
-        None => reason::of(target, frames).filter(|reason| reason.variable.is_some()),
+        None => signature::of(target, &crash, frames, culprit, reason.as_ref()),
     };
     let mut names = HashMap::new();
     let mut backtraces = HashMap::new();
@@ -380,7 +387,7 @@ fn thread_report(
     (process, thread): (&Process, &Thread),
 ) -> ThreadReport {
     let stack = target.stack(thread);
-    let culprit = culprit::culprit(&stack.frames);
+    let culprit = culprit(&stack.frames);
     let hidden = culprit.map_or(0, |found| found.hidden);
     ThreadReport {
         arguments: arguments(target, &stack.frames, hidden),
@@ -517,7 +524,7 @@ impl Report {
 /// to the panic, nor the debugger, nor the dump.
 #[must_use]
 pub fn frame_at_fault(frames: &[NamedFrame]) -> Option<usize> {
-    culprit::culprit(frames).map(|found| found.at)
+    culprit(frames).map(|found| found.at)
 }
 
 #[cfg(test)]

@@ -18,7 +18,7 @@
 use crate::arch::machine::Machine;
 use crate::debug_link;
 use crate::expr::{EvalError, Evaluator, SymbolSource, Value};
-use crate::lines::Lines;
+use crate::lines::{Lines, demangled};
 use crate::modules::{self, ModuleFile, Search};
 use crate::object_file::ObjectFile;
 use crate::show::{self, Options, Shown, Walked};
@@ -374,7 +374,7 @@ impl<'a> Target<'a> {
             }
             None => {
                 let nearest = self.symbols.nearest(address).filter(|found| found.inside)?;
-                let name = String::from_utf8_lossy(nearest.symbol.name).into_owned();
+                let name = demangled(&String::from_utf8_lossy(nearest.symbol.name));
                 (name, nearest.offset)
             }
         };

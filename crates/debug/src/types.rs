@@ -31,6 +31,8 @@ use vmcore_format::endian::Width;
 const MAX_CHAIN: usize = 64;
 /// Anonymous structures that are looked into for one member.
 const MAX_ANONYMOUS: usize = 1000;
+/// How the members of Rust's atomics and pointers end, which only wrap one value.
+const WRAPPERS: [&str; 2] = [".v.value", ".__0"];
 /// Types that are kept.
 const MAX_KEPT: usize = 1 << 16;
 
@@ -504,14 +506,8 @@ impl<'a> Types<'a> {
         Some(self.part_at(pointer, offset)?.0)
     }
 
-    /// The same with the type of the member, if that is a pointer.
-    pub(crate) fn pointer_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
-        let (path, type_) = self.part_at(pointer, offset)?;
-        let (_, read) = self.resolve(&type_).ok()?;
-        matches!(read.kind, Kind::Pointer(_)).then_some((path, type_))
-    }
-
-    fn part_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
+    /// The same with the type of the member.
+    pub(crate) fn part_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
         let (_, read) = self.resolve(pointer).ok()?;
         let Kind::Pointer(to) = &read.kind else {
             return None;
@@ -541,7 +537,13 @@ impl<'a> Types<'a> {
                     rest %= size;
                     at = element.clone();
                 }
-                _ => return (rest == 0 && !path.is_empty()).then_some((path, at)),
+                _ if path.is_empty() || rest != 0 => return None,
+                _ => {
+                    let path = WRAPPERS
+                        .iter()
+                        .fold(&*path, |path, end| path.trim_end_matches(end));
+                    return Some((path.to_owned(), at));
+                }
             }
         }
         None

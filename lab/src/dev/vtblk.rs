@@ -40,7 +40,7 @@ pub(crate) const MAX_TRANSFER: u32 = 1 << 20;
 const TIMEOUT_MS: u32 = 10_000;
 
 /// The disk, if there is one.
-static DISK: SpinLock<Option<Disk>> = SpinLock::new("vtblk", None);
+static DISK: SpinLock<Option<Disk>> = SpinLock::new(c"vtblk", None);
 /// The next write panics in the driver.
 static PANICS: AtomicBool = AtomicBool::new(false);
 

@@ -35,7 +35,7 @@ const FRAME_MAX: usize = MTU as usize + 14;
 const TIMEOUT_MS: u32 = 1000;
 
 /// The network device, if there is one.
-static NET: SpinLock<Option<Net>> = SpinLock::new("vtnet", None);
+static NET: SpinLock<Option<Net>> = SpinLock::new(c"vtnet", None);
 
 /// A network device.
 pub(crate) struct Net {

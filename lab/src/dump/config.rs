@@ -60,7 +60,7 @@ pub(crate) struct Config {
     addresses: Addresses,
 }
 
-static CONFIG: SpinLock<Config> = SpinLock::new("dumpon", Config::OFF);
+static CONFIG: SpinLock<Config> = SpinLock::new(c"dumpon", Config::OFF);
 
 /// The value that has a name.
 fn named<T: Copy>(names: &[(&'static str, T)], name: &str) -> Option<T> {

@@ -46,7 +46,7 @@ struct Regions {
 
 static REGIONS: BootCell<Regions> = BootCell::new();
 /// Items of the zones, for tests to read.
-static ITEMS: SpinLock<Items> = SpinLock::new("lab items", Items::new());
+static ITEMS: SpinLock<Items> = SpinLock::new(c"lab items", Items::new());
 /// How often a worker has gone round.
 static ROUNDS: AtomicU64 = AtomicU64::new(0);
 

@@ -7,7 +7,8 @@ use crate::kern::sched;
 use crate::sys::lock::SpinLock;
 use crate::sys::pcpu;
 use crate::sys::proc::{
-    Link, NOCPU, PRS_ZOMBIE, TDS_INHIBITED, TDS_RUNNING, TDS_RUNQ, name_bytes, proc, thread,
+    Link, NOCPU, PRS_ZOMBIE, TDS_INHIBITED, TDS_RUNNING, TDS_RUNQ, list_remove, name_bytes, proc,
+    thread,
 };
 use crate::vm::kmem;
 use crate::vm::uma::Zone;
@@ -39,7 +40,7 @@ static PROC_ZONE: Zone = Zone::new("PROC", size_of::<proc>());
 static THREAD_ZONE: Zone = Zone::new("THREAD", size_of::<thread>());
 /// Guards the lists and the next numbers.
 static LISTS: SpinLock<Next> = SpinLock::new(
-    "allproc",
+    c"allproc",
     Next {
         pid: 0,
         tid: FIRST_TID,
@@ -130,7 +131,8 @@ fn new_thread(
         to_td_wchan: [0; _],
         td_wchan: AtomicU64::new(0),
         td_wmesg: AtomicPtr::new(ptr::null_mut()),
-        to_td_lockname: [0; _],
+        to_td_blocked: [0; _],
+        td_blocked: AtomicPtr::new(ptr::null_mut()),
         td_lockname: AtomicPtr::new(ptr::null_mut()),
         to_td_name: [0; _],
         td_name: name_bytes(name),
@@ -252,5 +254,5 @@ pub(crate) fn create_zombie(name: &str) {
     let process = new_process(name, None);
     process.p_state.store(PRS_ZOMBIE, Ordering::Relaxed);
     let _lists = LISTS.lock();
-    Link::remove(process, |process| &process.p_list);
+    list_remove!(process, p_list);
 }

@@ -7,6 +7,7 @@ use crate::arch::pcb::{cpu_switch, trapframe};
 use crate::arch::{cpu, time};
 use crate::kern::proc::Start;
 use crate::sys::lock::SpinLock;
+use crate::sys::lock_object::{lock_object, turnstile};
 use crate::sys::proc::{NOCPU, TDS_INHIBITED, TDS_RUNNING, TDS_RUNQ, thread};
 use crate::sys::{kdb, pcpu, uart};
 use core::ffi::CStr;
@@ -17,7 +18,7 @@ use core::sync::atomic::Ordering;
 const THREADS_MAX: usize = 256;
 
 static SCHED: SpinLock<Table> = SpinLock::new(
-    "sched lock",
+    c"sched lock",
     Table {
         threads: [None; THREADS_MAX],
         len: 0,
@@ -62,6 +63,7 @@ pub(crate) fn add(thread: &'static thread) {
 }
 
 /// Gives the CPU to another thread, until the tick `wake_at` or until it is this one's turn again.
+#[unsafe(no_mangle)]
 #[inline(never)]
 fn mi_switch(wake_at: Option<u64>) {
     let interrupts = cpu::interrupts_on();
@@ -137,6 +139,8 @@ fn exit() -> ! {
 }
 
 /// Sleeps for some ticks; `why` is the wait message.
+#[unsafe(export_name = "_sleep")]
+#[inline(never)]
 pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
     let own = pcpu::curthread().expect("a thread sleeps");
     own.set_wmesg(Some(why));
@@ -145,11 +149,13 @@ pub(crate) fn sleep(why: &'static CStr, for_ticks: u64) {
 }
 
 /// Gives the CPU to others for a tick, because a lock is taken.
-pub(crate) fn block(lock_name: &'static CStr) {
+#[unsafe(export_name = "turnstile_wait")]
+#[inline(never)]
+pub(crate) fn block(on: &'static turnstile, lock: &'static lock_object) {
     let own = pcpu::curthread().expect("a thread blocks");
-    own.set_lockname(Some(lock_name));
+    own.set_blocked(Some((on, lock)));
     mi_switch(Some(time::now_ticks() + 1));
-    own.set_lockname(None);
+    own.set_blocked(None);
 }
 
 /// Gives the CPU to others for some ticks, without sleeping.

@@ -96,7 +96,7 @@ pub(crate) static SETTINGS: [&Setting; 10] = [
 ];
 
 /// Name of the dump device, `kern.shutdown.dumpdevname`; `dumpon` keeps it.
-pub(crate) static DUMP_DEVICE_NAME: SpinLock<&str> = SpinLock::new("dump device name", "off");
+pub(crate) static DUMP_DEVICE_NAME: SpinLock<&str> = SpinLock::new(c"dump device name", "off");
 
 /// Takes the tunables that have a setting's name.
 pub(crate) fn init() {

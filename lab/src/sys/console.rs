@@ -15,7 +15,7 @@ pub(crate) use printf;
 /// How long a message waits for another one to end.
 const PATIENCE_US: u64 = 500_000;
 /// One message at a time.
-static CONSOLE: SpinLock<()> = SpinLock::new("console", ());
+static CONSOLE: SpinLock<()> = SpinLock::new(c"console", ());
 
 struct Out;
 

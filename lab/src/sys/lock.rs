@@ -6,9 +6,11 @@
 
 use crate::arch::cpu;
 use crate::arch::time::{self, Deadline};
+use crate::sys::lock_object::{Class, lock_object};
 use crate::sys::proc::thread;
 use crate::sys::{mp, pcpu};
 use core::cell::UnsafeCell;
+use core::ffi::CStr;
 use core::ops::{Deref, DerefMut};
 use core::ptr;
 use core::sync::atomic::{AtomicUsize, Ordering};
@@ -21,17 +23,10 @@ const SPINS: u64 = 100_000;
 const DELAY_US: u64 = 50;
 const SPIN_LIMIT_US: u64 = 5_000_000;
 
-#[repr(C)]
-struct LockObject {
-    lo_name: &'static str,
-    lo_flags: u32,
-    lo_data: u32,
-}
-
 /// A value protected by a spin lock.
 #[repr(C)]
 pub(crate) struct SpinLock<T> {
-    lock_object: LockObject,
+    lock_object: lock_object,
     /// The owner's `struct thread`; 0 if there is none.
     mtx_lock: AtomicUsize,
     value: UnsafeCell<T>,
@@ -49,13 +44,9 @@ pub(crate) struct Guard<'a, T> {
 }
 
 impl<T> SpinLock<T> {
-    pub(crate) const fn new(name: &'static str, value: T) -> Self {
+    pub(crate) const fn new(name: &'static CStr, value: T) -> Self {
         Self {
-            lock_object: LockObject {
-                lo_name: name,
-                lo_flags: 0,
-                lo_data: 0,
-            },
+            lock_object: lock_object::new(name, Class::SpinMutex),
             mtx_lock: AtomicUsize::new(0),
             value: UnsafeCell::new(value),
         }
@@ -87,7 +78,7 @@ impl<T> SpinLock<T> {
                 // A fault in the middle of a message, too, is told on the console.
                 Err(owner) if limit.is_some_and(|limit| owner == me || limit.has_passed()) => break,
                 Err(owner) if owner == me && me != NO_THREAD => {
-                    let name = self.lock_object.lo_name;
+                    let name = self.lock_object.name();
                     panic!("lock {name:?} is taken twice by one thread")
                 }
                 Err(owner) => {
@@ -97,7 +88,7 @@ impl<T> SpinLock<T> {
                         time::delay_us(DELAY_US);
                     }
                     if spins > SPINS + SPIN_LIMIT_US / DELAY_US {
-                        self.held_too_long(owner);
+                        held_too_long(&self.lock_object, owner);
                     }
                 }
             }
@@ -107,20 +98,6 @@ impl<T> SpinLock<T> {
             taken,
             interrupts,
         }
-    }
-
-    /// Panics because a lock that is not released stops this CPU for good.
-    #[cold]
-    #[inline(never)]
-    fn held_too_long(&self, owner: usize) -> ! {
-        let name = self.lock_object.lo_name;
-        let tid = if owner == NO_THREAD {
-            0
-        } else {
-            // SAFETY: other owners are threads, which live forever.
-            unsafe { (*ptr::with_exposed_provenance::<thread>(owner)).td_tid }
-        };
-        panic!("spin lock {self:p} ({name}) held by {owner:#x} (tid {tid}) too long")
     }
 
     /// The value, in spite of the lock's owner.
@@ -171,4 +148,19 @@ impl<T> Drop for Guard<'_, T> {
             cpu::enable_interrupts();
         }
     }
+}
+
+/// Panics because a lock that is not released stops this CPU for good.
+#[unsafe(export_name = "_mtx_lock_indefinite_check")]
+#[cold]
+#[inline(never)]
+fn held_too_long(lock: &lock_object, owner: usize) -> ! {
+    let tid = if owner == NO_THREAD {
+        0
+    } else {
+        // SAFETY: other owners are threads, which live forever.
+        unsafe { (*ptr::with_exposed_provenance::<thread>(owner)).td_tid }
+    };
+    let name = lock.name();
+    panic!("spin lock {lock:p} ({name}) held by {owner:#x} (tid {tid}) too long")
 }

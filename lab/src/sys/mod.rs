@@ -18,6 +18,7 @@ pub(crate) mod boot_cell;
 pub(crate) mod console;
 pub(crate) mod kdb;
 pub(crate) mod lock;
+pub(crate) mod lock_object;
 pub(crate) mod mp;
 pub(crate) mod msgbuf;
 pub(crate) mod pcpu;

@@ -3,6 +3,7 @@
 //! Both are never freed, so references to them live forever; what changes in them is atomic.
 
 use crate::arch::pcb::pcb;
+use crate::sys::lock_object::{lock_object, turnstile};
 use core::mem::offset_of;
 use core::ptr;
 use core::sync::atomic::{AtomicI32, AtomicPtr, AtomicU16, AtomicU32, AtomicU64, Ordering};
@@ -55,26 +56,30 @@ impl<T> Link<T> {
         }
         head.store(ptr::from_ref(element).cast_mut(), Ordering::Release);
     }
+}
 
-    /// Takes an element out of its list, whose links must lead to it.
-    #[inline(never)]
-    pub(crate) fn remove(element: &'static T, link: fn(&T) -> &Self) {
-        let own = link(element);
-        let next = own.next.load(Ordering::Acquire);
-        let previous = own.previous.load(Ordering::Acquire);
+/// Takes an element out of its list, whose links must lead to it. A macro, as in `sys/queue.h`: what it
+/// finds wrong is wrong in the function that uses it.
+#[collapse_debuginfo(yes)]
+macro_rules! list_remove {
+    ($element:expr, $link:ident) => {{
+        let element = $element;
+        let next = element.$link.next.load(Ordering::Acquire);
+        let previous = element.$link.previous.load(Ordering::Acquire);
         // SAFETY: it points to the list's head or to a link of an element, which live forever.
         let to_here = unsafe { &*previous };
         assert!(
-            ptr::eq(to_here.load(Ordering::Acquire), element),
+            core::ptr::eq(to_here.load(Ordering::Acquire), element),
             "Bad link elm {element:p} prev->next != elm"
         );
         to_here.store(next, Ordering::Release);
         // SAFETY: elements live forever.
         if let Some(next) = unsafe { next.as_ref() } {
-            link(next).previous.store(previous, Ordering::Release);
+            next.$link.previous.store(previous, Ordering::Release);
         }
-    }
+    }};
 }
+pub(crate) use list_remove;
 
 #[repr(C)]
 pub(crate) struct proc {
@@ -109,7 +114,8 @@ pub(crate) struct thread {
     pub(crate) to_td_wchan: [u8; 0x128 - 0x118],
     pub(crate) td_wchan: AtomicU64,
     pub(crate) td_wmesg: AtomicPtr<u8>,
-    pub(crate) to_td_lockname: [u8; 0x158 - 0x138],
+    pub(crate) to_td_blocked: [u8; 0x150 - 0x138],
+    pub(crate) td_blocked: AtomicPtr<turnstile>,
     pub(crate) td_lockname: AtomicPtr<u8>,
     pub(crate) to_td_name: [u8; 0x2dc - 0x160],
     pub(crate) td_name: [u8; NAME_LEN],
@@ -254,12 +260,14 @@ impl thread {
         self.td_inhibitors.store(inhibitors, Ordering::Relaxed);
     }
 
-    /// Marks it as blocked on the lock of this name, or as not blocked.
-    pub(crate) fn set_lockname(&self, name: Option<&'static core::ffi::CStr>) {
-        let at = name.map_or(ptr::null(), |name| name.as_ptr());
+    /// Marks it as blocked on a lock, or as not blocked.
+    pub(crate) fn set_blocked(&self, on: Option<(&'static turnstile, &'static lock_object)>) {
+        let at = on.map_or(ptr::null(), |(on, _)| ptr::from_ref(on));
+        self.td_blocked.store(at.cast_mut(), Ordering::Release);
+        let name = on.map_or(ptr::null(), |(_, lock)| lock.c_name());
         self.td_lockname
-            .store(at.cast_mut().cast(), Ordering::Release);
-        let inhibitors = if name.is_some() { TDI_LOCK } else { 0 };
+            .store(name.cast_mut().cast(), Ordering::Release);
+        let inhibitors = if on.is_some() { TDI_LOCK } else { 0 };
         self.td_inhibitors.store(inhibitors, Ordering::Relaxed);
     }
 

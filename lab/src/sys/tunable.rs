@@ -17,7 +17,7 @@ static kenvp: AtomicPtr<AtomicPtr<u8>> = AtomicPtr::new(ptr::null_mut());
 static dynamic_kenv: AtomicBool = AtomicBool::new(false);
 
 static TEXT: SpinLock<Text> = SpinLock::new(
-    "kernel environment",
+    c"kernel environment",
     Text {
         bytes: [0; TEXT_MAX],
         len: 0,

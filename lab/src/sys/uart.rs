@@ -19,7 +19,7 @@ struct Input {
 }
 
 static INPUT: SpinLock<Input> = SpinLock::new(
-    "uart",
+    c"uart",
     Input {
         bytes: [0; 256],
         head: 0,

@@ -27,7 +27,7 @@ static dump_avail: [AtomicU64; 2 * (RANGES_MAX + 1)] =
 static physmem: AtomicI32 = AtomicI32::new(0);
 
 static PHYS: BootCell<Phys> = BootCell::new();
-static SEARCH: SpinLock<Search> = SpinLock::new("page allocator", Search { low: 0, high: 0 });
+static SEARCH: SpinLock<Search> = SpinLock::new(c"page allocator", Search { low: 0, high: 0 });
 static FREE: AtomicU64 = AtomicU64::new(0);
 
 struct Phys {

@@ -35,7 +35,7 @@ static kernphys: u64 = layout::KERNLOAD;
 #[unsafe(no_mangle)]
 static dmaplimit: AtomicU64 = AtomicU64::new(0);
 
-static LOCK: SpinLock<()> = SpinLock::new("pmap", ());
+static LOCK: SpinLock<()> = SpinLock::new(c"pmap", ());
 /// Pages of RAM that the kernel map and the image map.
 static MAPPED_PAGES: AtomicU64 = AtomicU64::new(0);
 /// How many of these must not be dumped.

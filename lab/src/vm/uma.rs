@@ -21,7 +21,7 @@ const TRASH: u64 = 0xdead_c0de_dead_c0de;
 const NO_ITEM: u16 = u16::MAX;
 
 static ZONES: SpinLock<[Option<&'static Zone>; ZONES_MAX]> =
-    SpinLock::new("zones", [None; ZONES_MAX]);
+    SpinLock::new(c"zones", [None; ZONES_MAX]);
 
 /// What is at the start of a slab's page; the items follow.
 #[repr(C)]
@@ -86,7 +86,7 @@ impl Zone {
             item_size,
             no_dump,
             state: SpinLock::new(
-                "zone",
+                c"zone",
                 Slabs {
                     partial: ptr::null_mut(),
                 },
@@ -177,6 +177,10 @@ impl Zone {
     ///
     /// # Safety
     /// It must have come from this zone, and must not be used any more.
+    ///
+    /// By the name that debuggers know: its caller is to blame if the item is free already.
+    #[unsafe(export_name = "uma_zfree_arg")]
+    #[inline(never)]
     pub(crate) unsafe fn free(&self, item: NonNull<u8>) {
         let mut state = self.state.lock();
         let at = item

@@ -168,7 +168,10 @@ fn facts(report: &Report) -> String {
         ("up", known(&info.uptime)),
         (
             "signature",
-            Some(format!("<code>{}</code>", report.signature.text)),
+            Some(format!(
+                "<code>{}</code> <code>{}</code>",
+                report.signature.text, report.signature.v2
+            )),
         ),
         (
             "dump",

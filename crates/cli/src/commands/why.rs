@@ -15,13 +15,15 @@ use vmcore::OpenOptions;
 use vmcore_debug::Target;
 use vmcore_debug::reason::{self, Reason};
 
-/// Which variable was bad, and how that is known
+/// Why a thread crashed, and how that is known
 #[derive(Debug, Args)]
 #[command(
     override_usage = "vmcore why [FILE] [TID] [OPTIONS]",
     after_help = help::with_files("\
-Needs the kernel file with its debug information. It explains accesses to memory that were refused: the
-instruction, the register that was bad, the variable that was in it, and the member that was accessed.
+Needs the kernel file with its debug information. It explains what the processor refused: an access, with
+the register that was bad, the variable in it and the member, a call of what is not code, an overflow of
+the stack, a division by zero; and panics about locks, lists, freed memory, counts of references and
+failed assertions. Each line below the first says how that is known. Without TID: the thread that crashed.
 Exit status 3: nothing is known; vmcore bt and vmcore dis show what there is.")
 )]
 pub(crate) struct Why {
@@ -50,7 +52,7 @@ impl Run for Why {
         let thread = super::bt::thread_of(context, &list, wanted)?;
         let answer = Answer {
             tid: thread.tid,
-            reason: reason::of(&target, &target.stack(thread).frames),
+            reason: reason::of(&target, &list, thread),
         };
         let status = match answer.reason {
             Some(_) => Status::Done,

@@ -36,6 +36,17 @@ pub enum Operand {
     Memory(Memory),
 }
 
+impl Operand {
+    /// The memory, if it is that.
+    #[must_use]
+    pub const fn memory(&self) -> Option<&Memory> {
+        match self {
+            Self::Memory(memory) => Some(memory),
+            _ => None,
+        }
+    }
+}
+
 /// Memory that an instruction accesses: base + index × scale + displacement.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
@@ -69,6 +80,8 @@ impl Decoder {
             .iter()
             .find(|(arch, other, _)| *arch == self.arch && *other == name);
         let name = alias.map_or(name, |(_, _, name)| name);
+        let whole = whole_register(self.arch, name);
+        let name = whole.as_deref().unwrap_or(name);
         names.iter().position(|known| *known == name)
     }
 
@@ -198,6 +211,19 @@ impl Decoder {
             }
             _ => None,
         })
+    }
+}
+
+/// The register of which another one is the lower half: an instruction that writes the half writes it all.
+fn whole_register(arch: Arch, name: &str) -> Option<String> {
+    match arch {
+        Arch::Amd64 => match (name.strip_prefix('e'), name.strip_suffix('d')) {
+            (Some(rest), _) => Some(format!("r{rest}")),
+            (None, Some(rest)) if rest.starts_with('r') => Some(rest.to_owned()),
+            _ => None,
+        },
+        Arch::Arm64 => Some(format!("x{}", name.strip_prefix('w')?)),
+        _ => None,
     }
 }
 

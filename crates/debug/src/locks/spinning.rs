@@ -52,6 +52,11 @@ impl<'a, 't> Spinning<'a, 't> {
         })
     }
 
+    /// The lock at an address, if one is there.
+    pub(crate) fn lock_at(&self, address: VirtAddr) -> Option<Lock> {
+        self.reader.lock(address)
+    }
+
     /// The lock that `thread` spins on: the one that the registers of its frames point at and that
     /// another thread holds. Nothing if there is none, or if there are several.
     #[must_use]

@@ -1,16 +1,19 @@
 //! Which variable a register holds at a program counter: as the debug information says it, else by the
 //! instruction that loaded it.
 
-use super::{Certainty, address_of};
+use super::Certainty;
+use super::access::address_of;
+use super::held;
 use crate::arch::machine::Machine;
 use crate::expr::Location;
 use crate::instructions::Flow;
-use crate::instructions::{Instruction, Operand};
+use crate::instructions::{Instruction, Memory, Operand};
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::types::{Kind, TypeRef};
 use crate::variables::{Storage, Variable};
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
 
 /// Loads that are followed back: `a->b->c->d`.
 const MAX_LOADS: usize = 4;
@@ -30,6 +33,19 @@ pub(super) struct Origin {
     pub(super) parameter: Option<usize>,
     /// Its function among those at the program counter, the innermost first.
     pub(super) level: usize,
+    /// The pointer through which it was read: `so` of `so->so_proto`.
+    pub(super) read_from: Option<String>,
+}
+
+impl Origin {
+    /// As the subject of a sentence.
+    pub(super) fn subject(&self) -> String {
+        let likely = match self.certainty {
+            Certainty::Likely => "likely ",
+            Certainty::Sure => "",
+        };
+        format!("{likely}`{}`", self.text)
+    }
 }
 
 /// Follows registers back in one frame.
@@ -37,20 +53,21 @@ pub(super) struct Tracker<'c, 'a> {
     target: &'c Target<'a>,
     frames: &'c [NamedFrame],
     at: usize,
-    /// The instructions of the function up to the program counter.
+    /// The instructions of the function.
     code: Vec<Instruction>,
 }
 
 impl<'c, 'a> Tracker<'c, 'a> {
     pub(super) fn new(target: &'c Target<'a>, frames: &'c [NamedFrame], at: usize) -> Self {
         let pc = frames.get(at).map_or(VirtAddr(0), |frame| frame.frame.pc);
-        let start = target.function_around(pc).map(|(start, _)| start);
-        let len = start.map(|start| pc.0.wrapping_sub(start.0));
-        let code = match (start, len) {
-            (Some(start), Some(len)) if len > 0 && len <= MAX_FUNCTION => {
-                target.instructions_of(start, len).list
-            }
-            _ => Vec::new(),
+        let code = match target.function_around(pc) {
+            Some((start, len)) if len <= MAX_FUNCTION => target.instructions_of(start, len).list,
+            // Of a large function as much as leads there.
+            Some((start, _)) => match pc.0.wrapping_sub(start.0) {
+                len if len <= MAX_FUNCTION => target.instructions_of(start, len).list,
+                _ => Vec::new(),
+            },
+            None => Vec::new(),
         };
         Self {
             target,
@@ -66,15 +83,50 @@ impl<'c, 'a> Tracker<'c, 'a> {
 
     /// What the pointer in a register is, right before the instruction at `pc` runs.
     pub(super) fn pointer_in(&self, register: usize, pc: VirtAddr) -> Option<Origin> {
-        self.pointer(register, pc, 0)
+        self.value(register, pc, true, 0)
     }
 
-    fn pointer(&self, register: usize, pc: VirtAddr, loads: usize) -> Option<Origin> {
+    /// What the value in a register is.
+    pub(super) fn value_in(&self, register: usize, pc: VirtAddr) -> Option<Origin> {
+        self.value(register, pc, false, 0)
+    }
+
+    /// The instructions of the function.
+    pub(super) fn code(&self) -> &[Instruction] {
+        &self.code
+    }
+
+    /// The pointer that a register holds at an address, by the debug information.
+    pub(super) fn variable_in(&self, register: usize, pc: VirtAddr) -> Option<held::Variable> {
         let name = *self.machine().names.get(register)?;
         let lists = self.variables_at(pc);
         let held = |variable: &Variable| {
             variable.storage == Some(Storage::Register(name.to_owned()))
                 && self.is_pointer(&variable.type_)
+        };
+        let (level, variable) = only(&lists, held)?;
+        let place = self.frames.get(self.at)?.places.get(level)?;
+        Some(held::Variable::plain(variable, place))
+    }
+
+    /// The instruction in front of an address.
+    pub(super) fn in_front_of(&self, address: VirtAddr) -> Option<&Instruction> {
+        let at = self.code.partition_point(|one| one.address < address);
+        self.code.get(at.checked_sub(1)?)
+    }
+
+    fn value(
+        &self,
+        register: usize,
+        pc: VirtAddr,
+        is_pointer: bool,
+        loads: usize,
+    ) -> Option<Origin> {
+        let fits = |type_: &TypeRef| !is_pointer || self.is_pointer(type_);
+        let name = *self.machine().names.get(register)?;
+        let lists = self.variables_at(pc);
+        let held = |variable: &Variable| {
+            variable.storage == Some(Storage::Register(name.to_owned())) && fits(&variable.type_)
         };
         if let Some((level, variable)) = only(&lists, held) {
             return Some(self.origin_of(
@@ -88,6 +140,23 @@ impl<'c, 'a> Tracker<'c, 'a> {
                 ),
             ));
         }
+        self.loaded(register, pc, is_pointer, loads)
+    }
+
+    /// Where the value in a register was loaded from, whatever variable it is in now.
+    pub(super) fn pointer_loaded(&self, register: usize, pc: VirtAddr) -> Option<Origin> {
+        self.loaded(register, pc, true, 0)
+    }
+
+    fn loaded(
+        &self,
+        register: usize,
+        pc: VirtAddr,
+        is_pointer: bool,
+        loads: usize,
+    ) -> Option<Origin> {
+        let name = *self.machine().names.get(register)?;
+        let fits = |type_: &TypeRef| !is_pointer || self.is_pointer(type_);
         if loads >= MAX_LOADS {
             return None;
         }
@@ -96,10 +165,7 @@ impl<'c, 'a> Tracker<'c, 'a> {
             true => Certainty::Sure,
             false => Certainty::Likely,
         };
-        let memory = load.operands.iter().find_map(|operand| match operand {
-            Operand::Memory(memory) => Some(memory),
-            _ => None,
-        })?;
+        let memory = load.operands.iter().find_map(Operand::memory)?;
         // A variable in memory that is loaded.
         let lists = self.variables_at(load.address);
         let frame = &self.frames.get(self.at)?.frame;
@@ -119,20 +185,38 @@ impl<'c, 'a> Tracker<'c, 'a> {
             return Some(self.origin_of(&lists, level, variable, certainty, evidence));
         }
         // A member of what another pointer points to.
+        let mut member = self.member(memory, load.address, loads + 1)?;
+        if !fits(&member.type_) {
+            return None;
+        }
+        member.evidence.push(evidence);
+        member.certainty = member.certainty.min(certainty);
+        Some(member)
+    }
+
+    /// The member of what a pointer points to that an operand in memory is, right before the instruction
+    /// at `pc` runs.
+    pub(super) fn member_in(&self, memory: &Memory, pc: VirtAddr) -> Option<Origin> {
+        self.member(memory, pc, 0)
+    }
+
+    fn member(&self, memory: &Memory, pc: VirtAddr, loads: usize) -> Option<Origin> {
+        let is_frame = |number: usize| [self.machine().sp, self.machine().fp].contains(&number);
         let base = memory.base_number.filter(|number| !is_frame(*number))?;
-        let outer = self.pointer(base, load.address, loads + 1)?;
+        if memory.index.is_some() {
+            return None;
+        }
+        let outer = self.value(base, pc, true, loads)?;
         let offset = u64::try_from(memory.displacement).ok()?;
-        let types = self.target.types();
-        let (member, type_) = types.pointer_at(&outer.type_, offset)?;
-        let mut all = outer.evidence;
-        all.push(evidence);
+        let (member, type_) = self.target.types().part_at(&outer.type_, offset)?;
         Some(Origin {
             text: format!("{}->{member}", outer.text),
             type_,
-            certainty: certainty.min(outer.certainty),
-            evidence: all,
+            certainty: outer.certainty,
+            evidence: outer.evidence,
             parameter: None,
             level: outer.level,
+            read_from: Some(outer.text),
         })
     }
 
@@ -154,6 +238,7 @@ impl<'c, 'a> Tracker<'c, 'a> {
             evidence: vec![evidence],
             parameter: number.filter(|_| variable.is_parameter).map(|at| at + 1),
             level,
+            read_from: None,
         }
     }
 
@@ -176,33 +261,44 @@ impl<'c, 'a> Tracker<'c, 'a> {
         matches!(resolved, Ok((_, type_)) if matches!(type_.kind, Kind::Pointer(_)))
     }
 
-    /// The last instruction before `pc` that writes a register, if it is a load; and whether nothing
-    /// between the two jumps, or is jumped to.
+    /// The last instruction before `pc` that writes a register, if it is a load; and whether no other way
+    /// leads to `pc`.
     fn load_of(&self, register: usize, pc: VirtAddr) -> Option<(&Instruction, bool)> {
-        let before = self.code.iter().rev();
-        let mut is_straight = true;
-        for one in before.filter(|one| one.address < pc) {
+        let mut at = self.code.partition_point(|one| one.address < pc);
+        let mut is_only = !HAS_DELAY_SLOTS.contains(&self.target.arch());
+        for _ in 0..self.code.len() {
+            (at, is_only) = self.before(at, is_only)?;
+            let one = self.code.get(at)?;
             if self.writes(one, register) {
-                let is_target = |other: &Instruction| {
-                    let to = other.refers_to.as_ref().map(|to| to.address);
-                    other.flow == Flow::Jump && to.is_some_and(|to| to > one.address && to <= pc)
-                };
-                is_straight &= !self.code.iter().any(is_target);
-                let is_load = one
-                    .operands
-                    .iter()
-                    .any(|operand| matches!(operand, Operand::Memory(_)));
-                return (is_load && is_load_name(&one.text)).then_some((one, is_straight));
+                let is_load = one.operands.iter().any(|one| one.memory().is_some());
+                return (is_load && is_load_name(&one.text)).then_some((one, is_only));
             }
-            match one.flow {
-                Flow::Next => {}
-                // What is after a call has only the registers that it leaves alone.
-                Flow::Call if self.machine().callee_saved.contains(&register) => {}
-                Flow::Call | Flow::Return => return None,
-                Flow::Jump => is_straight = false,
+            // What is after a call has only the registers that it leaves alone.
+            if one.flow == Flow::Call && !self.machine().callee_saved.contains(&register) {
+                return None;
             }
         }
         None
+    }
+
+    /// The instruction that ran before another one; if there are several, the one in front of it, which
+    /// makes what follows from it less than sure.
+    fn before(&self, at: usize, is_only: bool) -> Option<(usize, bool)> {
+        let address = self.code.get(at)?.address;
+        let in_front = at.checked_sub(1).filter(|before| {
+            let before = self.code.get(*before);
+            before.is_some_and(|one| one.flow != Flow::Return && !always_jumps(one))
+        });
+        let mut jumps = self.code.iter().enumerate().filter(|(_, one)| {
+            let to = one.refers_to.as_ref().map(|to| to.address);
+            one.flow == Flow::Jump && to == Some(address)
+        });
+        match (in_front, jumps.next()) {
+            (Some(before), None) => Some((before, is_only)),
+            (Some(before), Some(_)) => Some((before, false)),
+            (None, Some((before, _))) => Some((before, is_only && jumps.next().is_none())),
+            (None, None) => None,
+        }
     }
 
     /// Whether an instruction writes a register: its last operand on x86, its first elsewhere.
@@ -222,14 +318,24 @@ impl<'c, 'a> Tracker<'c, 'a> {
     }
 }
 
+/// Machines that run the instruction after a jump before they jump.
+const HAS_DELAY_SLOTS: [Arch; 3] = [Arch::Mips, Arch::Mips64, Arch::Sparc64];
+
+/// Whether a jump has no condition.
+fn always_jumps(one: &Instruction) -> bool {
+    let name = one.text.split_whitespace().next().unwrap_or_default();
+    let names = ["jmp", "b", "br", "j", "jr", "c.j", "c.jr", "ba", "bctr"];
+    one.flow == Flow::Jump && (names.contains(&name) || name.starts_with("jmp"))
+}
+
 /// Whether an instruction only copies memory to a register.
 fn is_load_name(text: &str) -> bool {
     let name = text.split_whitespace().next().unwrap_or_default();
     [
-        "mov", "ldr", "ld", "lw", "lwz", "ldx", "ldur", "c.ld", "c.ldsp",
+        "mov", "ldr", "ld", "lw", "lwz", "ldx", "ldur", "c.ld", "c.ldsp", "movq", "movl", "movzbl",
+        "movzwl", "movslq",
     ]
     .contains(&name)
-        || ["movq", "movl"].contains(&name)
 }
 
 /// The only variable of which something is true.

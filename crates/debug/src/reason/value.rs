@@ -1,8 +1,11 @@
 //! What is wrong with a pointer, by its value alone.
 
-use crate::target::Target;
+use super::Scene;
+use crate::details::Details;
+use crate::whatis::{self, Fact};
 use serde::Serialize;
 use std::fmt;
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::endian::Width;
 
 /// Members of a structure at NULL are at most so far from it.
@@ -60,7 +63,32 @@ pub enum BadValue {
         /// The address.
         value: u64,
     },
+    /// It is below the kernel stack of another thread, where nothing is mapped so that an overflow is
+    /// noticed.
+    Guard {
+        /// The address.
+        value: u64,
+        /// The thread.
+        tid: i32,
+    },
+    /// It is the address of code, which nothing may write.
+    Code {
+        /// The address.
+        value: u64,
+        /// The function.
+        name: String,
+    },
+    /// It is the address of data, and was called.
+    Data {
+        /// The address.
+        value: u64,
+        /// What is there.
+        what: String,
+    },
 }
+
+/// Bytes below a kernel stack in which nothing is mapped.
+const GUARD: u64 = 4096;
 
 /// Whether an address of 64 bits can be one: with 57 bits, the others repeat the highest.
 pub(super) const fn is_canonical(value: u64) -> bool {
@@ -68,9 +96,55 @@ pub(super) const fn is_canonical(value: u64) -> bool {
 }
 
 impl BadValue {
-    /// What is wrong with a value; `None` if nothing can be seen.
-    pub(super) fn of(target: &Target<'_>, value: u64) -> Option<Self> {
-        let width = target.arch().word();
+    /// What is wrong with a pointer through which memory was accessed; `None` if nothing can be seen.
+    pub(super) fn of(scene: &Scene<'_, '_>, value: u64) -> Option<Self> {
+        if let Some(known) = Self::by_bits(scene.target.arch().word(), value) {
+            return Some(known);
+        }
+        let at = VirtAddr(value);
+        let mut byte = [0];
+        if scene.target.space().read(at, &mut byte).len == 1 {
+            let name = scene.target.name_at(at)?;
+            let is_code = scene.target.text.iter().any(|range| range.contains(&value));
+            return is_code.then_some(Self::Code { value, name });
+        }
+        let details = Details::of(scene.target);
+        let threads = scene.list.processes.iter().flat_map(|one| &one.threads);
+        let below = threads.filter(|thread| {
+            let stack = details.thread(thread).stack;
+            let below = stack.and_then(|(start, _)| start.0.checked_sub(value));
+            below.is_some_and(|below| (1..=GUARD).contains(&below))
+        });
+        Some(match below.map(|thread| thread.tid).next() {
+            Some(tid) => Self::Guard { value, tid },
+            None => Self::Unmapped { value },
+        })
+    }
+
+    /// What is wrong with a pointer that was called.
+    pub(super) fn of_call(scene: &Scene<'_, '_>, value: u64) -> Self {
+        let known = Self::by_bits(scene.target.arch().word(), value);
+        known.unwrap_or_else(|| {
+            let facts = whatis::at(scene.target, scene.list, VirtAddr(value));
+            let fact = facts
+                .iter()
+                .find(|fact| !matches!(fact, Fact::Untold { .. }));
+            match fact {
+                None | Some(Fact::Missing { .. }) => Self::Unmapped { value },
+                Some(Fact::Mapped { .. }) => Self::Data {
+                    value,
+                    what: "data".to_owned(),
+                },
+                Some(fact) => Self::Data {
+                    value,
+                    what: fact.to_string(),
+                },
+            }
+        })
+    }
+
+    /// What the bits of a value alone tell.
+    fn by_bits(width: Width, value: u64) -> Option<Self> {
         let bits = 8 * width.bytes();
         let signed = value.cast_signed() << (64 - bits) >> (64 - bits);
         let (low, high) = (value & 0xffff_ffff, value >> 32);
@@ -103,13 +177,7 @@ impl BadValue {
                 false => Self::NotCanonical { value },
             });
         }
-        if width == Width::W64 && value >> 63 == 0 {
-            return Some(Self::User { value });
-        }
-        let mut byte = [0];
-        let at = vmcore_format::addr::VirtAddr(value);
-        let is_there = target.space().read(at, &mut byte).len == 1;
-        (!is_there).then_some(Self::Unmapped { value })
+        (width == Width::W64 && value >> 63 == 0).then_some(Self::User { value })
     }
 }
 
@@ -124,6 +192,11 @@ impl fmt::Display for BadValue {
             Self::NotCanonical { value } => write!(f, "is {value:#x}, not an address"),
             Self::User { value } => write!(f, "is {value:#x}, not a kernel address"),
             Self::Unmapped { value } => write!(f, "is {value:#x}, where nothing is mapped"),
+            Self::Guard { value, tid } => {
+                write!(f, "is {value:#x}, below the kernel stack of thread {tid}")
+            }
+            Self::Code { value, name } => write!(f, "is {value:#x}, the code of {name}"),
+            Self::Data { value, what } => write!(f, "is {value:#x}, {what}"),
         }
     }
 }

@@ -11,15 +11,15 @@ use crate::unwind::{Doubt, TrapFrame};
 
 /// The frame at fault, and how it was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Culprit {
+pub(crate) struct Culprit {
     /// Frames before it that only belong to the panic, the debugger, the dump or the waiting.
-    pub hidden: usize,
+    pub(crate) hidden: usize,
     /// The frame. After a jump to what is not code it is the caller, else the first that is not hidden.
-    pub at: usize,
+    pub(crate) at: usize,
     /// The frame that left the trap frame of the fault.
-    pub trap: Option<usize>,
+    pub(crate) trap: Option<usize>,
     /// The role of the function that ended the kernel; `None` for a thread that did not.
-    pub ended_by: Option<Role>,
+    pub(super) ended_by: Option<Role>,
 }
 
 /// How a frame's code was interrupted.
@@ -60,7 +60,7 @@ pub(crate) fn base_name(name: &str) -> &str {
 }
 
 /// The frame at fault; `None` if all frames belong to the crash or the waiting, or none has a name.
-pub(super) fn culprit(frames: &[NamedFrame]) -> Option<Culprit> {
+pub(crate) fn culprit(frames: &[NamedFrame]) -> Option<Culprit> {
     let trapped = |trap: &TrapFrame| match (trap.user, &trap.exception) {
         (true, _) => Trapped::User,
         (false, Some(_)) => Trapped::Exception,

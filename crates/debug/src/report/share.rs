@@ -85,6 +85,7 @@ pub(super) const LISTED: &[&str] = &[
     "crash.fault.trap.exception",
     "crash.fault.trap.fault_address",
     "signature.text",
+    "signature.v2",
     "signature.kind",
     "signature.template",
     "signature.module",
@@ -415,6 +416,7 @@ impl Builder<'_> {
         let addresses = signature.addresses.iter();
         Signature {
             text: signature.text.clone(),
+            v2: signature.v2.clone(),
             kind: signature.kind,
             template: self.maybe(&signature.template),
             module: self.maybe(&signature.module),

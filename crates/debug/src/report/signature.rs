@@ -4,11 +4,16 @@
 //! function of the first five frames after the panic, without offsets and inlined functions. Frames that
 //! are not code do not count, and every jump to one is a page fault; the functions of a recursion count
 //! once, from the alphabetically first.
+//!
+//! Version 2 is the hash of what the mistake is and of the function of the source in which it was made:
+//! the callers, and what a compiler put into what, make no other signature. Without a reason it is the kind
+//! and the template with that function.
 
 use super::crash::Crash;
 use super::culprit::{self, Culprit};
 use super::kind::Kind;
 use super::recursion;
+use crate::reason::{Reason, source_function};
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::unwind::Doubt;
@@ -23,6 +28,8 @@ const FRAMES: usize = 5;
 pub struct Signature {
     /// `v1:` and 12 hexadecimal digits.
     pub text: String,
+    /// `v2:` and 12 hexadecimal digits.
+    pub v2: String,
     /// What kind of crash.
     pub kind: Kind,
     /// The panic message without what differs.
@@ -55,6 +62,7 @@ pub(super) fn of(
     crash: &Crash,
     frames: &[NamedFrame],
     culprit: Option<Culprit>,
+    reason: Option<&Reason>,
 ) -> Signature {
     let from = culprit.map_or(0, |found| found.at);
     let (mut functions, mut addresses) = (Vec::new(), Vec::new());
@@ -70,6 +78,7 @@ pub(super) fn of(
     let build_id = target.session().build_ids().and_then(|ids| ids.certain());
     let mut signature = Signature {
         text: String::new(),
+        v2: String::new(),
         kind: match crash.is_wild_jump {
             true => Kind::PageFault,
             false => crash.kind,
@@ -81,7 +90,27 @@ pub(super) fn of(
         addresses,
     };
     signature.text = signature.hash();
+    let inner = frames.get(from).and_then(source_function);
+    let inner = inner.map(culprit::base_name);
+    signature.v2 = match reason {
+        Some(reason) => v2_of(reason),
+        None => signature.v2_without_reason(inner),
+    };
     signature
+}
+
+/// The signature of a crash whose reason is known.
+#[must_use]
+pub fn v2_of(reason: &Reason) -> String {
+    let module = reason.module.as_deref().unwrap_or("kernel");
+    let function = reason.function.as_deref().unwrap_or_default();
+    hashed("v2", &[&format!("{:?}", reason.kind), module, function])
+}
+
+/// A version and the hash of lines.
+fn hashed(version: &str, lines: &[&str]) -> String {
+    let hash = xxhash_rust::xxh3::xxh3_64(lines.join("\n").as_bytes());
+    format!("{version}:{:012x}", hash >> 16)
 }
 
 /// The frames that count.
@@ -125,13 +154,27 @@ fn place(target: &Target<'_>, pc: VirtAddr) -> Place {
 
 impl Signature {
     fn hash(&self) -> String {
-        let mut lines = vec![format!("{:?}", self.kind)];
-        lines.push(self.template.clone().unwrap_or_default());
-        for (function, place) in self.functions.iter().zip(&self.addresses) {
-            lines.push(format!("{} {function}", place.module));
-        }
-        let hash = xxhash_rust::xxh3::xxh3_64(lines.join("\n").as_bytes());
-        format!("v1:{:012x}", hash >> 16)
+        let kind = format!("{:?}", self.kind);
+        let places = self.functions.iter().zip(&self.addresses);
+        let places: Vec<String> = places
+            .map(|(function, place)| format!("{} {function}", place.module))
+            .collect();
+        let mut lines = vec![&*kind, self.template.as_deref().unwrap_or_default()];
+        lines.extend(places.iter().map(String::as_str));
+        hashed("v1", &lines)
+    }
+
+    fn v2_without_reason(&self, inner: Option<&str>) -> String {
+        let function = inner.or(self.functions.first().map(String::as_str));
+        hashed(
+            "v2",
+            &[
+                &format!("{:?}", self.kind),
+                self.template.as_deref().unwrap_or_default(),
+                self.module.as_deref().unwrap_or_default(),
+                function.unwrap_or_default(),
+            ],
+        )
     }
 }
 
@@ -143,6 +186,7 @@ mod tests {
     fn the_signature_of_a_crash_stays_for_ever() {
         let mut signature = Signature {
             text: String::new(),
+            v2: String::new(),
             kind: Kind::PageFault,
             template: Some("page fault".to_owned()),
             module: Some("kernel".to_owned()),

@@ -119,7 +119,7 @@ impl Report {
             .as_ref()
             .map_or_else(String::new, |up| format!(", up {}", up.value));
         writeln!(f, "when    {when}{up}")?;
-        writeln!(f, "sig     {}", self.signature.text)?;
+        writeln!(f, "sig     {}  {}", self.signature.text, self.signature.v2)?;
         let version = info
             .version
             .map_or_else(String::new, |version| format!(" v{version}"));

@@ -104,11 +104,9 @@ impl<'c, 'a> Locator<'c, 'a> {
         let file = self.function.debug.file;
         let type_ = self.target.types.at(file, declared.type_?)?;
         self.used_entry.set(false);
-        let found = self.value(&declared, &type_);
-        let (value, storage) = match found {
-            Ok((value, storage)) => (Ok(value), Some(storage)),
-            Err(why) => (Err(why), None),
-        };
+        // A register is known even if what it held is lost.
+        let mut storage = None;
+        let value = self.value(&declared, &type_, &mut storage);
         let storage = match storage {
             Some(Storage::Computed) if self.used_entry.get() => Some(Storage::EntryValue),
             other => other,
@@ -123,7 +121,12 @@ impl<'c, 'a> Locator<'c, 'a> {
         })
     }
 
-    fn value(&self, declared: &Declared<'a>, type_: &TypeRef) -> Result<(Value, Storage), NoValue> {
+    fn value(
+        &self,
+        declared: &Declared<'a>,
+        type_: &TypeRef,
+        storage: &mut Option<Storage>,
+    ) -> Result<Value, NoValue> {
         let size = self.target.types.size_of(type_).map_err(damaged)?;
         let of_bytes = |bytes: Vec<u8>| Value {
             type_: type_.clone(),
@@ -138,32 +141,35 @@ impl<'c, 'a> Locator<'c, 'a> {
         };
         if let Some(constant) = &declared.constant {
             let bytes = self.constant(constant, size)?;
-            return Ok((of_bytes(bytes), Storage::Computed));
+            *storage = Some(Storage::Computed);
+            return Ok(of_bytes(bytes));
         }
         let location = declared.location.as_ref().ok_or(NoValue::OptimizedOut)?;
         let expression = self.expression(location)?.ok_or(NoValue::OptimizedOut)?;
         let pieces = self.evaluate(expression, None)?;
         let [piece] = pieces.as_slice() else {
-            return match pieces.is_empty() {
-                true => Err(NoValue::OptimizedOut),
-                false => Ok((self.assembled(&pieces, type_, size)?, Storage::Pieces)),
-            };
+            if pieces.is_empty() {
+                return Err(NoValue::OptimizedOut);
+            }
+            *storage = Some(Storage::Pieces);
+            return self.assembled(&pieces, type_, size);
         };
-        let storage = match &piece.location {
+        *storage = Some(match &piece.location {
             gimli::Location::Empty => return Err(NoValue::OptimizedOut),
             gimli::Location::ImplicitPointer { .. } => return Err(NoValue::Synthetic),
             gimli::Location::Address { address } => {
                 if piece.size_in_bits.is_none() {
                     let location = Location::Memory(VirtAddr(self.machine().cut(*address)));
                     let type_ = type_.clone();
-                    return Ok((Value { type_, location }, Storage::Memory));
+                    *storage = Some(Storage::Memory);
+                    return Ok(Value { type_, location });
                 }
                 Storage::Pieces
             }
             gimli::Location::Register { register } => Storage::Register(self.name_of(*register)),
             gimli::Location::Value { .. } | gimli::Location::Bytes { .. } => Storage::Computed,
-        };
-        Ok((self.assembled(&pieces, type_, size)?, storage))
+        });
+        self.assembled(&pieces, type_, size)
     }
 
     /// The expression of a location that holds at the program counter.

@@ -70,7 +70,7 @@ struct TxQueue {
     free: u64,
 }
 
-static TX_LOCK: SpinLock<TxQueue> = SpinLock::new("em0 tx", TxQueue { free: 0 });
+static TX_LOCK: SpinLock<TxQueue> = SpinLock::new(c"em0 tx", TxQueue { free: 0 });
 static TX_DROPS: AtomicU64 = AtomicU64::new(0);
 
 /// The driver finds its queue full and returns without releasing the lock.

@@ -1,11 +1,11 @@
 //! Bugs of memory: a null member, a freed item, a double free, a broken list, an overflowed stack, a jump
 //! to data.
 
-use crate::sys::proc::Link;
+use crate::sys::proc::{Link, list_remove};
 use crate::vm::uma::Zone;
 use core::hint::black_box;
 use core::ptr::{self, NonNull};
-use core::sync::atomic::AtomicPtr;
+use core::sync::atomic::{AtomicPtr, Ordering};
 
 /// Driver entry of an interface.
 type Ioctl = unsafe extern "C" fn(*mut ifnet, u64) -> i32;
@@ -15,7 +15,7 @@ type Ioctl = unsafe extern "C" fn(*mut ifnet, u64) -> i32;
 struct ifnet {
     if_xname: [u8; 16],
     if_softc: *mut softc,
-    if_ioctl: Option<Ioctl>,
+    if_ioctl: Ioctl,
     if_flags: u32,
     if_mtu: u32,
     if_opackets: u64,
@@ -60,6 +60,8 @@ unsafe fn m_freem(m: *mut mbuf) {
         // SAFETY: none: what it frees is up to its callers.
         unsafe { MBUF_ZONE.free(item.cast()) }
     }
+    // What comes after a call keeps the caller on the stack.
+    black_box(());
 }
 
 /// A packet that the kernel made itself has no interface; the forwarding code does not check.
@@ -173,6 +175,7 @@ pub(super) fn double_free(_: usize) {
             m_freem(m);
         }
     }
+    black_box(());
 }
 
 #[unsafe(no_mangle)]
@@ -216,15 +219,16 @@ pub(super) fn list_corruption(_: usize) {
     for handler in &HANDLERS {
         Link::insert_head(&SHUTDOWN_LIST, handler, |handler| &handler.ee_link);
     }
-    eventhandler_deregister(&HANDLERS[1]);
-    eventhandler_deregister(&HANDLERS[1]);
+    for _ in 0..2 {
+        eventhandler_deregister(black_box(&HANDLERS[1]));
+    }
 }
 
 #[unsafe(no_mangle)]
 #[inline(never)]
 fn eventhandler_deregister(ep: &'static eventhandler_entry) {
     if ep.ee_priority > 0 {
-        Link::remove(ep, |handler| &handler.ee_link);
+        list_remove!(ep, ee_link);
     }
 }
 
@@ -282,7 +286,7 @@ unsafe fn if_setdrv(ifp: *mut ifnet, softc: usize, ioctl: usize) {
     // SAFETY: none: a driver passes words, and this takes them for what they should be.
     unsafe {
         (*ifp).if_softc = ptr::with_exposed_provenance_mut(softc);
-        (*ifp).if_ioctl = core::mem::transmute::<usize, Option<Ioctl>>(ioctl);
+        (*ifp).if_ioctl = core::mem::transmute::<usize, Ioctl>(ioctl);
     }
 }
 
@@ -291,14 +295,9 @@ unsafe fn if_setdrv(ifp: *mut ifnet, softc: usize, ioctl: usize) {
 unsafe fn ifhwioctl(ifp: *mut ifnet, command: u64) -> i32 {
     // SAFETY: none: this is the bug.
     unsafe {
-        match (*ifp).if_ioctl {
-            Some(ioctl) => {
-                let error = ioctl(ifp, command);
-                (*ifp).if_flags |= u32::from(error == 0);
-                error
-            }
-            None => 25, // ENOTTY
-        }
+        let error = ((*ifp).if_ioctl)(ifp, command);
+        (*ifp).if_flags |= u32::from(error == 0);
+        error
     }
 }
 
