@@ -520,6 +520,12 @@ impl Report {
     }
 }
 
+/// The directory of all source files of a stack, with its slash, which is left out of what is printed.
+#[must_use]
+pub fn source_root(frames: &[NamedFrame]) -> Option<String> {
+    paths::common(frames.iter())
+}
+
 /// The position of the frame at fault in the stack of a thread that crashed: the first that belongs neither
 /// to the panic, nor the debugger, nor the dump.
 #[must_use]

@@ -14,6 +14,7 @@ const STACKS: u64 = 0xffff_ffff_9000_0000;
 /// The threads, and their PCBs.
 const THREADS: u64 = 0xffff_ffff_8f00_0000;
 const PCBS: u64 = 0xffff_ffff_8f80_0000;
+const PCB_LEN: u64 = 512;
 /// Registers of a trap frame, and where they are in it.
 const REGISTERS: [(&str, u64); 17] = [
     ("rdi", 0),
@@ -67,6 +68,18 @@ const FAULTS: Program = Program {
            \x20   number = 9 if int(info['si_code']) == 128 else 12\n",
 };
 
+/// From the start to a check that fails, or to what the processor refuses.
+const PANICS: Program = Program {
+    source: "panics.c",
+    start: "panic_start",
+    step: "if place > 0: gdb.execute('starti', to_string=True)\n\
+           \x20   gdb.execute('set variable p_scenario = %d' % place)\n\
+           \x20   gdb.execute('continue', to_string=True)\n\
+           \x20   info = gdb.parse_and_eval('$_siginfo')\n\
+           \x20   fault = int(info['_sifields']['_sigfault']['si_addr'])\n\
+           \x20   number = {4: 1, 8: 18, 11: 12}[int(info['si_signo'])]\n",
+};
+
 /// The dump of a kernel with variables of every kind, one thread for each of so many places; `None` if
 /// gdb cannot run programs here.
 pub fn kernel(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
@@ -76,6 +89,29 @@ pub fn kernel(compiler: &str, flags: &[&str], places: usize) -> Option<TestKerne
 /// The dump of a kernel with a thread for each of so many mistakes.
 pub fn faults(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
     kernel_of(FAULTS, compiler, flags, places)
+}
+
+/// The dump of a kernel with a thread for each of so many failed checks; [`crashed_with`] makes one of
+/// them the one that panicked.
+pub fn panics(compiler: &str, flags: &[&str], places: usize) -> Option<TestKernel> {
+    kernel_of(PANICS, compiler, flags, places)
+}
+
+/// Makes a thread the one that panicked, with this message.
+pub fn crashed_with(kernel: &mut TestKernel, number: u32, message: &str) {
+    let at = kernel.address("p_message");
+    let mut text = message.as_bytes().to_vec();
+    text.push(0);
+    kernel.write(at, &text);
+    let panicstr = kernel.address("panicstr");
+    kernel.write_words(panicstr, &[at]);
+    let dumptid = kernel.address("dumptid");
+    kernel.write(dumptid, &(FIRST_TID + number).to_le_bytes());
+    let pcb =
+        (0..PCB_LEN / 8).map(|word| kernel.word(PCBS + u64::from(number) * PCB_LEN + word * 8));
+    let pcb: Vec<u64> = pcb.collect();
+    let dumppcb = kernel.address("dumppcb");
+    kernel.write_words(dumppcb, &pcb);
 }
 
 fn kernel_of(
@@ -244,7 +280,7 @@ fn add_thread(kernel: &mut TestKernel, number: u64, place: &Interruption, end: u
         rip: ret(kernel, "doadump"),
     };
     let first = kernel.address("dumppcb");
-    write_pcb(kernel, PCBS + number * 512, &pcb);
+    write_pcb(kernel, PCBS + number * PCB_LEN, &pcb);
     if number == 0 {
         write_pcb(kernel, first, &pcb);
     }
@@ -261,7 +297,7 @@ fn add_thread(kernel: &mut TestKernel, number: u64, place: &Interruption, end: u
     let tid_at = at + constant(kernel, "thread_off_td_tid");
     kernel.write(tid_at, &tid.to_le_bytes());
     let pcb_at = at + constant(kernel, "thread_off_td_pcb");
-    kernel.write_words(pcb_at, &[PCBS + number * 512]);
+    kernel.write_words(pcb_at, &[PCBS + number * PCB_LEN]);
     // It is the last one, and the one before leads to it.
     let list = constant(kernel, "thread_off_td_plist");
     kernel.write_words(at + list, &[0]);

@@ -12,8 +12,8 @@ use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
 use vmcore::OpenOptions;
-use vmcore_debug::Target;
 use vmcore_debug::reason::{self, Reason};
+use vmcore_debug::{Target, report};
 
 /// Why a thread crashed, and how that is known
 #[derive(Debug, Args)]
@@ -61,13 +61,18 @@ impl Run for Why {
         if context.common().json {
             context.json(Some(session.dump()), &answer)?;
         } else {
+            let root = report::source_root(&target.stack(thread).frames).unwrap_or_default();
+            let short = |words: &str| match root.is_empty() {
+                true => text::escape(words.as_bytes()),
+                false => text::escape(words.replace(&root, "").as_bytes()),
+            };
             let mut out = context.out();
             match &answer.reason {
                 Some(reason) => {
-                    let headline = text::escape(reason.headline.as_bytes());
+                    let headline = short(&reason.headline);
                     writeln!(out, "{}", out.paint(Style::Bad, &headline))?;
                     for line in &reason.evidence {
-                        writeln!(out, "  {}", text::escape(line.as_bytes()))?;
+                        writeln!(out, "  {}", short(line))?;
                     }
                 }
                 None => writeln!(out, "nothing is known beyond what report and bt show")?,

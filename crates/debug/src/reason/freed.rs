@@ -29,8 +29,15 @@ fn double_free(scene: &Scene<'_, '_>, message: &str) -> Option<Reason> {
 /// `Memory modified after free 0x…(256) val=0 @ 0x…`: found when the item is taken again. Who wrote it is
 /// not known; who had it may be.
 fn written(scene: &Scene<'_, '_>, message: &str) -> Option<Reason> {
-    let address = address_after(message, "emory modified after free")?;
-    let at = address_after(message, "@ ").filter(|at| at.wrapping_sub(address) < 1 << 20);
+    let words = "emory modified after free";
+    // Of memory of malloc the panic itself says only who used it.
+    let user = "Most recently used by ";
+    let line = match message.contains(user) {
+        true => scene.log.iter().rev().find(|line| line.contains(words))?,
+        false => message,
+    };
+    let address = address_after(line, words)?;
+    let at = address_after(line, "@ ").filter(|at| at.wrapping_sub(address) < 1 << 20);
     let zone = match zones::find(scene.target, VirtAddr(address)) {
         Ok(Some(Found::Slab { zones, .. })) => format!(" of zone {}", zones.join(", ")),
         _ => String::new(),
@@ -41,11 +48,7 @@ fn written(scene: &Scene<'_, '_>, message: &str) -> Option<Reason> {
         "the item {address:#x}{zone} was written{where_} after it was freed; noticed{place}"
     );
     let mut reason = scene.reason(ReasonKind::WriteAfterFree, scene.culprit.at, headline);
-    let user = message.split_once("Most recently used by ");
-    let user = user.or_else(|| {
-        let mut lines = scene.log.iter().rev();
-        lines.find_map(|line| line.split_once("Most recently used by "))
-    });
+    let user = message.split_once(user);
     if let Some((_, name)) = user {
         let name = name.lines().next().unwrap_or_default().trim();
         reason

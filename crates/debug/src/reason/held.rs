@@ -4,12 +4,11 @@
 use super::access::address_of;
 use super::origin::Tracker;
 use super::{Reason, Scene, words_of_place};
-use crate::expr::NoValue;
 use crate::instructions::Operand;
 use crate::lines::Place;
 use crate::report::base_name;
 use crate::types::{Kind, TypeRef};
-use crate::variables::{self, Storage};
+use crate::variables;
 use crate::whatis::{self, Fact};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -44,10 +43,10 @@ pub(super) fn find(scene: &Scene<'_, '_>, address: u64, counts: impl Fn(&str) ->
         .flat_map(|at| in_frame(scene, at, address, &counts))
         .collect();
     if variables.is_empty() {
-        variables.extend(passed_to_panic(scene));
+        variables.extend(passed_to_panic(scene, &counts));
     }
     if variables.is_empty() {
-        variables.extend(spilled(scene, address));
+        variables.extend(spilled(scene, address, &counts));
     }
     let what = match variables.is_empty() {
         false => String::new(),
@@ -151,7 +150,7 @@ fn in_frame(
 
 /// The variable at fault that is in the register of the first value that panic prints: what it held is
 /// lost after the call, and in the message.
-fn passed_to_panic(scene: &Scene<'_, '_>) -> Option<Variable> {
+fn passed_to_panic(scene: &Scene<'_, '_>, counts: &dyn Fn(&str) -> bool) -> Option<Variable> {
     let at = scene.culprit.at;
     let callee = scene.frames.get(at.checked_sub(1)?)?;
     let callee = callee.function().map(base_name)?;
@@ -166,23 +165,23 @@ fn passed_to_panic(scene: &Scene<'_, '_>) -> Option<Variable> {
         Arch::Powerpc | Arch::Powerpc64 => "r4",
         _ => return None,
     };
-    let lists = scene.target.variables(scene.frames, at);
-    let places = scene.frames.get(at).map(|frame| &frame.places);
-    let mut functions = lists.iter().zip(places.into_iter().flatten());
-    functions.find_map(|(list, place)| {
-        let is_it = |variable: &&variables::Variable| {
-            variable.storage == Some(Storage::Register(register.to_owned()))
-                && matches!(variable.value, Err(NoValue::NeedsRegister(_)))
-                && pointed_at(scene, &variable.type_).is_some()
-        };
-        let variable = list.iter().find(is_it)?;
-        Some(Variable::plain(variable, place))
+    let tracker = Tracker::new(scene.target, scene.frames, at);
+    let call = tracker.in_front_of(scene.frame()?.frame.pc)?;
+    let mut names = scene.target.machine().names.iter();
+    let register = names.position(|name| *name == register)?;
+    let (variable, offset) = tracker.pointer_before(register, call.address, counts)?;
+    Some(Variable {
+        member: match offset {
+            0 => None,
+            offset => scene.target.types().member_at(&variable.type_, offset),
+        },
+        ..variable
     })
 }
 
 /// The variable that was in a register when that was stored to the place in the frame at fault that still
 /// has the address.
-fn spilled(scene: &Scene<'_, '_>, address: u64) -> Option<Variable> {
+fn spilled(scene: &Scene<'_, '_>, address: u64, counts: &dyn Fn(&str) -> bool) -> Option<Variable> {
     let tracker = Tracker::new(scene.target, scene.frames, scene.culprit.at);
     let frame = &scene.frame()?.frame;
     let machine = scene.target.machine();
@@ -200,7 +199,7 @@ fn spilled(scene: &Scene<'_, '_>, address: u64) -> Option<Variable> {
             Operand::Register { number, .. } => *number,
             _ => None,
         })?;
-        tracker.variable_in(stored, one.address)
+        tracker.variable_in(stored, one.address, counts)
     })
 }
 

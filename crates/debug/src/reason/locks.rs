@@ -12,20 +12,28 @@ use vmcore_format::addr::VirtAddr;
 /// Frames in which a lock is looked for that the message names.
 const MAX_FRAMES: usize = 16;
 /// What messages say of a lock that is not as it must be, and what that means; the first that fits.
-const WORDS: [(&str, &str); 10] = [
+const WORDS: [(&str, &str); 12] = [
     (
         "blockable sleep lock",
         "was to be taken with a spin lock held, or in a critical section",
     ),
-    ("recurse", "was to be taken again by the thread that has it"),
+    ("recurs", "was to be taken again by the thread that has it"),
     ("not owned", "is not owned by the thread that must own it"),
+    (
+        "not write locked",
+        "is not held exclusively by the thread that must",
+    ),
+    (
+        "not read locked",
+        "is not held by the thread that must hold it",
+    ),
     (
         "not exclusively",
         "is not held exclusively by the thread that must",
     ),
     ("not locked", "is not held by the thread that must hold it"),
     (
-        "exclusive locked",
+        "exclusively locked",
         "is held exclusively where it must not be",
     ),
     ("owned at", "is owned where it must not be"),
@@ -51,7 +59,7 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
         "owned",
         " rw ",
         " sx ",
-        "recurse",
+        "recurs",
     ];
     if !is_about_locks.iter().any(|words| message.contains(words)) {
         return None;
@@ -312,7 +320,10 @@ impl Known<'_, '_, '_> {
     /// The lock of a stack whose name is in the message.
     fn named(&self, message: &str) -> Option<Reason> {
         let (_, what) = WORDS.iter().find(|(words, _)| message.contains(words))?;
-        let is_named = |lock: &Lock| !lock.name.is_empty() && message.contains(&lock.name);
+        let is_named = |lock: &Lock| {
+            let has_name = !lock.name.is_empty() && message.contains(&lock.name);
+            has_name || message.contains(&format!("{:#x}", lock.address.0))
+        };
         let lock = self.lock_in_stack(is_named)?;
         let scene = self.scene;
         let place = place_of(scene.frame());

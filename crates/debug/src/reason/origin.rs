@@ -15,6 +15,8 @@ use crate::variables::{Storage, Variable};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
 
+/// Copies between registers that are followed back.
+const MAX_COPIES: usize = 8;
 /// Loads that are followed back: `a->b->c->d`.
 const MAX_LOADS: usize = 4;
 /// Bytes of a function that are decoded.
@@ -59,7 +61,9 @@ pub(super) struct Tracker<'c, 'a> {
 
 impl<'c, 'a> Tracker<'c, 'a> {
     pub(super) fn new(target: &'c Target<'a>, frames: &'c [NamedFrame], at: usize) -> Self {
-        let pc = frames.get(at).map_or(VirtAddr(0), |frame| frame.frame.pc);
+        let pc = frames
+            .get(at)
+            .map_or(VirtAddr(0), |frame| frame.frame.lookup());
         let code = match target.function_around(pc) {
             Some((start, len)) if len <= MAX_FUNCTION => target.instructions_of(start, len).list,
             // Of a large function as much as leads there.
@@ -96,17 +100,29 @@ impl<'c, 'a> Tracker<'c, 'a> {
         &self.code
     }
 
-    /// The pointer that a register holds at an address, by the debug information.
-    pub(super) fn variable_in(&self, register: usize, pc: VirtAddr) -> Option<held::Variable> {
+    /// The pointer that a register holds at an address, by the debug information, in a function for which
+    /// `counts` is true.
+    pub(super) fn variable_in(
+        &self,
+        register: usize,
+        pc: VirtAddr,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Option<held::Variable> {
         let name = *self.machine().names.get(register)?;
+        let places = self.target.places(pc);
         let lists = self.variables_at(pc);
-        let held = |variable: &Variable| {
-            variable.storage == Some(Storage::Register(name.to_owned()))
-                && self.is_pointer(&variable.type_)
-        };
-        let (level, variable) = only(&lists, held)?;
-        let place = self.frames.get(self.at)?.places.get(level)?;
-        Some(held::Variable::plain(variable, place))
+        let mut functions = lists.iter().zip(&places);
+        functions.find_map(|(list, place)| {
+            let is_it = |variable: &&Variable| {
+                variable.storage == Some(Storage::Register(name.to_owned()))
+                    && self.is_pointer(&variable.type_)
+            };
+            let variable = list
+                .iter()
+                .find(is_it)
+                .filter(|_| counts(&place.function))?;
+            Some(held::Variable::plain(variable, place))
+        })
     }
 
     /// The instruction in front of an address.
@@ -261,17 +277,32 @@ impl<'c, 'a> Tracker<'c, 'a> {
         matches!(resolved, Ok((_, type_)) if matches!(type_.kind, Kind::Pointer(_)))
     }
 
-    /// The last instruction before `pc` that writes a register, if it is a load; and whether no other way
-    /// leads to `pc`.
-    fn load_of(&self, register: usize, pc: VirtAddr) -> Option<(&Instruction, bool)> {
+    /// The load that put into a register what it has at `pc`, and whether no other way leads there.
+    fn load_of(&self, mut register: usize, mut pc: VirtAddr) -> Option<(&Instruction, bool)> {
+        let mut is_only = true;
+        for _ in 0..MAX_COPIES {
+            let (one, only) = self.writer_of(register, pc)?;
+            is_only &= only;
+            match self.copied_from(one) {
+                Some(copied) => (register, pc) = (copied, one.address),
+                None => {
+                    let is_load = one.operands.iter().any(|one| one.memory().is_some());
+                    return (is_load && is_load_name(&one.text)).then_some((one, is_only));
+                }
+            }
+        }
+        None
+    }
+
+    /// The last instruction before `pc` that writes a register, and whether no other way leads to `pc`.
+    fn writer_of(&self, register: usize, pc: VirtAddr) -> Option<(&Instruction, bool)> {
         let mut at = self.code.partition_point(|one| one.address < pc);
         let mut is_only = !HAS_DELAY_SLOTS.contains(&self.target.arch());
         for _ in 0..self.code.len() {
             (at, is_only) = self.before(at, is_only)?;
             let one = self.code.get(at)?;
             if self.writes(one, register) {
-                let is_load = one.operands.iter().any(|one| one.memory().is_some());
-                return (is_load && is_load_name(&one.text)).then_some((one, is_only));
+                return Some((one, is_only));
             }
             // What is after a call has only the registers that it leaves alone.
             if one.flow == Flow::Call && !self.machine().callee_saved.contains(&register) {
@@ -279,6 +310,52 @@ impl<'c, 'a> Tracker<'c, 'a> {
             }
         }
         None
+    }
+
+    /// The variable from which the value of a register at `pc` was computed, and by how many bytes it is
+    /// further: of a function for which `counts` is true.
+    pub(super) fn pointer_before(
+        &self,
+        mut register: usize,
+        mut pc: VirtAddr,
+        counts: &dyn Fn(&str) -> bool,
+    ) -> Option<(held::Variable, u64)> {
+        let mut offset = 0_u64;
+        for _ in 0..MAX_COPIES {
+            if let Some(found) = self.variable_in(register, pc, counts) {
+                return Some((found, offset));
+            }
+            let (one, true) = self.writer_of(register, pc)? else {
+                return None;
+            };
+            pc = one.address;
+            if let Some(copied) = self.copied_from(one) {
+                register = copied;
+                continue;
+            }
+            let added;
+            (register, added) = sum(one, register)?;
+            offset = offset.wrapping_add(added.cast_unsigned());
+        }
+        None
+    }
+
+    /// The register that an instruction only copies to another one.
+    fn copied_from(&self, one: &Instruction) -> Option<usize> {
+        let names = ["mov", "movl", "movq", "movslq", "mv", "c.mv", "mr"];
+        let name = one.text.split_whitespace().next().unwrap_or_default();
+        let [
+            Operand::Register { number: first, .. },
+            Operand::Register { number: last, .. },
+        ] = one.operands.as_slice()
+        else {
+            return None;
+        };
+        let source = match self.machine().pushes_return_address() {
+            true => first,
+            false => last,
+        };
+        source.filter(|_| names.contains(&name))
     }
 
     /// The instruction that ran before another one; if there are several, the one in front of it, which
@@ -320,6 +397,30 @@ impl<'c, 'a> Tracker<'c, 'a> {
 
 /// Machines that run the instruction after a jump before they jump.
 const HAS_DELAY_SLOTS: [Arch; 3] = [Arch::Mips, Arch::Mips64, Arch::Sparc64];
+
+/// The register to which an instruction adds a constant to make another one, or the same.
+fn sum(one: &Instruction, register: usize) -> Option<(usize, i64)> {
+    let name = one.text.split_whitespace().next().unwrap_or_default();
+    let is_sum = ["add", "addi", "c.addi"].contains(&name) || name.starts_with("addq");
+    match one.operands.as_slice() {
+        [Operand::Memory(memory), Operand::Register { .. }] if name.starts_with("lea") => {
+            let base = memory.base_number.filter(|_| memory.index.is_none())?;
+            Some((base, memory.displacement))
+        }
+        [Operand::Immediate { value }, Operand::Register { .. }]
+        | [Operand::Register { .. }, Operand::Immediate { value }]
+            if is_sum =>
+        {
+            Some((register, *value))
+        }
+        [
+            _,
+            Operand::Register { number, .. },
+            Operand::Immediate { value },
+        ] if is_sum => Some(((*number)?, *value)),
+        _ => None,
+    }
+}
 
 /// Whether a jump has no condition.
 fn always_jumps(one: &Instruction) -> bool {
