@@ -50,7 +50,7 @@ fuzz_target!(|data: &[u8]| {
                 let pc = stack.frames[number].frame.pc;
                 let _ = target.instructions_of(pc, CODE_BYTES);
             }
-            let _ = reason::of(&target, &stack.frames);
+            let _ = reason::of(&target, &list, thread);
         }
         if let Ok(report) = report::of(&target, &list) {
             assert!(report.to_string().starts_with("PANIC "));

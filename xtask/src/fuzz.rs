@@ -37,11 +37,10 @@ enum Seeds {
 /// The seeds of a target, and the most bytes of an input: large ones take time and find nothing.
 fn diet(target: &str) -> (Seeds, u32) {
     match target {
-        "bitmap" | "container" | "debug_info" | "extension" | "identity" | "key_block"
-        | "layer_cipher" | "layer_gzip" | "layer_zstd" | "message_buffer" | "netdump_message"
-        | "page_tables" | "partition" | "ranges" | "server_packets" | "sparc64" | "stub" => {
-            (Seeds::None, 4096)
-        }
+        "bitmap" | "container" | "debug_info" | "disassemble" | "extension" | "findings"
+        | "frame_values" | "identity" | "key_block" | "layer_cipher" | "layer_gzip"
+        | "layer_zstd" | "message_buffer" | "netdump_message" | "page_tables" | "partition"
+        | "ranges" | "server_packets" | "sparc64" | "stub" => (Seeds::None, 4096),
         "dump_header" | "elf_header" | "minidump_header" => (Seeds::Files, 4096),
         "convert" | "redact" | "session" | "stacks" => (Seeds::Pairs, 1 << 18),
         "types" => (Seeds::Types, 1 << 16),

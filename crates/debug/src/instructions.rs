@@ -98,6 +98,30 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.join(" ")
 }
 
+/// The instructions of some bytes, those of a machine in a byte order. What is no instruction is a `.byte`.
+///
+/// ```
+/// use vmcore::format::addr::VirtAddr;
+/// use vmcore::format::arch::Arch;
+/// use vmcore::format::endian::Endian;
+/// use vmcore_debug::instructions::decode;
+/// let list = decode(Arch::Amd64, Endian::Little, &[0x90, 0x0f, 0x0b], VirtAddr(0x1000));
+/// assert_eq!(list[1].text, "ud2");
+/// ```
+#[must_use]
+pub fn decode(
+    arch: Arch,
+    order: endian::Endian,
+    bytes: &[u8],
+    start: VirtAddr,
+) -> Vec<Instruction> {
+    let decoder = Decoder::new(arch, order);
+    decoder.map_or_else(
+        |_| Vec::new(),
+        |decoder| decoder.decode(bytes, start, &|_| None),
+    )
+}
+
 /// Decodes the instructions of a machine.
 #[derive(Debug)]
 pub(crate) struct Decoder {

@@ -17,7 +17,8 @@ use std::time::Instant;
 use vmcore::session::KernelChoice;
 use vmcore::{OpenOptions, Session, info};
 use vmcore_debug::details::Details;
-use vmcore_debug::{DebugFiles, Target, locks, report, usage};
+use vmcore_debug::show::Options;
+use vmcore_debug::{DebugFiles, Target, locks, reason, report, usage};
 use vmcore_testkit::TestKernel;
 
 /// Debug information of the kernels: nothing but their own, and that of a real kernel.
@@ -26,8 +27,8 @@ const KERNELS: [(&str, usize); 2] = [("small", 0), ("40 MiB", 40 << 20)];
 const THREADS: u64 = 1000;
 /// Runs of a stage; the median counts.
 const RUNS: usize = 5;
-/// What a report may take, in seconds.
-const LIMIT_SECONDS: f64 = 1.0;
+/// What a stage may take, in seconds.
+const LIMITS: [(&str, f64); 2] = [(ALL, 0.15), (ALL_STACKS, 1.0)];
 
 /// Seconds of a stage.
 struct Row {
@@ -75,17 +76,18 @@ fn main() {
 }
 
 fn print(row: &Row) {
-    let judgement = match row.stage {
-        ALL if row.seconds > LIMIT_SECONDS => "  TOO SLOW: more than 1 s",
-        ALL => "  (limit 1 s)",
-        _ => "",
-    };
+    let limit = LIMITS.iter().find(|(stage, _)| *stage == row.stage);
+    let judgement = limit.map_or_else(String::new, |(_, limit)| match row.seconds > *limit {
+        true => format!("  TOO SLOW: more than {limit} s"),
+        false => format!("  (limit {limit} s)"),
+    });
     let milliseconds = row.seconds * 1000.0;
     println!("  {:<34} {milliseconds:>9.2} ms{judgement}", row.stage);
 }
 
-/// The stage that has all others in it.
+/// The stage that has all others in it, and that of `bt --all`.
 const ALL: &str = "all of it, from open to text";
+const ALL_STACKS: &str = "all stacks with lines and arguments";
 
 fn measure(name: &'static str, kernel: &TestKernel, add: &mut dyn FnMut(Row)) {
     let core = kernel.dir.path().join("vmcore.0");
@@ -138,6 +140,22 @@ fn measure(name: &'static str, kernel: &TestKernel, add: &mut dyn FnMut(Row)) {
         let target = target();
         let crashed = threads().find(|thread| thread.crashed).expect("a crash");
         timed(|| target.stack(crashed))
+    });
+    row(ALL_STACKS, &mut || {
+        let target = target();
+        timed(|| {
+            for thread in threads() {
+                let frames = target.stack(thread).frames;
+                for number in 0..frames.len() {
+                    black_box(target.shown_variables(&frames, number, &Options::BRIEF));
+                }
+            }
+        })
+    });
+    row("the reason", &mut || {
+        let target = target();
+        let crashed = threads().find(|thread| thread.crashed).expect("a crash");
+        timed(|| reason::of(&target, &list, crashed))
     });
     row("locks", &mut || {
         let target = target();
