@@ -25,7 +25,9 @@ fuzz_target!(|data: &[u8]| {
             for number in 0..frames.len().min(VALUED) {
                 for list in target.shown_variables(&frames, number, &Options::BRIEF) {
                     for variable in list {
-                        assert!(!variable.in_line().contains('\n'));
+                        // A damaged name may hold anything.
+                        let value = variable.value.in_line();
+                        assert!(!value.contains('\n'), "{value:?}");
                     }
                 }
                 let _ = target.evaluate_in("ifp->flags", &frames, number, 0);

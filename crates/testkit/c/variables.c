@@ -13,7 +13,15 @@ const char v_text[] = "a text that is quoted";
 static const struct v_list v_last = { 0, 3 }, v_second = { &v_last, 2 }, v_first = { &v_second, 1 };
 
 #define KEEP(x) __asm__ volatile("" : "+r"(x))
+#if defined(__x86_64__)
 #define CLOBBER() __asm__ volatile("" ::: "rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "memory")
+#elif defined(__aarch64__)
+#define CLOBBER() __asm__ volatile("" ::: "x0", "x1", "x2", "x3", "x4", "x5", "x6", "x7", "x8", "x9", "memory")
+#elif defined(__riscv)
+#define CLOBBER() __asm__ volatile("" ::: "a0", "a1", "a2", "a3", "a4", "a5", "a6", "a7", "t0", "t1", "memory")
+#else
+#define CLOBBER() __asm__ volatile("" ::: "r3", "r4", "r5", "r6", "r7", "r8", "r9", "r10", "memory")
+#endif
 
 static inline __attribute__((always_inline)) int v_clamp(int value, int limit)
 {
@@ -99,11 +107,48 @@ __attribute__((noinline)) long v_run(int rounds)
 /* Where the native program starts, on the stack of the last thread. */
 __asm__(
 "	.globl native_start\n"
-"	.type native_start, @function\n"
+"	.type native_start, %function\n"
 "native_start:\n"
+#if defined(__x86_64__)
 "	mov $stacks + 49152, %rsp\n"
 "	xor %ebp, %ebp\n"
 "	mov $40, %edi\n"
 "	call v_run\n"
 "	int3\n"
+#elif defined(__aarch64__)
+"	adrp x9, stacks\n"
+"	add x9, x9, :lo12:stacks\n"
+"	add x9, x9, #12, lsl #12\n"
+"	mov sp, x9\n"
+"	mov x29, #0\n"
+"	mov x30, #0\n"
+"	mov w0, #40\n"
+"	bl v_run\n"
+"	brk #1\n"
+#elif defined(__riscv)
+"	la sp, stacks\n"
+"	li t0, 49152\n"
+"	add sp, sp, t0\n"
+"	li s0, 0\n"
+"	li ra, 0\n"
+"	li a0, 40\n"
+"	call v_run\n"
+"	ebreak\n"
+#else
+"	bcl 20, 31, 1f\n"
+"1:	mflr 12\n"
+"	addis 2, 12, .TOC.-1b@ha\n"
+"	addi 2, 2, .TOC.-1b@l\n"
+"	addis 3, 2, stacks@toc@ha\n"
+"	addi 3, 3, stacks@toc@l\n"
+"	addis 3, 3, 1\n"
+"	addi 1, 3, -16384 - 64\n"
+"	li 0, 0\n"
+"	std 0, 0(1)\n"
+"	mtlr 0\n"
+"	li 3, 40\n"
+"	bl v_run\n"
+"	nop\n"
+"	trap\n"
+#endif
 "	.size native_start, . - native_start\n");

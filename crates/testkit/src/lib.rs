@@ -17,6 +17,7 @@
 pub mod command;
 pub mod corpus;
 pub mod dwarf;
+pub mod foreign;
 pub mod interrupted;
 pub mod kernel;
 pub mod modules;

@@ -19,6 +19,7 @@ use gimli::{
 use std::cell::Cell;
 use std::sync::Arc;
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
 
 /// Operations of an expression.
@@ -294,7 +295,7 @@ impl<'c, 'a> Locator<'c, 'a> {
 
     fn register(&self, register: Register) -> Result<u64, NoValue> {
         let machine = self.machine();
-        let number = usize::from(register.0);
+        let number = self.number_of(register);
         let lost = || NoValue::NeedsRegister(self.name_of(register));
         let frame = self.frames.get(self.number).ok_or_else(lost)?;
         let value = match number == machine.sp {
@@ -324,8 +325,19 @@ impl<'c, 'a> Locator<'c, 'a> {
     }
 
     fn name_of(&self, register: Register) -> String {
-        let name = self.machine().names.get(usize::from(register.0));
+        let name = self.machine().names.get(self.number_of(register));
         name.map_or_else(|| register.0.to_string(), |name| (*name).to_owned())
+    }
+
+    /// The number of a register, whatever the compiler calls it: to LLVM the lower half of a general
+    /// register of powerpc64 has no number but that of a vector unit which such processors do not have.
+    fn number_of(&self, register: Register) -> usize {
+        const SPE: usize = 1200;
+        let number = usize::from(register.0);
+        match self.machine().arch {
+            Arch::Powerpc64 if (SPE..SPE + 32).contains(&number) => number - SPE,
+            _ => number,
+        }
     }
 
     /// A number in memory.
@@ -410,8 +422,11 @@ impl<'c, 'a> Locator<'c, 'a> {
             return Err(NoValue::OptimizedOut);
         }
         let caller = Self::new(self.target, self.frames, caller).ok_or(NoValue::OptimizedOut)?;
+        // A call site names only registers that the call leaves alone, some of them because the compiler
+        // knows what the function that is called does.
         let caller = Self {
             nested: self.nested + 1,
+            survives_call: Cell::new(true),
             ..caller
         };
         let expression = call_site::passed(self, &caller, wanted)?;
