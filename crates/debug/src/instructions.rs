@@ -98,6 +98,13 @@ pub fn hex(bytes: &[u8]) -> String {
     bytes.join(" ")
 }
 
+/// Instructions of arm64 with operands that name registers of the system, operations on them, or barriers:
+/// the library makes enumerations of whatever numbers they have, known or not.
+const SYSTEM: [&str; 23] = [
+    "at", "cfp", "cpp", "dc", "dmb", "dsb", "dvp", "hint", "ic", "isb", "mrs", "msr", "prfb",
+    "prfd", "prfh", "prfm", "prfum", "prfw", "smstart", "smstop", "sys", "sysl", "tlbi",
+];
+
 /// The instructions of some bytes, those of a machine in a byte order. What is no instruction is a `.byte`.
 ///
 /// ```
@@ -243,11 +250,19 @@ impl Decoder {
         } else {
             Flow::Next
         };
-        let raw: Vec<ArchOperand> = detail
-            .as_ref()
-            .map(|detail| detail.arch_detail().operands())
-            .unwrap_or_default();
-        let parsed: Vec<Operand> = raw.iter().filter_map(|one| self.operand(one)).collect();
+        let parsed: Vec<Operand> = match self.arch {
+            Arch::Arm64 if SYSTEM.contains(&mnemonic) => {
+                let first = operands.split(',').next().unwrap_or_default();
+                self.register_named(first).into_iter().collect()
+            }
+            _ => {
+                let detail = detail
+                    .as_ref()
+                    .map(|detail| detail.arch_detail().operands());
+                let raw: Vec<ArchOperand> = detail.unwrap_or_default();
+                raw.iter().filter_map(|one| self.operand(one)).collect()
+            }
+        };
         let after = one.address().wrapping_add(one.len() as u64);
         let refers_to = self.target_of(&parsed, flow, one.address(), after);
         let refers_to = refers_to.map(|address| Reference {

@@ -17,6 +17,7 @@
 //! # }
 //! ```
 
+mod bits;
 mod call_site;
 mod locate;
 mod scope;

@@ -85,6 +85,15 @@ impl Decoder {
         names.iter().position(|known| *known == name)
     }
 
+    /// A general register by name.
+    pub(super) fn register_named(&self, name: &str) -> Option<Operand> {
+        let number = self.number_of(name)?;
+        Some(Operand::Register {
+            name: name.to_owned(),
+            number: Some(number),
+        })
+    }
+
     fn register(&self, register: RegId) -> Option<Operand> {
         let name = self.name_of(register)?;
         let number = self.number_of(&name);

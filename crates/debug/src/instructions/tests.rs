@@ -125,3 +125,26 @@ fn what_is_no_instruction_is_passed_over() {
     let list = decode_bytes(Arch::Arm64, Endian::Little, &[0xff; 7]);
     assert_eq!(list.iter().map(|one| one.bytes.len()).sum::<usize>(), 7);
 }
+
+/// Registers of the system that the library has no name for, operations on them, hints for memory.
+#[test]
+fn instructions_of_arm64_for_the_system_have_any_operand() {
+    for base in [0xd500_0000, 0xd520_0000, 0xf980_0000] {
+        let words: Vec<u32> = (0..1 << 21).step_by(97).map(|low| base | low).collect();
+        let list = decode(Arch::Arm64, Endian::Little, &words);
+        assert_eq!(list.len(), words.len());
+    }
+    // mrs x3, S3_1_C9_C15_7
+    let list = decode(Arch::Arm64, Endian::Little, &[0xd539_9fe3]);
+    let is_x3 = |one: &Operand| {
+        matches!(
+            one,
+            Operand::Register {
+                number: Some(3),
+                ..
+            }
+        )
+    };
+    assert!(list[0].text.starts_with("mrs x3"), "{list:?}");
+    assert!(list[0].operands.iter().any(is_x3), "{list:?}");
+}

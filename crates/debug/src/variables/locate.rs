@@ -2,6 +2,7 @@
 //!
 //! gimli runs the expressions; what they ask for is answered here.
 
+use super::bits::{bits_of, copy_bits};
 use super::call_site::{self, Passed};
 use super::scope::{Declared, Function};
 use super::{Storage, Variable};
@@ -212,7 +213,15 @@ impl<'c, 'a> Locator<'c, 'a> {
             return Err(NoValue::Unknown("expressions without end".to_owned()));
         }
         let Function { debug, unit, .. } = &self.function;
-        let cost = expression.0.len() as u64 + 8;
+        // One that jumps may go round until it is stopped.
+        let jumps = [gimli::DW_OP_skip.0, gimli::DW_OP_bra.0];
+        let may_loop = expression.0.slice().iter().any(|byte| jumps.contains(byte));
+        let rounds = if may_loop {
+            u64::from(MAX_OPERATIONS)
+        } else {
+            0
+        };
+        let cost = expression.0.len() as u64 + rounds + 8;
         debug.budget().work(cost).map_err(damaged)?;
         let mut evaluation = expression.evaluation(unit.encoding());
         evaluation.set_max_iterations(MAX_OPERATIONS);
@@ -487,7 +496,9 @@ impl<'c, 'a> Locator<'c, 'a> {
             let bits = piece.size_in_bits.unwrap_or(total - at).min(total - at);
             let is_whole = piece.size_in_bits.is_none();
             match self.piece(piece, bits, is_whole) {
-                Ok(bytes) => copy_bits(&bytes, &mut object.bytes, at, bits, self.is_big()),
+                Ok((bytes, first)) => {
+                    copy_bits(&bytes, first, &mut object.bytes, at, bits, self.is_big());
+                }
                 Err(why) if is_whole => return Err(why),
                 Err(why) => object.gaps.push((at..at + bits, why)),
             }
@@ -510,29 +521,30 @@ impl<'c, 'a> Locator<'c, 'a> {
         self.target.space.endian() == Endian::Big
     }
 
-    /// The bytes of a piece, which start with its first bit.
+    /// The bytes of a piece, and its first bit in them.
     fn piece(
         &self,
         piece: &Piece<Slice<'a>>,
         bits: u64,
         is_whole: bool,
-    ) -> Result<Vec<u8>, NoValue> {
-        let len = usize::try_from(bits.div_ceil(8)).unwrap_or(0);
+    ) -> Result<(Vec<u8>, u64), NoValue> {
         let shift = piece.bit_offset.unwrap_or(0);
+        let bytes_of = |bits: u64| usize::try_from(bits.div_ceil(8)).unwrap_or(0);
         let number = match &piece.location {
             gimli::Location::Empty => return Err(NoValue::OptimizedOut),
             gimli::Location::ImplicitPointer { .. } => return Err(NoValue::Synthetic),
             gimli::Location::Address { address } => {
-                let mut bytes = vec![0; len];
+                let mut bytes = vec![0; bytes_of(shift % 8 + bits)];
                 self.read(address.wrapping_add(shift / 8), &mut bytes)?;
-                return Ok(bytes);
+                return Ok((bytes, shift % 8));
             }
             gimli::Location::Bytes { value } => {
                 let start = usize::try_from(shift / 8).unwrap_or(usize::MAX);
                 let bytes = value.slice().get(start..).unwrap_or_default();
+                let len = bytes_of(shift % 8 + bits);
                 return match bytes.get(..len) {
-                    Some(bytes) => Ok(bytes.to_vec()),
-                    None if is_whole => Ok(bytes.iter().copied().take(len).collect()),
+                    Some(bytes) => Ok((bytes.to_vec(), shift % 8)),
+                    None if is_whole => Ok((bytes.iter().copied().take(len).collect(), 0)),
                     None => Err(NoValue::OptimizedOut),
                 };
             }
@@ -541,49 +553,13 @@ impl<'c, 'a> Locator<'c, 'a> {
         };
         let number = number.checked_shr(u32::try_from(shift).unwrap_or(64));
         let number = number.unwrap_or(0);
+        let len = bytes_of(bits);
         // Bits that are not whole bytes stand at the end that the machine stores first.
         let above = u32::try_from((8 * len as u64).saturating_sub(bits)).unwrap_or(0);
-        Ok(match self.is_big() {
+        let bytes = match self.is_big() {
             true => self.image(number.wrapping_shl(above), len),
             false => self.image(number, len),
-        })
-    }
-}
-
-/// The bits of a value on the stack of an expression.
-fn bits_of(value: gimli::Value) -> Result<u64, NoValue> {
-    Ok(match value {
-        gimli::Value::F32(value) => u64::from(value.to_bits()),
-        gimli::Value::F64(value) => value.to_bits(),
-        gimli::Value::I8(value) => i64::from(value).cast_unsigned(),
-        gimli::Value::I16(value) => i64::from(value).cast_unsigned(),
-        gimli::Value::I32(value) => i64::from(value).cast_unsigned(),
-        other => other.to_u64(u64::MAX)?,
-    })
-}
-
-/// Copies so many bits from the start of some bytes to a place in others: counted from the least
-/// significant bit of each byte, on big-endian machines from the most significant one.
-fn copy_bits(from: &[u8], to: &mut [u8], at: u64, bits: u64, is_big: bool) {
-    let start = usize::try_from(at / 8).unwrap_or(usize::MAX);
-    if at.is_multiple_of(8) && bits.is_multiple_of(8) {
-        let to = to.get_mut(start..).unwrap_or_default();
-        for (to, from) in to.iter_mut().zip(from) {
-            *to = *from;
-        }
-        return;
-    }
-    let mask = |bit: u64| match is_big {
-        true => 0x80_u8 >> (bit % 8),
-        false => 1 << (bit % 8),
-    };
-    for bit in 0..bits {
-        let index = |bit: u64| usize::try_from(bit / 8).unwrap_or(usize::MAX);
-        let is_set = from
-            .get(index(bit))
-            .is_some_and(|byte| byte & mask(bit) != 0);
-        if let (Some(byte), true) = (to.get_mut(index(at + bit)), is_set) {
-            *byte |= mask(at + bit);
-        }
+        };
+        Ok((bytes, 0))
     }
 }
