@@ -2,7 +2,7 @@
 //! and documents that name files that exist.
 
 use crate::Result;
-use crate::test::Verdict;
+use crate::verdict::Verdict;
 use std::fs;
 use std::path::{Path, PathBuf};
 

@@ -18,6 +18,7 @@ mod publish;
 mod shell;
 mod test;
 mod tools;
+mod verdict;
 
 use std::path::Path;
 use std::process::ExitCode;

@@ -6,7 +6,7 @@
 
 use crate::Result;
 use crate::shell;
-use crate::test::Verdict;
+use crate::verdict::Verdict;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

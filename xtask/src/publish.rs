@@ -1,7 +1,7 @@
 //! What others would get: the packages, what they depend on, the public interface. Each check is
 //! skipped where its tool is not installed.
 
-use crate::test::Verdict;
+use crate::verdict::Verdict;
 use crate::{Result, shell};
 
 /// Licences, sources and bans. Advisories need a download, and change from day to day.

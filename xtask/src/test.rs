@@ -3,6 +3,7 @@
 use crate::tools::{
     self, CC, CHROMIUM, CXX, GDB, GDB_MULTIARCH, LLDB, OPENSSL, QEMU, READELF, ZSTD,
 };
+use crate::verdict::Verdict;
 use crate::{Result, corpus, house, portability, publish, shell};
 use std::process::Command;
 use std::time::Duration;
@@ -21,13 +22,6 @@ enum What {
     Lines(&'static [&'static str]),
     /// Calls a function; the text says what it checks.
     Calls(fn() -> Result<Verdict>, &'static str),
-}
-
-/// What a function that checks has found.
-pub(crate) enum Verdict {
-    Passed,
-    /// It cannot check here, and why.
-    Skipped(String),
 }
 
 const fn quick(name: &'static str, lines: &'static [&'static str]) -> Step {

@@ -76,7 +76,7 @@ fn list(kvm: &Kvm, op: c_int, arg: c_int) -> Result<Vec<KinfoProc>, String> {
     let list = process::list(session).map_err(|error| error.to_string())?;
     let files = DebugFiles::of(session).map_err(|error| error.to_string())?;
     let target = Target::new(session, &files).map_err(|error| error.to_string())?;
-    let facts = Facts::of(&target);
+    let facts = ProcessFacts::of(&target);
     if !matches!(choice, KERN_PROC_ALL | KERN_PROC_PROC | KERN_PROC_PID) && !facts.has_types {
         return Err(
             "this choice needs the kernel's types: open the dump with the kernel.debug of \
@@ -130,7 +130,7 @@ struct Field {
 }
 
 /// Where the facts about processes are.
-struct Facts<'a, 't> {
+struct ProcessFacts<'a, 't> {
     details: Details<'a, 't>,
     target: &'a Target<'t>,
     has_types: bool,
@@ -153,7 +153,7 @@ struct Facts<'a, 't> {
     td_lastcpu: Option<Field>,
 }
 
-impl<'a, 't> Facts<'a, 't> {
+impl<'a, 't> ProcessFacts<'a, 't> {
     fn of(target: &'a Target<'t>) -> Self {
         let types = target.types();
         let field = |structure: &str, name: &str| field(types, structure, name);

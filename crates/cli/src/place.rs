@@ -24,7 +24,7 @@ pub(crate) enum Place {
 
 /// A place that was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Found {
+pub(crate) struct FoundAddress {
     /// The address.
     pub(crate) address: VirtAddr,
     /// Bytes from there to the end of the symbol; `None` for a number, 0 if the size is unknown.
@@ -71,9 +71,9 @@ impl Place {
     }
 
     /// Looks a symbol up.
-    pub(crate) fn find(&self, session: &Session) -> Result<Found> {
+    pub(crate) fn find(&self, session: &Session) -> Result<FoundAddress> {
         match self {
-            Self::Address(address) => Ok(Found {
+            Self::Address(address) => Ok(FoundAddress {
                 address: VirtAddr(*address),
                 symbol_bytes: None,
             }),
@@ -83,7 +83,7 @@ impl Place {
                     .address
                     .checked_add(*offset)
                     .ok_or_else(offset_too_large)?;
-                Ok(Found {
+                Ok(FoundAddress {
                     address,
                     symbol_bytes: Some(symbol.size.saturating_sub(*offset)),
                 })
@@ -94,7 +94,7 @@ impl Place {
 
 impl Place {
     /// Looks a symbol up, in the loaded modules too.
-    pub(crate) fn find_in(&self, session: &Session, files: &DebugFiles) -> Result<Found> {
+    pub(crate) fn find_in(&self, session: &Session, files: &DebugFiles) -> Result<FoundAddress> {
         if let Self::Symbol { name, offset } = self
             && session.matching_kernel()?.symbols().find(name).is_none()
             && let Some((start, size)) = files
@@ -102,7 +102,7 @@ impl Place {
                 .iter()
                 .find_map(|module| module.symbol_named(name))
         {
-            return Ok(Found {
+            return Ok(FoundAddress {
                 address: start.checked_add(*offset).ok_or_else(offset_too_large)?,
                 symbol_bytes: Some(size.saturating_sub(*offset)),
             });

@@ -38,7 +38,7 @@ const MAX_DEMANGLED: usize = 4096;
 
 /// A function at an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct SourcePlace {
     /// Its name, demangled; `?` for code of which only the line is known.
     pub function: String,
     /// The source file, as the compiler was told.
@@ -61,7 +61,7 @@ pub struct Lines<'a> {
     debug: Debug<'a>,
     units: OnceLock<Units>,
     open: Mutex<HashMap<usize, Option<Arc<OpenUnit<'a>>>>>,
-    kept: Mutex<HashMap<u64, Vec<Place>>>,
+    kept: Mutex<HashMap<u64, Vec<SourcePlace>>>,
 }
 
 /// What is read of a unit when one of its addresses is asked for.
@@ -88,7 +88,7 @@ impl<'a> Lines<'a> {
     /// The functions at an address, the innermost inlined one first. For a return address ask for
     /// the byte before it. Where a line is known but no function, as in assembly, its name is `?`.
     #[must_use]
-    pub fn at(&self, address: VirtAddr) -> Vec<Place> {
+    pub fn at(&self, address: VirtAddr) -> Vec<SourcePlace> {
         let address = address.0.wrapping_sub(self.bias);
         if let Some(known) = lock(&self.kept).get(&address) {
             return known.clone();
@@ -118,7 +118,7 @@ impl<'a> Lines<'a> {
         })
     }
 
-    fn find(&self, address: u64) -> Vec<Place> {
+    fn find(&self, address: u64) -> Vec<SourcePlace> {
         let units = self.units.get_or_init(|| Units::of(&self.debug));
         let mut line_only = Vec::new();
         for position in units.at(address).take(MAX_UNITS) {
@@ -154,7 +154,7 @@ impl<'a> Lines<'a> {
             .clone()
     }
 
-    fn places(&self, open: &OpenUnit<'a>, address: u64) -> Vec<Place> {
+    fn places(&self, open: &OpenUnit<'a>, address: u64) -> Vec<SourcePlace> {
         let (debug, unit) = (&self.debug, &*open.unit);
         let file = |number: u64| open.rows.file(debug, unit, number);
         let found = open.functions.at(debug, unit, address).unwrap_or_default();
@@ -163,7 +163,7 @@ impl<'a> Lines<'a> {
             row.and_then(|(number, _)| file(number)),
             row.map(|(_, line)| line).filter(|line| *line > 0),
         );
-        let place = |function: Option<String>, (file, line)| Place {
+        let place = |function: Option<String>, (file, line)| SourcePlace {
             function: function.unwrap_or_else(|| NAMELESS.to_owned()),
             file,
             line,

@@ -236,7 +236,7 @@ fn place_of(frame: Option<&NamedFrame>) -> String {
 }
 
 /// A function and its line.
-fn words_of_place(place: &crate::lines::Place) -> String {
+fn words_of_place(place: &crate::lines::SourcePlace) -> String {
     match (&place.file, place.line) {
         (Some(file), Some(line)) => format!("{}, {file}:{line}", place.function),
         _ => place.function.clone(),

@@ -45,7 +45,7 @@ pub use missing::alike_once;
 
 use crash::{Crash, Evidence};
 use functions::{Role, role};
-use kind::Kind;
+use kind::CrashKind;
 use serde::Serialize;
 pub use share::Share;
 use signature::Signature;
@@ -373,7 +373,7 @@ fn about_tid(
         Some(found?.tid)
     });
     let chain = || {
-        let own_tid = own_tid.filter(|_| crash.kind == Kind::Lock)?;
+        let own_tid = own_tid.filter(|_| crash.kind == CrashKind::Lock)?;
         let mut chains = locks.chains.iter();
         let chain = chains.find(|chain| chain.tids.contains(&own_tid) && !chain.is_cycle)?;
         chain.tids.last().copied()

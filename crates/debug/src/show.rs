@@ -11,7 +11,7 @@
 //! ```
 
 use crate::expr::{EvalError, Evaluator, Location, Value, member_value};
-use crate::types::{Kind, Member, Type, TypeRef, Variants};
+use crate::types::{Member, Type, TypeKind, TypeRef, Variants};
 use serde::Serialize;
 use std::collections::HashSet;
 use std::fmt;
@@ -259,8 +259,8 @@ pub fn walk(
 fn first(evaluator: &Evaluator<'_, '_>, start: &Value) -> Result<Option<Value>, EvalError> {
     let (_, type_) = evaluator.types.resolve(&start.type_)?;
     match &type_.kind {
-        Kind::Pointer(_) => pointed(evaluator, start),
-        Kind::Struct(members) => {
+        TypeKind::Pointer(_) => pointed(evaluator, start),
+        TypeKind::Struct(members) => {
             let names = members.iter().filter_map(|member| member.name.as_deref());
             match names.clone().find(|name| HEADS.contains(name)) {
                 Some(head) => pointed(evaluator, &evaluator.member(start, head)?),
@@ -293,7 +293,7 @@ fn follow(
     }
     // The name of the link itself, such as `p_list`, is enough.
     let (_, type_) = evaluator.types.resolve(&at.type_)?;
-    if let Kind::Struct(members) = &type_.kind {
+    if let TypeKind::Struct(members) = &type_.kind {
         let mut names = members.iter().filter_map(|member| member.name.as_deref());
         if let Some(next) = names.find(|name| NEXTS.contains(name)) {
             at = evaluator.member(&at, next)?;
@@ -340,20 +340,20 @@ impl Reader<'_, '_> {
     fn content(&mut self, value: &Value, depth: usize) -> Result<Content, EvalError> {
         let (_, type_) = self.evaluator.types.resolve(&value.type_)?;
         Ok(match &type_.kind {
-            Kind::Struct(members) | Kind::Union(members) => {
+            TypeKind::Struct(members) | TypeKind::Union(members) => {
                 if depth == 0 {
                     return Ok(Content::Elided);
                 }
                 self.members(value, members, depth)
             }
-            Kind::Variants(variants) => {
+            TypeKind::Variants(variants) => {
                 if depth == 0 {
                     return Ok(Content::Elided);
                 }
                 return self.variant(value, &type_, variants, depth);
             }
-            Kind::Array(element, len) => return self.array(value, element, *len, depth),
-            Kind::Enum(values) => {
+            TypeKind::Array(element, len) => return self.array(value, element, *len, depth),
+            TypeKind::Enum(values) => {
                 let number = self.evaluator.load(value)?;
                 let name = values
                     .iter()
@@ -361,18 +361,18 @@ impl Reader<'_, '_> {
                     .map(|(name, _)| name.clone());
                 Content::Enum { name, number }
             }
-            Kind::Bool => match self.evaluator.load(value)? {
+            TypeKind::Bool => match self.evaluator.load(value)? {
                 0 => Content::Bool(false),
                 1 => Content::Bool(true),
                 other => Content::Number(other),
             },
-            Kind::Float => self.float(value, &type_)?,
-            Kind::Pointer(to) => {
+            TypeKind::Float => self.float(value, &type_)?,
+            TypeKind::Pointer(to) => {
                 let to_type = to.clone();
                 let number = self.evaluator.load(value)?;
                 self.pointer(number, &to_type)
             }
-            Kind::Void | Kind::Function => Content::Elided,
+            TypeKind::Void | TypeKind::Function => Content::Elided,
             _ => self.number(value, self.evaluator.load(value)?),
         })
     }
@@ -409,8 +409,8 @@ impl Reader<'_, '_> {
                 return false;
             };
             at = match &read.kind {
-                Kind::Typedef(_) if is_address_name(read.name.as_deref()) => return true,
-                Kind::Typedef(to) | Kind::Qualified(_, to) => to.clone(),
+                TypeKind::Typedef(_) if is_address_name(read.name.as_deref()) => return true,
+                TypeKind::Typedef(to) | TypeKind::Qualified(_, to) => to.clone(),
                 _ => return false,
             };
         }
@@ -479,7 +479,7 @@ impl Reader<'_, '_> {
         let types = self.evaluator.types;
         let (_, element_type) = types.resolve(element)?;
         let len = len.unwrap_or(0);
-        if let (Kind::Char { .. }, Some(1)) = (&element_type.kind, element_type.size) {
+        if let (TypeKind::Char { .. }, Some(1)) = (&element_type.kind, element_type.size) {
             let max = usize::try_from(len)
                 .unwrap_or(usize::MAX)
                 .min(self.options.string_len);
@@ -533,7 +533,7 @@ impl Reader<'_, '_> {
         let to_address = VirtAddr(u64::try_from(number).unwrap_or(0));
         let mut string = None;
         if let (Ok((_, to)), true) = (self.evaluator.types.resolve(to), to_address.0 != 0)
-            && matches!(to.kind, Kind::Char { .. })
+            && matches!(to.kind, TypeKind::Char { .. })
         {
             let text = self
                 .evaluator

@@ -12,7 +12,7 @@
 //! # }
 //! ```
 
-use crate::lines::{Lines, NAMELESS, Place, demangled};
+use crate::lines::{Lines, NAMELESS, SourcePlace, demangled};
 use crate::target::Target;
 use crate::unwind::{
     Backtrace, CallFrames, Code, End, Frame, How, NearSymbol, Start, THREAD_STARTS, Unwinder,
@@ -35,7 +35,7 @@ pub struct NamedFrame {
     pub frame: Frame,
     /// The functions there, the innermost inlined one first; empty without line tables.
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub places: Vec<Place>,
+    pub places: Vec<SourcePlace>,
 }
 
 impl NamedFrame {
@@ -205,7 +205,7 @@ impl Target<'_> {
     /// The functions at an address, the innermost inlined one first. One that only the symbols name,
     /// as those in assembly, has its name from there.
     #[must_use]
-    pub fn places(&self, address: VirtAddr) -> Vec<Place> {
+    pub fn places(&self, address: VirtAddr) -> Vec<SourcePlace> {
         let Some(loaded) = self.loaded(address) else {
             return Vec::new();
         };

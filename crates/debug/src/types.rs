@@ -128,14 +128,14 @@ pub struct Type {
     /// Its name, without `struct` and the like; anonymous if `None`.
     pub name: Option<String>,
     /// What it is.
-    pub kind: Kind,
+    pub kind: TypeKind,
     /// Its size in bytes, if it has one of its own.
     pub size: Option<u64>,
 }
 
 /// What a type is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum TypeKind {
     /// `void`.
     Void,
     /// An integer.
@@ -244,7 +244,7 @@ pub struct Variable {
 
 /// Where a member was found in a structure: anonymous structures in between are walked through.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Place {
+pub struct MemberPlace {
     /// Its type.
     pub type_: TypeRef,
     /// Bits from the start of the outermost structure.
@@ -253,7 +253,7 @@ pub struct Place {
     pub bits: Option<u32>,
 }
 
-impl Place {
+impl MemberPlace {
     /// Bytes from the start of the outermost structure.
     #[must_use]
     pub const fn offset_bytes(&self) -> u64 {
@@ -353,17 +353,17 @@ impl<'a> Types<'a> {
     pub fn get(&self, type_: &TypeRef) -> Result<Arc<Type>, TypeError> {
         let id = match type_ {
             TypeRef::Id(id) => *id,
-            TypeRef::Void => return Ok(Arc::new(made(Kind::Void, None))),
+            TypeRef::Void => return Ok(Arc::new(made(TypeKind::Void, None))),
             TypeRef::Pointer(to) => {
-                let kind = Kind::Pointer(to.as_ref().clone());
+                let kind = TypeKind::Pointer(to.as_ref().clone());
                 return Ok(Arc::new(made(kind, Some(self.word.bytes()))));
             }
             TypeRef::Array(element, len) => {
-                let kind = Kind::Array(element.as_ref().clone(), Some(*len));
+                let kind = TypeKind::Array(element.as_ref().clone(), Some(*len));
                 return Ok(Arc::new(made(kind, None)));
             }
             TypeRef::Int { bytes, signed } => {
-                let kind = Kind::Int { signed: *signed };
+                let kind = TypeKind::Int { signed: *signed };
                 let mut made = made(kind, Some(u64::from(*bytes)));
                 let sign = if *signed { "" } else { "u" };
                 made.name = Some(format!("{sign}int{}_t", u32::from(*bytes) * 8));
@@ -403,8 +403,8 @@ impl<'a> Types<'a> {
         for _ in 0..MAX_CHAIN {
             let read = self.get(&at)?;
             at = match &read.kind {
-                Kind::Typedef(to) | Kind::Qualified(_, to) => to.clone(),
-                Kind::Declared(tag) => {
+                TypeKind::Typedef(to) | TypeKind::Qualified(_, to) => to.clone(),
+                TypeKind::Declared(tag) => {
                     let name = read.name.clone().unwrap_or_default();
                     let found = self.find(*tag, &name).filter(|found| *found != at);
                     found.ok_or(TypeError::Incomplete { name })?
@@ -431,12 +431,12 @@ impl<'a> Types<'a> {
                 name: self.name_of(type_),
             };
             match (&read.kind, read.size) {
-                (Kind::Array(element, len), None) => {
+                (TypeKind::Array(element, len), None) => {
                     let len = len.ok_or_else(no_size)?;
                     count = count.checked_mul(len).ok_or_else(no_size)?;
                     (at, read) = self.resolve(element)?;
                 }
-                (Kind::Function | Kind::Void, _) | (_, None) => return Err(no_size()),
+                (TypeKind::Function | TypeKind::Void, _) | (_, None) => return Err(no_size()),
                 (_, Some(size)) => return count.checked_mul(size).ok_or_else(no_size),
             }
         }
@@ -451,7 +451,7 @@ impl<'a> Types<'a> {
     ///
     /// # Errors
     /// Returns an error for damaged debug information; `None`: it has no such member.
-    pub fn member(&self, type_: &TypeRef, name: &str) -> Result<Option<Place>, TypeError> {
+    pub fn member(&self, type_: &TypeRef, name: &str) -> Result<Option<MemberPlace>, TypeError> {
         let (_, read) = self.resolve(type_)?;
         let mut budget = MAX_ANONYMOUS;
         self.member_in(&read, name, 0, 0, &mut budget)
@@ -464,14 +464,14 @@ impl<'a> Types<'a> {
         base_bits: u64,
         depth: usize,
         budget: &mut usize,
-    ) -> Result<Option<Place>, TypeError> {
+    ) -> Result<Option<MemberPlace>, TypeError> {
         let variants = match &read.kind {
-            Kind::Variants(variants) => variants.variants.as_slice(),
+            TypeKind::Variants(variants) => variants.variants.as_slice(),
             _ => &[],
         };
         let members = match &read.kind {
-            Kind::Struct(members) | Kind::Union(members) => members.as_slice(),
-            Kind::Variants(variants) => &variants.members,
+            TypeKind::Struct(members) | TypeKind::Union(members) => members.as_slice(),
+            TypeKind::Variants(variants) => &variants.members,
             _ => &[],
         };
         let variants = variants.iter().map(|variant| &variant.member);
@@ -479,7 +479,7 @@ impl<'a> Types<'a> {
             let bit_offset = base_bits.saturating_add(member.bit_offset);
             match &member.name {
                 Some(known) if known == name => {
-                    return Ok(Some(Place {
+                    return Ok(Some(MemberPlace {
                         type_: member.type_.clone(),
                         bit_offset,
                         bits: member.bits,
@@ -509,7 +509,7 @@ impl<'a> Types<'a> {
     /// The same with the type of the member.
     pub(crate) fn part_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
         let (_, read) = self.resolve(pointer).ok()?;
-        let Kind::Pointer(to) = &read.kind else {
+        let TypeKind::Pointer(to) = &read.kind else {
             return None;
         };
         let (mut at, mut rest) = (to.clone(), offset);
@@ -517,7 +517,7 @@ impl<'a> Types<'a> {
         for _ in 0..MAX_CHAIN {
             let (_, read) = self.resolve(&at).ok()?;
             match &read.kind {
-                Kind::Struct(members) | Kind::Union(members) => {
+                TypeKind::Struct(members) | TypeKind::Union(members) => {
                     let holds = |member: &&Member| {
                         let start = member.bit_offset / 8;
                         let size = self.size_of(&member.type_).unwrap_or(0);
@@ -531,7 +531,7 @@ impl<'a> Types<'a> {
                     rest -= member.bit_offset / 8;
                     at = member.type_.clone();
                 }
-                Kind::Array(element, _) => {
+                TypeKind::Array(element, _) => {
                     let size = self.size_of(element).ok().filter(|size| *size > 0)?;
                     path += &format!("[{}]", rest / size);
                     rest %= size;
@@ -580,13 +580,13 @@ impl<'a> Types<'a> {
             None => format!("{tag} {{…}}"),
         };
         match &read.kind {
-            Kind::Pointer(to) => {
+            TypeKind::Pointer(to) => {
                 let to = self.name_within(to, depth + 1);
                 let space = if to.ends_with('*') { "" } else { " " };
                 format!("{to}{space}*")
             }
-            Kind::Array(..) => self.array_name(&read, depth),
-            Kind::Qualified(qualifier, to) => {
+            TypeKind::Array(..) => self.array_name(&read, depth),
+            TypeKind::Qualified(qualifier, to) => {
                 let to = self.name_within(to, depth + 1);
                 if to.ends_with('*') {
                     format!("{to}{qualifier}")
@@ -594,11 +594,13 @@ impl<'a> Types<'a> {
                     format!("{qualifier} {to}")
                 }
             }
-            Kind::Struct(_) | Kind::Variants(_) | Kind::Declared(Tag::Struct) => tagged("struct"),
-            Kind::Union(_) | Kind::Declared(Tag::Union) => tagged("union"),
-            Kind::Enum(_) | Kind::Declared(Tag::Enum) => tagged("enum"),
-            Kind::Void => "void".to_owned(),
-            Kind::Function => "function".to_owned(),
+            TypeKind::Struct(_) | TypeKind::Variants(_) | TypeKind::Declared(Tag::Struct) => {
+                tagged("struct")
+            }
+            TypeKind::Union(_) | TypeKind::Declared(Tag::Union) => tagged("union"),
+            TypeKind::Enum(_) | TypeKind::Declared(Tag::Enum) => tagged("enum"),
+            TypeKind::Void => "void".to_owned(),
+            TypeKind::Function => "function".to_owned(),
             _ => read.name.clone().unwrap_or_else(|| "?".to_owned()),
         }
     }
@@ -608,13 +610,13 @@ impl<'a> Types<'a> {
         let mut dimensions = String::new();
         let mut read = read.clone();
         for _ in 0..MAX_CHAIN {
-            let Kind::Array(element, len) = &read.kind else {
+            let TypeKind::Array(element, len) = &read.kind else {
                 break;
             };
             dimensions += &len.map_or_else(|| "[]".to_owned(), |len| format!("[{len}]"));
             let inner = self.get(element);
             match inner {
-                Ok(inner) if matches!(inner.kind, Kind::Array(..)) => read = inner,
+                Ok(inner) if matches!(inner.kind, TypeKind::Array(..)) => read = inner,
                 _ => {
                     let element = self.name_within(element, depth + 1);
                     return format!("{element} {dimensions}");
@@ -626,7 +628,7 @@ impl<'a> Types<'a> {
 }
 
 /// A type without a name.
-const fn made(kind: Kind, size: Option<u64>) -> Type {
+const fn made(kind: TypeKind, size: Option<u64>) -> Type {
     Type {
         name: None,
         kind,

@@ -15,7 +15,7 @@
 use crate::fields::Field;
 use crate::lists::Lists;
 use crate::target::Target;
-use crate::types::{Kind, Tag};
+use crate::types::{Tag, TypeKind};
 use serde::Serialize;
 use vmcore_format::addr::VirtAddr;
 
@@ -237,7 +237,7 @@ impl ZoneCounts {
             let zone = types.find(Tag::Struct, "uma_zone")?;
             let member = types.member(&zone, "uz_allocs").ok()??;
             let (_, read) = types.resolve(&member.type_).ok()?;
-            Some(matches!(read.kind, Kind::Pointer(_)))
+            Some(matches!(read.kind, TypeKind::Pointer(_)))
         };
         let cache = types.find(Tag::Struct, "uma_cache");
         Self {
@@ -316,7 +316,7 @@ impl StatsPlace {
         let stats = types.find(Tag::Struct, "malloc_type_stats")?;
         Some(Self::Behind {
             handle,
-            pointer: matches!(read.kind, Kind::Pointer(_)).then_some(Field {
+            pointer: matches!(read.kind, TypeKind::Pointer(_)).then_some(Field {
                 offset: array,
                 width: 8,
             }),

@@ -15,7 +15,7 @@
 use crate::details::Details;
 use crate::target::Target;
 use crate::types::Tag;
-use crate::zones::{self, Found, Unknown};
+use crate::zones::{self, Allocation, Unknown};
 use serde::Serialize;
 use std::fmt;
 use vmcore::process::ProcessList;
@@ -70,7 +70,7 @@ pub enum Fact {
         below_top: u64,
     },
     /// In memory of the zone allocator.
-    Memory(Found),
+    Memory(Allocation),
     /// In memory that may be the allocator's, but what is needed to tell is missing.
     Untold {
         /// What cannot be told, and why.
@@ -197,10 +197,10 @@ impl Target<'_> {
 
     /// The member of a structure that covers a byte.
     fn member_at(&self, structure: &str, offset: u64) -> Option<String> {
-        use crate::types::Kind;
+        use crate::types::TypeKind;
         let type_ = self.types.find(Tag::Struct, structure)?;
         let (_, read) = self.types.resolve(&type_).ok()?;
-        let Kind::Struct(members) = &read.kind else {
+        let TypeKind::Struct(members) = &read.kind else {
             return None;
         };
         let before = members

@@ -41,7 +41,7 @@ const MALLOC_ZONE: &str = "malloc-";
 /// What is known of an address in the allocator's memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
-pub enum Found {
+pub enum Allocation {
     /// In a slab.
     Slab {
         /// The zones that share the slab; mostly one.
@@ -103,7 +103,7 @@ pub enum Unknown {
 ///
 /// # Errors
 /// Returns an error if the kernel's zones cannot be told at all.
-pub fn find(target: &Target<'_>, address: VirtAddr) -> Result<Option<Found>, Unknown> {
+pub fn find(target: &Target<'_>, address: VirtAddr) -> Result<Option<Allocation>, Unknown> {
     let zones = Zones::of(target).ok_or(if target.types.is_empty() {
         Unknown::NoTypes
     } else {
@@ -184,10 +184,10 @@ impl<'a, 't> Zones<'a, 't> {
         })
     }
 
-    fn find(&self, address: VirtAddr) -> Option<Found> {
+    fn find(&self, address: VirtAddr) -> Option<Allocation> {
         if let Some(noted) = self.pages.as_ref().and_then(|pages| pages.noted(address)) {
             if let Some(bytes) = noted.large_bytes(self.page_bytes) {
-                return Some(Found::Large { bytes });
+                return Some(Allocation::Large { bytes });
             }
             if let Some(slab) = self.noted_slab(noted.slab, noted.zone, address) {
                 return Some(self.describe(&slab, address));
@@ -327,12 +327,12 @@ impl<'a, 't> Zones<'a, 't> {
         (at.0 - keg.address.0 < self.keg_len).then_some(keg)
     }
 
-    fn describe(&self, slab: &Slab<'_>, address: VirtAddr) -> Found {
+    fn describe(&self, slab: &Slab<'_>, address: VirtAddr) -> Allocation {
         let zones = match slab.zone {
             Some(zone) => vec![self.name(zone)],
             None => slab.keg.zones.iter().map(|zone| self.name(*zone)).collect(),
         };
-        Found::Slab {
+        Allocation::Slab {
             item: self.item(slab, &zones, address),
             zones,
             slab: slab.header,
@@ -449,7 +449,7 @@ fn keg_len(target: &Target<'_>) -> u64 {
     with_domains().or_else(|| size("uma_keg")).unwrap_or(0)
 }
 
-impl fmt::Display for Found {
+impl fmt::Display for Allocation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (zones, slab, item) = match self {
             Self::Large { bytes } => {

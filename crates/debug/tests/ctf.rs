@@ -12,7 +12,7 @@ use std::io::Write as _;
 use std::process::Command;
 use vmcore_debug::object_file::ObjectFile;
 use vmcore_debug::show::Options;
-use vmcore_debug::types::{Kind, Tag, TypeError, Types};
+use vmcore_debug::types::{Tag, TypeError, TypeKind, Types};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_testkit::TestKernel;
 
@@ -209,7 +209,7 @@ fn both_versions_say_the_same() {
                 .resolve(&types.find(Tag::Enum, "state").unwrap())
                 .unwrap();
             let values = [("NEW".to_owned(), 0), ("BAD".to_owned(), -1)];
-            assert_eq!(state.kind, Kind::Enum(values.to_vec()));
+            assert_eq!(state.kind, TypeKind::Enum(values.to_vec()));
             let big = if version == 2 { 20_000 } else { 1 << 30 };
             assert_eq!(
                 types.size_of(&types.find(Tag::Struct, "big").unwrap()),

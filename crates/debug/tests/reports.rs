@@ -9,7 +9,7 @@ mod common;
 
 use common::with_target;
 use std::collections::BTreeSet;
-use vmcore_debug::report::kind::Kind;
+use vmcore_debug::report::kind::CrashKind;
 use vmcore_debug::report::{self, Report};
 use vmcore_testkit::TestKernel;
 use vmcore_testkit::stacks::{kernel, lay, lay_at};
@@ -51,7 +51,7 @@ fn crashes_that_sysctl_makes_are_told_apart() {
         (
             format!("{TRAPPED} calltrap[12,0,0x10] kdb_sysctl_trap sysctl_root_handler_locked"),
             "page fault",
-            Kind::PageFault,
+            CrashKind::PageFault,
             "kdb_sysctl_trap",
             7,
         ),
@@ -61,7 +61,7 @@ fn crashes_that_sysctl_makes_are_told_apart() {
                  sysctl_root_handler_locked"
             ),
             "page fault",
-            Kind::PageFault,
+            CrashKind::PageFault,
             "kdb_sysctl_trap_code",
             7,
         ),
@@ -71,14 +71,14 @@ fn crashes_that_sysctl_makes_are_told_apart() {
                  kdb_sysctl_stack_overflow sysctl_root_handler_locked"
             ),
             "double fault",
-            Kind::DoubleFault,
+            CrashKind::DoubleFault,
             "kdb_stack_overflow",
             5,
         ),
         (
             "doadump kern_reboot vpanic panic kdb_sysctl_panic sysctl_root_handler_locked".into(),
             "kdb_sysctl_panic",
-            Kind::Forced,
+            CrashKind::Forced,
             "kdb_sysctl_panic",
             4,
         ),
@@ -88,19 +88,19 @@ fn crashes_that_sysctl_makes_are_told_apart() {
         let report = report_of(&stack, Some(message));
         assert_eq!(report.crash.kind, kind, "{function}");
         assert_eq!(place(&report), function);
-        assert_eq!(report.crash.fault.is_some(), kind != Kind::Forced);
+        assert_eq!(report.crash.fault.is_some(), kind != CrashKind::Forced);
         // Nothing is hidden but what belongs to the panic.
         let hidden = report.thread.as_ref().unwrap().hidden_frames;
         assert_eq!(
             hidden,
-            handlers + usize::from(kind != Kind::Forced),
+            handlers + usize::from(kind != CrashKind::Forced),
             "{function}"
         );
         signatures.insert(report.signature.text.clone());
         let text = report.to_string();
         assert!(text.lines().count() < 60, "{text}");
         match kind {
-            Kind::DoubleFault => {
+            CrashKind::DoubleFault => {
                 assert!(
                     text.contains("this frame repeats, 492 rounds in all: #1 to #491"),
                     "{text}"
@@ -113,7 +113,7 @@ fn crashes_that_sysctl_makes_are_told_apart() {
                     ["kdb_stack_overflow", "kdb_sysctl_stack_overflow"]
                 );
             }
-            Kind::PageFault => assert!(
+            CrashKind::PageFault => assert!(
                 text.contains("FAULT   trap 12 (page fault), error"),
                 "{text}"
             ),
@@ -128,7 +128,7 @@ fn a_trap_is_known_without_a_panic() {
     let handlers = "kdb_trap trap_fatal trap_pfault trap calltrap[12,2,0x18] flow_lookup worker";
     let stack = format!("doadump db_dump db_command db_command_loop db_trap {handlers}");
     let silent = report_of(&stack, None);
-    assert_eq!(silent.crash.kind, Kind::PageFault);
+    assert_eq!(silent.crash.kind, CrashKind::PageFault);
     assert_eq!(
         silent.crash.summary,
         "page fault: kernel write to 0x18 (NULL + 0x18)"
@@ -137,7 +137,7 @@ fn a_trap_is_known_without_a_panic() {
     // A panic that is asked for in the debugger is no other crash.
     let stack = format!("doadump kern_reboot vpanic panic db_panic db_command db_trap {handlers}");
     let asked = report_of(&stack, Some("from debugger"));
-    assert_eq!(asked.crash.kind, Kind::PageFault);
+    assert_eq!(asked.crash.kind, CrashKind::PageFault);
     assert_eq!(asked.crash.message.as_deref(), Some("from debugger"));
     assert_eq!(asked.crash.summary, silent.crash.summary);
     let panicked = report_of(
@@ -149,7 +149,7 @@ fn a_trap_is_known_without_a_panic() {
     }
     let entered = "doadump db_dump db_trap kdb_trap trap calltrap[3,0,0] kdb_enter kdb_sysctl_enter sysctl_root";
     let entered = report_of(entered, None);
-    assert_eq!(entered.crash.kind, Kind::Forced);
+    assert_eq!(entered.crash.kind, CrashKind::Forced);
     assert_eq!(
         entered.crash.summary,
         "no panic: the dump was requested in the debugger"
@@ -191,7 +191,7 @@ fn one_call_site_has_one_signature_wherever_the_wild_call_went() {
     );
     assert_eq!(
         (refused.crash.kind, place(&refused)),
-        (Kind::ProtectionFault, "flow_hook")
+        (CrashKind::ProtectionFault, "flow_hook")
     );
     signatures.insert(refused.signature.text);
     assert_eq!(signatures.len(), 1);
@@ -209,7 +209,7 @@ fn faults_that_cannot_be_resolved_are_the_interrupted_functions() {
         );
         assert_eq!(
             (report.crash.kind, place(&report)),
-            (Kind::PageFault, "flow")
+            (CrashKind::PageFault, "flow")
         );
     }
     let report = report_of(
@@ -246,7 +246,7 @@ fn the_owner_of_a_lock_who_sleeps_is_at_fault() {
     let report = reported(&kernel);
     assert_eq!(
         (report.crash.kind, place(&report)),
-        (Kind::Lock, "flow_sleeper")
+        (CrashKind::Lock, "flow_sleeper")
     );
     assert_eq!(report.crash.noticed_by, Some(100_077));
     assert_eq!(
@@ -279,7 +279,7 @@ fn the_words_before_a_panic_name_the_owner_of_a_spin_lock() {
     let report = reported(&kernel);
     assert_eq!(
         (report.crash.kind, place(&report)),
-        (Kind::Hung, "flow_sleeper")
+        (CrashKind::Hung, "flow_sleeper")
     );
     assert_eq!(
         report.crash.summary,

@@ -10,7 +10,7 @@ mod common;
 use common::Open as _;
 use vmcore_debug::expr::{EvalError, Location};
 use vmcore_debug::show::{Content, ListEnd, Options};
-use vmcore_debug::types::{Kind, Tag};
+use vmcore_debug::types::{Tag, TypeKind};
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 use vmcore_testkit::TestKernel;
@@ -291,6 +291,6 @@ fn types_are_found_by_name_and_kind() {
         let (_, thread) = types
             .resolve(&types.find(Tag::Struct, "thread").unwrap())
             .unwrap();
-        assert!(matches!(&thread.kind, Kind::Struct(members) if members.len() >= 18));
+        assert!(matches!(&thread.kind, TypeKind::Struct(members) if members.len() >= 18));
     });
 }

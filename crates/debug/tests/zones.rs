@@ -9,7 +9,7 @@ mod common;
 
 use common::with_target;
 use vmcore_debug::whatis::{self, Fact};
-use vmcore_debug::zones::{Found, Item, State};
+use vmcore_debug::zones::{Allocation, Item, State};
 use vmcore_format::addr::VirtAddr;
 use vmcore_testkit::TestKernel;
 
@@ -137,7 +137,7 @@ impl Allocator {
     }
 
     /// What is found at these addresses, beside that they are mapped.
-    fn found(&self, addresses: &[u64]) -> Vec<Option<Found>> {
+    fn found(&self, addresses: &[u64]) -> Vec<Option<Allocation>> {
         let memory = |facts: Vec<Fact>| match &facts[..] {
             [Fact::Memory(found), Fact::Mapped { .. }] => Some(found.clone()),
             [Fact::Mapped { .. }] => None,
@@ -147,8 +147,8 @@ impl Allocator {
     }
 }
 
-fn slab(zone: &str, slab: u64, item: Option<Item>) -> Option<Found> {
-    Some(Found::Slab {
+fn slab(zone: &str, slab: u64, item: Option<Item>) -> Option<Allocation> {
+    Some(Allocation::Slab {
         zones: vec![zone.to_owned()],
         slab: VirtAddr(slab),
         item,
@@ -207,9 +207,9 @@ fn an_item_is_found_by_what_is_noted_of_its_page() {
     let mut freed = item(MALLOC + 5 * 1024, 0, 1024, State::Free).unwrap();
     freed.freed_as = Some("temp".to_owned());
     assert_eq!(found[1], slab("malloc-1024", header, Some(freed)));
-    assert_eq!(found[2], Some(Found::Large { bytes: 0x3000 }));
+    assert_eq!(found[2], Some(Allocation::Large { bytes: 0x3000 }));
     assert_eq!(found[3], None);
-    let text: Vec<String> = found.iter().flatten().map(Found::to_string).collect();
+    let text: Vec<String> = found.iter().flatten().map(Allocation::to_string).collect();
     assert_eq!(
         text[1],
         "zone malloc-1024, item 0xffffffff90003400+0x0 of 1024 bytes, free, freed as malloc type \

@@ -48,7 +48,7 @@ pub use device::Device;
 pub use error::SaveError;
 pub use info::{Contents, Info, Status};
 pub use vmcore::container::DeviceHeader;
-pub use vmcore::locate::{Found, Problem};
+pub use vmcore::locate::{FoundDump, Problem};
 
 use crate::changes::Changes;
 use crate::compress::Method;
@@ -154,7 +154,7 @@ pub enum Clearing {
 /// room, or if anything cannot be read or written. Then the dump is on the device as before.
 pub fn save(
     device: &Device,
-    found: &Found,
+    found: &FoundDump,
     directory: &Path,
     options: &Options,
     on_event: &mut dyn FnMut(Event<'_>),
@@ -181,7 +181,7 @@ pub fn free_bytes(directory: &Path) -> std::io::Result<Option<u64>> {
 ///
 /// # Errors
 /// Returns an error if the device cannot be written.
-pub fn clear(device: &Device, found: &Found) -> Result<(), SaveError> {
+pub fn clear(device: &Device, found: &FoundDump) -> Result<(), SaveError> {
     if found.is_cleared() {
         return Ok(());
     }
@@ -189,14 +189,14 @@ pub fn clear(device: &Device, found: &Found) -> Result<(), SaveError> {
         .map_err(|source| SaveError::device(device.path(), "clearing the dump header of", source))
 }
 
-fn clear_with(changes: Changes<'_>, device: &Device, found: &Found) -> std::io::Result<()> {
+fn clear_with(changes: Changes<'_>, device: &Device, found: &FoundDump) -> std::io::Result<()> {
     device.clear(found.trailer(), found.stored(), changes)
 }
 
 fn save_with(
     changes: Changes<'_>,
     device: &Device,
-    found: &Found,
+    found: &FoundDump,
     directory: &Path,
     options: &Options,
     on_event: &mut dyn FnMut(Event<'_>),
@@ -243,7 +243,7 @@ fn save_with(
 struct Work<'w, 'e> {
     changes: Changes<'w>,
     device: &'w Device,
-    found: &'w Found,
+    found: &'w FoundDump,
     key: Part,
     payload: Part,
     form: Form,

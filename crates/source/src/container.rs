@@ -24,7 +24,7 @@ use crate::crypt::PayloadKey;
 pub use crate::device_header::DeviceHeader;
 pub use crate::error::ContainerError;
 use crate::input::Input;
-use crate::locate::{Found, Medium, Search};
+use crate::locate::{FoundDump, Medium, Search};
 use crate::open::{OpenFile, read_small};
 use crate::source::Source;
 use serde::Serialize;
@@ -427,7 +427,7 @@ fn find_in(
 }
 
 /// The dump at the end of a dump device or of a partition; `None` if its header is not sound.
-fn on_device(medium: &Medium, found: &Found) -> io::Result<Option<Stored>> {
+fn on_device(medium: &Medium, found: &FoundDump) -> io::Result<Option<Stored>> {
     let Some(parts) = found.sound_parts() else {
         return Ok(None);
     };

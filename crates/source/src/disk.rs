@@ -17,7 +17,7 @@ const LOGICAL_MAX: u32 = 128;
 
 /// A partition, in bytes from the start of the disk.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct NamedPartition {
     /// How the name of its device ends: `p3`, `s1`, `s1b`.
     pub(crate) name: String,
     pub(crate) range: Range<u64>,
@@ -25,7 +25,7 @@ pub(crate) struct Place {
     label: String,
 }
 
-impl Place {
+impl NamedPartition {
     /// Whether `word` names it: `p3`, just `3`, `ada0p3`, or its label.
     pub(crate) fn is_called(&self, word: &str) -> bool {
         let disk = word.strip_suffix(self.name.as_str());
@@ -61,7 +61,7 @@ pub(crate) fn has_table(input: &Input) -> io::Result<bool> {
 
 /// All partitions within the disk, for each reading of its table: an MBR counts in sectors and does not
 /// record their size.
-pub(crate) fn readings(input: &Input) -> io::Result<Vec<Vec<Place>>> {
+pub(crate) fn readings(input: &Input) -> io::Result<Vec<Vec<NamedPartition>>> {
     let mut readings = match gpt(input)? {
         Some(places) => vec![places],
         None => {
@@ -76,7 +76,7 @@ pub(crate) fn readings(input: &Input) -> io::Result<Vec<Vec<Place>>> {
 }
 
 /// Those that do not end where a partition inside them does: a dump at that end is the inner one's.
-pub(crate) fn innermost(places: &[Place]) -> Vec<&Place> {
+pub(crate) fn innermost(places: &[NamedPartition]) -> Vec<&NamedPartition> {
     let inner: Vec<u64> = places
         .iter()
         .filter(|place| place.is_inside())
@@ -95,7 +95,7 @@ fn first_sector(input: &Input) -> io::Result<[u8; SECTOR_LEN]> {
 
 /// Those of a GPT: of the first one, or of its copy at the end of the disk, which GEOM metadata may
 /// follow.
-fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
+fn gpt(input: &Input) -> io::Result<Option<Vec<NamedPartition>>> {
     for sector in SECTORS {
         for sectors_from_end in [None, Some(1), Some(2)] {
             let at = match sectors_from_end {
@@ -115,7 +115,7 @@ fn gpt(input: &Input) -> io::Result<Option<Vec<Place>>> {
             let len = u64::from(gpt.entries) * u64::from(gpt.entry_len);
             let entries = input.read_vec(at, usize::try_from(len).map_err(io::Error::other)?)?;
             let places = gpt.partitions(&entries).filter_map(|partition| {
-                Place::new(format!("p{}", partition.number), &partition, sector, 0)
+                NamedPartition::new(format!("p{}", partition.number), &partition, sector, 0)
             });
             return Ok(Some(places.collect()));
         }
@@ -168,7 +168,7 @@ fn logical(input: &Input, extended: u64, sector_len: u64) -> io::Result<Vec<Part
 }
 
 /// Those of an MBR, the logical ones in its extended slices, and those of the labels in all of them.
-fn slices(input: &Input, sector: u64) -> io::Result<Vec<Place>> {
+fn slices(input: &Input, sector: u64) -> io::Result<Vec<NamedPartition>> {
     let first = first_sector(input)?;
     let mut places = Vec::new();
     let mut slices: Vec<Partition> = mbr_slices(&first).into_iter().flatten().collect();
@@ -179,7 +179,7 @@ fn slices(input: &Input, sector: u64) -> io::Result<Vec<Place>> {
     slices.retain(|slice| slice.kind != MBR_GPT && !is_extended(slice.kind));
     for slice in slices {
         let name = format!("s{}", slice.number);
-        let Some(place) = Place::new(name, &slice, sector, 0) else {
+        let Some(place) = NamedPartition::new(name, &slice, sector, 0) else {
             continue;
         };
         if slice.kind == MBR_FREEBSD {
@@ -188,7 +188,7 @@ fn slices(input: &Input, sector: u64) -> io::Result<Vec<Place>> {
             places.extend(inside.filter_map(|partition| {
                 let letter = char::from_u32(u32::from(b'a') + partition.number - 1)?;
                 let name = format!("{}{letter}", place.name);
-                Place::new(name, &partition, sector, place.range.start)
+                NamedPartition::new(name, &partition, sector, place.range.start)
             }));
         }
         places.push(place);

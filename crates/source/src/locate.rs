@@ -25,7 +25,7 @@
 
 use crate::bytes::Access;
 use crate::device_header::DeviceHeader;
-use crate::disk::{self, Place};
+use crate::disk::{self, NamedPartition};
 use crate::input::Input;
 use crate::open::OpenFile;
 use crate::source::Source;
@@ -100,7 +100,7 @@ impl Problem {
 
 /// A trailing header, and the parts that it describes, in bytes from the start of the medium.
 #[derive(Clone, Debug)]
-pub struct Found {
+pub struct FoundDump {
     stored: [u8; HEADER_LEN],
     header: DeviceHeader,
     trailer: u64,
@@ -108,7 +108,7 @@ pub struct Found {
     problems: Vec<Problem>,
 }
 
-impl Found {
+impl FoundDump {
     /// The trailing header as it is stored.
     #[must_use]
     pub const fn stored(&self) -> &[u8; HEADER_LEN] {
@@ -248,12 +248,12 @@ fn compare_leader(input: &Input, leader: u64, trailing: &[u8; HEADER_LEN]) -> Op
 
 /// The header of a dump at the end of `input`, whether sound, damaged or marked as saved; `None` if
 /// there is none.
-pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<Found>> {
+pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<FoundDump>> {
     let len = input.len();
     let largest = SECTORS.into_iter().max().unwrap_or(0);
     let tail_at = len.saturating_sub(((1 + METADATA_SECTORS_MAX) * largest) as u64);
     let tail = input.read_vec(tail_at, usize::try_from(len - tail_at).unwrap_or(0))?;
-    let mut best: Option<Found> = None;
+    let mut best: Option<FoundDump> = None;
     for sector in SECTORS {
         for after in 0..=METADATA_SECTORS_MAX {
             let Some(at) = tail.len().checked_sub(sector * (1 + after)) else {
@@ -264,7 +264,7 @@ pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<Found>> {
                 break;
             };
             let trailer = tail_at + at as u64;
-            let found = Found::examine(input, stored, trailer, sector as u64);
+            let found = FoundDump::examine(input, stored, trailer, sector as u64);
             let found = found.filter(|found| {
                 let next = bytes.get(sector..).unwrap_or_default();
                 // Farther from the end, the metadata or the leading header must confirm it.
@@ -286,9 +286,9 @@ pub(crate) fn at_the_end(input: &Input) -> io::Result<Option<Found>> {
 #[derive(Debug)]
 pub enum Search {
     /// At the end of the medium, or of one of its partitions.
-    One(Medium, Box<Found>),
+    One(Medium, Box<FoundDump>),
     /// Partitions with a dump, none of them likelier to be meant than another.
-    Several(Vec<(String, Found)>),
+    Several(Vec<(String, FoundDump)>),
     /// No dump at the end of these partitions; on a medium without a partition table, of none.
     Nowhere(Vec<Medium>),
     /// No partition of that name; these are there.
@@ -386,7 +386,7 @@ impl Medium {
     ///
     /// # Errors
     /// Returns an error if its end cannot be read.
-    pub fn find(&self) -> io::Result<Option<Found>> {
+    pub fn find(&self) -> io::Result<Option<FoundDump>> {
         at_the_end(&self.input)
     }
 
@@ -399,7 +399,7 @@ impl Medium {
         let readings = disk::readings(&self.input)?;
         let mut without = Vec::new();
         for places in &readings {
-            let places: Vec<&Place> = match wanted {
+            let places: Vec<&NamedPartition> = match wanted {
                 Some(wanted) => places
                     .iter()
                     .filter(|place| place.is_called(wanted))
@@ -443,7 +443,7 @@ impl Medium {
         }
     }
 
-    fn partition_at(&self, place: &Place) -> Self {
+    fn partition_at(&self, place: &NamedPartition) -> Self {
         Self {
             input: self.part(place.range.clone()),
             path: self.path.clone(),

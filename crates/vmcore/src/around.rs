@@ -21,9 +21,9 @@ pub struct Known {
     pub sources: Vec<String>,
 }
 
-/// Facts that have several sources.
+/// Surroundings that have several sources.
 #[derive(Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct Surroundings {
     pub(crate) panic: Option<Known>,
     pub(crate) version: Option<Known>,
     pub(crate) host: Option<Known>,
@@ -56,7 +56,7 @@ pub(crate) fn add(fact: &mut Option<Known>, source: &str, value: Option<String>)
 /// The version strings that need no kernel file, each with its source: of the dump header, `info.N`
 /// and the boot messages.
 pub(crate) fn versions(dump: &Dump) -> Vec<(String, String)> {
-    let mut header = Facts::default();
+    let mut header = Surroundings::default();
     if let Some(found) = dump.device_header() {
         from_header(&mut header, found);
     }
@@ -93,13 +93,13 @@ fn boot_banner(log: &Log) -> Option<String> {
 }
 
 /// What `info.N` says of a dump that cannot be opened itself.
-pub(crate) fn beside(dump: &Path) -> Facts {
-    let mut facts = Facts::default();
+pub(crate) fn beside(dump: &Path) -> Surroundings {
+    let mut facts = Surroundings::default();
     from_info_file(&mut facts, dump);
     facts
 }
 
-impl Facts {
+impl Surroundings {
     /// What a textdump says: its header, `info.N` beside it, and its files.
     pub(crate) fn of_text(
         path: &Path,
@@ -126,7 +126,7 @@ impl Facts {
     }
 }
 
-pub(crate) fn from_header(facts: &mut Facts, header: &DeviceHeader) {
+pub(crate) fn from_header(facts: &mut Surroundings, header: &DeviceHeader) {
     let source = "dump header";
     let version = first_line(header.versionstring.clone());
     add(&mut facts.panic, source, Some(header.panicstring.clone()));
@@ -135,7 +135,7 @@ pub(crate) fn from_header(facts: &mut Facts, header: &DeviceHeader) {
     add(&mut facts.crashed, source, Some(utc(header.dumptime)));
 }
 
-pub(crate) fn from_info_file(facts: &mut Facts, dump: &Path) {
+pub(crate) fn from_info_file(facts: &mut Surroundings, dump: &Path) {
     let Some((name, info)) = info_file(dump) else {
         return;
     };
@@ -168,7 +168,7 @@ pub(crate) fn first_line(text: String) -> String {
 }
 
 /// The newest lines of the log that tell: an old boot's may precede them.
-pub(crate) fn from_log(facts: &mut Facts, log: &Log) {
+pub(crate) fn from_log(facts: &mut Surroundings, log: &Log) {
     let last = |wanted: fn(&str) -> Option<String>| {
         log.lines()
             .rev()

@@ -2,7 +2,7 @@
 //!
 //! [`Dump::open`] reads the first page and the RAM ranges, nothing else: its cost does not grow
 //! with the machine. Everything that the file claims is checked against the file's length here;
-//! what cannot be read at all is an [`OpenError`], what is merely odd a [`Warning`].
+//! what cannot be read at all is an [`OpenError`], what is merely unusual a [`Warning`].
 //!
 //! ```
 //! use vmcore::{Dump, OpenError, OpenOptions};
@@ -262,7 +262,7 @@ impl Dump {
         &self.memory
     }
 
-    /// What is odd about the headers, the identity block and the extension. Reads the extension.
+    /// What is unusual about the headers, the identity block and the extension. Reads the extension.
     #[must_use]
     pub fn warnings(&self) -> &[Warning] {
         self.warnings.get_or_init(|| {

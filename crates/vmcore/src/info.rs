@@ -90,7 +90,7 @@ pub struct Info {
     pub direct_map: Option<DirectMap>,
     /// What our writer put after the last page.
     pub extension: Option<ExtensionInfo>,
-    /// What is odd about the headers, the identity block and the extension.
+    /// What is unusual about the headers, the identity block and the extension.
     pub warnings: Vec<Warning>,
 }
 

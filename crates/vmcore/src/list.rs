@@ -9,7 +9,7 @@
 //! # Ok::<(), std::io::Error>(())
 //! ```
 
-use crate::around::{self, Facts, Known};
+use crate::around::{self, Known, Surroundings};
 use crate::container::{ContainerError, ContainerOptions};
 use crate::dump::{Completeness, Dump, OpenError, OpenOptions};
 use crate::info::facts;
@@ -256,7 +256,7 @@ fn state(dump: &Dump) -> State {
     }
 }
 
-fn with_facts(mut entry: Entry, facts: impl FnOnce(&Path) -> Facts) -> Entry {
+fn with_facts(mut entry: Entry, facts: impl FnOnce(&Path) -> Surroundings) -> Entry {
     let facts = facts(&entry.path);
     entry.panic = facts.panic;
     entry.host = facts.host;

@@ -6,7 +6,7 @@
 
 pub use crate::text_archive::{is_archive, is_backwards, reverse_blocks};
 
-use crate::around::{Facts, Known};
+use crate::around::{Known, Surroundings};
 use crate::container::{self, ContainerOptions, DeviceHeader, Layer};
 use crate::dump::OpenError;
 use crate::text_archive::{self, DDB, LOG, PANIC, VERSION, base_name, members};
@@ -131,12 +131,12 @@ impl Textdump {
         Some(&file.contents)
     }
 
-    pub(crate) fn facts(&self) -> Facts {
+    pub(crate) fn facts(&self) -> Surroundings {
         let text = |name: &'static str| {
             let contents = String::from_utf8_lossy(self.contents(name)?).into_owned();
             Some((name, contents))
         };
-        Facts::of_text(
+        Surroundings::of_text(
             &self.path,
             self.device_header.as_ref(),
             text(PANIC),

@@ -1,6 +1,6 @@
 //! Reads everything and checks everything that can be checked without knowing the kernel.
 //!
-//! Each [`Check`] says what was looked at and what came out: sound, odd (the dump can be used, but
+//! Each [`Check`] says what was looked at and what came out: sound, a warning (the dump can be used, but
 //! somebody should know), or bad (something is missing or damaged). The checks are those of the
 //! format: lengths against the bitmap, ranges against the bitmap's size, padding, the message
 //! buffer's checksum, every page-table entry, every page of the file, the kernel's image where it
@@ -43,7 +43,7 @@ pub enum Verdict {
     /// Could not be checked, and why.
     Skipped,
     /// Unusual; the dump can be used.
-    Odd,
+    Warning,
     /// Something is missing or damaged.
     Bad,
 }
@@ -112,7 +112,7 @@ pub fn verify(session: &Session, on_page: impl FnMut(u64)) -> Result<Verificatio
     checks.extend(dump.warnings().iter().map(|warning| {
         let (name, verdict) = match warning.subject() {
             _ if matches!(warning, Warning::PagesUncertain { .. }) => ("page tables", Verdict::Bad),
-            WarningSubject::Header => ("header", Verdict::Odd),
+            WarningSubject::Header => ("header", Verdict::Warning),
             WarningSubject::Identity => ("identity", Verdict::Bad),
             WarningSubject::Extension => ("extension", Verdict::Bad),
             WarningSubject::Container => ("container", Verdict::Bad),
@@ -153,7 +153,7 @@ fn length(session: &Session) -> Result<Check, PageReadError> {
             },
         ),
         Completeness::Complete { trailing_bytes } => check(
-            Verdict::Odd,
+            Verdict::Warning,
             format!(
                 "{} after the last page: a dump of a running system ends with its header; \
                  whole pages may mean that pages are shifted",
@@ -294,7 +294,7 @@ fn kernel_file(session: &Session) -> Check {
             format!("{file} is for {arch}, the dump is of {dump}"),
         ),
         Some(KernelMatch::Unproven) | None => check(
-            Verdict::Odd,
+            Verdict::Warning,
             format!("{file}: neither has a build id or version to compare, so nothing proves it"),
         ),
     }

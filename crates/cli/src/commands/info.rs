@@ -210,7 +210,7 @@ fn print(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
         };
         sheet.add(
             Some(Style::Warning),
-            "odd",
+            "warning",
             warning.to_string(),
             source.to_owned(),
         );
@@ -261,28 +261,28 @@ fn writer(sheet: &mut Sheet<'_>, info: &Facts) {
         return;
     };
     let mut label = "damage";
-    let mut odd = |label: &'static str, words: String, source: &str| {
+    let mut warn = |label: &'static str, words: String, source: &str| {
         sheet.add(Some(Style::Warning), label, words, source.to_owned());
     };
     if let Some(found) = info.extension.and_then(|extension| extension.damage_found)
         && found > 0
     {
         let words = format!("in the kernel, met {}", counted(found, "time", "times"));
-        odd(label, words, EXTENSION);
+        warn(label, words, EXTENSION);
         label = "";
     }
     if identity.damaged {
         let words = "the writer met some before it wrote the header";
-        odd(label, words.to_owned(), IDENTITY_BLOCK);
+        warn(label, words.to_owned(), IDENTITY_BLOCK);
         label = "";
     }
     if identity.fallback {
         let words = "a full dump: the page tables are damaged beyond use";
-        odd(label, words.to_owned(), IDENTITY_BLOCK);
+        warn(label, words.to_owned(), IDENTITY_BLOCK);
     }
     if identity.live {
         let words = "the system went on running: pages need not agree";
-        odd("live", words.to_owned(), IDENTITY_BLOCK);
+        warn("live", words.to_owned(), IDENTITY_BLOCK);
     }
     some(sheet, "origin", identity.origin.as_ref());
     some(sheet, "", identity.source_id.as_ref());

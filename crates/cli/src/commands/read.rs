@@ -6,7 +6,7 @@ use crate::help;
 use crate::hex::HexDump;
 use crate::outcome::{Failure, Status};
 use crate::output::{Out, Style};
-use crate::place::{self, Found, Place};
+use crate::place::{self, FoundAddress, Place};
 use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
@@ -192,7 +192,7 @@ impl Run for Read {
 }
 
 /// No read goes beyond the end of the address space.
-fn within_memory(found: &Found, len: u64, session: &Session, phys: bool) -> u64 {
+fn within_memory(found: &FoundAddress, len: u64, session: &Session, phys: bool) -> u64 {
     let last = if phys {
         u64::MAX
     } else {

@@ -22,7 +22,7 @@ use vmcore::session::KernelChoice;
 use vmcore::source::Recorder;
 use vmcore::{OpenOptions, Session, log, process};
 use vmcore_debug::details::Details;
-use vmcore_debug::zones::{self, Found, Unknown};
+use vmcore_debug::zones::{self, Allocation, Unknown};
 use vmcore_debug::{DebugFiles, Target, modules};
 use vmcore_pipeline::output::OutputFile;
 use vmcore_pipeline::redact::{Manifest, RedactError, Redacted, Redaction};
@@ -207,7 +207,7 @@ fn dropped_pages(
                 Unknown::NoZones => Failure::new("the kernel's zones cannot be found")
                     .next(context.suggest_again("without zone:NAME; --drop page:ADDR works")),
             })?;
-            let Some(Found::Slab { zones: names, .. }) = found else {
+            let Some(Allocation::Slab { zones: names, .. }) = found else {
                 continue;
             };
             let is_named = |zone: &&mut (&str, u64)| names.iter().any(|name| name == zone.0);

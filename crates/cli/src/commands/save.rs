@@ -14,8 +14,8 @@ use std::path::{Path, PathBuf};
 use vmcore::dump::Completeness;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, DeviceHeader, Event, Form, Found, Options, Problem, SaveError,
-    Saved,
+    self, Clear, Clearing, Device, DeviceHeader, Event, Form, FoundDump, Options, Problem,
+    SaveError, Saved,
 };
 
 /// Save a dump from its device or disk image: vmcore.N, info.N
@@ -90,7 +90,7 @@ struct Entry<'a> {
 }
 
 impl<'a> Entry<'a> {
-    fn new(state: &'static str, found: &'a Found) -> Self {
+    fn new(state: &'static str, found: &'a FoundDump) -> Self {
         Self {
             state,
             problems: found.problems(),
@@ -99,7 +99,7 @@ impl<'a> Entry<'a> {
         }
     }
 
-    fn saved(found: &'a Found, saved: &'a Saved) -> Self {
+    fn saved(found: &'a FoundDump, saved: &'a Saved) -> Self {
         Self {
             state: "saved",
             problems: found.problems(),
@@ -226,7 +226,12 @@ fn nothing(context: &Context, args: &Save, device: &Device) -> Result<Status> {
 }
 
 /// The dump was taken off the device before.
-fn saved_before(context: &Context, args: &Save, device: &Device, found: &Found) -> Result<Status> {
+fn saved_before(
+    context: &Context,
+    args: &Save,
+    device: &Device,
+    found: &FoundDump,
+) -> Result<Status> {
     let failure = Failure::new(format!("the dump on {} was saved before", device.name()))
         .next(again(args, "--force"));
     absent(
@@ -269,7 +274,7 @@ fn again(args: &Save, option: &str) -> String {
 }
 
 /// What the header says of a dump that is not saved now.
-fn print(context: &Context, device: &Device, found: &Found, state: &str) -> Result<()> {
+fn print(context: &Context, device: &Device, found: &FoundDump, state: &str) -> Result<()> {
     let mut out = context.out();
     let path = out.paint(Style::Strong, &text::escape(device.name().as_bytes()));
     writeln!(

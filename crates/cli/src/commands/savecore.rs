@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use vmcore_pipeline::compress::Method;
 use vmcore_pipeline::save::{
-    self, Clear, Clearing, Device, Event, Form, Found, Options, Problem, Saved,
+    self, Clear, Clearing, Device, Event, Form, FoundDump, Options, Problem, Saved,
 };
 
 /// The table of swap and dump devices.
@@ -276,7 +276,7 @@ impl Run {
         }
     }
 
-    fn clear(&self, device: &Device, found: &Found) {
+    fn clear(&self, device: &Device, found: &FoundDump) {
         self.verbose("clearing dump header");
         if let Err(error) = save::clear(device, found) {
             log(
@@ -289,7 +289,7 @@ impl Run {
     fn save(
         &self,
         device: &Device,
-        found: &Found,
+        found: &FoundDump,
         directory: &Path,
     ) -> Result<Saved, save::SaveError> {
         let header = found.header();

@@ -40,11 +40,11 @@ const PROPOSALS: usize = 6;
 struct Answer {
     kernel: String,
     /// Empty, or one.
-    symbols: Vec<Found>,
+    symbols: Vec<FoundSymbol>,
 }
 
 impl Answer {
-    fn of(kernel: &KernelFile, symbols: Vec<Found>) -> Self {
+    fn of(kernel: &KernelFile, symbols: Vec<FoundSymbol>) -> Self {
         Self {
             kernel: kernel.path().display().to_string(),
             symbols,
@@ -53,7 +53,7 @@ impl Answer {
 }
 
 #[derive(Serialize)]
-struct Found {
+struct FoundSymbol {
     address: VirtAddr,
     name: String,
     /// The module that has it; none for the kernel's.
@@ -127,7 +127,7 @@ fn find(
     place: &Place,
     args: &Sym,
     context: &Context,
-) -> Result<Found> {
+) -> Result<FoundSymbol> {
     match place {
         Place::Symbol { name, offset } => {
             let (start, size, module) = match kernel.symbols().find(name) {
@@ -141,7 +141,7 @@ fn find(
                     found.ok_or_else(|| unknown(kernel, name, context))?
                 }
             };
-            Ok(Found {
+            Ok(FoundSymbol {
                 address: start.checked_add(*offset).ok_or_else(offset_too_large)?,
                 name: name.clone(),
                 module,
@@ -166,7 +166,7 @@ fn find(
                 ))
                 .next(context.suggest(&format!("whatis {address}")))
             })?;
-            Ok(Found {
+            Ok(FoundSymbol {
                 address,
                 name: String::from_utf8_lossy(nearest.symbol.name).into_owned(),
                 module: None,
@@ -179,7 +179,7 @@ fn find(
 }
 
 /// The symbol of a loaded module; of one without a file, its start.
-fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> Result<Option<Found>> {
+fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> Result<Option<FoundSymbol>> {
     let files = args.places.open(session)?;
     let mut modules = files.modules().iter();
     let module = modules.find(|module| module.range().contains(&address.0));
@@ -194,7 +194,7 @@ fn in_module(session: &Session, address: VirtAddr, args: &Sym) -> Result<Option<
             ),
         };
         let offset = address.0 - start.0;
-        Found {
+        FoundSymbol {
             address,
             name: symbol.to_owned(),
             module: Some(name.clone()),

@@ -84,7 +84,7 @@ impl Run for Translate {
         match (walk.end, walk.offset) {
             (Ok(_), Some(Ok(_))) => Ok(Status::Done),
             (Err(fault @ TranslationError::TableAbsent { .. }), _) => {
-                complain(context, &fault.advice(context));
+                note_failure(context, &fault.advice(context));
                 Ok(Status::Incomplete)
             }
             // The walk is the whole answer; that it ends early is its last line.
@@ -98,7 +98,7 @@ impl Run for Translate {
     }
 }
 
-fn complain(context: &Context, failure: &Failure) {
+fn note_failure(context: &Context, failure: &Failure) {
     context.note(&format!(
         "vmcore: {}",
         text::escape(failure.sentence().as_bytes())

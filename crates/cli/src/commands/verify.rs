@@ -77,7 +77,7 @@ fn print(context: &Context, session: &Session, verification: &verify::Verificati
         let (word, style) = match check.verdict {
             Verdict::Sound => ("ok", Style::Good),
             Verdict::Skipped => ("-", Style::Faint),
-            Verdict::Odd => ("odd", Style::Warning),
+            Verdict::Warning => ("warn", Style::Warning),
             Verdict::Bad => ("BAD", Style::Bad),
         };
         let word = out.paint(style, &format!("{word:<4}"));
@@ -91,7 +91,7 @@ fn print(context: &Context, session: &Session, verification: &verify::Verificati
     let (word, style) = match verification.worst() {
         Verdict::Bad if opening::truncation(session).is_some() => ("truncated", Style::Bad),
         Verdict::Bad => ("not sound", Style::Bad),
-        Verdict::Odd => ("usable, with oddities", Style::Warning),
+        Verdict::Warning => ("usable, with warnings", Style::Warning),
         Verdict::Sound | Verdict::Skipped => ("sound", Style::Good),
     };
     let file = out.paint(Style::Strong, &text::path(session.dump().path()));

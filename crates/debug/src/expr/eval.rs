@@ -1,7 +1,7 @@
 //! From the tree of an expression to its value.
 
 use super::{EvalError, Expr, NoValue, TypeName, parse};
-use crate::types::{Kind, Member, Tag, TypeRef, Types, Variant, Variants};
+use crate::types::{Member, Tag, TypeKind, TypeRef, Types, Variant, Variants};
 use crate::variables::Variable;
 use std::ops::Range;
 use std::sync::Arc;
@@ -316,8 +316,8 @@ impl Evaluator<'_, '_> {
     pub fn member(&self, of: &Value, name: &str) -> Result<Value, EvalError> {
         let (_, type_) = self.types.resolve(&of.type_)?;
         let (structure, base) = match &type_.kind {
-            Kind::Pointer(to) => (to.clone(), Location::Memory(self.pointer(of)?)),
-            Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_) => {
+            TypeKind::Pointer(to) => (to.clone(), Location::Memory(self.pointer(of)?)),
+            TypeKind::Struct(_) | TypeKind::Union(_) | TypeKind::Variants(_) => {
                 (of.type_.clone(), of.location.clone())
             }
             _ => return Err(self.unfit(&of.type_, "has no members")),
@@ -328,7 +328,7 @@ impl Evaluator<'_, '_> {
                 member: name.to_owned(),
             });
         };
-        if let Kind::Variants(variants) = &self.types.resolve(&structure)?.1.kind {
+        if let TypeKind::Variants(variants) = &self.types.resolve(&structure)?.1.kind {
             self.require_variant(variants, &base, name)?;
         }
         match base.part(place.bit_offset, place.bits) {
@@ -389,14 +389,14 @@ impl Evaluator<'_, '_> {
     pub fn element(&self, of: &Value, index: i128) -> Result<Value, EvalError> {
         let (_, type_) = self.types.resolve(&of.type_)?;
         let (element, base) = match (&type_.kind, &of.location) {
-            (Kind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
-            (Kind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
-            (Kind::Array(element, _), Location::Pieces { .. }) => {
+            (TypeKind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
+            (TypeKind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
+            (TypeKind::Array(element, _), Location::Pieces { .. }) => {
                 return self.element_of_pieces(of, element, index);
             }
             _ => return Err(self.unfit(&of.type_, "is neither a pointer nor an array")),
         };
-        let is_void = |kind: &Kind| matches!(kind, Kind::Void);
+        let is_void = |kind: &TypeKind| matches!(kind, TypeKind::Void);
         if matches!(self.types.resolve(&element), Ok((_, to)) if is_void(&to.kind)) {
             return Err(self.unfit(&of.type_, "points to nothing known: cast it first"));
         }
@@ -441,10 +441,10 @@ impl Evaluator<'_, '_> {
     pub fn load(&self, value: &Value) -> Result<i128, EvalError> {
         let (_, type_) = self.types.resolve(&value.type_)?;
         let signed = match &type_.kind {
-            Kind::Int { signed } | Kind::Char { signed } => *signed,
-            Kind::Enum(values) => values.iter().any(|(_, value)| *value < 0),
-            Kind::Bool | Kind::Pointer(_) | Kind::Float => false,
-            Kind::Array(..) | Kind::Function => {
+            TypeKind::Int { signed } | TypeKind::Char { signed } => *signed,
+            TypeKind::Enum(values) => values.iter().any(|(_, value)| *value < 0),
+            TypeKind::Bool | TypeKind::Pointer(_) | TypeKind::Float => false,
+            TypeKind::Array(..) | TypeKind::Function => {
                 return match value.location {
                     Location::Memory(address) => Ok(i128::from(address.0)),
                     _ => Err(self.unfit(&value.type_, "has no address here")),
@@ -496,7 +496,7 @@ impl Evaluator<'_, '_> {
         let (_, to) = self.types.resolve(&type_)?;
         if matches!(
             to.kind,
-            Kind::Struct(_) | Kind::Union(_) | Kind::Variants(_) | Kind::Array(..)
+            TypeKind::Struct(_) | TypeKind::Union(_) | TypeKind::Variants(_) | TypeKind::Array(..)
         ) {
             // As debuggers do: the bytes of a variable, seen as something else.
             return match of.location {
@@ -508,7 +508,7 @@ impl Evaluator<'_, '_> {
         let bits = to.size.unwrap_or(8).min(8) * 8;
         let signed = matches!(
             to.kind,
-            Kind::Int { signed: true } | Kind::Char { signed: true } | Kind::Enum(_)
+            TypeKind::Int { signed: true } | TypeKind::Char { signed: true } | TypeKind::Enum(_)
         );
         let value = extend(low64(value), bits, signed);
         Ok(Value {
@@ -564,7 +564,7 @@ impl Evaluator<'_, '_> {
     fn pointed_to(&self, value: &Value) -> Result<Option<TypeRef>, EvalError> {
         let (_, type_) = self.types.resolve(&value.type_)?;
         Ok(match &type_.kind {
-            Kind::Pointer(to) | Kind::Array(to, _) => Some(to.clone()),
+            TypeKind::Pointer(to) | TypeKind::Array(to, _) => Some(to.clone()),
             _ => None,
         })
     }

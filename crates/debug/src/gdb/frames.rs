@@ -19,7 +19,7 @@ use vmcore_format::addr::VirtAddr;
 
 /// What the instructions behind a label are.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum FrameKind {
     Code,
     /// They stand above a trap frame: which of the architecture's kinds of entries.
     Entry(usize),
@@ -43,20 +43,20 @@ pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
         .iter()
         .max_by_key(|range| range.end - range.start)?;
     let kind = |name: &[u8]| match str::from_utf8(name) {
-        Ok(name) if THREAD_STARTS.contains(&name) => Kind::ThreadStart,
-        Ok(name) if machine.saves_in_routine && SAVING.contains(&name) => Kind::Saving,
+        Ok(name) if THREAD_STARTS.contains(&name) => FrameKind::ThreadStart,
+        Ok(name) if machine.saves_in_routine && SAVING.contains(&name) => FrameKind::Saving,
         Ok(name) => entries
             .iter()
             .position(|entries| (entries.is_entry)(name))
-            .map_or(Kind::Code, Kind::Entry),
-        _ => Kind::Code,
+            .map_or(FrameKind::Code, FrameKind::Entry),
+        _ => FrameKind::Code,
     };
     // Where each label ends: at the next one.
     let mut labels = BTreeMap::new();
     for symbol in target.symbols.iter() {
         if text.contains(&symbol.address.0) {
-            let known = labels.entry(symbol.address.0).or_insert(Kind::Code);
-            if *known == Kind::Code {
+            let known = labels.entry(symbol.address.0).or_insert(FrameKind::Code);
+            if *known == FrameKind::Code {
                 *known = kind(symbol.name);
             }
         }
@@ -65,17 +65,17 @@ pub fn for_gdb(target: &Target<'_>) -> Option<Vec<u8>> {
         .call_frames(VirtAddr(text.start))
         .is_some_and(|frames| !frames.is_empty());
     let mut described = ranges(&labels, text.end);
-    if !described.iter().any(|(_, kind)| *kind != Kind::Code) {
+    if !described.iter().any(|(_, kind)| *kind != FrameKind::Code) {
         return None;
     }
     let unwinder = target.unwinder();
-    let copied = |(range, kind): &(Range<u64>, Kind)| {
+    let copied = |(range, kind): &(Range<u64>, FrameKind)| {
         let start = unwinder.copy_of(VirtAddr(range.start))?.0;
         let end = start.checked_add(range.end - range.start)?;
         (end <= machine.arch.va_max()).then_some((start..end, *kind))
     };
     let copies: Vec<_> = described.iter().filter_map(copied).collect();
-    described.retain(|(_, kind)| !(has_own && *kind == Kind::Code));
+    described.retain(|(_, kind)| !(has_own && *kind == FrameKind::Code));
     described.extend(copies);
     let bytes = Bytes::new(machine.arch.word(), target.space.endian());
     let symbols = copied_symbols(target, &unwinder);
@@ -94,19 +94,19 @@ fn copied_symbols(target: &Target<'_>, unwinder: &Unwinder<'_>) -> Vec<(Vec<u8>,
 }
 
 /// What is from each label to the next; code that is not interrupted by anything else is one range.
-fn ranges(labels: &BTreeMap<u64, Kind>, text_end: u64) -> Vec<(Range<u64>, Kind)> {
-    let mut described: Vec<(Range<u64>, Kind)> = Vec::new();
+fn ranges(labels: &BTreeMap<u64, FrameKind>, text_end: u64) -> Vec<(Range<u64>, FrameKind)> {
+    let mut described: Vec<(Range<u64>, FrameKind)> = Vec::new();
     let nexts = labels.iter().skip(1).map(Some).chain([None]);
     for ((start, kind), next) in labels.iter().zip(nexts) {
         let mut end = next.map_or(text_end, |(next, _)| *next);
         let mut start = *start;
-        let is_entry = |kind: Kind| matches!(kind, Kind::Entry(_));
+        let is_entry = |kind: FrameKind| matches!(kind, FrameKind::Entry(_));
         match described.last_mut() {
-            Some((last, Kind::Code)) if *kind == Kind::Code => {
+            Some((last, FrameKind::Code)) if *kind == FrameKind::Code => {
                 last.end = end;
                 continue;
             }
-            Some((last, Kind::Entry(_))) => start = start.max(last.end),
+            Some((last, FrameKind::Entry(_))) => start = start.max(last.end),
             _ => {}
         }
         if is_entry(*kind) && next.is_some_and(|(_, next)| !is_entry(*next)) {
@@ -173,7 +173,7 @@ fn debug_frame(
     machine: &Machine,
     bytes: Bytes,
     entries: &[Entries],
-    ranges: &[(Range<u64>, Kind)],
+    ranges: &[(Range<u64>, FrameKind)],
 ) -> Vec<u8> {
     let word = bytes.word_bytes();
     let content = Vec::new();
@@ -235,10 +235,10 @@ fn debug_frame(
     });
     for (range, kind) in ranges {
         let common = match kind {
-            Kind::Code => code,
-            Kind::Entry(which) => signals.get(*which).copied(),
-            Kind::Saving => saving,
-            Kind::ThreadStart => Some(outermost),
+            FrameKind::Code => code,
+            FrameKind::Entry(which) => signals.get(*which).copied(),
+            FrameKind::Saving => saving,
+            FrameKind::ThreadStart => Some(outermost),
         };
         let Some(common) = common else { continue };
         let mut body = Vec::new();
@@ -290,8 +290,8 @@ mod tests {
             let entries = (machine.gdb.entries)(old);
             assert!((entries[0].is_entry)(entry), "{entry}");
             let ranges = [
-                (0x1000..0x1100, Kind::Entry(0)),
-                (0x1100..0x1110, Kind::ThreadStart),
+                (0x1000..0x1100, FrameKind::Entry(0)),
+                (0x1100..0x1110, FrameKind::ThreadStart),
             ];
             let bytes = Bytes::new(arch.word(), Endian::Little);
             let bytes = debug_frame(machine, bytes, entries, &ranges);

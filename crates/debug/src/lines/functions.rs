@@ -28,7 +28,7 @@ pub(super) struct Functions {
 
 /// A function at an address, with the place in the next outer one that it was inlined at.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(super) struct FoundFunction {
     pub(super) name: Option<String>,
     /// File and line of the call; nothing for the outermost function.
     pub(super) call: (Option<u64>, Option<u32>),
@@ -83,7 +83,7 @@ impl Functions {
         debug: &Debug<'a>,
         unit: &Unit<Slice<'a>>,
         address: u64,
-    ) -> Result<Vec<Found>, ReadError> {
+    ) -> Result<Vec<FoundFunction>, ReadError> {
         let Some(function) = self.entry_at(address) else {
             return Ok(Vec::new());
         };
@@ -92,7 +92,7 @@ impl Functions {
         let mut found = Vec::new();
         if let Some(head) = walk.next()? {
             walk.read(&head, &mut entry)?;
-            found.push(Found {
+            found.push(FoundFunction {
                 name: name(debug, unit, &entry),
                 call: (None, None),
             });
@@ -119,7 +119,7 @@ impl Functions {
             if here {
                 inside = head.depth;
                 let line = entry.number(gimli::DW_AT_call_line);
-                found.push(Found {
+                found.push(FoundFunction {
                     name: name(debug, unit, &entry),
                     call: (
                         call_file(unit, &entry),

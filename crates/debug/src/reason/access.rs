@@ -6,7 +6,7 @@ use super::{BadValue, Reason, ReasonKind, Scene, caller_of, place_of, value};
 use crate::instructions::{Instruction, Memory, Operand};
 use crate::target::Target;
 use crate::unwind::{Access, Cause, TrapFrame};
-use crate::zones::{self, Found, State};
+use crate::zones::{self, Allocation, State};
 use vmcore_format::addr::VirtAddr;
 
 /// The longest instruction, in bytes.
@@ -157,7 +157,7 @@ fn freed_holder(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
         .ok()?;
     let pointer = target.evaluator().load(&pointer).ok()?;
     let address = VirtAddr(target.machine().cut(u64::try_from(pointer).ok()?));
-    let Found::Slab { zones, item, .. } = zones::find(target, address).ok()?? else {
+    let Allocation::Slab { zones, item, .. } = zones::find(target, address).ok()?? else {
         return None;
     };
     let item = item.filter(|item| matches!(item.state, State::Free | State::Cached))?;

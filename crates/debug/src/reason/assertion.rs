@@ -2,7 +2,7 @@
 
 use super::{Reason, ReasonKind, Scene, place_of};
 use crate::show::Options;
-use crate::types::{Kind, TypeRef};
+use crate::types::{TypeKind, TypeRef};
 use crate::variables::Variable;
 
 /// Names of a message that are looked up.
@@ -99,10 +99,11 @@ fn structure_of(scene: &Scene<'_, '_>, type_: &TypeRef) -> Option<(TypeRef, &'st
     let types = scene.target.types();
     let (_, read) = types.resolve(type_).ok()?;
     match &read.kind {
-        Kind::Struct(_) | Kind::Union(_) => Some((type_.clone(), ".")),
-        Kind::Pointer(to) => {
+        TypeKind::Struct(_) | TypeKind::Union(_) => Some((type_.clone(), ".")),
+        TypeKind::Pointer(to) => {
             let (_, read) = types.resolve(to).ok()?;
-            matches!(read.kind, Kind::Struct(_) | Kind::Union(_)).then(|| (to.clone(), "->"))
+            matches!(read.kind, TypeKind::Struct(_) | TypeKind::Union(_))
+                .then(|| (to.clone(), "->"))
         }
         _ => None,
     }

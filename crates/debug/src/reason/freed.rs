@@ -3,7 +3,7 @@
 
 use super::held;
 use super::{Reason, ReasonKind, Scene, address_after, place_of};
-use crate::zones::{self, Found, State};
+use crate::zones::{self, Allocation, State};
 use vmcore_format::addr::VirtAddr;
 
 pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
@@ -39,7 +39,7 @@ fn written(scene: &Scene<'_, '_>, message: &str) -> Option<Reason> {
     let address = address_after(line, words)?;
     let at = address_after(line, "@ ").filter(|at| at.wrapping_sub(address) < 1 << 20);
     let zone = match zones::find(scene.target, VirtAddr(address)) {
-        Ok(Some(Found::Slab { zones, .. })) => format!(" of zone {}", zones.join(", ")),
+        Ok(Some(Allocation::Slab { zones, .. })) => format!(" of zone {}", zones.join(", ")),
         _ => String::new(),
     };
     let where_ = at.map_or_else(String::new, |at| format!(" at offset {:#x}", at - address));
@@ -67,7 +67,7 @@ fn zone_of(message: &str) -> Option<&str> {
 /// What the allocator itself says of an item.
 fn state(scene: &Scene<'_, '_>, address: u64) -> Option<String> {
     let found = zones::find(scene.target, VirtAddr(address)).ok()??;
-    let Found::Slab {
+    let Allocation::Slab {
         item: Some(item), ..
     } = found
     else {

@@ -5,9 +5,9 @@ use super::access::address_of;
 use super::origin::Tracker;
 use super::{Reason, Scene, words_of_place};
 use crate::instructions::Operand;
-use crate::lines::Place;
+use crate::lines::SourcePlace;
 use crate::report::base_name;
-use crate::types::{Kind, TypeRef};
+use crate::types::{TypeKind, TypeRef};
 use crate::variables;
 use crate::whatis::{self, Fact};
 use vmcore_format::addr::VirtAddr;
@@ -93,7 +93,7 @@ impl Held {
 
 impl Variable {
     /// One that has the address itself.
-    pub(super) fn plain(variable: &variables::Variable, place: &Place) -> Self {
+    pub(super) fn plain(variable: &variables::Variable, place: &SourcePlace) -> Self {
         Self {
             name: variable.name.clone(),
             type_: variable.type_.clone(),
@@ -206,7 +206,7 @@ fn spilled(scene: &Scene<'_, '_>, address: u64, counts: &dyn Fn(&str) -> bool) -
 fn pointed_at(scene: &Scene<'_, '_>, type_: &TypeRef) -> Option<TypeRef> {
     let (_, read) = scene.target.types().resolve(type_).ok()?;
     match &read.kind {
-        Kind::Pointer(to) => Some(to.clone()),
+        TypeKind::Pointer(to) => Some(to.clone()),
         _ => None,
     }
 }

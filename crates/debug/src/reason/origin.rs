@@ -10,7 +10,7 @@ use crate::instructions::Flow;
 use crate::instructions::{Instruction, Memory, Operand};
 use crate::stack::NamedFrame;
 use crate::target::Target;
-use crate::types::{Kind, TypeRef};
+use crate::types::{TypeKind, TypeRef};
 use crate::variables::{Storage, Variable};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::arch::Arch;
@@ -274,7 +274,7 @@ impl<'c, 'a> Tracker<'c, 'a> {
 
     fn is_pointer(&self, type_: &TypeRef) -> bool {
         let resolved = self.target.types().resolve(type_);
-        matches!(resolved, Ok((_, type_)) if matches!(type_.kind, Kind::Pointer(_)))
+        matches!(resolved, Ok((_, type_)) if matches!(type_.kind, TypeKind::Pointer(_)))
     }
 
     /// The load that put into a register what it has at `pc`, and whether no other way leads there.

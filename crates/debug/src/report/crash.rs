@@ -4,7 +4,7 @@ use super::ThreadReport;
 use super::culprit::{Culprit, base_name, enters_debugger};
 use super::fault::{self, Fault};
 use super::functions::Role;
-use super::kind::{Kind, is_asked_for, is_request};
+use super::kind::{CrashKind, is_asked_for, is_request};
 use super::template::{GONE, redacted};
 use crate::stack::NamedFrame;
 use crate::target::Target;
@@ -16,7 +16,7 @@ use vmcore_format::addr::VirtAddr;
 #[derive(Clone, Debug, Serialize)]
 pub struct Crash {
     /// What kind.
-    pub kind: Kind,
+    pub kind: CrashKind,
     /// In one line, text.
     pub summary: String,
     /// The panic message.
@@ -122,7 +122,7 @@ pub(super) fn decode(target: &Target<'_>, known: &Evidence<'_>) -> Crash {
         (None, Some(message)) => message.to_owned(),
         (None, None) => why_no_panic(known).to_owned(),
     };
-    let is_about_another = matches!(kind, Kind::Hung | Kind::Lock);
+    let is_about_another = matches!(kind, CrashKind::Hung | CrashKind::Lock);
     Crash {
         kind,
         summary,
@@ -150,32 +150,33 @@ fn joined(message: &str, what: &str) -> String {
     }
 }
 
-fn kind_of_trap(trap: &TrapFrame, message: Option<&str>) -> Kind {
-    match (trap.cause, message.map(Kind::of_message)) {
-        (Cause::PageFault(_), _) => Kind::PageFault,
-        (Cause::ProtectionFault, _) => Kind::ProtectionFault,
-        (Cause::DoubleFault, _) => Kind::DoubleFault,
-        (Cause::MachineCheck, _) => Kind::MachineCheck,
-        (Cause::Nmi, _) => Kind::Nmi,
+fn kind_of_trap(trap: &TrapFrame, message: Option<&str>) -> CrashKind {
+    match (trap.cause, message.map(CrashKind::of_message)) {
+        (Cause::PageFault(_), _) => CrashKind::PageFault,
+        (Cause::ProtectionFault, _) => CrashKind::ProtectionFault,
+        (Cause::DoubleFault, _) => CrashKind::DoubleFault,
+        (Cause::MachineCheck, _) => CrashKind::MachineCheck,
+        (Cause::Nmi, _) => CrashKind::Nmi,
         // The trap frames of some architectures do not say what happened; their kernels' messages do.
-        (Cause::Other, Some(kind @ (Kind::PageFault | Kind::DoubleFault | Kind::MachineCheck))) => {
-            kind
-        }
-        (Cause::Other, _) => Kind::Trap,
+        (
+            Cause::Other,
+            Some(kind @ (CrashKind::PageFault | CrashKind::DoubleFault | CrashKind::MachineCheck)),
+        ) => kind,
+        (Cause::Other, _) => CrashKind::Trap,
     }
 }
 
 /// By the functions that ended the kernel; by the message where they only say that it panicked.
-fn kind_of_stack(known: &Evidence<'_>, at_fault: Option<&NamedFrame>) -> Kind {
+fn kind_of_stack(known: &Evidence<'_>, at_fault: Option<&NamedFrame>) -> CrashKind {
     let ended_by = known.culprit.and_then(|found| found.ended_by);
     let is_asked = function_of(at_fault).is_some_and(is_asked_for);
     match (ended_by, known.message.or_else(|| known.lost_trap())) {
-        (Some(Role::Watchdog), _) => Kind::Hung,
-        (Some(_), _) if is_asked => Kind::Forced,
-        (_, Some(message)) => Kind::of_message(message),
-        (Some(Role::Panic), None) => Kind::Panic,
-        (Some(_), None) => Kind::Forced,
-        (None, None) => Kind::Unknown,
+        (Some(Role::Watchdog), _) => CrashKind::Hung,
+        (Some(_), _) if is_asked => CrashKind::Forced,
+        (_, Some(message)) => CrashKind::of_message(message),
+        (Some(Role::Panic), None) => CrashKind::Panic,
+        (Some(_), None) => CrashKind::Forced,
+        (None, None) => CrashKind::Unknown,
     }
 }
 

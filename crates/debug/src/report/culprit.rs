@@ -5,7 +5,7 @@
 //! are only handlers; past that trap frame no function is passed over, whatever its name.
 
 use super::functions::{Role, role};
-use crate::lines::Place;
+use crate::lines::SourcePlace;
 use crate::stack::NamedFrame;
 use crate::unwind::{Doubt, TrapFrame};
 
@@ -79,7 +79,7 @@ pub(crate) fn culprit(frames: &[NamedFrame]) -> Option<Culprit> {
 }
 
 /// Whether an inlined function only enters the debugger.
-pub(super) fn enters_debugger(place: &Place) -> bool {
+pub(super) fn enters_debugger(place: &SourcePlace) -> bool {
     place.inlined && role(base_name(&place.function)) == Some(Role::Debugger)
 }
 

@@ -5,7 +5,7 @@ use serde::Serialize;
 /// What kind of crash it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Kind {
+pub enum CrashKind {
     /// An access to memory that is not there, or not allowed.
     PageFault,
     /// The processor refused an instruction or an address.
@@ -37,9 +37,9 @@ pub enum Kind {
 }
 
 /// What the messages of a kind contain; the first that fits decides.
-const WORDS: [(Kind, &[&str]); 12] = [
+const WORDS: [(CrashKind, &[&str]); 12] = [
     (
-        Kind::Hung,
+        CrashKind::Hung,
         &[
             "possible deadlock",
             "held too long",
@@ -49,7 +49,7 @@ const WORDS: [(Kind, &[&str]); 12] = [
         ],
     ),
     (
-        Kind::UseAfterFree,
+        CrashKind::UseAfterFree,
         &[
             "odified after free",
             "uplicate free",
@@ -58,7 +58,7 @@ const WORDS: [(Kind, &[&str]); 12] = [
         ],
     ),
     (
-        Kind::PageFault,
+        CrashKind::PageFault,
         &[
             "page fault",
             "data abort",
@@ -66,18 +66,21 @@ const WORDS: [(Kind, &[&str]); 12] = [
             "fault on nofault entry",
         ],
     ),
-    (Kind::DoubleFault, &["double fault"]),
-    (Kind::ProtectionFault, &["general protection"]),
+    (CrashKind::DoubleFault, &["double fault"]),
+    (CrashKind::ProtectionFault, &["general protection"]),
     (
-        Kind::MachineCheck,
+        CrashKind::MachineCheck,
         &["machine check", "MCA", "unrecoverable memory"],
     ),
-    (Kind::Nmi, &["NMI"]),
-    (Kind::Forced, &REQUESTS),
-    (Kind::Lock, &["sleeping thread"]),
-    (Kind::Assertion, &["Assertion ", "not owned at", "KASSERT"]),
+    (CrashKind::Nmi, &["NMI"]),
+    (CrashKind::Forced, &REQUESTS),
+    (CrashKind::Lock, &["sleeping thread"]),
     (
-        Kind::Lock,
+        CrashKind::Assertion,
+        &["Assertion ", "not owned at", "KASSERT"],
+    ),
+    (
+        CrashKind::Lock,
         &[
             "_lock",
             "recurse",
@@ -88,7 +91,7 @@ const WORDS: [(Kind, &[&str]); 12] = [
         ],
     ),
     (
-        Kind::OutOfMemory,
+        CrashKind::OutOfMemory,
         &["out of memory", "kmem_", "out of swap", "no memory"],
     ),
 ];
@@ -102,7 +105,7 @@ const ASKED_FOR: [&str; 3] = [
     "kdb_sysctl_enter",
 ];
 
-impl Kind {
+impl CrashKind {
     /// By the panic message alone.
     pub(super) fn of_message(message: &str) -> Self {
         let has = |words: &&str| message.contains(*words);
@@ -130,16 +133,16 @@ mod tests {
         for (message, kind) in [
             (
                 "spin lock 0xff (sched) held by 0xfe (tid 100123) too long",
-                Kind::Hung,
+                CrashKind::Hung,
             ),
-            ("spin lock held too long", Kind::Hung),
-            ("sleeping thread holds flow mutex", Kind::Lock),
-            ("Memory modified after free 0xff", Kind::UseAfterFree),
-            ("Assertion a == b failed at c.c:3", Kind::Assertion),
-            ("kdb_sysctl_panic", Kind::Forced),
-            ("ffs_valloc: dup alloc", Kind::Panic),
+            ("spin lock held too long", CrashKind::Hung),
+            ("sleeping thread holds flow mutex", CrashKind::Lock),
+            ("Memory modified after free 0xff", CrashKind::UseAfterFree),
+            ("Assertion a == b failed at c.c:3", CrashKind::Assertion),
+            ("kdb_sysctl_panic", CrashKind::Forced),
+            ("ffs_valloc: dup alloc", CrashKind::Panic),
         ] {
-            assert_eq!(Kind::of_message(message), kind, "{message}");
+            assert_eq!(CrashKind::of_message(message), kind, "{message}");
         }
     }
 }

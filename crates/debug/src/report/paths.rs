@@ -33,7 +33,7 @@ pub(super) fn below<'a>(file: &'a str, root: Option<&str>) -> &'a str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lines::Place;
+    use crate::lines::SourcePlace;
     use crate::unwind::{Frame, How};
     use vmcore_format::addr::VirtAddr;
 
@@ -50,7 +50,7 @@ mod tests {
                 trap: None,
                 registers: Default::default(),
             },
-            places: vec![Place {
+            places: vec![SourcePlace {
                 function: "f".to_owned(),
                 file: Some(file.to_owned()),
                 line: None,

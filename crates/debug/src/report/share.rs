@@ -8,11 +8,11 @@
 
 use super::crash::{About, Crash};
 use super::fault::Fault;
-use super::signature::{Place as CodePlace, Signature};
+use super::signature::{CodePlace, Signature};
 use super::words::{GONE, Words, is_harmless_value};
 use super::{CpuReport, GroupReport, ModuleReport, Report, ThreadReport, Threads};
 use crate::groups::{Group, Wait as GroupWait};
-use crate::lines::Place;
+use crate::lines::SourcePlace;
 use crate::locks::{Chain, Holder, Lock, Locks, Wait};
 use crate::stack::{NamedFrame, Stack};
 use crate::target::Target;
@@ -470,7 +470,7 @@ impl Builder<'_> {
     fn frame(&self, frame: &NamedFrame) -> NamedFrame {
         let NamedFrame { frame, places } = frame;
         let name = frame.name.as_deref().unwrap_or(GONE);
-        let place = |place: &Place| Place {
+        let place = |place: &SourcePlace| SourcePlace {
             function: self.function(&place.function),
             file: place.file.as_deref().map(|file| self.source(file)),
             line: place.line,

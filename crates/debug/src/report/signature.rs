@@ -11,7 +11,7 @@
 
 use super::crash::Crash;
 use super::culprit::{self, Culprit};
-use super::kind::Kind;
+use super::kind::CrashKind;
 use super::recursion;
 use crate::reason::{Reason, source_function};
 use crate::stack::NamedFrame;
@@ -31,7 +31,7 @@ pub struct Signature {
     /// `v2:` and 12 hexadecimal digits.
     pub v2: String,
     /// What kind of crash.
-    pub kind: Kind,
+    pub kind: CrashKind,
     /// The panic message without what differs.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<String>,
@@ -44,12 +44,12 @@ pub struct Signature {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub build_id: Option<String>,
     /// The same frames without symbols, to be looked up later.
-    pub addresses: Vec<Place>,
+    pub addresses: Vec<CodePlace>,
 }
 
 /// An address in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
+pub struct CodePlace {
     /// The module, or `kernel`.
     pub module: String,
     /// Bytes from where it was loaded; for the kernel, from the start of its first section.
@@ -80,7 +80,7 @@ pub(super) fn of(
         text: String::new(),
         v2: String::new(),
         kind: match crash.is_wild_jump {
-            true => Kind::PageFault,
+            true => CrashKind::PageFault,
             false => crash.kind,
         },
         template: crash.template.clone(),
@@ -131,10 +131,10 @@ fn counting(frames: &[NamedFrame]) -> Vec<&NamedFrame> {
     counting
 }
 
-fn place(target: &Target<'_>, pc: VirtAddr) -> Place {
+fn place(target: &Target<'_>, pc: VirtAddr) -> CodePlace {
     let module = target.loaded(pc).and_then(|loaded| loaded.module);
     match module {
-        Some(module) => Place {
+        Some(module) => CodePlace {
             module: module.module.name.clone(),
             offset: pc.0 - module.range().start,
         },
@@ -144,7 +144,7 @@ fn place(target: &Target<'_>, pc: VirtAddr) -> Place {
                 .kernel()
                 .extent()
                 .map_or(0, |range| range.start);
-            Place {
+            CodePlace {
                 module: "kernel".to_owned(),
                 offset: pc.0.wrapping_sub(start),
             }
@@ -187,12 +187,12 @@ mod tests {
         let mut signature = Signature {
             text: String::new(),
             v2: String::new(),
-            kind: Kind::PageFault,
+            kind: CrashKind::PageFault,
             template: Some("page fault".to_owned()),
             module: Some("kernel".to_owned()),
             functions: vec!["flow_lookup".to_owned()],
             build_id: None,
-            addresses: vec![Place {
+            addresses: vec![CodePlace {
                 module: "kernel".to_owned(),
                 offset: 0x1234,
             }],

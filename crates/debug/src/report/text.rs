@@ -235,7 +235,7 @@ impl Report {
 
     /// A source file, without that directory, and the line.
     #[must_use]
-    pub fn short_source(&self, place: &crate::lines::Place) -> String {
+    pub fn short_source(&self, place: &crate::lines::SourcePlace) -> String {
         source(place, self.source_root.as_deref())
     }
 }
@@ -405,7 +405,7 @@ fn write_stack(f: &mut Lines<'_, '_>, thread: &ThreadReport, root: Option<&str>)
     Ok(())
 }
 
-fn source(place: &crate::lines::Place, root: Option<&str>) -> String {
+fn source(place: &crate::lines::SourcePlace, root: Option<&str>) -> String {
     let file = place.file.as_deref().map(|file| paths::below(file, root));
     match (file, place.line) {
         (Some(file), Some(line)) => format!("{file}:{line}"),

@@ -6,7 +6,7 @@
 //! narrow in structures below a certain size. All integers are in the kernel's byte order, which
 //! is little-endian on all architectures here.
 
-use super::{Kind, Member, Tag, Type, TypeError, TypeId, TypeRef, Variable};
+use super::{Member, Tag, Type, TypeError, TypeId, TypeKind, TypeRef, Variable};
 use crate::budget::Budget;
 use crate::dwarf::MAX_NAME;
 use crate::object_file::ObjectFile;
@@ -316,19 +316,19 @@ impl<'a> CtfTypes<'a> {
         let target = || self.type_ref(head.size);
         let (kind, size) = match head.kind {
             1 => (self.integer(&head).ok_or_else(damaged)?, Some(head.size)),
-            2 => (Kind::Float, Some(head.size)),
-            3 => (Kind::Pointer(target()), Some(self.word_bytes)),
+            2 => (TypeKind::Float, Some(head.size)),
+            3 => (TypeKind::Pointer(target()), Some(self.word_bytes)),
             4 => (self.array(&head).ok_or_else(damaged)?, None),
             6 => (
-                Kind::Struct(self.members(&head).ok_or_else(damaged)?),
+                TypeKind::Struct(self.members(&head).ok_or_else(damaged)?),
                 Some(head.size),
             ),
             7 => (
-                Kind::Union(self.members(&head).ok_or_else(damaged)?),
+                TypeKind::Union(self.members(&head).ok_or_else(damaged)?),
                 Some(head.size),
             ),
             8 => (
-                Kind::Enum(self.enumerators(&head).ok_or_else(damaged)?),
+                TypeKind::Enum(self.enumerators(&head).ok_or_else(damaged)?),
                 Some(head.size.max(1)),
             ),
             9 => {
@@ -337,13 +337,13 @@ impl<'a> CtfTypes<'a> {
                     8 => Tag::Enum,
                     _ => Tag::Struct,
                 };
-                (Kind::Declared(tag), None)
+                (TypeKind::Declared(tag), None)
             }
-            10 => (Kind::Typedef(target()), None),
-            11 => (Kind::Qualified("volatile", target()), None),
-            12 => (Kind::Qualified("const", target()), None),
-            13 => (Kind::Qualified("restrict", target()), None),
-            5 => (Kind::Function, None),
+            10 => (TypeKind::Typedef(target()), None),
+            11 => (TypeKind::Qualified("volatile", target()), None),
+            12 => (TypeKind::Qualified("const", target()), None),
+            13 => (TypeKind::Qualified("restrict", target()), None),
+            5 => (TypeKind::Function, None),
             _ => return Err(damaged()),
         };
         Ok(Type { name, kind, size })
@@ -355,22 +355,22 @@ impl<'a> CtfTypes<'a> {
         Some((data >> 24, data & 0xffff))
     }
 
-    fn integer(&self, head: &Head) -> Option<Kind> {
+    fn integer(&self, head: &Head) -> Option<TypeKind> {
         let (encoding, _) = self.encoding(head)?;
         let signed = encoding & 1 != 0;
         Some(match encoding {
-            _ if encoding & 4 != 0 => Kind::Bool,
-            _ if encoding & 2 != 0 => Kind::Char { signed },
-            _ => Kind::Int { signed },
+            _ if encoding & 4 != 0 => TypeKind::Bool,
+            _ if encoding & 2 != 0 => TypeKind::Char { signed },
+            _ => TypeKind::Int { signed },
         })
     }
 
-    fn array(&self, head: &Head) -> Option<Kind> {
+    fn array(&self, head: &Head) -> Option<TypeKind> {
         let id = self.layout.id;
         let element = self.number_at(head.details, id)?;
         let len = self.number_at(head.details + 2 * id, 4)?;
         let len = (len > 0).then_some(len);
-        Some(Kind::Array(self.type_ref(element), len))
+        Some(TypeKind::Array(self.type_ref(element), len))
     }
 
     fn members(&self, head: &Head) -> Option<Vec<Member>> {

@@ -49,7 +49,7 @@ pub(super) struct Locator<'c, 'a> {
     survives_call: Cell<bool>,
 }
 
-type Found<'a> = Vec<Piece<Slice<'a>>>;
+type Located<'a> = Vec<Piece<Slice<'a>>>;
 
 fn damaged(error: impl std::fmt::Display) -> NoValue {
     NoValue::Unknown(error.to_string())
@@ -208,7 +208,7 @@ impl<'c, 'a> Locator<'c, 'a> {
         &self,
         expression: Expression<Slice<'a>>,
         initial: Option<u64>,
-    ) -> Result<Found<'a>, NoValue> {
+    ) -> Result<Located<'a>, NoValue> {
         if self.nested >= MAX_NESTED {
             return Err(NoValue::Unknown("expressions without end".to_owned()));
         }
@@ -481,7 +481,12 @@ impl<'c, 'a> Locator<'c, 'a> {
     }
 
     /// An object of its pieces.
-    fn assembled(&self, pieces: &Found<'a>, type_: &TypeRef, size: u64) -> Result<Value, NoValue> {
+    fn assembled(
+        &self,
+        pieces: &Located<'a>,
+        type_: &TypeRef,
+        size: u64,
+    ) -> Result<Value, NoValue> {
         if size > MAX_BYTES {
             return Err(NoValue::Unknown(format!("{size} bytes in pieces")));
         }

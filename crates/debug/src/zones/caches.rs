@@ -3,7 +3,7 @@
 use super::Budget;
 use crate::fields::Field;
 use crate::target::Target;
-use crate::types::{Kind, Tag};
+use crate::types::{Tag, TypeKind};
 use crate::usage::cpus;
 use vmcore_format::addr::VirtAddr;
 
@@ -146,7 +146,7 @@ impl Domains {
         let member = types.member(&zone, "uz_domain").ok()?;
         let is_pointer = member.is_some_and(|member| {
             let read = types.resolve(&member.type_);
-            read.is_ok_and(|(_, read)| matches!(read.kind, Kind::Pointer(_)))
+            read.is_ok_and(|(_, read)| matches!(read.kind, TypeKind::Pointer(_)))
         });
         let first = |path: &str| target.field("uma_zone_domain", path);
         let next = |path: &str| target.field("uma_bucket", path);

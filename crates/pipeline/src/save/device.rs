@@ -17,7 +17,7 @@ use super::error::SaveError;
 use crate::changes::Changes;
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::Path;
-use vmcore::locate::{Found, Medium, Search};
+use vmcore::locate::{FoundDump, Medium, Search};
 use vmcore_format::kerneldump::{self, HEADER_LEN};
 
 /// A dump device, open for reading.
@@ -53,7 +53,7 @@ impl Device {
     ///
     /// # Errors
     /// Returns an error if the end of the device cannot be read.
-    pub fn find(&self) -> Result<Option<Found>, SaveError> {
+    pub fn find(&self) -> Result<Option<FoundDump>, SaveError> {
         let found = self.medium.find();
         found.map_err(|source| SaveError::read(self.path(), self.len_bytes(), source))
     }
@@ -64,7 +64,7 @@ impl Device {
     /// # Errors
     /// Returns an error if there is no partition of that name, if several have a dump, or if the
     /// device cannot be read.
-    pub fn search(self, wanted: Option<&str>) -> Result<(Self, Option<Found>), SaveError> {
+    pub fn search(self, wanted: Option<&str>) -> Result<(Self, Option<FoundDump>), SaveError> {
         let search = self.medium.search(wanted);
         let search = search.map_err(|source| SaveError::read(self.path(), 0, source))?;
         let (medium, found) = match search {

@@ -9,7 +9,7 @@ use std::fmt::{self, Write as _};
 use std::path::Path;
 use vmcore::container::DeviceHeader;
 use vmcore::dump::Completeness;
-use vmcore::locate::{Found, Problem};
+use vmcore::locate::{FoundDump, Problem};
 use vmcore::text::{counted, is_unsafe};
 use vmcore::{Dump, OpenOptions};
 
@@ -84,7 +84,7 @@ pub struct Info {
 
 impl Info {
     /// What is known of a dump before it is copied, as dump `number`.
-    pub(crate) fn new(device: &Device, found: &Found, number: u64) -> Self {
+    pub(crate) fn new(device: &Device, found: &FoundDump, number: u64) -> Self {
         Self {
             dump_device: device.name(),
             header: found.header().clone(),

@@ -9,7 +9,7 @@ mod info;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use vmcore_pipeline::save::{Clear, Device, Found, Options, SaveError, Saved, save};
+use vmcore_pipeline::save::{Clear, Device, FoundDump, Options, SaveError, Saved, save};
 use vmcore_synth::header::DumpHeader;
 
 /// Bytes of the devices.
@@ -51,11 +51,11 @@ impl Scene {
         Device::open(&self.image()).unwrap()
     }
 
-    pub(crate) fn find(&self) -> Option<Found> {
+    pub(crate) fn find(&self) -> Option<FoundDump> {
         self.device().find().unwrap()
     }
 
-    pub(crate) fn found(&self) -> Found {
+    pub(crate) fn found(&self) -> FoundDump {
         self.find().unwrap()
     }
 

@@ -1,4 +1,4 @@
-//! What is odd about a dump that can be read all the same.
+//! What is unusual about a dump that can be read all the same.
 
 use crate::source::Damage;
 use serde::Serialize;
@@ -7,7 +7,7 @@ use vmcore_format::addr::{FileOffset, PhysAddr, VirtAddr};
 use vmcore_format::extension::ExtensionError;
 use vmcore_format::identity::IdentityError;
 
-/// Something odd about a dump that opens all the same.
+/// Something unusual about a dump that opens all the same.
 #[derive(Clone, Debug, PartialEq, Eq, Error, Serialize)]
 #[serde(rename_all = "snake_case", tag = "warning")]
 #[non_exhaustive]

@@ -2,7 +2,9 @@
 //! kernel's memory.
 
 use super::identity;
-use crate::around::{Facts, add, duration, first_line, from_header, from_info_file, from_log};
+use crate::around::{
+    Surroundings, add, duration, first_line, from_header, from_info_file, from_log,
+};
 use crate::message_buffer::Log;
 use crate::session::Session;
 use crate::source::utc;
@@ -10,8 +12,8 @@ use crate::source::utc;
 /// The longest string that is taken from the kernel's memory.
 const STRING_MAX: usize = 1024;
 
-pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
-    let mut facts = Facts::default();
+pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Surroundings {
+    let mut facts = Surroundings::default();
     let dump = session.dump();
     if let Some(identity) = dump.identity() {
         let seconds = u64::try_from(identity.time_seconds).ok();
@@ -33,7 +35,7 @@ pub(crate) fn gather(session: &Session, log: Option<&Log>) -> Facts {
 }
 
 /// Variables of the kernel, where a matching kernel file says where they are.
-fn from_memory(facts: &mut Facts, session: &Session) {
+fn from_memory(facts: &mut Surroundings, session: &Session) {
     let Ok(space) = session.space() else {
         return;
     };

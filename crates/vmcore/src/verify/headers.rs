@@ -46,7 +46,7 @@ fn header_page(dump: &Dump, header: &Header) -> Result<Check, PageReadError> {
     Ok(Check::of(
         "header page",
         used == 0,
-        Verdict::Odd,
+        Verdict::Warning,
         match used {
             0 if block.is_empty() => "zero after the header, as kernels leave it".to_owned(),
             0 => "nothing after the header but the identity block".to_owned(),
@@ -89,16 +89,20 @@ fn table_section(header: &Header, sparse: &SparseMemory) -> Check {
     Check::of(
         "page tables",
         stored && aligned && direct_map_aligned && header.pmapsize > 0,
-        Verdict::Odd,
+        Verdict::Warning,
         format!(
             "{} bytes from {} on{whole}{}{}",
             count(header.pmapsize.into()),
             header.kernbase,
-            if aligned { "" } else { ", an odd start" },
+            if aligned {
+                ""
+            } else {
+                ", a start that is not aligned"
+            },
             if direct_map_aligned {
                 ""
             } else {
-                "; the direct map has an odd start"
+                "; the direct map's start is not aligned"
             },
         ),
     )
@@ -113,7 +117,7 @@ fn bitmap_size(header: &Header, sparse: &SparseMemory) -> Check {
     Check::of(
         "bitmap size",
         expected == Some(u64::from(header.bitmapsize)),
-        Verdict::Odd,
+        Verdict::Warning,
         format!(
             "{} for {} in {} of RAM{}",
             counted(header.bitmapsize.into(), "byte", "bytes"),
@@ -168,7 +172,7 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, PageReadError> {
     };
     if ring.iter().all(|byte| *byte == 0) {
         return Ok(check(
-            Verdict::Odd,
+            Verdict::Warning,
             format!("{len_bytes}, all zeros: empty, or not in the dump"),
         ));
     }
@@ -179,7 +183,7 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, PageReadError> {
                 format!("{len_bytes}; its structure does not follow it: {error}"),
             ),
             Ok(state) if state.msg_size != header.msgbufsize => check(
-                Verdict::Odd,
+                Verdict::Warning,
                 format!("{len_bytes}, but its structure says {}", state.msg_size),
             ),
             Ok(state) => {
@@ -189,7 +193,7 @@ pub(super) fn message_buffer(dump: &Dump) -> Result<Check, PageReadError> {
                 Check::of(
                     "message buffer",
                     sum == state.msg_cksum,
-                    Verdict::Odd,
+                    Verdict::Warning,
                     match sum == state.msg_cksum {
                         true => format!("{len_bytes}, checksum {sum:#x} matches"),
                         false => format!(

@@ -40,13 +40,13 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, PageReadError> {
             Ok(()) => Check::of(
                 "kernel image",
                 &magic == ELF_MAGIC,
-                Verdict::Odd,
+                Verdict::Warning,
                 match &magic == ELF_MAGIC {
                     true => format!("an ELF header at {va}"),
                     false => format!("no ELF header at {va}, where the image starts"),
                 },
             ),
-            Err(error) => Check::new("kernel image", Verdict::Odd, error.to_string()),
+            Err(error) => Check::new("kernel image", Verdict::Warning, error.to_string()),
         });
     }
     if let Ok(symbol) = session.symbol("hz") {
@@ -60,7 +60,7 @@ pub(super) fn checks(session: &Session) -> Result<Vec<Check>, PageReadError> {
                     false => format!("{hz}: not plausible, so symbols do not fit this dump"),
                 },
             ),
-            Err(error) => Check::new("hz", Verdict::Odd, error.to_string()),
+            Err(error) => Check::new("hz", Verdict::Warning, error.to_string()),
         });
     }
     Ok(checks)

@@ -65,7 +65,7 @@ pub(super) fn damage_list(dump: &Dump) -> Option<DamageList> {
     })
 }
 
-/// The damage list: damage in the kernel is odd, but the dump is what the writer made of it.
+/// The damage list: damage in the kernel is a warning, but the dump is what the writer made of it.
 pub(super) fn damage(list: Option<&DamageList>) -> Vec<Check> {
     const NAME: &str = "damage list";
     let Some(list) = list else {
@@ -78,7 +78,7 @@ pub(super) fn damage(list: Option<&DamageList>) -> Vec<Check> {
     let found = list.found;
     let mut checks = vec![Check::new(
         NAME,
-        Verdict::Odd,
+        Verdict::Warning,
         format!(
             "the writer met damage in the kernel {}; {} it",
             counted(found, "time", "times"),
@@ -90,7 +90,7 @@ pub(super) fn damage(list: Option<&DamageList>) -> Vec<Check> {
         ),
     )];
     let entries = list.entries.iter();
-    checks.extend(entries.map(|entry| Check::new(NAME, Verdict::Odd, words(entry))));
+    checks.extend(entries.map(|entry| Check::new(NAME, Verdict::Warning, words(entry))));
     checks
 }
 
@@ -195,7 +195,7 @@ pub(super) fn registers(dump: &Dump) -> Option<Check> {
         ""
     };
     check(
-        Verdict::Odd,
+        Verdict::Warning,
         format!(
             "{detail}; {running} did not stop, and may have changed memory meanwhile: CPU {}{more}",
             ran.join(", ")

@@ -2,7 +2,7 @@
 
 use super::DwarfTypes;
 use crate::dwarf::{Entry, ReadError, Slice};
-use crate::types::{Kind, Member, Tag, Type, TypeError, TypeRef, Variable};
+use crate::types::{Member, Tag, Type, TypeError, TypeKind, TypeRef, Variable};
 use gimli::{Attribute, AttributeValue, Operation, Unit, UnitOffset};
 use std::sync::Arc;
 use vmcore_format::addr::VirtAddr;
@@ -38,38 +38,38 @@ impl<'a> DwarfTypes<'a> {
             && let Some(place) = self.debug.place_of_signature(signature)
             && place != offset
         {
-            let kind = Kind::Typedef(TypeRef::Id(self.id(place)));
+            let kind = TypeKind::Typedef(TypeRef::Id(self.id(place)));
             return Ok(Ok(Type { name, kind, size }));
         }
         let kind = match entry.tag {
             gimli::DW_TAG_base_type => base(&entry),
-            gimli::DW_TAG_unspecified_type => Kind::Void,
+            gimli::DW_TAG_unspecified_type => TypeKind::Void,
             gimli::DW_TAG_pointer_type
             | gimli::DW_TAG_reference_type
             | gimli::DW_TAG_rvalue_reference_type => {
                 let size = size.or(Some(u64::from(unit.encoding().address_size)));
-                let kind = Kind::Pointer(target()?);
+                let kind = TypeKind::Pointer(target()?);
                 return Ok(Ok(Type { name, kind, size }));
             }
             gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type if declared => {
-                Kind::Declared(Tag::Struct)
+                TypeKind::Declared(Tag::Struct)
             }
-            gimli::DW_TAG_union_type if declared => Kind::Declared(Tag::Union),
-            gimli::DW_TAG_enumeration_type if declared => Kind::Declared(Tag::Enum),
+            gimli::DW_TAG_union_type if declared => TypeKind::Declared(Tag::Union),
+            gimli::DW_TAG_enumeration_type if declared => TypeKind::Declared(Tag::Enum),
             gimli::DW_TAG_structure_type | gimli::DW_TAG_class_type => {
                 self.structure(&unit, inside)?
             }
-            gimli::DW_TAG_union_type => Kind::Union(self.members(&unit, inside)?),
-            gimli::DW_TAG_enumeration_type => Kind::Enum(self.enumerators(&unit, inside)?),
-            gimli::DW_TAG_typedef => Kind::Typedef(target()?),
-            gimli::DW_TAG_const_type => Kind::Qualified("const", target()?),
-            gimli::DW_TAG_volatile_type => Kind::Qualified("volatile", target()?),
-            gimli::DW_TAG_restrict_type => Kind::Qualified("restrict", target()?),
-            gimli::DW_TAG_atomic_type => Kind::Qualified("_Atomic", target()?),
+            gimli::DW_TAG_union_type => TypeKind::Union(self.members(&unit, inside)?),
+            gimli::DW_TAG_enumeration_type => TypeKind::Enum(self.enumerators(&unit, inside)?),
+            gimli::DW_TAG_typedef => TypeKind::Typedef(target()?),
+            gimli::DW_TAG_const_type => TypeKind::Qualified("const", target()?),
+            gimli::DW_TAG_volatile_type => TypeKind::Qualified("volatile", target()?),
+            gimli::DW_TAG_restrict_type => TypeKind::Qualified("restrict", target()?),
+            gimli::DW_TAG_atomic_type => TypeKind::Qualified("_Atomic", target()?),
             gimli::DW_TAG_array_type => {
                 return Ok(Ok(self.array(&unit, inside, target()?, size)?));
             }
-            gimli::DW_TAG_subroutine_type | gimli::DW_TAG_subprogram => Kind::Function,
+            gimli::DW_TAG_subroutine_type | gimli::DW_TAG_subprogram => TypeKind::Function,
             tag => {
                 let reason = format!("{tag} is not a type");
                 return Ok(Err(TypeError::Damaged { offset, reason }));
@@ -270,7 +270,7 @@ impl<'a> DwarfTypes<'a> {
         }
         Ok(Type {
             name: None,
-            kind: Kind::Array(inner, dimensions.pop().flatten()),
+            kind: TypeKind::Array(inner, dimensions.pop().flatten()),
             size,
         })
     }
@@ -287,17 +287,17 @@ pub(super) fn signed(value: &Attribute<Slice<'_>>) -> Option<i64> {
     value.sdata_value().or_else(unsigned)
 }
 
-fn base(entry: &Entry<'_>) -> Kind {
+fn base(entry: &Entry<'_>) -> TypeKind {
     let encoding = match entry.value(gimli::DW_AT_encoding) {
         Some(AttributeValue::Encoding(encoding)) => encoding,
         _ => gimli::DW_ATE_unsigned,
     };
     match encoding {
-        gimli::DW_ATE_boolean => Kind::Bool,
-        gimli::DW_ATE_float => Kind::Float,
-        gimli::DW_ATE_signed => Kind::Int { signed: true },
-        gimli::DW_ATE_signed_char => Kind::Char { signed: true },
-        gimli::DW_ATE_unsigned_char | gimli::DW_ATE_UTF => Kind::Char { signed: false },
-        _ => Kind::Int { signed: false },
+        gimli::DW_ATE_boolean => TypeKind::Bool,
+        gimli::DW_ATE_float => TypeKind::Float,
+        gimli::DW_ATE_signed => TypeKind::Int { signed: true },
+        gimli::DW_ATE_signed_char => TypeKind::Char { signed: true },
+        gimli::DW_ATE_unsigned_char | gimli::DW_ATE_UTF => TypeKind::Char { signed: false },
+        _ => TypeKind::Int { signed: false },
     }
 }

@@ -7,7 +7,7 @@
 use super::DwarfTypes;
 use super::read::{is_member, signed};
 use crate::dwarf::{Entry, ReadError, Slice};
-use crate::types::{Kind, Variant, Variants};
+use crate::types::{TypeKind, Variant, Variants};
 use gimli::{AttributeValue, Unit, UnitOffset};
 
 /// Variants of one structure.
@@ -19,7 +19,7 @@ impl<'a> DwarfTypes<'a> {
         &self,
         unit: &Unit<Slice<'a>>,
         inside: UnitOffset,
-    ) -> Result<Kind, ReadError> {
+    ) -> Result<TypeKind, ReadError> {
         let (mut members, mut part) = (Vec::new(), None);
         self.children(unit, inside, |entry| {
             if is_member(entry.tag) {
@@ -30,7 +30,7 @@ impl<'a> DwarfTypes<'a> {
             Ok(())
         })?;
         let Some((offset, discriminant)) = part else {
-            return Ok(Kind::Struct(members));
+            return Ok(TypeKind::Struct(members));
         };
         let discriminant = match discriminant {
             Some(AttributeValue::UnitRef(at)) => {
@@ -57,7 +57,7 @@ impl<'a> DwarfTypes<'a> {
             })?;
             variants.extend(member.map(|member| Variant { values, member }));
         }
-        Ok(Kind::Variants(Box::new(Variants {
+        Ok(TypeKind::Variants(Box::new(Variants {
             members,
             discriminant,
             variants,
