@@ -2,7 +2,7 @@
 //!
 //! A finding is what the dump proves, not a guess: where the way from a register back to a variable is
 //! not certain, it says `likely`, and where nothing is known, nothing is said. Each kind of finding looks
-//! at the [`Scene`] in a file of its own; the first that knows something answers.
+//! at the crash in a file of its own; the first that knows something answers.
 //!
 //! ```no_run
 //! use vmcore_debug::{Target, reason};

@@ -22,7 +22,7 @@ const EXPECTED: [(&str, ReasonKind, &str, Option<&str>, &str); 6] = [
         ReasonKind::ListCorruption,
         "elm",
         None,
-        "`elm` was on no list when it was removed, in p_remove, ",
+        "likely `elm` was removed before, in p_remove, ",
     ),
     (
         "refcount {p_cred+4} wraparound",

@@ -1,7 +1,7 @@
 //! A list of `sys/queue.h` whose links do not agree, as kernels with `INVARIANTS` notice.
 
 use super::held;
-use super::{Reason, ReasonKind, Scene, address_after, place_of};
+use super::{Certainty, Reason, ReasonKind, Scene, address_after, place_of};
 use vmcore_format::addr::VirtAddr;
 
 /// What a message says before the address of the element or head.
@@ -28,11 +28,13 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
     let held = held::find(scene, address, |_| true);
     let removed = removed_link(scene, held.size(scene), address);
     let what = match removed {
-        Some(_) => "was on no list when it was removed",
+        // Another list than this one may have had it before.
+        Some(_) => "was removed before",
         None => "has links that do not agree",
     };
     let (subject, place) = (held.subject(), place_of(scene.frame()));
-    let headline = format!("{subject} {what},{place}");
+    let likely = if removed.is_some() { "likely " } else { "" };
+    let headline = format!("{likely}{subject} {what},{place}");
     let mut reason = scene.reason(ReasonKind::ListCorruption, scene.culprit.at, headline);
     reason.evidence.push(format!("{address:#x}: {said}"));
     if let Some((prev, next)) = removed {
@@ -40,7 +42,10 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
             "what was before it, at {prev}, already leads past it to {next}: it was removed before"
         ));
     }
-    Some(held.complete(reason, address))
+    Some(Reason {
+        certainty: removed.map(|_| Certainty::Likely),
+        ..held.complete(reason, address)
+    })
 }
 
 /// Where the pointer to a removed element was, and to what it leads now: past the element.
@@ -57,10 +62,8 @@ fn removed_link(
         let next = held::word_at(scene, address.checked_add(at * word)?)?;
         let prev = held::word_at(scene, address.checked_add((at + 1) * word)?)?;
         let leads_to = held::word_at(scene, prev)?;
-        let back = match next {
-            0 => prev,
-            next => held::word_at(scene, next.checked_add((at + 1) * word)?)?,
-        };
+        // Of the last element nothing leads back.
+        let back = held::word_at(scene, next.checked_add((at + 1) * word)?)?;
         let is_link = prev != 0 && prev % word == 0 && leads_to != address;
         (is_link && leads_to == next && back == prev).then_some((VirtAddr(prev), VirtAddr(next)))
     })

@@ -9,6 +9,8 @@ use vmcore_format::addr::VirtAddr;
 
 /// How far below a stack an access is one of its own.
 const BELOW: u64 = 2 * 4096;
+/// What a processor pushes for an exception, at most.
+const PUSHED: u64 = 256;
 /// The large frames that are named.
 const LARGEST: usize = 3;
 
@@ -92,11 +94,14 @@ fn below_stack(trap: &TrapFrame, sp: u64, start: VirtAddr) -> Option<(u64, &'sta
         (1..=BELOW).contains(&below).then_some(below)
     };
     match trap.cause {
-        Cause::PageFault(_) => Some((below(trap.fault_address?.0)?, "the access was")),
+        // By the thread's own stack pointer, not by a pointer that went astray.
+        Cause::PageFault(_) if sp < start.0 + BELOW => {
+            Some((below(trap.fault_address?.0)?, "the access was"))
+        }
         // The stack pointer may still be inside: the processor could not push below it.
         Cause::DoubleFault => match below(sp) {
             Some(below) => Some((below, "the stack pointer was")),
-            None => (sp.wrapping_sub(start.0) < BELOW).then_some((0, "the stack pointer was")),
+            None => (sp.wrapping_sub(start.0) < PUSHED).then_some((0, "the stack pointer was")),
         },
         _ => None,
     }

@@ -183,6 +183,23 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_signature_of_a_reason_stays_for_ever() {
+        let reason = |function: &str| Reason {
+            kind: crate::reason::ReasonKind::NullPointer,
+            headline: String::new(),
+            bad: None,
+            variable: None,
+            member: None,
+            certainty: None,
+            function: Some(function.to_owned()),
+            module: None,
+            evidence: Vec::new(),
+        };
+        assert_eq!(v2_of(&reason("ether_output")), "v2:f3b60d16d6ba");
+        assert_ne!(v2_of(&reason("ip_input")), v2_of(&reason("ether_output")));
+    }
+
+    #[test]
     fn the_signature_of_a_crash_stays_for_ever() {
         let mut signature = Signature {
             text: String::new(),
