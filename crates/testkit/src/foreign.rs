@@ -145,24 +145,34 @@ impl Place {
     /// Whether a value that gdb read in the program is one of the dump: the same, or an address that was
     /// moved, or bits of one, in memory that nothing has initialised yet. Bits for which the compiler gives
     /// no place gdb shows as zeros.
-    pub fn same(&self, gdb: &str, here: &str) -> bool {
+    ///
+    /// Off by little is not the same: only bit-fields, by name, may have any bits of an address.
+    pub fn same(&self, name: &str, gdb: &str, here: &str) -> bool {
         let (Ok(gdb), Ok(here)) = (gdb.parse::<i128>(), here.parse::<i128>()) else {
             let unmapped =
                 gdb.starts_with("error: Cannot access") && here.contains("is not mapped");
             return unmapped || gdb == "0" && here == "optimized out";
         };
         let [gdb, here] = [gdb, here].map(|value| value.cast_unsigned() as u64);
+        let moved = self.moves.apply(gdb);
+        // Half of an address is a number of 32 bits, which has a sign here or not. The upper half of one of
+        // the program is 0, and that of one of the kernel is the same for all.
+        let is_half = |half: u64| half as u32 == here as u32;
+        let is_lower = moved != gdb && is_half(moved);
+        let is_upper = gdb == 0 && is_half(self.moves.apply(NATIVE) >> 32);
+        let is_field = name.contains(" bits.");
+        moved == here || gdb == here || is_lower || is_upper || is_field && self.has_bits(gdb, here)
+    }
+
+    /// Whether bits of an address of the program became others when it was moved.
+    fn has_bits(&self, gdb: u64, here: u64) -> bool {
         let (_, end, moved_end) = self.moves.stack;
-        let is_part = |by: u64| {
+        [self.moves.bias, moved_end - end].iter().any(|by| {
             // The lower bits may have carried one.
             let parts = (0..64).flat_map(|shift| [by >> shift, (by >> shift).wrapping_add(1)]);
             let mut sums = parts.map(|part| gdb.wrapping_add(part));
             sums.any(|sum| (sum ^ here) << 32 == 0)
-        };
-        gdb == here
-            || self.moves.apply(gdb) == here
-            || is_part(self.moves.bias)
-            || is_part(moved_end - end)
+        })
     }
 }
 

@@ -44,7 +44,9 @@ fn values(recorded: &Foreign, arch: Arch) -> (Values, Values) {
         found_in_stack(&target, &number.to_string(), &frames, &mut found);
         for (name, value) in &place.values {
             let name = format!("{number} {name}");
-            let here = found.get(&name).filter(|here| place.same(value, here));
+            let here = found
+                .get(&name)
+                .filter(|here| place.same(&name, value, here));
             let value = here.unwrap_or(value).clone();
             witness.insert(name, value);
         }
