@@ -35,14 +35,14 @@ fn message(trapno: u32) -> &'static str {
     }
 }
 
-/// Every trap but the double fault.
+/// Every trap but the double fault. It has the name of a function that debuggers know as a handler.
 #[unsafe(no_mangle)]
-extern "C" fn trap_handler(frame: &mut trapframe) {
+extern "C" fn trap_check(frame: &mut trapframe) {
     let trapno = frame.tf_trapno;
     match trapno {
         T_PAGEFLT if resume_probe(frame) => {}
         T_BPTFLT | T_TRCTRAP => panic::kdb_trap(frame),
-        T_NMI => nmi(frame),
+        T_NMI => nmi_handle_intr(frame),
         _ => trap_fatal(frame),
     }
 }
@@ -60,7 +60,9 @@ fn resume_probe(frame: &mut trapframe) -> bool {
 
 /// A non-maskable interrupt: another CPU wants this one to stop; or the watchdog, or a person's
 /// button, wants a panic.
-fn nmi(frame: &mut trapframe) {
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn nmi_handle_intr(frame: &mut trapframe) {
     crash::stay_if_deaf();
     if mp::stop_if_asked(Some(frame)) || panic::note_nmi() {
         return;

@@ -22,6 +22,7 @@ mod division;
 mod freed;
 mod hardware;
 mod held;
+mod interrupt;
 mod jump;
 mod lists;
 mod locks;
@@ -104,6 +105,10 @@ pub enum ReasonKind {
     Assertion,
     /// Hardware that reported an error.
     Hardware,
+    /// A watchdog that expired.
+    Watchdog,
+    /// Another interrupt that cannot be masked.
+    Nmi,
 }
 
 /// How sure a finding is.
@@ -133,12 +138,13 @@ pub(crate) struct Scene<'c, 'a> {
 }
 
 /// Each kind of finding. What the processor refused comes before the words of a panic about it.
-const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 10] = [
+const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 11] = [
     overflow::find,
     jump::find,
     access::find,
     division::find,
     hardware::find,
+    interrupt::find,
     locks::find,
     lists::find,
     freed::find,

@@ -263,5 +263,5 @@ Xspuriousint:
 .size \name, . - \name
 .endm
 
-KEEPING_FPU trap, trap_handler
+KEEPING_FPU trap, trap_check
 KEEPING_FPU lapic_handle_timer, timer_handler

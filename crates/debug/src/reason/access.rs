@@ -86,7 +86,7 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
                 .push(format!("`{}` {was} {}", origin.text, loaded.text));
         }
         let holder = loaded.as_ref().unwrap_or(origin);
-        reason.evidence.extend(freed_holder(scene, holder));
+        reason.evidence.extend(holding_item(scene, holder));
     }
     Some(Reason {
         bad: Some(bad),
@@ -147,8 +147,8 @@ pub(super) fn passed_by(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String
     ))
 }
 
-/// The freed item from which a bad pointer was read.
-fn freed_holder(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
+/// The allocator's item from which a bad pointer was read.
+fn holding_item(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
     let holder = origin.read_from.as_deref()?;
     let at = scene.culprit.at;
     let target = scene.target;
@@ -160,7 +160,11 @@ fn freed_holder(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
     let Allocation::Slab { zones, item, .. } = zones::find(target, address).ok()?? else {
         return None;
     };
-    let item = item.filter(|item| matches!(item.state, State::Free | State::Cached))?;
+    let item = item?;
+    let state = match item.state {
+        State::Free | State::Cached => "a free item",
+        State::InUse | State::Taken => "an item in use",
+    };
     let freed_as = item
         .freed_as
         .map_or_else(String::new, |name| format!(", freed as {name}"));
@@ -169,7 +173,7 @@ fn freed_holder(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
         offset => format!("{offset:#x} into "),
     };
     Some(format!(
-        "`{holder}` = {address} points {offset}to a free item of {} bytes of zone {}{freed_as}",
+        "`{holder}` = {address} points {offset}to {state} of {} bytes of zone {}{freed_as}",
         item.bytes,
         zones.join(", ")
     ))

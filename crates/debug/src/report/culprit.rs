@@ -145,6 +145,11 @@ fn among(rows: &[Row<'_>]) -> Option<Culprit> {
 }
 
 impl Culprit {
+    /// Whether something found that the machine hangs.
+    pub(crate) fn is_by_watchdog(&self) -> bool {
+        self.ended_by == Some(Role::Watchdog)
+    }
+
     const fn here(at: usize) -> Self {
         Self {
             hidden: at,

@@ -148,7 +148,11 @@ pub(super) fn nmi_button(scene: &Scene) -> Result {
     let mut machine = scene.boot(128)?;
     machine.monitor("inject-nmi")?;
     expect(&machine.expect(&["db> "], LIMIT)?, "panic: NMI")?;
-    dump_with_stacks(scene, &mut machine, "NMI").map(|_| ())
+    let (dump, _) = dump_with_stacks(scene, &mut machine, "NMI")?;
+    expect(
+        &dump.says(&["why"])?,
+        "a non-maskable interrupt came while ",
+    )
 }
 
 pub(super) fn panic_in_driver(scene: &Scene) -> Result {
@@ -169,5 +173,6 @@ pub(super) fn watchdog(scene: &Scene) -> Result {
         &machine.expect(&["db> "], LIMIT)?,
         "panic: watchdog timeout",
     )?;
-    dump_with_stacks(scene, &mut machine, "watchdog timeout").map(|_| ())
+    let (dump, _) = dump_with_stacks(scene, &mut machine, "watchdog timeout")?;
+    expect(&dump.says(&["why"])?, "the watchdog expired while ")
 }
