@@ -31,6 +31,7 @@ mod overflow;
 mod refcount;
 mod value;
 
+use crate::locks::Locks;
 use crate::report::{Culprit, base_name, culprit, log_around_the_trap};
 use crate::stack::NamedFrame;
 use crate::target::Target;
@@ -135,6 +136,8 @@ pub(crate) struct Scene<'c, 'a> {
     pub(crate) message: Option<&'c str>,
     /// The lines of the log before it.
     pub(crate) log: &'c [String],
+    /// The locks that threads wait for, if they were looked up before.
+    pub(crate) locks: Option<&'c Locks>,
 }
 
 /// Each kind of finding. What the processor refused comes before the words of a panic about it.
@@ -165,6 +168,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList, thread: &Thread) -> Option<Re
         culprit: culprit(&frames)?,
         log: &log_around_the_trap(target),
         message: message.as_deref(),
+        locks: None,
     })
 }
 
@@ -267,4 +271,16 @@ fn address_after(message: &str, words: &str) -> Option<u64> {
     let digits = rest.strip_prefix("0x").unwrap_or(rest);
     let end = digits.find(|c: char| !c.is_ascii_hexdigit());
     u64::from_str_radix(digits.get(..end.unwrap_or(digits.len()))?, 16).ok()
+}
+
+/// Names in a sentence: `a, b and c`.
+fn joined<S: AsRef<str>>(names: &[S]) -> String {
+    match names {
+        [] => String::new(),
+        [one] => one.as_ref().to_owned(),
+        [rest @ .., last] => {
+            let rest: Vec<&str> = rest.iter().map(AsRef::as_ref).collect();
+            format!("{} and {}", rest.join(", "), last.as_ref())
+        }
+    }
 }

@@ -246,6 +246,7 @@ pub fn of(target: &Target<'_>, list: &ProcessList) -> Result<Report, PageReadErr
         culprit,
         message: message.as_deref(),
         log: &log,
+        locks: Some(&locks),
     });
     // A bad pointer without a variable says no more than the trap.
     let reason = scene.and_then(|scene| reason::find(&scene));

@@ -1,6 +1,7 @@
 //! Programs of other architectures, which run in an emulator under gdb and are interrupted: the registers of
 //! each place, what gdb says of the variables there, and one dump with the stacks of all places.
 
+use crate::kernel::write;
 use crate::source;
 use std::collections::BTreeMap;
 use std::io::Write as _;
@@ -427,11 +428,4 @@ fn write_dump(machine: &Machine, image: &Path, dir: &Path, all: &mut [Place], en
     let path = dir.join("vmcore.0");
     std::fs::write(&path, dump.build()).unwrap();
     path
-}
-
-fn write(memory: &mut BTreeMap<u64, Vec<u8>>, va: u64, content: &[u8]) {
-    for (va, byte) in (va..).zip(content) {
-        let page = memory.entry(va & !0xfff).or_insert_with(|| vec![0; 4096]);
-        page[usize::try_from(va & 0xfff).unwrap()] = *byte;
-    }
 }

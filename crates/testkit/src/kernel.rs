@@ -99,13 +99,7 @@ impl TestKernel {
 
     /// Writes into the memory.
     pub fn write(&mut self, va: u64, content: &[u8]) {
-        for (va, byte) in (va..).zip(content) {
-            let page = self
-                .pages
-                .entry(va & !0xfff)
-                .or_insert_with(|| vec![0; 4096]);
-            page[usize::try_from(va & 0xfff).unwrap()] = *byte;
-        }
+        write(&mut self.pages, va, content);
     }
 
     pub fn write_words(&mut self, va: u64, words: &[u64]) {
@@ -126,6 +120,14 @@ impl TestKernel {
         dump.msgbuf = self.log.clone().into_bytes();
         std::fs::write(&core, dump.build()).unwrap();
         core
+    }
+}
+
+/// Writes into memory of pages of 4 KiB.
+pub(crate) fn write(pages: &mut BTreeMap<u64, Vec<u8>>, va: u64, content: &[u8]) {
+    for (va, byte) in (va..).zip(content) {
+        let page = pages.entry(va & !0xfff).or_insert_with(|| vec![0; 4096]);
+        page[usize::try_from(va & 0xfff).unwrap()] = *byte;
     }
 }
 

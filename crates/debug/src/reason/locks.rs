@@ -1,7 +1,7 @@
 //! What a panic about locks is about: threads that wait for each other, a spin lock that was kept, a thread
 //! that sleeps with a lock, a lock that is not held as it must be; which lock, who has it, who waits.
 
-use super::{Reason, ReasonKind, Scene, place_of, words_of_place};
+use super::{Reason, ReasonKind, Scene, joined, place_of, words_of_place};
 use crate::locks::{self, Holder, Lock, Locks, Spinning};
 use crate::report::crash::About;
 use crate::report::culprit;
@@ -67,7 +67,10 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
     let known = Known {
         scene,
         spinning: Spinning::of(scene.target, scene.list)?,
-        locks: locks::find(scene.target, scene.list),
+        locks: match scene.locks {
+            Some(known) => known.clone(),
+            None => locks::find(scene.target, scene.list),
+        },
         about: About::of(message, scene.log),
     };
     if message.contains("possible deadlock") {
@@ -356,14 +359,5 @@ impl Known<'_, '_, '_> {
             let mut values = values.chain(registers.map(|(_, value)| value));
             values.find_map(lock_at)
         })
-    }
-}
-
-/// Names in a sentence: `a, b and c`.
-fn joined(names: &[String]) -> String {
-    match names {
-        [] => String::new(),
-        [one] => one.clone(),
-        [rest @ .., last] => format!("{} and {last}", rest.join(", ")),
     }
 }

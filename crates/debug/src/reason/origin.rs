@@ -113,10 +113,7 @@ impl<'c, 'a> Tracker<'c, 'a> {
         let lists = self.variables_at(pc);
         let mut functions = lists.iter().zip(&places);
         functions.find_map(|(list, place)| {
-            let is_it = |variable: &&Variable| {
-                variable.storage == Some(Storage::Register(name.to_owned()))
-                    && self.is_pointer(&variable.type_)
-            };
+            let is_it = |variable: &&Variable| self.is_in(variable, name, true);
             let variable = list
                 .iter()
                 .find(is_it)
@@ -138,12 +135,9 @@ impl<'c, 'a> Tracker<'c, 'a> {
         is_pointer: bool,
         loads: usize,
     ) -> Option<Origin> {
-        let fits = |type_: &TypeRef| !is_pointer || self.is_pointer(type_);
         let name = *self.machine().names.get(register)?;
         let lists = self.variables_at(pc);
-        let held = |variable: &Variable| {
-            variable.storage == Some(Storage::Register(name.to_owned())) && fits(&variable.type_)
-        };
+        let held = |variable: &Variable| self.is_in(variable, name, is_pointer);
         if let Some((level, variable)) = only(&lists, held) {
             return Some(self.origin_of(
                 &lists,
@@ -157,6 +151,13 @@ impl<'c, 'a> Tracker<'c, 'a> {
             ));
         }
         self.loaded(register, pc, is_pointer, loads)
+    }
+
+    /// Whether a register has a variable, by the debug information, and that is a pointer if it must be.
+    fn is_in(&self, variable: &Variable, register: &str, is_pointer: bool) -> bool {
+        let is_there =
+            matches!(&variable.storage, Some(Storage::Register(name)) if name == register);
+        is_there && (!is_pointer || self.is_pointer(&variable.type_))
     }
 
     /// Where the value in a register was loaded from, whatever variable it is in now.

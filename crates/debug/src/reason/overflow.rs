@@ -1,7 +1,7 @@
 //! A kernel stack that was too small: how deep it was, which functions called each other, and which have
 //! the largest frames.
 
-use super::{Reason, ReasonKind, Scene, place_of};
+use super::{Reason, ReasonKind, Scene, joined, place_of};
 use crate::details::Details;
 use crate::report::{base_name, recursion};
 use crate::unwind::{Cause, TrapFrame};
@@ -41,11 +41,8 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
             entry = names.first().copied();
             match names.as_slice() {
                 [one] => format!("{one} calls itself, {rounds} times"),
-                [rest @ .., last] => format!(
-                    "{} and {last} call each other, {rounds} rounds",
-                    rest.join(", ")
-                ),
                 [] => return None,
+                names => format!("{} call each other, {rounds} rounds", joined(names)),
             }
         }
         None => format!("{depth} frames are on it"),
