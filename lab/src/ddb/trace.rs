@@ -37,6 +37,25 @@ fn is_trap_entry(name: &str) -> bool {
     .contains(&name)
 }
 
+/// Stubs that build a trap frame or take one down: a frame pointer in them is still the interrupted one.
+fn is_stub(name: &str) -> bool {
+    is_trap_entry(name) || name.starts_with('X') || ["alltraps", "doreti"].contains(&name)
+}
+
+/// Where a stub that was itself interrupted has the interrupted instruction's address, seen from the
+/// stack pointer: right there until the stub pushes an error code, above that until it makes room for
+/// the frame, and in the frame from then on.
+fn rip_in_stub(rip: u64, rsp: u64) -> Option<u64> {
+    let code = word(rip)?.to_le_bytes();
+    Some(match code {
+        // push $0; iretq
+        [0x6a, 0x00, ..] | [0x48, 0xcf, ..] => rsp,
+        // sub $TF_ERR,%rsp
+        [0x48, 0x81, 0xec, ..] => rsp + 8,
+        _ => rsp + TF_RIP,
+    })
+}
+
 /// Where the return address is, seen from the stack pointer, at an instruction before which the function
 /// has no frame of its own yet, or after which it has none any more.
 fn return_address(rip: u64, rsp: u64) -> Option<u64> {
@@ -59,14 +78,26 @@ fn walk(rip: u64, rbp: u64, exact: bool) {
         let name = symbols::print_frame(rip, exact, rbp);
         // A call of what is not code: it has no frame, and the return address is where it was put.
         let rsp = trap_rsp.take();
+        if let Some(place) = rsp
+            .filter(|_| symbols::with_name(rip, is_stub))
+            .and_then(|rsp| rip_in_stub(rip, rsp))
+        {
+            let (Some(cut), Some(cut_rsp)) = (word(place), word(place + (TF_RSP - TF_RIP))) else {
+                return;
+            };
+            (rip, exact) = (cut, true);
+            trap_rsp = Some(cut_rsp);
+            continue;
+        }
         let top = match name {
             None => rsp,
             Some(_) => rsp.and_then(|rsp| return_address(rip, rsp)),
         };
-        if let Some(return_to) = top.and_then(word)
+        if let Some((top, return_to)) = top.and_then(|top| Some((top, word(top)?)))
             && symbols::with_name(return_to, |_| true)
         {
             (rip, exact) = (return_to, false);
+            trap_rsp = symbols::with_name(return_to, is_stub).then_some(top + 8);
             continue;
         }
         if rbp < KVA_MIN.0 || !is_canonical(rbp) || !rbp.is_multiple_of(8) {
