@@ -121,7 +121,7 @@ impl Debugger {
     /// Returns an error if there is none.
     pub fn thread(&self, tid: Option<i32>) -> Result<&Thread, ThreadError> {
         let list = self.processes()?;
-        let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+        let mut threads = list.threads();
         match tid {
             Some(tid) => threads
                 .find(|thread| thread.tid == tid)

@@ -140,7 +140,7 @@ pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
     };
     let reader = &spinning.reader;
     let queues = ["td_tsqueue", "td_sqqueue"].map(|name| target.field("thread", name));
-    let threads = || list.processes.iter().flat_map(|process| &process.threads);
+    let threads = || list.threads();
     let details = Details::of(target);
     let mut known = BTreeMap::new();
     for thread in threads() {

@@ -23,6 +23,7 @@ mod freed;
 mod hardware;
 mod held;
 mod interrupt;
+mod item;
 mod jump;
 mod lists;
 mod locks;
@@ -195,11 +196,17 @@ impl Scene<'_, '_> {
     }
 
     /// The name of the thread with such an id.
-    fn name_of(&self, tid: i32) -> Option<String> {
-        self.list.processes.iter().find_map(|process| {
+    fn name_of(&self, tid: i32) -> String {
+        let name = self.list.processes.iter().find_map(|process| {
             let thread = process.threads.iter().find(|one| one.tid == tid)?;
-            Some(String::from_utf8_lossy(&process.thread_name(thread)).into_owned())
-        })
+            Some(process.thread_name(thread))
+        });
+        String::from_utf8_lossy(&name.unwrap_or_default()).into_owned()
+    }
+
+    /// A thread by its id and its name: `thread 100018 (fsync)`.
+    fn words_of_thread(&self, tid: i32) -> String {
+        format!("thread {tid} ({})", self.name_of(tid))
     }
 
     /// A reason in a frame: its function and its module are those of the frame.

@@ -368,7 +368,7 @@ fn about_tid(
     list: &ProcessList,
     own_tid: Option<i32>,
 ) -> Option<i32> {
-    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let mut threads = list.threads();
     let by_address = crash.about.thread.and_then(|address| {
         let found = threads.find(|thread| thread.address == address);
         Some(found?.tid)

@@ -499,6 +499,14 @@ impl<'a> Types<'a> {
         Ok(None)
     }
 
+    /// What a pointer points to.
+    pub(crate) fn pointee(&self, pointer: &TypeRef) -> Option<TypeRef> {
+        match &self.resolve(pointer).ok()?.1.kind {
+            TypeKind::Pointer(to) => Some(to.clone()),
+            _ => None,
+        }
+    }
+
     /// The path of the member at an offset of the structure that a pointer points to: `p_list.le_next`,
     /// `ro_dst[2].sa_family`. `None` if nothing begins there.
     #[must_use]
@@ -508,11 +516,7 @@ impl<'a> Types<'a> {
 
     /// The same with the type of the member.
     pub(crate) fn part_at(&self, pointer: &TypeRef, offset: u64) -> Option<(String, TypeRef)> {
-        let (_, read) = self.resolve(pointer).ok()?;
-        let TypeKind::Pointer(to) = &read.kind else {
-            return None;
-        };
-        let (mut at, mut rest) = (to.clone(), offset);
+        let (mut at, mut rest) = (self.pointee(pointer)?, offset);
         let mut path = String::new();
         for _ in 0..MAX_CHAIN {
             let (_, read) = self.resolve(&at).ok()?;

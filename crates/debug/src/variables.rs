@@ -22,7 +22,7 @@ mod call_site;
 mod locate;
 mod scope;
 
-use crate::expr::{EvalError, Evaluator, NoValue, Value};
+use crate::expr::{EvalError, Evaluator, Location, NoValue, Value};
 use crate::show::{Options, Shown};
 use crate::stack::NamedFrame;
 use crate::target::Target;
@@ -192,8 +192,14 @@ impl Target<'_> {
     }
 
     fn shown_variable(&self, variable: Variable, options: &Options) -> ShownVariable {
+        let value = match variable.value {
+            Ok(value) if matches!(value.location, Location::Synthetic { .. }) => {
+                Err(NoValue::Synthetic)
+            }
+            other => other,
+        };
         ShownVariable {
-            value: match variable.value {
+            value: match value {
                 Ok(value) => ShownValue::Value(self.print(&value, options)),
                 Err(why) => ShownValue::Missing {
                     type_: self.types.name_of(&variable.type_),

@@ -121,7 +121,7 @@ fn stock_gdb_sees_the_threads_and_stacks_of_every_architecture() {
         }
         let stacks = stacks(&said);
         let list = process::list(&session).unwrap();
-        let threads = list.processes.iter().flat_map(|process| &process.threads);
+        let threads = list.threads();
         let mut compared = 0;
         for thread in threads {
             let found = &stacks[&thread.tid];
@@ -182,7 +182,7 @@ fn stock_gdb_sees_stacks_of_signed_return_addresses() {
     let said = in_gdb(&target, dir.path(), &["thread apply all backtrace"]);
     let stacks = stacks(&said);
     let list = process::list(&session).unwrap();
-    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let mut threads = list.threads();
     let crashed = threads.find(|thread| thread.crashed).unwrap();
     let ours: Vec<_> = target.backtrace(crashed).frames;
     let ours: Vec<_> = ours.iter().map(|frame| Some(frame.pc.0)).collect();
@@ -242,7 +242,7 @@ fn registers_are_those_of_the_dump_in_either_byte_order() {
         let files = DebugFiles::of(&session).unwrap();
         let target = Target::new(&session, &files).unwrap();
         let list = process::list(&session).unwrap();
-        let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+        let mut threads = list.threads();
         let crashed = threads.find(|thread| thread.crashed).unwrap();
         let registers = crashed.registers.as_ref().unwrap();
         let printed = [

@@ -35,11 +35,7 @@ fn each_thread(check: impl Fn(&Target<'_>, &Thread, &Value, &str)) {
         let files = DebugFiles::of(&session).unwrap();
         let target = Target::new(&session, &files).unwrap();
         let list = process::list(&session).unwrap();
-        let threads: Vec<&Thread> = list
-            .processes
-            .iter()
-            .flat_map(|process| &process.threads)
-            .collect();
+        let threads: Vec<&Thread> = list.threads().collect();
         let known = expected["threads"].as_array().unwrap();
         assert_eq!(threads.len(), known.len(), "{name}");
         for (thread, known) in threads.into_iter().zip(known) {

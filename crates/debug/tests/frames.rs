@@ -46,7 +46,7 @@ fn backtrace(kernel: &TestKernel, directories: Vec<PathBuf>, tid: i32) -> Backtr
     let files = files.with_modules(&session, &search).unwrap();
     let target = Target::new(&session, &files).unwrap();
     let list = process::list(&session).unwrap();
-    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let mut threads = list.threads();
     target.backtrace(threads.find(|thread| thread.tid == tid).unwrap())
 }
 

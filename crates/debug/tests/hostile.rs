@@ -199,7 +199,7 @@ fn one_bad_link_does_not_lose_the_other_threads() {
         let mut answer = (Vec::new(), 0);
         with_target(&kernel, |target| {
             let list = target.processes().unwrap();
-            let threads = list.processes.iter().flat_map(|process| &process.threads);
+            let threads = list.threads();
             answer = (
                 threads.map(|thread| thread.tid).collect(),
                 list.problems.len(),

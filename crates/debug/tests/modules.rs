@@ -11,11 +11,14 @@ use common::Open as _;
 use std::fs;
 use std::process::Command;
 use vmcore_debug::modules::{self, Identity, Search, Status};
+use vmcore_debug::reason;
+use vmcore_debug::report::signature;
 use vmcore_debug::show::Options;
 use vmcore_debug::types::Tag;
 use vmcore_debug::{DebugFiles, Target};
 use vmcore_format::addr::VirtAddr;
 use vmcore_testkit::TestKernel;
+use vmcore_testkit::interrupted;
 use vmcore_testkit::modules::load;
 
 #[test]
@@ -60,6 +63,48 @@ fn a_module_is_found_and_its_types_and_symbols_join_the_kernel_s() {
     // The kernel's own answers stay.
     let value = target.evaluate("shell.p_pid").unwrap();
     assert_eq!(target.print(&value, &Options::default()).to_string(), "77");
+}
+
+#[test]
+fn a_crash_in_a_module_names_it() {
+    if !vmcore_testkit::has("gdb") {
+        return;
+    }
+    let Some(mut kernel) = interrupted::faults("gcc", &["-O2", "-gdwarf-5"], 1) else {
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let text = load(&mut kernel, &folder.path().join("flow.ko"));
+    let search = Search {
+        sysroot: None,
+        directories: vec![folder.path().to_owned()],
+    };
+    let unlink = with_module(&kernel, &search, |target| {
+        let mut addresses = text..text + 0x1000;
+        addresses.find(|at| target.name_at(VirtAddr(*at)).as_deref() == Some("flow_unlink"))
+    });
+    interrupted::faulted_at(&mut kernel, 0, unlink.unwrap(), 0, 8);
+    let reason = with_module(&kernel, &search, |target| {
+        let list = target.processes().unwrap();
+        let tid = interrupted::FIRST_TID.cast_signed();
+        let thread = list.threads().find(|thread| thread.tid == tid).unwrap();
+        reason::of(target, &list, thread).unwrap()
+    });
+    assert_eq!(reason.variable.as_deref(), Some("flow"), "{reason:?}");
+    assert_eq!(reason.member.as_deref(), Some("next"), "{reason:?}");
+    assert_eq!(reason.module.as_deref(), Some("flow.ko"), "{reason:?}");
+    let evidence = reason.evidence.join("\n");
+    assert!(evidence.contains("flow_unlink is in flow.ko"), "{evidence}");
+    let mut of_kernel = reason.clone();
+    of_kernel.module = None;
+    assert_ne!(signature::v2_of(&reason), signature::v2_of(&of_kernel));
+}
+
+fn with_module<T>(kernel: &TestKernel, search: &Search, ask: impl FnOnce(&Target<'_>) -> T) -> T {
+    let session = kernel.session();
+    let files = DebugFiles::of(&session).unwrap();
+    let files = files.with_modules(&session, search).unwrap();
+    ask(&Target::new(&session, &files).unwrap())
 }
 
 #[test]

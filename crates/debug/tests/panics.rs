@@ -99,7 +99,7 @@ fn failed_checks_are_explained_whatever_compiled_them() {
             interrupted::crashed_with(&mut kernel, number, &message);
             let reason = with_target(&kernel, |target| {
                 let list = target.processes().unwrap();
-                let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+                let mut threads = list.threads();
                 let thread = threads.find(|thread| thread.crashed).unwrap();
                 reason::of(target, &list, thread)
             });

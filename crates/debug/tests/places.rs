@@ -79,7 +79,7 @@ fn thread(session: &Session, tid: i32) -> (Thread, Stack) {
     let files = DebugFiles::of(session).unwrap();
     let target = Target::new(session, &files).unwrap();
     let list = target.processes().unwrap();
-    let mut threads = list.processes.iter().flat_map(|process| &process.threads);
+    let mut threads = list.threads();
     let thread = threads.find(|thread| thread.tid == tid).unwrap();
     (thread.clone(), target.stack(thread))
 }

@@ -49,7 +49,7 @@ fn reasons(compiler: &str, flags: &[&str]) -> Option<Vec<Option<Reason>>> {
     let kernel = interrupted::faults(compiler, flags, EXPECTED.len())?;
     Some(with_target(&kernel, |target| {
         let list = target.processes().unwrap();
-        let threads = list.processes.iter().flat_map(|one| &one.threads);
+        let threads = list.threads();
         let threads = threads.filter(|one| one.tid >= interrupted::FIRST_TID.cast_signed());
         threads
             .map(|thread| reason::of(target, &list, thread))
@@ -149,7 +149,7 @@ fn damaged_debug_information_ends_no_answer() {
         let files = DebugFiles::of(&session).unwrap();
         let target = Target::new(&session, &files).unwrap();
         let list = target.processes().unwrap();
-        for thread in list.processes.iter().flat_map(|one| &one.threads) {
+        for thread in list.threads() {
             let frames = target.stack(thread).frames;
             for number in 0..frames.len() {
                 let _ = target.shown_variables(&frames, number, &Default::default());

@@ -12,3 +12,9 @@ int flow_lookup(int id)
 			return names[id & 3][0] + hz;
 	return flow_table[id & 511];
 }
+
+/* Of what is not there. */
+void flow_unlink(struct flow *flow)
+{
+	flow->next = flow->next->next;
+}

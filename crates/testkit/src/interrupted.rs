@@ -114,6 +114,23 @@ pub fn crashed_with(kernel: &mut TestKernel, number: u32, message: &str) {
     kernel.write_words(dumppcb, &pcb);
 }
 
+/// Has a thread fault elsewhere, on a read of an address: at the start of a function, with its first
+/// argument.
+pub fn faulted_at(kernel: &mut TestKernel, number: u64, function: u64, argument: u64, fault: u64) {
+    const RBP_IN_PCB: u64 = 32;
+    let trap = kernel.word(PCBS + number * PCB_LEN + RBP_IN_PCB);
+    let frame = trap + 16;
+    let (rdi, trapno, address, rip) = (0, 120, 128, 152);
+    for (offset, value) in [
+        (rdi, argument),
+        (trapno, 12),
+        (address, fault),
+        (rip, function),
+    ] {
+        kernel.write_words(frame + offset, &[value]);
+    }
+}
+
 fn kernel_of(
     program: Program,
     compiler: &str,

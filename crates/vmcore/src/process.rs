@@ -95,6 +95,11 @@ pub struct ProcessList {
 }
 
 impl ProcessList {
+    /// The threads of all processes.
+    pub fn threads(&self) -> impl Iterator<Item = &Thread> {
+        self.processes.iter().flat_map(|process| &process.threads)
+    }
+
     /// Why there is no [`ProcessList::crashed_tid`], for people.
     #[must_use]
     pub const fn why_none_crashed(&self) -> &'static str {

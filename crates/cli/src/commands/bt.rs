@@ -189,7 +189,7 @@ pub(super) fn thread_of<'a>(
     list: &'a ProcessList,
     tid: Option<i32>,
 ) -> Result<&'a Thread> {
-    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+    let mut threads = list.threads();
     let found = threads.find(|thread| match tid {
         Some(tid) => thread.tid == tid,
         None => thread.crashed,

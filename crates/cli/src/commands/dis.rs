@@ -115,7 +115,7 @@ impl Run for Dis {
 /// The program counter of the frame at fault of the thread that crashed.
 fn pc_at_fault(target: &Target<'_>) -> Result<Option<VirtAddr>> {
     let list = target.processes()?;
-    let mut threads = list.processes.iter().flat_map(|one| &one.threads);
+    let mut threads = list.threads();
     Ok(threads.find(|thread| thread.crashed).and_then(|thread| {
         let stack = target.stack(thread);
         let at = report::frame_at_fault(&stack.frames)?;

@@ -120,7 +120,7 @@ fn measure(name: &'static str, kernel: &TestKernel, add: &mut dyn FnMut(Row)) {
     let target = || Target::new(session, &files).expect("a target");
     row("look at it", &mut || timed(target));
     let list = target().processes().expect("processes");
-    let threads = || list.processes.iter().flat_map(|process| &process.threads);
+    let threads = || list.threads();
     row("processes and threads", &mut || {
         let target = target();
         timed(|| target.processes().is_ok())

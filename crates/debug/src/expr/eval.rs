@@ -58,6 +58,13 @@ pub enum Location {
         /// How many bits, if it is a bit field.
         bits: Option<u32>,
     },
+    /// Nowhere: a pointer whose value the compiler did not keep, to an object whose value it did.
+    Synthetic {
+        /// The object.
+        to: Arc<Location>,
+        /// Bytes from the start of it.
+        offset: i64,
+    },
 }
 
 /// An object whose bytes are not in memory in one place.
@@ -85,7 +92,7 @@ impl Location {
                 bit_offset: bit_offset.saturating_add(offset),
                 bits,
             },
-            (Self::Bits { .. } | Self::Number(_), _) => return None,
+            (Self::Bits { .. } | Self::Number(_) | Self::Synthetic { .. }, _) => return None,
         })
     }
 
@@ -316,7 +323,7 @@ impl Evaluator<'_, '_> {
     pub fn member(&self, of: &Value, name: &str) -> Result<Value, EvalError> {
         let (_, type_) = self.types.resolve(&of.type_)?;
         let (structure, base) = match &type_.kind {
-            TypeKind::Pointer(to) => (to.clone(), Location::Memory(self.pointer(of)?)),
+            TypeKind::Pointer(to) => (to.clone(), self.pointed_at(of, 0)?),
             TypeKind::Struct(_) | TypeKind::Union(_) | TypeKind::Variants(_) => {
                 (of.type_.clone(), of.location.clone())
             }
@@ -388,50 +395,52 @@ impl Evaluator<'_, '_> {
     /// Returns an error if it is neither, or the pointer cannot be read.
     pub fn element(&self, of: &Value, index: i128) -> Result<Value, EvalError> {
         let (_, type_) = self.types.resolve(&of.type_)?;
-        let (element, base) = match (&type_.kind, &of.location) {
-            (TypeKind::Pointer(to), _) => (to.clone(), self.pointer(of)?),
-            (TypeKind::Array(element, _), Location::Memory(base)) => (element.clone(), *base),
-            (TypeKind::Array(element, _), Location::Pieces { .. }) => {
-                return self.element_of_pieces(of, element, index);
-            }
+        let (element, is_pointer) = match &type_.kind {
+            TypeKind::Pointer(to) => (to.clone(), true),
+            TypeKind::Array(element, _) => (element.clone(), false),
             _ => return Err(self.unfit(&of.type_, "is neither a pointer nor an array")),
         };
         let is_void = |kind: &TypeKind| matches!(kind, TypeKind::Void);
         if matches!(self.types.resolve(&element), Ok((_, to)) if is_void(&to.kind)) {
             return Err(self.unfit(&of.type_, "points to nothing known: cast it first"));
         }
-        let mut address = base.0;
-        if index != 0 {
-            let size = i128::from(self.types.size_of(&element)?);
-            address = low64(i128::from(base.0).wrapping_add(size.wrapping_mul(index)));
-        }
+        let offset = match index {
+            0 => 0,
+            _ => i128::from(self.types.size_of(&element)?).wrapping_mul(index),
+        };
+        let location = match is_pointer {
+            true => self.pointed_at(of, offset)?,
+            false => self.after(of, &of.location, offset)?,
+        };
         Ok(Value {
             type_: element,
-            location: Location::Memory(VirtAddr(address)),
+            location,
         })
     }
 
-    fn element_of_pieces(
-        &self,
-        of: &Value,
-        element: &TypeRef,
-        index: i128,
-    ) -> Result<Value, EvalError> {
-        let size = self.types.size_of(element)?;
-        let offset = u64::try_from(index).ok();
-        let offset = offset.and_then(|index| index.checked_mul(size)?.checked_mul(8));
-        let location = offset.and_then(|offset| of.location.part(offset, None));
-        match location {
-            Some(location) => Ok(Value {
-                type_: element.clone(),
-                location,
-            }),
-            None => Err(self.unfit(&of.type_, "has no such element")),
+    /// What is so many bytes after what a pointer points to.
+    fn pointed_at(&self, pointer: &Value, offset: i128) -> Result<Location, EvalError> {
+        match &pointer.location {
+            Location::Synthetic { to, offset: start } => {
+                self.after(pointer, to, offset.wrapping_add(i128::from(*start)))
+            }
+            _ => {
+                let at = self.load(pointer)?.wrapping_add(offset);
+                Ok(Location::Memory(VirtAddr(low64(at))))
+            }
         }
     }
 
-    fn pointer(&self, of: &Value) -> Result<VirtAddr, EvalError> {
-        Ok(VirtAddr(low64(self.load(of)?)))
+    /// What is so many bytes after a location.
+    fn after(&self, of: &Value, base: &Location, offset: i128) -> Result<Location, EvalError> {
+        if let Location::Memory(base) = base {
+            let at = i128::from(base.0).wrapping_add(offset);
+            return Ok(Location::Memory(VirtAddr(low64(at))));
+        }
+        let bits = u64::try_from(offset).ok();
+        let bits = bits.and_then(|offset| offset.checked_mul(8));
+        let part = bits.and_then(|bits| base.part(bits, None));
+        part.ok_or_else(|| self.unfit(&of.type_, "has no such element"))
     }
 
     /// A scalar as a number; an array as its address.
@@ -455,6 +464,7 @@ impl Evaluator<'_, '_> {
         let all = u32::try_from(type_.size.unwrap_or(0).min(8) * 8).unwrap_or(64);
         let (bit_offset, bits) = match &value.location {
             Location::Number(number) => return Ok(*number),
+            Location::Synthetic { .. } => return Err(NoValue::Synthetic.into()),
             Location::Memory(_) => (0, all),
             Location::Bits {
                 bit_offset, bits, ..
@@ -477,7 +487,7 @@ impl Evaluator<'_, '_> {
                 let first = VirtAddr(base.0.wrapping_add(bit_offset / 8));
                 self.space.read_exact(first, wanted)?;
             }
-            Location::Number(_) => {}
+            Location::Number(_) | Location::Synthetic { .. } => {}
         }
         // Bits are counted from the end of the byte that the machine stores first.
         let shift = match self.space.endian() {

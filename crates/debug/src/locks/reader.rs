@@ -28,7 +28,7 @@ impl<'a, 't> Reader<'a, 't> {
     /// `None` if the types do not know locks.
     pub(super) fn of(target: &'a Target<'t>, list: &ProcessList) -> Option<Self> {
         let offset = |structure: &str, path: &str| target.types.offset_of(structure, path);
-        let threads = list.processes.iter().flat_map(|process| &process.threads);
+        let threads = list.threads();
         let mut reader = Self {
             target,
             tids: threads.map(|thread| (thread.address, thread.tid)).collect(),

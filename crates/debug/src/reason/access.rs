@@ -2,11 +2,10 @@
 //! variable in that register, and the member at the displacement.
 
 use super::origin::{Origin, Tracker};
-use super::{BadValue, Reason, ReasonKind, Scene, caller_of, place_of, value};
+use super::{BadValue, Reason, ReasonKind, Scene, caller_of, item, place_of, value};
 use crate::instructions::{Instruction, Memory, Operand};
 use crate::target::Target;
 use crate::unwind::{Access, Cause, TrapFrame};
-use crate::zones::{self, Allocation, State};
 use vmcore_format::addr::VirtAddr;
 
 /// The longest instruction, in bytes.
@@ -86,7 +85,7 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
                 .push(format!("`{}` {was} {}", origin.text, loaded.text));
         }
         let holder = loaded.as_ref().unwrap_or(origin);
-        reason.evidence.extend(holding_item(scene, holder));
+        reason.evidence.extend(item::evidence(scene, holder, &bad));
     }
     Some(Reason {
         bad: Some(bad),
@@ -144,38 +143,6 @@ pub(super) fn passed_by(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String
     let function = &inner.function;
     Some(format!(
         "it is argument {number} of {function}, called by {caller}"
-    ))
-}
-
-/// The allocator's item from which a bad pointer was read.
-fn holding_item(scene: &Scene<'_, '_>, origin: &Origin) -> Option<String> {
-    let holder = origin.read_from.as_deref()?;
-    let at = scene.culprit.at;
-    let target = scene.target;
-    let pointer = target
-        .evaluate_in(holder, scene.frames, at, origin.level)
-        .ok()?;
-    let pointer = target.evaluator().load(&pointer).ok()?;
-    let address = VirtAddr(target.machine().cut(u64::try_from(pointer).ok()?));
-    let Allocation::Slab { zones, item, .. } = zones::find(target, address).ok()?? else {
-        return None;
-    };
-    let item = item?;
-    let state = match item.state {
-        State::Free | State::Cached => "a free item",
-        State::InUse | State::Taken => "an item in use",
-    };
-    let freed_as = item
-        .freed_as
-        .map_or_else(String::new, |name| format!(", freed as {name}"));
-    let offset = match item.offset {
-        0 => String::new(),
-        offset => format!("{offset:#x} into "),
-    };
-    Some(format!(
-        "`{holder}` = {address} points {offset}to {state} of {} bytes of zone {}{freed_as}",
-        item.bytes,
-        zones.join(", ")
     ))
 }
 

@@ -7,7 +7,7 @@ use super::{Reason, Scene, words_of_place};
 use crate::instructions::Operand;
 use crate::lines::SourcePlace;
 use crate::report::base_name;
-use crate::types::{TypeKind, TypeRef};
+use crate::types::TypeRef;
 use crate::variables;
 use crate::whatis::{self, Fact};
 use vmcore_format::addr::VirtAddr;
@@ -71,8 +71,10 @@ impl Held {
 
     /// Bytes of what the variable points to.
     pub(super) fn size(&self, scene: &Scene<'_, '_>) -> Option<u64> {
-        let to = pointed_at(scene, &self.variables.first()?.type_)?;
-        scene.target.types().size_of(&to).ok()
+        let types = scene.target.types();
+        types
+            .size_of(&types.pointee(&self.variables.first()?.type_)?)
+            .ok()
     }
 
     /// Adds the variable to a reason, with the way that it came.
@@ -126,7 +128,7 @@ fn in_frame(
     let found = functions.filter_map(|(list, place)| {
         list.iter().find_map(|variable| {
             let value = variable.value.as_ref().ok()?;
-            let to = pointed_at(scene, &variable.type_)?;
+            let to = target.types().pointee(&variable.type_)?;
             let pointer = evaluator.load(value).ok()?;
             let pointer = target.machine().cut(u64::try_from(pointer).ok()?);
             let size = target.types().size_of(&to).unwrap_or(0);
@@ -201,14 +203,6 @@ fn spilled(scene: &Scene<'_, '_>, address: u64, counts: &dyn Fn(&str) -> bool) -
         })?;
         tracker.variable_in(stored, one.address, counts)
     })
-}
-
-fn pointed_at(scene: &Scene<'_, '_>, type_: &TypeRef) -> Option<TypeRef> {
-    let (_, read) = scene.target.types().resolve(type_).ok()?;
-    match &read.kind {
-        TypeKind::Pointer(to) => Some(to.clone()),
-        _ => None,
-    }
 }
 
 /// A word of the memory.

@@ -16,7 +16,7 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
     };
     let cpu = scene.thread.cpu;
     let cpu = cpu.map_or_else(String::new, |cpu| format!(" on CPU {cpu}"));
-    let name = scene.name_of(scene.thread.tid).unwrap_or_default();
+    let name = scene.name_of(scene.thread.tid);
     let place = place_of(scene.frame());
     let headline = format!("{what} while {name} ran{cpu}{place}");
     let mut reason = scene.reason(kind, scene.culprit.at, headline);

@@ -86,12 +86,7 @@ pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
 
 impl Known<'_, '_, '_> {
     fn thread(&self, is_it: impl Fn(&Thread) -> bool) -> Option<&Thread> {
-        let mut threads = self
-            .scene
-            .list
-            .processes
-            .iter()
-            .flat_map(|one| &one.threads);
+        let mut threads = self.scene.list.threads();
         threads.find(|thread| is_it(thread))
     }
 
@@ -104,12 +99,6 @@ impl Known<'_, '_, '_> {
 
     fn frames(&self, thread: &Thread) -> Vec<NamedFrame> {
         self.scene.target.stack(thread).frames
-    }
-
-    /// A thread: `thread 100017 (closer)`.
-    fn name(&self, tid: i32) -> String {
-        let name = self.scene.name_of(tid).unwrap_or_default();
-        format!("thread {tid} ({name})")
     }
 
     /// A reason in a frame of another thread.
@@ -154,7 +143,10 @@ impl Known<'_, '_, '_> {
                     Some(does) => format!(", which {does}{}", self.place_by_tid(*tid)),
                     None => self.place_by_tid(*tid),
                 };
-                Some(format!("held by {}{does}", self.name(*tid)))
+                Some(format!(
+                    "held by {}{does}",
+                    self.scene.words_of_thread(*tid)
+                ))
             }
             Holder::By { thread, tid: None } => Some(format!("held by a thread at {thread}")),
             Holder::Free => Some("held by nobody".to_owned()),
@@ -170,7 +162,10 @@ impl Known<'_, '_, '_> {
         waits
             .map(|wait| {
                 let place = self.place_by_tid(wait.tid);
-                format!("{} waits for it{place}", self.name(wait.tid))
+                format!(
+                    "{} waits for it{place}",
+                    self.scene.words_of_thread(wait.tid)
+                )
             })
             .collect()
     }
@@ -191,7 +186,7 @@ impl Known<'_, '_, '_> {
             let lock = lock_of(about.tid)?;
             let headline = format!(
                 "{} waits for {}{}",
-                self.name(about.tid),
+                self.scene.words_of_thread(about.tid),
                 self.words(&lock),
                 self.place(about)
             );
@@ -202,10 +197,7 @@ impl Known<'_, '_, '_> {
             reason.evidence.extend(self.waiters(&lock, about.tid));
             return Some(reason);
         };
-        let names: Vec<String> = cycle
-            .iter()
-            .map(|tid| self.scene.name_of(*tid).unwrap_or_default())
-            .collect();
+        let names: Vec<String> = cycle.iter().map(|tid| self.scene.name_of(*tid)).collect();
         let each: Vec<String> = cycle
             .iter()
             .zip(&names)
@@ -245,7 +237,7 @@ impl Known<'_, '_, '_> {
             };
             reason.evidence.push(format!(
                 "{} holds {} and waits for {}",
-                self.name(*tid),
+                self.scene.words_of_thread(*tid),
                 self.words(&held),
                 self.words(&wanted)
             ));
@@ -268,14 +260,14 @@ impl Known<'_, '_, '_> {
         let lock = lock.or_else(|| self.lock_in_stack(is_its))?;
         let headline = format!(
             "{} sleeps with {}{}",
-            self.name(owner.tid),
+            self.scene.words_of_thread(owner.tid),
             self.words(&lock),
             self.place(owner)
         );
         let mut reason = self.reason_of(ReasonKind::SleepWithLock, owner, headline);
         reason.evidence.push(format!(
             "{} waits for the lock{}",
-            self.name(scene.thread.tid),
+            self.scene.words_of_thread(scene.thread.tid),
             place_of(scene.frame())
         ));
         reason
@@ -290,7 +282,7 @@ impl Known<'_, '_, '_> {
         let owner = self.about()?;
         let headline = format!(
             "{} waits for {}{}",
-            self.name(self.scene.thread.tid),
+            self.scene.words_of_thread(self.scene.thread.tid),
             self.words(&lock),
             place_of(self.scene.frame())
         );
@@ -304,7 +296,7 @@ impl Known<'_, '_, '_> {
         let place = self.place(owner);
         reason.evidence.push(format!(
             "{} has it and {doing}; it is{place}",
-            self.name(owner.tid),
+            self.scene.words_of_thread(owner.tid),
         ));
         // What takes a lock may be inlined into its caller.
         let places = self.scene.frame().map(|frame| frame.places.as_slice());

@@ -109,7 +109,7 @@ impl BadValue {
             return is_code.then_some(Self::Code { value, name });
         }
         let details = Details::of(scene.target);
-        let threads = scene.list.processes.iter().flat_map(|one| &one.threads);
+        let threads = scene.list.threads();
         let below = threads.filter(|thread| {
             let stack = details.thread(thread).stack;
             let below = stack.and_then(|(start, _)| start.0.checked_sub(value));

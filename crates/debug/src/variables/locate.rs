@@ -158,7 +158,19 @@ impl<'c, 'a> Locator<'c, 'a> {
         };
         *storage = Some(match &piece.location {
             gimli::Location::Empty => return Err(NoValue::OptimizedOut),
-            gimli::Location::ImplicitPointer { .. } => return Err(NoValue::Synthetic),
+            gimli::Location::ImplicitPointer { value, byte_offset } => {
+                *storage = Some(Storage::Computed);
+                let to = self
+                    .pointed_at(value.0, type_)
+                    .map_err(|_| NoValue::Synthetic)?;
+                return Ok(Value {
+                    type_: type_.clone(),
+                    location: Location::Synthetic {
+                        to: Arc::new(to.location),
+                        offset: *byte_offset,
+                    },
+                });
+            }
             gimli::Location::Address { address } => {
                 if piece.size_in_bits.is_none() {
                     let location = Location::Memory(VirtAddr(self.machine().cut(*address)));
@@ -172,6 +184,36 @@ impl<'c, 'a> Locator<'c, 'a> {
             gimli::Location::Value { .. } | gimli::Location::Bytes { .. } => Storage::Computed,
         });
         self.assembled(&pieces, type_, size)
+    }
+
+    /// The object that a pointer without a value points to: debug information says where that object's own
+    /// value is.
+    fn pointed_at(&self, place: usize, pointer: &TypeRef) -> Result<Value, NoValue> {
+        let Function { debug, unit, .. } = &self.function;
+        let (of, inside) = debug.unit_at(place)?;
+        if of.header.offset() != unit.header.offset() {
+            return Err(NoValue::Synthetic);
+        }
+        let entry = debug.entry(&of, inside)?;
+        let declared = Declared {
+            name: String::new(),
+            is_parameter: false,
+            depth: 0,
+            type_: None,
+            location: entry.value(gimli::DW_AT_location),
+            constant: entry.value(gimli::DW_AT_const_value),
+        };
+        let type_ = entry.value(gimli::DW_AT_type);
+        let place = type_.and_then(|type_| debug.referred(unit, &type_));
+        let type_ = match place.and_then(|place| self.target.types.at(debug.file, place)) {
+            Some(type_) => type_,
+            None => self
+                .target
+                .types
+                .pointee(pointer)
+                .ok_or(NoValue::Synthetic)?,
+        };
+        self.nested()?.value(&declared, &type_, &mut None)
     }
 
     /// The expression of a location that holds at the program counter.
@@ -463,15 +505,15 @@ impl<'c, 'a> Locator<'c, 'a> {
         if let AttributeValue::String(text) = value {
             return Ok(text.slice().iter().copied().take(len).collect());
         }
-        let number = value.sdata_value().map(i64::cast_unsigned);
-        let number = value.udata_value().or(number);
+        let number = value.udata_value().map(i128::from);
+        let number = number.or_else(|| value.sdata_value().map(i128::from));
         let number = number.ok_or_else(|| damaged("a constant of an unknown form"))?;
         Ok(self.image(number, len))
     }
 
     /// A number as an object of so many bytes has it.
-    fn image(&self, number: u64, len: usize) -> Vec<u8> {
-        let sign = if number >> 63 == 1 { 0xff } else { 0 };
+    fn image(&self, number: i128, len: usize) -> Vec<u8> {
+        let sign = if number < 0 { 0xff } else { 0 };
         let mut bytes = number.to_le_bytes().to_vec();
         bytes.resize(len, sign);
         if self.target.space.endian() == Endian::Big {
@@ -562,8 +604,8 @@ impl<'c, 'a> Locator<'c, 'a> {
         // Bits that are not whole bytes stand at the end that the machine stores first.
         let above = u32::try_from((8 * len as u64).saturating_sub(bits)).unwrap_or(0);
         let bytes = match self.is_big() {
-            true => self.image(number.wrapping_shl(above), len),
-            false => self.image(number, len),
+            true => self.image(i128::from(number.wrapping_shl(above)), len),
+            false => self.image(i128::from(number), len),
         };
         Ok((bytes, 0))
     }

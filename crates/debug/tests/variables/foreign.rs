@@ -29,7 +29,7 @@ fn compare(machine: &foreign::Machine, arch: Arch, compiler: &str, flags: &[&str
     let said = format!("{} {compiler} {flags:?}: {counts:?}", machine.target);
     assert!(counts.same > 2000, "{said}");
     // What is after a call has a register that it changes; see the same of amd64.
-    assert!(counts.overwritten < 100, "{said}");
+    assert!(counts.overwritten < 150, "{said}");
 }
 
 fn values(recorded: &Foreign, arch: Arch) -> (Values, Values) {

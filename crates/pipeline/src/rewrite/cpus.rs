@@ -59,7 +59,7 @@ fn of_threads(session: &Session, kernel: Option<&KernelMemory<'_>>) -> Vec<Cpu> 
     let Ok(list) = process::list(session) else {
         return cpus;
     };
-    let threads = list.processes.iter().flat_map(|process| &process.threads);
+    let threads = list.threads();
     for thread in threads {
         let number = thread.cpu.and_then(|cpu| usize::try_from(cpu).ok());
         let Some(cpu) = number.and_then(|number| cpus.get_mut(number)) else {

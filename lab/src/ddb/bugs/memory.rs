@@ -1,6 +1,7 @@
 //! Bugs of memory: a null member, a freed item, a double free, a broken list, an overflowed stack, a jump
 //! to data.
 
+use crate::kern::{proc, sched};
 use crate::sys::proc::{Link, list_remove};
 use crate::vm::uma::Zone;
 use core::hint::black_box;
@@ -132,6 +133,8 @@ pub(super) fn use_after_free(_: usize) {
     // Another connection keeps the slab.
     let [tp, _other] = [(); 2].map(|()| TCPCB_ZONE.alloc().cast::<tcpcb>().as_ptr());
     let inp = INPCB_ZONE.alloc().cast::<inpcb>().as_ptr();
+    proc::kproc_create("sshd", soreceive, tp.expose_provenance());
+    sched::yield_for(5);
     // SAFETY: fresh items; then none: this is the bug.
     unsafe {
         (*tp).t_inpcb = inp;
@@ -139,6 +142,15 @@ pub(super) fn use_after_free(_: usize) {
         let dropped = tcp_timer_rexmt(tp);
         black_box(dropped);
     }
+}
+
+/// Waits for data of the connection.
+#[unsafe(no_mangle)]
+#[inline(never)]
+fn soreceive(connection: usize) {
+    let kept = black_box([connection]);
+    sched::sleep(c"sbwait", 1000);
+    black_box(kept);
 }
 
 #[unsafe(no_mangle)]

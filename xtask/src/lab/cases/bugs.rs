@@ -9,6 +9,12 @@ use std::fs;
 /// A row for each bug: its name, the panic message, the first line of `vmcore why`; `…` is an address.
 const TABLE: &str = "xtask/src/lab/cases/bugs.txt";
 
+/// What `vmcore why` says further down of some of them.
+const EVIDENCE: [(&str, &str); 1] = [(
+    "use-after-free",
+    "pointers into `*tp` are on the stack of thread 100018 (sshd)",
+)];
+
 /// Runs into every bug, and compares the dump and what the reader says of it with the table, which
 /// `VMCORE_UPDATE_GOLDEN=1` rewrites.
 pub(super) fn every_bug(scene: &Scene) -> Result {
@@ -37,6 +43,11 @@ fn one_bug(scene: &Scene, name: &str) -> Result<String> {
     expect(&machine.expect(&["db> "], LIMIT)?, "panic: ")?;
     let dump = finish(scene, &mut machine)?;
     let said = dump.says(&["why"])?;
+    let (_, evidence) = EVIDENCE
+        .iter()
+        .find(|(bug, _)| *bug == name)
+        .unwrap_or(&("", ""));
+    expect(&said, evidence)?;
     damaged(scene, &dump)?;
     let reason = said.lines().next().unwrap_or_default();
     Ok(format!("{}\t{}", masked(&dump.panic), masked(reason)))
