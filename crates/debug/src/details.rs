@@ -206,6 +206,14 @@ impl<'a, 't> Details<'a, 't> {
                 .filter(|pages| (1..=64).contains(pages))
                 .map(|pages| pages * 4096),
         );
+        if let Some(recorded) = &thread.recorded {
+            return ThreadDetails {
+                state: recorded.state,
+                wait_message: Some(recorded.wait.clone()).filter(|wait| !wait.is_empty()),
+                stack: recorded.stack,
+                ..ThreadDetails::default()
+            };
+        }
         ThreadDetails {
             state: self.state(thread, slept),
             wait_message: self.string(base, self.td_wmesg),

@@ -112,7 +112,7 @@ pub fn at(target: &Target<'_>, list: &ProcessList, address: VirtAddr) -> Vec<Fac
     let (proc_size, thread_size) = (size("proc"), size("thread"));
     let inside = |start: VirtAddr, len: u64| {
         let offset = address.checked_sub(start)?;
-        (offset < len).then_some(offset)
+        (start.0 != 0 && offset < len).then_some(offset)
     };
     let details = Details::of(target);
     for process in &list.processes {

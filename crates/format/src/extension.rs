@@ -20,6 +20,7 @@
 //! ```
 
 mod contents;
+pub mod kernel;
 
 pub use contents::{
     CPU_HEAD_LEN, CPUS_HEAD_LEN, Cpu, CpuState, DAMAGE_ENTRY_LEN, DAMAGE_HEAD_LEN, Damage,
@@ -63,6 +64,16 @@ numbered! {
         Damage = 5,
         /// What was kept of another dump, as JSON.
         Manifest = 6,
+        /// How virtual addresses are translated ([`kernel::AddressSpace`]).
+        AddressSpace = 7,
+        /// Which kernel it is ([`kernel::System`]).
+        System = 8,
+        /// Its processes ([`kernel::Process`]).
+        Processes = 9,
+        /// Its threads ([`kernel::Thread`]).
+        Threads = 10,
+        /// What was loaded beside the kernel ([`kernel::Module`]).
+        Modules = 11,
     }
 }
 

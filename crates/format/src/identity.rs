@@ -43,6 +43,8 @@ const FLAG_DAMAGED: u32 = 1;
 const FLAG_FALLBACK: u32 = 1 << 1;
 /// The system went on running while the dump was written: its pages need not agree.
 const FLAG_LIVE: u32 = 1 << 2;
+/// The extension names the root of the page tables, which are all in the dump.
+const FLAG_WALKABLE: u32 = 1 << 3;
 
 /// On disk.
 #[derive(FromBytes, IntoBytes, KnownLayout, Immutable, Unaligned)]
@@ -188,6 +190,9 @@ pub struct Identity {
     pub fallback: bool,
     /// The system went on running meanwhile.
     pub live: bool,
+    /// The extension says where the page tables start, and all of them are in the dump: its virtual
+    /// addresses are translated without help.
+    pub walkable: bool,
     /// Who made the dump.
     pub origin: Origin,
     /// The identity of the file that it was converted from.
@@ -210,6 +215,7 @@ impl Default for Identity {
             damaged: false,
             fallback: false,
             live: false,
+            walkable: false,
             origin: Origin::Kernel,
             source_id: [0; 16],
         }
@@ -255,7 +261,8 @@ impl Identity {
         let flag = |set: bool, bit: u32| if set { bit } else { 0 };
         let flags = flag(self.damaged, FLAG_DAMAGED)
             | flag(self.fallback, FLAG_FALLBACK)
-            | flag(self.live, FLAG_LIVE);
+            | flag(self.live, FLAG_LIVE)
+            | flag(self.walkable, FLAG_WALKABLE);
         let mut raw = RawIdentity {
             magic: IDENTITY_MAGIC,
             version: U32::new(IDENTITY_VERSION),
@@ -325,6 +332,7 @@ impl Identity {
             damaged: flags & FLAG_DAMAGED != 0,
             fallback: flags & FLAG_FALLBACK != 0,
             live: flags & FLAG_LIVE != 0,
+            walkable: flags & FLAG_WALKABLE != 0,
             origin: Origin::from_number(raw.origin.get()),
             source_id: raw.source_id,
         })
@@ -350,6 +358,7 @@ mod tests {
             damaged: true,
             fallback: false,
             live: true,
+            walkable: true,
             origin: Origin::Hypervisor,
             source_id: [9; 16],
         }
@@ -368,7 +377,7 @@ mod tests {
         assert_eq!(block[104..112], (-5i64).to_le_bytes());
         assert_eq!(block[112..120], [6, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!(block[120..128], [8, 7, 6, 5, 4, 3, 2, 1]);
-        assert_eq!(block[128..136], [5, 0, 0, 0, 3, 0, 0, 0]);
+        assert_eq!(block[128..136], [13, 0, 0, 0, 3, 0, 0, 0]);
         assert_eq!((block[136], block[151], block[152]), (9, 9, 0));
         assert_eq!(
             block[184..],

@@ -229,6 +229,7 @@ impl<'s> Redaction<'s> {
             damaged: known.damaged,
             fallback: known.fallback,
             live: known.live,
+            walkable: false,
             origin: Origin::Redacted,
             source_id: source_id.to_be_bytes(),
         })

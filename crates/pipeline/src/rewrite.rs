@@ -152,6 +152,8 @@ impl Job<'_, '_> {
             version: None,
             // Who asks for a minidump gets a minidump, or learns why not.
             fall_back_to_full: false,
+            // What the kernel told of itself is not told again.
+            self_describing: false,
         };
         let mut writer =
             Writer::new(&map, settings, reserved.as_mut_bytes()).map_err(|_| RewriteError::Ram)?;

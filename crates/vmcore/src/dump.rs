@@ -346,6 +346,13 @@ impl Dump {
         }
     }
 
+    /// Whether its writer said that it is of a kernel which is not FreeBSD's.
+    #[must_use]
+    pub fn is_of_another_system(&self) -> bool {
+        let system = self.extension().and_then(Extension::system);
+        system.is_some_and(|system| !system.name.is_empty() && system.name != b"FreeBSD")
+    }
+
     /// What our writer put after the last page; `None` in a dump by another writer, or if it is
     /// lost. Reads it when first asked, and counts the bitmap for that.
     #[must_use]

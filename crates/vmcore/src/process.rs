@@ -18,6 +18,7 @@
 
 mod constants;
 mod pcb;
+mod recorded;
 mod releases;
 
 pub use constants::{Constants, OffsetSource, Offsets};
@@ -79,6 +80,20 @@ pub struct Thread {
     pub pcb: Option<PcbSource>,
     /// The registers, as far as they are in the dump.
     pub registers: Option<Registers>,
+    /// What the kernel told the writer of it, if that is how it is known.
+    #[serde(skip)]
+    pub recorded: Option<RecordedThread>,
+}
+
+/// What a kernel tells the writer of a thread.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordedThread {
+    /// What it does, as the letter that ps prints.
+    pub state: Option<char>,
+    /// What it waits for.
+    pub wait: String,
+    /// Its stack: first byte and length in bytes.
+    pub stack: Option<(VirtAddr, u64)>,
 }
 
 /// All processes of a dump.
@@ -127,10 +142,12 @@ impl Process {
     }
 }
 
-/// Lists processes and threads.
+/// Lists processes and threads: as the kernel's own structures have them, or as it told the writer of the
+/// dump, if it is a kernel that has none of FreeBSD's.
 ///
 /// # Errors
-/// Returns an error without a matching kernel file, or if it lacks the symbols that the walk needs.
+/// Returns an error without a matching kernel file, or if it lacks the symbols that the walk needs; but not
+/// if the dump tells.
 pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
     list_with(session, &|_, _| None)
 }
@@ -141,6 +158,11 @@ pub fn list(session: &Session) -> Result<ProcessList, SessionError> {
 /// # Errors
 /// As for [`list`].
 pub fn list_with(session: &Session, types: Offsets<'_>) -> Result<ProcessList, SessionError> {
+    if !has_processes_of_freebsd(session)?
+        && let Some(list) = recorded::list(session)
+    {
+        return Ok(list);
+    }
     let space = session.space()?;
     let constants = Constants::read_with(session, types)?;
     let dump_bytes = session.dump().memory().source().len();
@@ -178,6 +200,15 @@ pub fn list_with(session: &Session, types: Offsets<'_>) -> Result<ProcessList, S
         walk.pid_hash(table, mask);
     }
     Ok(walk.list)
+}
+
+/// Whether processes are to be looked for where FreeBSD has them.
+fn has_processes_of_freebsd(session: &Session) -> Result<bool, SessionError> {
+    match session.matching_kernel() {
+        Ok(kernel) => Ok(kernel.symbols().find("allproc").is_some()),
+        Err(SessionError::NoKernel { .. }) => Ok(!session.dump().is_of_another_system()),
+        Err(error) => Err(error),
+    }
 }
 
 struct Walk<'a> {
@@ -338,6 +369,7 @@ impl Walk<'_> {
             crashed,
             pcb,
             registers,
+            recorded: None,
         })
     }
 

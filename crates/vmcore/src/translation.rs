@@ -27,6 +27,7 @@ use serde::Serialize;
 use thiserror::Error;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
 use vmcore_format::elf::Segment;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::header::DirectMap;
 use vmcore_format::paging::{
     self, Hashed, HashedError, Leaf, Paging, Prot, Radix, Step, TableRef, WalkError,
@@ -85,6 +86,23 @@ paging_modes! {
 pub(crate) use with_paging;
 
 impl PagingMode {
+    /// The entries that a dump's record names; `None` for those of a later version.
+    #[must_use]
+    pub const fn of(tables: TableKind) -> Option<Self> {
+        Some(match tables {
+            TableKind::Amd64 => Self::Amd64,
+            TableKind::Arm64Granule4K => Self::Arm64Granule4K,
+            TableKind::Arm64Granule16K => Self::Arm64Granule16K,
+            TableKind::I386 => Self::I386,
+            TableKind::I386Pae => Self::I386Pae,
+            TableKind::Riscv64 => Self::Riscv64,
+            TableKind::ArmV6 => Self::ArmV6,
+            TableKind::Powerpc64Radix => Self::Powerpc64Radix,
+            TableKind::Powerpc64RadixSwapped => Self::Powerpc64RadixSwapped,
+            TableKind::Other(_) => return None,
+        })
+    }
+
     /// What people call an entry of `level`.
     #[must_use]
     pub fn entry_name(self, level: u32) -> &'static str {

@@ -1,8 +1,11 @@
-//! Emission of the extension: identity, checksums, registers, damage, and the locator at the end.
+//! Emission of the extension: identity, checksums, registers, damage, what the kernel tells of itself, and
+//! the locator at the end.
+
+mod described;
 
 use crate::arch::KernelPaging;
 use crate::damage::{self, DamageList};
-use crate::error::{DumpError, PlanError};
+use crate::error::DumpError;
 use crate::latch::Stage;
 use crate::machine::Machine;
 use crate::plan::ExtensionPlan;
@@ -15,9 +18,6 @@ use vmcore_format::extension::{
 use vmcore_format::identity::IDENTITY_LEN;
 use vmcore_format::registers;
 
-/// Records that every extension has.
-const RECORDS: u32 = 5;
-
 /// Puts in the extension: what comes after the last page, up to the end of the dump.
 #[inline(never)]
 pub(crate) fn extension<M: Machine, S: Sink>(
@@ -29,47 +29,25 @@ pub(crate) fn extension<M: Machine, S: Sink>(
 ) -> Result<(), DumpError> {
     let sums = stream.take_runs();
     stream.start(Stage::Extension);
-    let sizes = plan
-        .record_sizes()
-        .ok_or(PlanError::TooLarge("extension"))?;
-
-    begin(stream, RecordKind::Identity, IDENTITY_LEN as u64)?;
-    stream.put(identity)?;
-    end(stream)?;
-
-    begin(stream, RecordKind::Sections, sizes.sections)?;
-    for section in stream
-        .sections()
-        .iter()
-        .take(usize::try_from(plan.sections).unwrap_or(0))
-    {
-        stream.put(&section.encode())?;
+    let mut records = 0;
+    for (kind, len_bytes) in plan.records().into_iter().flatten() {
+        begin(stream, kind, len_bytes)?;
+        match kind {
+            RecordKind::Identity => stream.put(identity)?,
+            RecordKind::Sections => sections(stream, plan)?,
+            RecordKind::Pages => page_sums(stream, plan, sums)?,
+            RecordKind::Cpus => cpus(stream, plan)?,
+            RecordKind::Damage => damage_list(stream, damage)?,
+            described => described::record(stream, plan, described)?,
+        }
+        end(stream)?;
+        records += 1;
     }
-    end(stream)?;
-
-    begin(stream, RecordKind::Pages, sizes.pages)?;
-    let head = PageSums::encode_head(plan.pages, plan.len_bytes(), plan.run_bytes, plan.runs);
-    stream.put(&head)?;
-    let sum = |index| {
-        let index = usize::try_from(index).unwrap_or(usize::MAX);
-        sums.get(index).copied().unwrap_or(0).to_le_bytes()
-    };
-    stream.put_words(sums.len() as u64, sum)?;
-    end(stream)?;
-
-    begin(stream, RecordKind::Cpus, sizes.cpus)?;
-    cpus(stream, plan)?;
-    end(stream)?;
-
-    begin(stream, RecordKind::Damage, sizes.damage)?;
-    damage_list(stream, damage)?;
-    end(stream)?;
-
     stream.expect(plan.offset.0.saturating_add(plan.records_bytes))?;
     stream.put_zeros_to(plan.end.0.saturating_sub(LOCATOR_LEN as u64))?;
     let locator = Locator {
         version: EXTENSION_VERSION,
-        records: RECORDS,
+        records,
         offset: plan.offset,
         len_bytes: plan.records_bytes,
         dump_id,
@@ -92,6 +70,31 @@ fn end<M: Machine, S: Sink>(stream: &mut Stream<'_, M, S>) -> Result<(), DumpErr
     stream.put_zeros_to(stream.position().saturating_add(7) & !7)?;
     let sum = stream.take_sum();
     stream.put(&sum.to_le_bytes())
+}
+
+fn sections<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    plan: &ExtensionPlan,
+) -> Result<(), DumpError> {
+    let count = usize::try_from(plan.sections).unwrap_or(0);
+    for section in stream.sections().iter().take(count) {
+        stream.put(&section.encode())?;
+    }
+    Ok(())
+}
+
+fn page_sums<M: Machine, S: Sink>(
+    stream: &mut Stream<'_, M, S>,
+    plan: &ExtensionPlan,
+    sums: &[u64],
+) -> Result<(), DumpError> {
+    let head = PageSums::encode_head(plan.pages, plan.len_bytes(), plan.run_bytes, plan.runs);
+    stream.put(&head)?;
+    let sum = |index| {
+        let index = usize::try_from(index).unwrap_or(usize::MAX);
+        sums.get(index).copied().unwrap_or(0).to_le_bytes()
+    };
+    stream.put_words(sums.len() as u64, sum)
 }
 
 fn cpus<M: Machine, S: Sink>(

@@ -8,7 +8,7 @@ use crate::error::{DumpError, PlanError};
 use crate::latch::Stage;
 use crate::machine::Machine;
 use crate::map::DumpMap;
-use crate::plan::ExtensionPlan;
+use crate::plan::{Described, ExtensionPlan};
 use crate::sink::Sink;
 use crate::stream::Stream;
 use vmcore_format::addr::FileOffset;
@@ -44,6 +44,7 @@ pub(crate) fn plan<M: Machine>(
     machine: &M,
     map: &DumpMap<'_>,
     sums: usize,
+    described: Option<Described>,
 ) -> Result<FullPlan, PlanError> {
     let arch = <M::Paging as KernelPaging>::ARCH;
     let page_size = M::Paging::PAGE_SIZE;
@@ -72,7 +73,7 @@ pub(crate) fn plan<M: Machine>(
     let first = FileOffset(page_size.round_up(headers).ok_or(too_large)?);
     let pages = pages_of(map).fold(0u64, |sum, range| sum.saturating_add(range.len_pages()));
     let len_bytes = pages.checked_mul(page_size.bytes()).ok_or(too_large)?;
-    let extension = ExtensionPlan::new(machine, first, len_bytes, 1, sums)?;
+    let extension = ExtensionPlan::new(machine, first, len_bytes, 1, sums, described)?;
     let plan = FullPlan { header, extension };
     // Every segment must be expressible, before the first byte is written.
     let mut scratch = [0; 56];

@@ -13,7 +13,11 @@ use vmcore_format::identity::Identity;
 use vmcore_format::paging::Radix;
 
 pub use vmcore_format::extension::CpuState;
+pub use vmcore_format::extension::kernel::ThreadState;
 pub use vmcore_format::registers::MAX_REGISTERS;
+
+/// The most processes, threads and modules that a dump tells of, of each kind.
+pub const MAX_ENTRIES: u32 = 8192;
 
 /// Memory that cannot be read: poisoned, not there, or on a broken bus.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -34,6 +38,15 @@ pub struct Kernel {
     pub direct_map: Option<DirectMap>,
     /// Where the kernel image was loaded, for full dumps (`PT_DUMP_DELTA`); `None` leaves it out.
     pub image: Option<KernelImage>,
+}
+
+/// A part of the address space.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First address.
+    pub first: VirtAddr,
+    /// Last address.
+    pub last: VirtAddr,
 }
 
 /// Where the kernel image was loaded.
@@ -67,6 +80,87 @@ pub enum Text {
     Version,
     /// The panic message; empty if there was no panic.
     Panic,
+    /// The name of the system: `MOROS`.
+    System,
+    /// What compiled the kernel.
+    Compiler,
+}
+
+/// A name in a fixed field, padded with zeros; see [`name`].
+pub type Name = [u8; 32];
+
+/// A text as a [`Name`], cut if it is too long.
+#[must_use]
+pub fn name(text: &str) -> Name {
+    let mut name = [0; 32];
+    for (to, from) in name.iter_mut().zip(text.bytes()) {
+        *to = from;
+    }
+    name
+}
+
+/// A process.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Process {
+    /// Its number.
+    pub id: u64,
+    /// That of its parent; 0: none, or not known.
+    pub parent: u64,
+    /// Address of what the kernel has of it; 0: not known.
+    pub address: VirtAddr,
+    /// Its name.
+    pub name: Name,
+}
+
+/// A thread that is on no CPU, or on one.
+#[derive(Clone, Copy, Debug)]
+pub struct Thread {
+    /// Its number, from 1 on.
+    pub id: u64,
+    /// That of its process; 0: the kernel.
+    pub process: u64,
+    /// Address of what the kernel has of it; 0: not known.
+    pub address: VirtAddr,
+    /// What it does.
+    pub state: ThreadState,
+    /// The CPU that it runs on: its registers are those of [`Machine::cpu`].
+    pub cpu: Option<u32>,
+    /// Its stack: first byte and length in bytes; 0: not known.
+    pub stack: (VirtAddr, u64),
+    /// Its name.
+    pub name: Name,
+    /// What it waits for, in the kernel's words.
+    pub wait: Name,
+}
+
+impl Thread {
+    /// One with a number and a name; nothing else is known of it.
+    #[must_use]
+    pub const fn new(id: u64, name: Name) -> Self {
+        Self {
+            id,
+            process: 0,
+            address: VirtAddr(0),
+            state: ThreadState::Unknown,
+            cpu: None,
+            stack: (VirtAddr(0), 0),
+            name,
+            wait: [0; 32],
+        }
+    }
+}
+
+/// Code that was loaded beside the kernel: a module, or a program.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Module {
+    /// Its first address.
+    pub base: VirtAddr,
+    /// Its bytes in memory.
+    pub len_bytes: u64,
+    /// Its name.
+    pub name: Name,
+    /// The build id of its file, and how many bytes of it count; 0: not known.
+    pub build_id: ([u8; 32], usize),
 }
 
 /// A CPU, and its registers.
@@ -111,6 +205,15 @@ pub trait Machine {
     /// The kernel's address space.
     fn kernel(&self) -> Kernel;
 
+    /// Part number `index` of the address space that the kernel has to itself, for kernels whose image,
+    /// heap and stacks are far apart: a minidump then holds what these parts map and every page table down
+    /// from the root, and its records tell a reader so. `None` for all: the kernel map of
+    /// [`Machine::kernel`] is all there is, which FreeBSD's readers know.
+    fn window(&self, index: u32) -> Option<Window> {
+        let _ = index;
+        None
+    }
+
     /// What the header says of the page tables. powerpc64 says where its kernel runs, which no other
     /// architecture does.
     fn mmu(&self) -> Mmu {
@@ -140,23 +243,60 @@ pub trait Machine {
     /// own. Full dumps do not ask.
     fn dumpable(&self, page: Pfn) -> bool;
 
-    /// Copies as much of a text as fits into `to`, without a NUL, and returns its length in bytes.
-    fn text(&self, text: Text, to: &mut [u8]) -> usize;
+    /// Copies as much of a text as fits into `to`, without a NUL, and returns its length in bytes; 0
+    /// for one that the kernel does not have.
+    fn text(&self, text: Text, to: &mut [u8]) -> usize {
+        let _ = (text, to);
+        0
+    }
 
     /// Who, when and why. A `dump_id` of zeros is filled in; the flags are the writer's.
-    fn identity(&self) -> Identity;
+    fn identity(&self) -> Identity {
+        Identity::default()
+    }
 
     /// Number of CPUs.
-    fn cpus(&self) -> u32;
+    fn cpus(&self) -> u32 {
+        1
+    }
 
     /// CPU number `cpu`.
     fn cpu(&self, cpu: u32) -> Cpu;
 
+    /// The process after `cursor`, which is 0 for the first one and moves on: an index, or the address
+    /// of what follows in a list. `None` ends the list, as does what cannot be read. It is asked twice,
+    /// and for at most [`MAX_ENTRIES`] processes.
+    fn process(&self, cursor: &mut u64) -> Option<Process> {
+        let _ = cursor;
+        None
+    }
+
+    /// The thread after `cursor`, as for [`Machine::process`]. Those that run may be among them.
+    fn thread(&self, cursor: &mut u64) -> Option<Thread> {
+        let _ = cursor;
+        None
+    }
+
+    /// A register of a thread that is on no CPU, by its place in `vmcore_format::registers::names`; `None`
+    /// if it was not saved. Program counter, stack and frame pointer are enough for a backtrace.
+    fn thread_register(&self, thread: &Thread, place: usize) -> Option<u64> {
+        let _ = (thread, place);
+        None
+    }
+
+    /// The module or program after `cursor`, as for [`Machine::process`].
+    fn module(&self, cursor: &mut u64) -> Option<Module> {
+        let _ = cursor;
+        None
+    }
+
     /// Called at least once for each buffer that is written, and often while pages are chosen.
-    fn pat_watchdog(&self);
+    fn pat_watchdog(&self) {}
 
     /// Whether the operator aborts the dump.
-    fn poll_abort(&self) -> bool;
+    fn poll_abort(&self) -> bool {
+        false
+    }
 
     /// Called for each buffer that is written.
     fn progress(&self, progress: Progress) {

@@ -3,9 +3,12 @@
 use crate::arch::{KernelPaging, MinidumpFormat};
 use crate::damage;
 use crate::error::PlanError;
-use crate::machine::{Kernel, Machine};
+use crate::machine::{Kernel, MAX_ENTRIES, Machine};
 use crate::map::DumpMap;
 use vmcore_format::addr::{FileOffset, PageSize};
+use vmcore_format::extension::kernel::{
+    ADDRESS_SPACE_LEN, MODULE_LEN, PROCESS_LEN, SYSTEM_LEN, TABLE_HEAD_LEN, THREAD_LEN,
+};
 use vmcore_format::extension::{
     CPU_HEAD_LEN, CPUS_HEAD_LEN, DAMAGE_ENTRY_LEN, DAMAGE_HEAD_LEN, LOCATOR_LEN, PAGES_HEAD_LEN,
     RecordHeader, RecordKind, SECTION_ENTRY_LEN,
@@ -48,19 +51,47 @@ pub(crate) struct ExtensionPlan {
     pub(crate) cpus: u32,
     /// Registers of each.
     pub(crate) registers: u32,
+    /// What a self-describing dump tells of.
+    pub(crate) described: Option<Described>,
     /// Bytes of the records.
     pub(crate) records_bytes: u64,
     /// Where the dump ends: the records and the locator, rounded up to pages.
     pub(crate) end: FileOffset,
 }
 
-/// Payload bytes of each record, in their order.
-pub(crate) struct RecordSizes {
-    pub(crate) sections: u64,
-    pub(crate) pages: u64,
-    pub(crate) cpus: u64,
-    pub(crate) damage: u64,
+/// What the records of a self-describing dump tell of.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Described {
+    /// Every page table is a page of the dump.
+    pub(crate) tables_are_pages: bool,
+    /// Processes, threads and modules.
+    pub(crate) processes: u32,
+    pub(crate) threads: u32,
+    pub(crate) modules: u32,
 }
+
+impl Described {
+    /// Counts what there is.
+    pub(crate) fn count<M: Machine>(machine: &M, tables_are_pages: bool) -> Self {
+        fn all<T>(next: impl Fn(&mut u64) -> Option<T>) -> u32 {
+            let mut cursor = 0;
+            let mut count = 0;
+            while count < MAX_ENTRIES && next(&mut cursor).is_some() {
+                count += 1;
+            }
+            count
+        }
+        Self {
+            tables_are_pages,
+            processes: all(|cursor| machine.process(cursor)),
+            threads: all(|cursor| machine.thread(cursor)),
+            modules: all(|cursor| machine.module(cursor)),
+        }
+    }
+}
+
+/// A record of the extension, and the bytes of its payload.
+pub(crate) type PlannedRecord = (RecordKind, u64);
 
 impl ExtensionPlan {
     /// The extension of a dump with `len_bytes` of pages from `pages` on.
@@ -70,6 +101,7 @@ impl ExtensionPlan {
         len_bytes: u64,
         sections: u64,
         slots: usize,
+        described: Option<Described>,
     ) -> Result<Self, PlanError> {
         let too_large = PlanError::TooLarge("dump");
         let page_size = M::Paging::PAGE_SIZE;
@@ -88,20 +120,13 @@ impl ExtensionPlan {
             sections,
             cpus: machine.cpus(),
             registers: u32::try_from(names.len()).map_err(|_| too_large)?,
+            described,
             records_bytes: 0,
             end: offset,
         };
-        let sizes = plan.record_sizes().ok_or(too_large)?;
-        let identity = IDENTITY_LEN as u64;
         let mut records_bytes = 0u64;
-        for size in [
-            identity,
-            sizes.sections,
-            sizes.pages,
-            sizes.cpus,
-            sizes.damage,
-        ] {
-            let record = RecordHeader::new(RecordKind::Identity, size).record_bytes();
+        for (kind, len_bytes) in plan.records().into_iter().flatten() {
+            let record = RecordHeader::new(kind, len_bytes).record_bytes();
             records_bytes = record
                 .and_then(|len| records_bytes.checked_add(len))
                 .ok_or(too_large)?;
@@ -115,19 +140,43 @@ impl ExtensionPlan {
         Ok(plan)
     }
 
-    pub(crate) fn record_sizes(&self) -> Option<RecordSizes> {
-        let cpu = (CPU_HEAD_LEN as u64).checked_add(u64::from(self.registers) * 8)?;
-        Some(RecordSizes {
-            sections: self.sections.checked_mul(SECTION_ENTRY_LEN as u64)?,
-            pages: self
-                .runs
-                .checked_mul(8)?
-                .checked_add(PAGES_HEAD_LEN as u64)?,
-            cpus: cpu
-                .checked_mul(u64::from(self.cpus))?
-                .checked_add(CPUS_HEAD_LEN as u64)?,
-            damage: (DAMAGE_HEAD_LEN + damage::CAPACITY * DAMAGE_ENTRY_LEN) as u64,
-        })
+    /// The records, in their order.
+    pub(crate) fn records(&self) -> [Option<PlannedRecord>; 10] {
+        let entries = |head: usize, count: u64, len: u64| {
+            (head as u64).saturating_add(count.saturating_mul(len))
+        };
+        let registers = u64::from(self.registers) * 8;
+        let always = |kind, len_bytes| Some((kind, len_bytes));
+        let table = |kind, count: fn(&Described) -> u32, len: u64| {
+            let count = self.described.as_ref().map_or(0, count);
+            (count > 0).then_some((kind, entries(TABLE_HEAD_LEN, count.into(), len)))
+        };
+        let fixed = |kind, len: usize| self.described.map(|_| (kind, len as u64));
+        let sections = entries(0, self.sections, SECTION_ENTRY_LEN as u64);
+        let sums = entries(PAGES_HEAD_LEN, self.runs, 8);
+        let cpus = entries(
+            CPUS_HEAD_LEN,
+            self.cpus.into(),
+            CPU_HEAD_LEN as u64 + registers,
+        );
+        let damage = DAMAGE_HEAD_LEN + damage::CAPACITY * DAMAGE_ENTRY_LEN;
+        let thread = THREAD_LEN as u64 + registers;
+        [
+            always(RecordKind::Identity, IDENTITY_LEN as u64),
+            always(RecordKind::Sections, sections),
+            always(RecordKind::Pages, sums),
+            always(RecordKind::Cpus, cpus),
+            always(RecordKind::Damage, damage as u64),
+            fixed(RecordKind::AddressSpace, ADDRESS_SPACE_LEN),
+            fixed(RecordKind::System, SYSTEM_LEN),
+            table(
+                RecordKind::Processes,
+                |all| all.processes,
+                PROCESS_LEN as u64,
+            ),
+            table(RecordKind::Threads, |all| all.threads, thread),
+            table(RecordKind::Modules, |all| all.modules, MODULE_LEN as u64),
+        ]
     }
 
     /// Bytes of all pages.
@@ -154,6 +203,7 @@ pub(crate) fn minidump<M: Machine>(
     format: MinidumpFormat,
     set_bits: u64,
     sums: usize,
+    described: Option<Described>,
 ) -> Result<MiniPlan, PlanError> {
     let arch = <M::Paging as KernelPaging>::ARCH;
     let page_size = M::Paging::PAGE_SIZE;
@@ -192,6 +242,7 @@ pub(crate) fn minidump<M: Machine>(
         end.0.saturating_sub(pages.0),
         sections,
         sums,
+        described,
     )?;
     let section_level = format.section_level;
     Ok(MiniPlan {

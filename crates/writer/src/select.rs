@@ -9,7 +9,7 @@ use crate::arch::{KernelPaging, MinidumpFormat};
 use crate::bits;
 use crate::damage::DamageList;
 use crate::error::DumpError;
-use crate::machine::{Kernel, Machine};
+use crate::machine::{Kernel, Machine, Window};
 use crate::map::DumpMap;
 use core::ops::ControlFlow;
 use vmcore_format::addr::{PhysAddr, VirtAddr};
@@ -24,6 +24,8 @@ use vmcore_format::paging::{
 /// map.
 const TABLES_PER_TURN: u64 = 256;
 const WORDS_PER_TURN: usize = 1 << 14;
+/// The most parts of an address space.
+const MAX_WINDOWS: u32 = 64;
 
 /// What was selected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -193,28 +195,53 @@ pub(crate) fn select<M: Machine>(
     let numbering = map.numbering();
     map.snapshot(private);
     let tables = MachineTables { machine, numbering };
+    let is_walked = machine.window(0).is_some();
     let mut budget = Budget {
-        table_loads: table_budget::<M::Paging>(&kernel, numbering.total_pages()),
+        table_loads: match is_walked {
+            true => numbering.total_pages(),
+            false => table_budget::<M::Paging>(&kernel, numbering.total_pages()),
+        },
     };
     let mut marker = Marker {
         machine,
         numbering,
         bits: private,
         damage,
-        section_level: format.section_level,
+        // Whoever walks from the root needs the root.
+        section_level: match is_walked {
+            true => kernel.radix.level.saturating_add(1),
+            false => format.section_level,
+        },
         leaves: 0,
         tables: 0,
         aborted: false,
     };
-    let last = VirtAddr(kernel.kernend.0.saturating_sub(1));
-    let flow = visit_range::<M::Paging, _>(
-        &kernel.radix,
-        &tables,
-        (kernel.kernbase, last),
-        table_buf,
-        &mut budget,
-        &mut marker,
-    );
+    let whole = Window {
+        first: kernel.kernbase,
+        last: VirtAddr(kernel.kernend.0.saturating_sub(1)),
+    };
+    if let (true, TableRef::At(root)) = (is_walked, kernel.radix.top) {
+        let _ = marker.table(root, kernel.radix.level);
+    }
+    let mut flow = ControlFlow::Continue(());
+    for index in 0..MAX_WINDOWS {
+        let window = match machine.window(index) {
+            Some(window) => window,
+            None if index == 0 => whole,
+            None => break,
+        };
+        flow = visit_range::<M::Paging, _>(
+            &kernel.radix,
+            &tables,
+            (window.first, window.last),
+            table_buf,
+            &mut budget,
+            &mut marker,
+        );
+        if flow.is_break() {
+            break;
+        }
+    }
     if marker.aborted {
         return Err(DumpError::Aborted);
     }

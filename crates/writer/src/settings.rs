@@ -15,6 +15,10 @@ pub struct Settings {
     /// When the page tables are damaged beyond use: a full dump, if it fits on the device. Otherwise,
     /// and if this is off, the minidump holds the pages of the dump map.
     pub fall_back_to_full: bool,
+    /// Records of the extension say what the kernel is, how its addresses are translated, and which
+    /// processes, threads and modules there are. Readers that do not know them do not see them; off, the
+    /// dump has none of them.
+    pub self_describing: bool,
 }
 
 impl Default for Settings {
@@ -23,6 +27,7 @@ impl Default for Settings {
             minidump: true,
             version: None,
             fall_back_to_full: true,
+            self_describing: true,
         }
     }
 }

@@ -11,7 +11,7 @@ use crate::full;
 use crate::latch::{Owner, Stage};
 use crate::machine::{Machine, Text};
 use crate::map::DumpMap;
-use crate::plan;
+use crate::plan::{self, Described};
 use crate::reserve::{ReserveError, Workspace};
 use crate::select::{Selection, select};
 use crate::settings::Settings;
@@ -167,8 +167,10 @@ impl<'a> Writer<'a> {
     ) -> Result<Summary, DumpError> {
         owner.reach(Stage::Plan);
         let sums = self.space.sums.len();
-        let plan = plan::minidump(machine, self.map, format, selection.set_bits, sums)?;
-        let identity = self.identity(owner, machine, false);
+        let described = self.described(machine, machine.window(0).is_some());
+        let bits = selection.set_bits;
+        let plan = plan::minidump(machine, self.map, format, bits, sums, described)?;
+        let identity = self.identity(owner, machine, false, described);
         let block = identity.encode();
         let len_bytes = plan.extension.end.0;
         self.begin::<M, S>(machine, sink, &identity, len_bytes)?;
@@ -210,8 +212,9 @@ impl<'a> Writer<'a> {
         fallback: bool,
     ) -> Result<Summary, DumpError> {
         owner.reach(Stage::Plan);
-        let plan = full::plan(machine, self.map, self.space.sums.len())?;
-        let identity = self.identity(owner, machine, fallback);
+        let described = self.described(machine, true);
+        let plan = full::plan(machine, self.map, self.space.sums.len(), described)?;
+        let identity = self.identity(owner, machine, fallback, described);
         let block = identity.encode();
         let len_bytes = plan.extension.end.0;
         self.begin::<M, S>(machine, sink, &identity, len_bytes)?;
@@ -239,6 +242,12 @@ impl<'a> Writer<'a> {
             damage: self.damage.found(),
             durability: stream.finish()?,
         })
+    }
+
+    /// What the records tell of, if there are such records.
+    fn described<M: Machine>(&self, machine: &M, tables_are_pages: bool) -> Option<Described> {
+        let wanted = self.settings.self_describing;
+        wanted.then(|| Described::count(machine, tables_are_pages))
     }
 
     /// Begins the sink with the dump's header.
@@ -278,8 +287,15 @@ impl<'a> Writer<'a> {
 
     /// The machine's identity, with a name for the dump if it has none yet.
     #[inline(never)]
-    fn identity<M: Machine>(&self, owner: &Owner<'_>, machine: &M, fallback: bool) -> Identity {
+    fn identity<M: Machine>(
+        &self,
+        owner: &Owner<'_>,
+        machine: &M,
+        fallback: bool,
+        described: Option<Described>,
+    ) -> Identity {
         let mut identity = machine.identity();
+        identity.walkable = described.is_some_and(|described| described.tables_are_pages);
         identity.damaged = self.damage.found() > 0;
         identity.fallback = fallback;
         if identity.dump_id == [0; 16] {

@@ -114,6 +114,8 @@ impl Machine for LabMachine {
             Text::Hostname => version::hostname(),
             Text::Version => version::version.as_str(),
             Text::Panic => panic_record::message().unwrap_or_default(),
+            Text::System => "FreeBSD",
+            Text::Compiler => "",
         };
         for (to, from) in to.iter_mut().zip(text.bytes()) {
             *to = from;

@@ -91,7 +91,7 @@ impl Run for Ps {
             self.kernel_order,
         )?;
         match list.offsets {
-        OffsetSource::Constants => {}
+        OffsetSource::Constants | OffsetSource::Recorded => {}
         OffsetSource::Types => {
             context
                 .note("vmcore: note: the kernel exports no offsets; those of its types were used");

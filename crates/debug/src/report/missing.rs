@@ -80,7 +80,7 @@ pub(super) fn of(target: &Target<'_>, list: &ProcessList, report: &Report) -> Ve
     );
     missing.extend(target.files.problems());
     match list.offsets {
-        OffsetSource::Constants => {}
+        OffsetSource::Constants | OffsetSource::Recorded => {}
         OffsetSource::Types => missing
             .push("the kernel exports no offsets: threads were found by its types".to_owned()),
         OffsetSource::Release => missing.push(

@@ -190,3 +190,127 @@ proptest! {
         }
     }
 }
+
+/// Entries as `docs/format-extension.md` has them, with 8 more bytes that a later version has.
+fn table(count: u32, entry: &[u8], layout: u32, registers: u32) -> Vec<u8> {
+    let longer = [entry, &[0xee; 8]].concat();
+    let mut bytes = Vec::new();
+    let len = u32::try_from(longer.len()).unwrap();
+    for word in [count, len, layout, registers] {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+    bytes.extend_from_slice(&longer);
+    bytes
+}
+
+fn words(bytes: &mut Vec<u8>, words: &[u64]) {
+    for word in words {
+        bytes.extend_from_slice(&word.to_le_bytes());
+    }
+}
+
+fn text(bytes: &mut Vec<u8>, text: &str, len: usize) {
+    let end = bytes.len() + len;
+    bytes.extend_from_slice(text.as_bytes());
+    bytes.resize(end, 0);
+}
+
+#[test]
+fn threads_stand_as_specified() {
+    let mut entry = Vec::new();
+    words(&mut entry, &[12, 7, 0xffff_8000_0000_1000]);
+    entry.extend_from_slice(&[3, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]);
+    words(&mut entry, &[0x4444_0000, 0x4000, 0b101]);
+    text(&mut entry, "reader", 32);
+    text(&mut entry, "keyboard", 32);
+    assert_eq!(entry.len(), kernel::THREAD_LEN);
+    let mut thread = kernel::Thread::new(12);
+    thread.process = 7;
+    thread.address = VirtAddr(0xffff_8000_0000_1000);
+    thread.state = kernel::ThreadState::Sleeping;
+    thread.stack = (VirtAddr(0x4444_0000), 0x4000);
+    thread.known = 0b101;
+    thread.name = b"reader";
+    thread.wait = b"keyboard";
+    assert_eq!(thread.encode()[..], entry);
+    words(&mut entry, &[100, 200, 300]);
+    let payload = table(1, &entry, 1, 3);
+    let (layout, mut found) = kernel::Thread::parse_all(&payload).unwrap();
+    let found = (layout, found.next().unwrap(), found.count());
+    assert_eq!((found.0, found.2), (1, 0));
+    let registers: Vec<_> = found.1.registers().collect();
+    assert_eq!(registers, [(0, 100), (2, 300)]);
+    assert_eq!((found.1.cpu, found.1.wait), (None, &b"keyboard"[..]));
+    // Entries that are too short for what they hold.
+    let short = table(1, &entry[..kernel::THREAD_LEN + 8], 1, 3);
+    assert!(kernel::Thread::parse_all(&short).is_err());
+}
+
+#[test]
+fn processes_and_modules_stand_as_specified() {
+    let mut entry = Vec::new();
+    words(&mut entry, &[7, 1, 0xffff_8000_0000_2000]);
+    text(&mut entry, "shell", 32);
+    let process = kernel::Process {
+        id: 7,
+        parent: 1,
+        address: VirtAddr(0xffff_8000_0000_2000),
+        name: b"shell",
+    };
+    assert_eq!(process.encode()[..], entry);
+    let found: Vec<_> = kernel::Process::parse_all(&table(9, &entry, 0, 0))
+        .unwrap()
+        .map(|one| one.id)
+        .collect();
+    assert_eq!(found, [7]);
+    let mut entry = Vec::new();
+    words(&mut entry, &[0x40_0000, 0x3000, 20]);
+    entry.extend_from_slice(&[[5; 20].as_slice(), &[0; 12]].concat());
+    text(&mut entry, "net", 64);
+    let module = kernel::Module {
+        base: VirtAddr(0x40_0000),
+        len_bytes: 0x3000,
+        build_id: &[5; 20],
+        name: b"net",
+    };
+    assert_eq!(module.encode()[..], entry);
+    let payload = table(1, &entry, 0, 0);
+    let found: Vec<_> = kernel::Module::parse_all(&payload).unwrap().collect();
+    assert_eq!(found, [module]);
+}
+
+#[test]
+fn an_address_space_that_cannot_be_is_refused() {
+    let space = |level: u32, bits: u32, entries: u64| {
+        let mut payload = [0; kernel::ADDRESS_SPACE_LEN];
+        payload[8..12].copy_from_slice(&level.to_le_bytes());
+        payload[12..16].copy_from_slice(&bits.to_le_bytes());
+        payload[24..32].copy_from_slice(&entries.to_le_bytes());
+        kernel::AddressSpace::parse(&payload)
+    };
+    assert!(space(3, 48, 512).is_ok());
+    assert!(space(3, 48, 512).unwrap().direct_map.is_none());
+    for (level, bits, entries) in [(5, 48, 512), (3, 0, 512), (3, 65, 512), (3, 48, 1 << 21)] {
+        assert!(space(level, bits, entries).is_err());
+    }
+    assert!(kernel::AddressSpace::parse(&[0; 79]).is_err());
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_are_a_table_or_are_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        if let Ok((_, threads)) = kernel::Thread::parse_all(&bytes) {
+            for thread in threads {
+                prop_assert!(thread.registers().count() <= 64);
+            }
+        }
+        if let Ok(processes) = kernel::Process::parse_all(&bytes) {
+            prop_assert!(processes.count() <= bytes.len());
+        }
+        if let Ok(modules) = kernel::Module::parse_all(&bytes) {
+            prop_assert!(modules.count() <= bytes.len());
+        }
+        let _ = kernel::AddressSpace::parse(&bytes);
+        let _ = kernel::System::parse(&bytes);
+    }
+}

@@ -12,9 +12,11 @@ use vmcore_writer::writer::Summary;
 use vmcore_writer::{DumpError, Latch, Sink, Writer};
 use zerocopy::IntoBytes;
 
+/// What FreeBSD's own kernel writes, and no more but what every dump of ours has.
 pub fn settings(version: Option<u32>) -> Settings {
     Settings {
         version,
+        self_describing: false,
         ..Settings::default()
     }
 }
@@ -23,6 +25,7 @@ pub fn settings(version: Option<u32>) -> Settings {
 pub fn full() -> Settings {
     Settings {
         minidump: false,
+        self_describing: false,
         ..Settings::default()
     }
 }

@@ -17,8 +17,8 @@ use vmcore_format::paging::{Radix, TableRef};
 use vmcore_writer::DumpMap;
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::machine::{
-    Cpu, CpuState, Kernel, KernelImage, MAX_REGISTERS, Machine, MessageBuffer, Progress, Text,
-    Unreadable,
+    Cpu, CpuState, Kernel, KernelImage, MAX_REGISTERS, Machine, MessageBuffer, Module, Process,
+    Progress, Text, Thread, Unreadable, Window,
 };
 
 pub fn ix(value: u64) -> usize {
@@ -52,6 +52,14 @@ pub struct Sim<P> {
     pub image: Option<KernelImage>,
     pub cpus: Vec<Cpu>,
     pub panic: Vec<u8>,
+    /// What it tells of itself.
+    pub system: &'static str,
+    pub windows: Vec<Window>,
+    pub processes: Vec<Process>,
+    pub threads: Vec<Thread>,
+    /// What was saved of a thread's registers: by its number and theirs.
+    pub saved: BTreeMap<(u64, usize), u64>,
+    pub modules: Vec<Module>,
     pub time_seconds: i64,
     /// Called with the number of the copy, before each.
     pub on_copy: RefCell<Option<Hook>>,
@@ -104,6 +112,12 @@ impl<P: KernelPaging> Sim<P> {
             image: None,
             cpus: vec![Cpu::RUNNING; 3],
             panic: b"page fault".to_vec(),
+            system: "",
+            windows: Vec::new(),
+            processes: Vec::new(),
+            threads: Vec::new(),
+            saved: BTreeMap::new(),
+            modules: Vec::new(),
             time_seconds: 1_700_000_000,
             on_copy: RefCell::new(None),
             copies: Cell::new(0),
@@ -375,6 +389,8 @@ impl<P: KernelPaging> Machine for Sim<P> {
             Text::Hostname => b"testhost",
             Text::Version => b"FreeBSD 15.1-RELEASE GENERIC\n",
             Text::Panic => &self.panic,
+            Text::System => self.system.as_bytes(),
+            Text::Compiler => b"rustc 1.95.0",
         };
         let len = text.len().min(to.len());
         to[..len].copy_from_slice(&text[..len]);
@@ -402,6 +418,26 @@ impl<P: KernelPaging> Machine for Sim<P> {
         self.cpus[ix(cpu.into())]
     }
 
+    fn window(&self, index: u32) -> Option<Window> {
+        self.windows.get(ix(index.into())).copied()
+    }
+
+    fn process(&self, cursor: &mut u64) -> Option<Process> {
+        next(&self.processes, cursor)
+    }
+
+    fn thread(&self, cursor: &mut u64) -> Option<Thread> {
+        next(&self.threads, cursor)
+    }
+
+    fn thread_register(&self, thread: &Thread, place: usize) -> Option<u64> {
+        self.saved.get(&(thread.id, place)).copied()
+    }
+
+    fn module(&self, cursor: &mut u64) -> Option<Module> {
+        next(&self.modules, cursor)
+    }
+
     fn pat_watchdog(&self) {
         self.pats.set(self.pats.get() + 1);
     }
@@ -414,6 +450,12 @@ impl<P: KernelPaging> Machine for Sim<P> {
     fn progress(&self, progress: Progress) {
         self.progress.borrow_mut().push(progress);
     }
+}
+
+/// The item at a cursor, which is an index.
+fn next<T: Copy>(list: &[T], cursor: &mut u64) -> Option<T> {
+    *cursor += 1;
+    list.get(ix(*cursor - 1)).copied()
 }
 
 const _: () = assert!(MAX_REGISTERS == 40);

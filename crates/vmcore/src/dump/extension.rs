@@ -5,6 +5,7 @@
 use super::Warning;
 use crate::source::Source;
 use vmcore_format::addr::{FileOffset, PageSize};
+use vmcore_format::extension::kernel::{AddressSpace, Module, Process, System, Thread};
 use vmcore_format::extension::{
     Cpu, Damage, ExtensionError, LOCATOR_LEN, Locator, PageSums, RECORD_HEADER_LEN, RecordHeader,
     RecordKind, SectionSum, records,
@@ -104,26 +105,27 @@ impl Extension {
 
     /// Adds what is wrong with the records.
     fn checked(mut self, block: Option<&Identity>, locator: Option<&Locator>) -> Self {
-        let malformed = [
+        let known = [
+            (RecordKind::Identity, self.identity().is_some(), "identity"),
+            (RecordKind::Pages, self.page_sums().is_some(), "pages"),
+            (RecordKind::Cpus, self.cpus().is_some(), "cpus"),
+            (RecordKind::Damage, self.damage().is_some(), "damage"),
             (
-                self.payload(RecordKind::Identity).is_some() && self.identity().is_none(),
-                "identity",
+                RecordKind::AddressSpace,
+                self.address_space().is_some(),
+                "address space",
             ),
+            (RecordKind::System, self.system().is_some(), "system"),
             (
-                self.payload(RecordKind::Pages).is_some() && self.page_sums().is_none(),
-                "pages",
+                RecordKind::Processes,
+                self.processes().is_some(),
+                "processes",
             ),
-            (
-                self.payload(RecordKind::Cpus).is_some() && self.cpus().is_none(),
-                "cpus",
-            ),
-            (
-                self.payload(RecordKind::Damage).is_some() && self.damage().is_none(),
-                "damage",
-            ),
+            (RecordKind::Threads, self.threads().is_some(), "threads"),
+            (RecordKind::Modules, self.modules().is_some(), "modules"),
         ];
-        for (is_malformed, name) in malformed {
-            if is_malformed {
+        for (kind, is_sound, name) in known {
+            if self.payload(kind).is_some() && !is_sound {
                 self.warnings.push(Warning::ExtensionDamaged {
                     reason: ExtensionError::Malformed(name),
                 });
@@ -188,6 +190,36 @@ impl Extension {
     #[must_use]
     pub fn cpus(&self) -> Option<(u32, impl Iterator<Item = Cpu<'_>>)> {
         Cpu::parse_all(self.payload(RecordKind::Cpus)?).ok()
+    }
+
+    /// How the kernel's addresses are translated.
+    #[must_use]
+    pub fn address_space(&self) -> Option<AddressSpace> {
+        AddressSpace::parse(self.payload(RecordKind::AddressSpace)?).ok()
+    }
+
+    /// Which kernel it is.
+    #[must_use]
+    pub fn system(&self) -> Option<System<'_>> {
+        System::parse(self.payload(RecordKind::System)?).ok()
+    }
+
+    /// The processes that the kernel told of.
+    #[must_use]
+    pub fn processes(&self) -> Option<impl Iterator<Item = Process<'_>>> {
+        Process::parse_all(self.payload(RecordKind::Processes)?).ok()
+    }
+
+    /// The layout of the registers, and the threads that the kernel told of.
+    #[must_use]
+    pub fn threads(&self) -> Option<(u32, impl Iterator<Item = Thread<'_>>)> {
+        Thread::parse_all(self.payload(RecordKind::Threads)?).ok()
+    }
+
+    /// The modules and programs that the kernel told of.
+    #[must_use]
+    pub fn modules(&self) -> Option<impl Iterator<Item = Module<'_>>> {
+        Module::parse_all(self.payload(RecordKind::Modules)?).ok()
     }
 
     /// How often the writer met damage, and what it tells of it.

@@ -1,9 +1,12 @@
 //! The windows of a dump.
 
 use super::{Dump, DumpFormat};
-use crate::translation::{RootError, RootSymbols, Translation, Window, WindowKind, tsb};
+use crate::translation::{
+    PagingMode, RootError, RootSymbols, Translation, Window, WindowKind, tsb, with_paging,
+};
 use crate::windows::{self, FullDumps};
 use vmcore_format::addr::VirtAddr;
+use vmcore_format::paging::Paging as _;
 
 impl Dump {
     /// How its virtual addresses are translated. Full dumps need the symbols of their kernel.
@@ -18,6 +21,9 @@ impl Dump {
                 kind,
             }]
         };
+        if let Some(windows) = self.recorded_windows() {
+            return Ok(Translation::by(windows));
+        }
         let windows = match self.kind() {
             DumpFormat::Mini(header) => {
                 (windows::of(header.arch).windows)(header, self.memory(), symbols)
@@ -38,5 +44,32 @@ impl Dump {
             }
         };
         Ok(Translation::by(windows))
+    }
+    /// What the writer recorded of the kernel's address space, if all of its page tables are in the dump.
+    fn recorded_windows(&self) -> Option<Vec<Window>> {
+        // The extension is read only where it is worth it.
+        let identity = self.identity_block.as_ref().ok()?;
+        let space = identity.walkable.then(|| self.extension())??;
+        let space = space.address_space()?;
+        let mode = PagingMode::of(space.tables)?;
+        let levels = with_paging!(mode, P => P::ENTRY_NAMES.len()) as u64;
+        let is_own = space.tables.arch() == Some(self.arch());
+        if !space.tables_are_pages || !is_own || u64::from(space.radix.level) >= levels {
+            return None;
+        }
+        let direct = space.direct_map.map(|map| Window {
+            first: map.base,
+            last: VirtAddr(map.end.0 - 1),
+            kind: WindowKind::Linear(map),
+        });
+        let tables = Window {
+            first: VirtAddr(0),
+            last: VirtAddr(self.arch().va_max()),
+            kind: WindowKind::Radix {
+                mode,
+                radix: space.radix,
+            },
+        };
+        Some(direct.into_iter().chain([tables]).collect())
     }
 }

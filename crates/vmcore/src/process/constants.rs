@@ -42,6 +42,8 @@ pub enum OffsetSource {
     Types,
     /// The release: a guess, as options of a kernel move members.
     Release,
+    /// None are needed: the kernel told the writer of its threads.
+    Recorded,
 }
 
 /// Tells the offset of a member from types: structure, member. Without a member: its size.

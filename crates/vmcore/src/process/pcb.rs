@@ -6,13 +6,13 @@
 //! (`pc_curthread` is the first word of `struct pcpu`).
 
 use super::Constants;
+use super::recorded::{self, RecordedCpu};
 use crate::registers::{PcbLayout, Registers};
 use crate::session::{Session, SessionError};
 use crate::space::AddressSpace;
 use serde::Serialize;
 use std::collections::HashMap;
 use vmcore_format::addr::VirtAddr;
-use vmcore_format::registers::{layout_arch, names};
 
 /// More CPUs than any kernel is built for.
 const MAX_CPUS: u32 = 4096;
@@ -45,6 +45,8 @@ pub enum PcbSource {
         /// The CPU.
         cpu: u32,
     },
+    /// The extension, too: as the kernel told of a thread that was on no CPU.
+    Recorded,
 }
 
 impl PcbSource {
@@ -55,7 +57,7 @@ impl PcbSource {
             Self::Dumppcb { address }
             | Self::Stoppcbs { address, .. }
             | Self::TdPcb { address, .. } => Some(address),
-            Self::Extension { .. } => None,
+            Self::Extension { .. } | Self::Recorded => None,
         }
     }
 }
@@ -72,8 +74,8 @@ pub(super) struct PcbFinder<'a> {
     stopped_cpus: Option<VirtAddr>,
     /// The CPU on which a thread ran, by `pc_curthread`; `None` if that cannot be read.
     current: Option<HashMap<VirtAddr, u32>>,
-    /// What the writer of the dump told of CPUs: number, thread id, registers.
-    written: Vec<(u32, u64, Registers)>,
+    /// What the writer of the dump told of CPUs.
+    written: Vec<RecordedCpu>,
 }
 
 impl<'a> PcbFinder<'a> {
@@ -105,7 +107,7 @@ impl<'a> PcbFinder<'a> {
             stoppcbs,
             stopped_cpus: address("stopped_cpus"),
             current,
-            written: written(session),
+            written: recorded::cpus(session),
         })
     }
 
@@ -125,14 +127,17 @@ impl<'a> PcbFinder<'a> {
         if registers.is_some() && !is_stale {
             return (pcb, registers);
         }
-        let is_own = |(number, of, _): &&(u32, u64, Registers)| match *of {
-            0 => Some(*number) == cpu,
+        let is_own = |written: &&RecordedCpu| match written.thread {
+            0 => Some(written.number) == cpu,
             of => i32::try_from(of) == Ok(tid),
         };
-        match self.written.iter().find(is_own) {
-            Some((cpu, _, written)) => (
-                Some(PcbSource::Extension { cpu: *cpu }),
-                Some(written.clone()),
+        let mut known = self.written.iter().filter(|one| one.registers.is_some());
+        match known.find(is_own) {
+            Some(written) => (
+                Some(PcbSource::Extension {
+                    cpu: written.number,
+                }),
+                written.registers.clone(),
             ),
             None => (pcb, registers),
         }
@@ -185,28 +190,6 @@ impl<'a> PcbFinder<'a> {
         registers.get(self.layout.pc).filter(|pc| *pc != 0)?;
         Some(registers)
     }
-}
-
-/// The registers of CPUs in the extension of a dump.
-fn written(session: &Session) -> Vec<(u32, u64, Registers)> {
-    let arch = session.dump().arch();
-    let extension = session.dump().extension();
-    let Some((layout, cpus)) = extension.and_then(|extension| extension.cpus()) else {
-        return Vec::new();
-    };
-    if layout_arch(layout) != Some(arch) {
-        return Vec::new();
-    }
-    cpus.filter_map(|cpu| {
-        let values = names(arch).iter().copied().zip(cpu.registers());
-        let registers = Registers::from_values(values);
-        let pc = ["rip", "eip", "pc"]
-            .into_iter()
-            .find_map(|name| registers.get(name));
-        pc.is_some_and(|pc| pc != 0)
-            .then_some((cpu.cpu, cpu.thread, registers))
-    })
-    .collect()
 }
 
 /// `pc_curthread` of every CPU; `None` if not even the first table entry can be read.

@@ -94,6 +94,7 @@ fn registers_come_from_the_right_pcb() {
                 PcbSource::Stoppcbs { cpu, .. } => (format!("stoppcbs[{cpu}]"), false),
                 PcbSource::TdPcb { stale, .. } => ("td_pcb".to_owned(), stale),
                 PcbSource::Extension { cpu } => (format!("extension[{cpu}]"), false),
+                PcbSource::Recorded => ("recorded".to_owned(), false),
             };
             assert_eq!(
                 (&source[..], stale),

@@ -13,7 +13,8 @@ use vmcore_format::paging::{Radix, TableRef};
 use vmcore_writer::arch::KernelPaging;
 use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 use vmcore_writer::machine::{
-    Cpu, CpuState, Kernel, KernelImage, MAX_REGISTERS, Machine, MessageBuffer, Text, Unreadable,
+    Cpu, CpuState, Kernel, KernelImage, MAX_REGISTERS, Machine, MessageBuffer, Module, Process,
+    Text, Thread, Unreadable, Window,
 };
 
 /// Bytes of RAM.
@@ -203,6 +204,33 @@ impl<P: KernelPaging> Machine for Toy<'_, P> {
             thread: cpu.into(),
             registers: [1; MAX_REGISTERS],
         })
+    }
+
+    fn window(&self, index: u32) -> Option<Window> {
+        let all = Window {
+            first: self.kernbase,
+            last: VirtAddr(self.kernbase.0 + (64 << 20) - 1),
+        };
+        black_box((index == 0).then_some(all))
+    }
+
+    fn process(&self, cursor: &mut u64) -> Option<Process> {
+        *cursor += 1;
+        black_box((*cursor < 9).then(Process::default))
+    }
+
+    fn thread(&self, cursor: &mut u64) -> Option<Thread> {
+        *cursor += 1;
+        black_box((*cursor < 9).then(|| Thread::new(*cursor, [b'x'; 32])))
+    }
+
+    fn thread_register(&self, thread: &Thread, place: usize) -> Option<u64> {
+        black_box((place < 20).then_some(thread.id))
+    }
+
+    fn module(&self, cursor: &mut u64) -> Option<Module> {
+        *cursor += 1;
+        black_box((*cursor < 9).then(Module::default))
     }
 
     fn pat_watchdog(&self) {

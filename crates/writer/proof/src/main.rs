@@ -120,6 +120,7 @@ fn worst<P: KernelPaging>(statics: &mut Statics, name: &str, out: &mut Out) -> b
                 minidump: black_box(minidump),
                 version,
                 fall_back_to_full: black_box(true),
+                self_describing: black_box(true),
             };
             let exists = if minidump {
                 version
@@ -150,6 +151,7 @@ fn layered(statics: &mut Statics, out: &mut Out) -> bool {
         minidump: black_box(true),
         version: None,
         fall_back_to_full: black_box(false),
+        self_describing: black_box(true),
     };
     let mut passed = true;
     for (way, name) in layers::WAYS {

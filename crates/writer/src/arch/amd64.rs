@@ -5,9 +5,11 @@
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::paging::Amd64;
 
 impl KernelPaging for Amd64 {
+    const TABLES: TableKind = TableKind::Amd64;
     const ARCH: Arch = Arch::Amd64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = &[

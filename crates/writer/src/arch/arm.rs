@@ -7,6 +7,7 @@ use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::{Endian, Width};
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::paging::{ArmV6, Entry, MAX_LEVELS, Paging};
 
 /// Page tables of a big-endian arm kernel: [`ArmV6`]'s in its own byte order.
@@ -36,6 +37,7 @@ const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
 }];
 
 impl KernelPaging for ArmV6 {
+    const TABLES: TableKind = TableKind::ArmV6;
     const ARCH: Arch = Arch::Arm;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;
@@ -43,6 +45,7 @@ impl KernelPaging for ArmV6 {
 }
 
 impl KernelPaging for ArmV6Big {
+    const TABLES: TableKind = TableKind::ArmV6;
     const ARCH: Arch = Arch::Arm;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const ENDIAN: Endian = Endian::Big;

@@ -4,6 +4,7 @@
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::paging::{Arm64Granule4K, Arm64Granule16K};
 
 const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
@@ -12,6 +13,7 @@ const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
 }];
 
 impl KernelPaging for Arm64Granule4K {
+    const TABLES: TableKind = TableKind::Arm64Granule4K;
     const ARCH: Arch = Arch::Arm64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;
@@ -19,6 +21,7 @@ impl KernelPaging for Arm64Granule4K {
 }
 
 impl KernelPaging for Arm64Granule16K {
+    const TABLES: TableKind = TableKind::Arm64Granule16K;
     const ARCH: Arch = Arch::Arm64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_16K;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;

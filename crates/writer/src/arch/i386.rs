@@ -3,6 +3,7 @@
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::header::Mmu;
 use vmcore_format::paging::{I386, I386Pae};
 
@@ -12,6 +13,7 @@ const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
 }];
 
 impl KernelPaging for I386 {
+    const TABLES: TableKind = TableKind::I386;
     const ARCH: Arch = Arch::I386;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;
@@ -19,6 +21,7 @@ impl KernelPaging for I386 {
 }
 
 impl KernelPaging for I386Pae {
+    const TABLES: TableKind = TableKind::I386Pae;
     const ARCH: Arch = Arch::I386;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const MMU: Mmu = Mmu::Pae;

@@ -20,6 +20,7 @@ pub use arm::ArmV6Big;
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::header::Mmu;
 use vmcore_format::paging::{
     Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Paging, Powerpc64Radix,
@@ -87,6 +88,8 @@ pub trait KernelPaging: Paging {
     const ENDIAN: Endian = Endian::Little;
     /// What the header says of the tables, if that is the same on every machine.
     const MMU: Mmu = Mmu::Usual;
+    /// What the dump calls the tables.
+    const TABLES: TableKind;
     /// The minidump versions that are written, newest first.
     const FORMATS: &'static [MinidumpFormat];
     /// Whether readers can do anything with its full dumps.

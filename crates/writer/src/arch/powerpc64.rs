@@ -6,6 +6,7 @@ use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
 use vmcore_format::endian::Endian;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::paging::{Powerpc64Radix, Powerpc64RadixSwapped, ROOT_LEVEL};
 
 const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
@@ -14,6 +15,7 @@ const FORMATS: &[MinidumpFormat] = &[MinidumpFormat {
 }];
 
 impl KernelPaging for Powerpc64Radix {
+    const TABLES: TableKind = TableKind::Powerpc64Radix;
     const ARCH: Arch = Arch::Powerpc64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const ENDIAN: Endian = Endian::Big;
@@ -22,6 +24,7 @@ impl KernelPaging for Powerpc64Radix {
 }
 
 impl KernelPaging for Powerpc64RadixSwapped {
+    const TABLES: TableKind = TableKind::Powerpc64RadixSwapped;
     const ARCH: Arch = Arch::Powerpc64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = FORMATS;

@@ -3,9 +3,11 @@
 use super::{KernelPaging, MinidumpFormat};
 use vmcore_format::addr::PageSize;
 use vmcore_format::arch::Arch;
+use vmcore_format::extension::kernel::TableKind;
 use vmcore_format::paging::Riscv64;
 
 impl KernelPaging for Riscv64 {
+    const TABLES: TableKind = TableKind::Riscv64;
     const ARCH: Arch = Arch::Riscv64;
     const PAGE_SIZE: PageSize = PageSize::SIZE_4K;
     const FORMATS: &'static [MinidumpFormat] = &[MinidumpFormat {

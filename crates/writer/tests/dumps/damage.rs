@@ -26,7 +26,7 @@ fn damage_of(file: &[u8]) -> Vec<Damage> {
 fn never_full() -> Settings {
     Settings {
         fall_back_to_full: false,
-        ..Settings::default()
+        ..settings(None)
     }
 }
 

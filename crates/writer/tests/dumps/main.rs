@@ -10,6 +10,7 @@
 )]
 
 mod damage;
+mod described;
 mod faults;
 mod golden;
 mod identity_and_extension;

@@ -178,7 +178,9 @@ fn check_thread(
         }
         PcbSource::TdPcb { stale: false, .. } => Pcb::TdPcb,
         PcbSource::TdPcb { stale: true, .. } => Pcb::Stale,
-        PcbSource::Extension { .. } => panic!("{at}: no extension has registers here"),
+        PcbSource::Extension { .. } | PcbSource::Recorded => {
+            panic!("{at}: no extension has registers here")
+        }
     };
     assert_eq!(source, expected.pcb, "{at}");
     if matches!(arch, Arch::Mips | Arch::Mips64 | Arch::Sparc64) {
