@@ -88,6 +88,20 @@ pub struct ThreadDetails {
     pub stack: Option<(VirtAddr, u64)>,
 }
 
+impl ThreadDetails {
+    /// What the kernel told the writer of the dump; `None` if the thread is known otherwise.
+    #[must_use]
+    pub fn recorded(thread: &Thread) -> Option<Self> {
+        let recorded = thread.recorded.as_ref()?;
+        Some(Self {
+            state: recorded.state,
+            wait_message: Some(recorded.wait.clone()).filter(|wait| !wait.is_empty()),
+            stack: recorded.stack,
+            ..Self::default()
+        })
+    }
+}
+
 /// Where the facts are.
 #[derive(Debug)]
 pub struct Details<'a, 't> {
@@ -206,13 +220,8 @@ impl<'a, 't> Details<'a, 't> {
                 .filter(|pages| (1..=64).contains(pages))
                 .map(|pages| pages * 4096),
         );
-        if let Some(recorded) = &thread.recorded {
-            return ThreadDetails {
-                state: recorded.state,
-                wait_message: Some(recorded.wait.clone()).filter(|wait| !wait.is_empty()),
-                stack: recorded.stack,
-                ..ThreadDetails::default()
-            };
+        if let Some(recorded) = ThreadDetails::recorded(thread) {
+            return recorded;
         }
         ThreadDetails {
             state: self.state(thread, slept),

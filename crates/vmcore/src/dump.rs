@@ -46,6 +46,9 @@ use vmcore_format::header::Header;
 use vmcore_format::identity::{IDENTITY_OFFSET, Identity, IdentityError};
 use vmcore_format::layout::Section;
 
+/// The system whose dumps these are.
+const FREEBSD: &[u8] = b"FreeBSD";
+
 /// How much of the dump is in the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "state")]
@@ -346,11 +349,20 @@ impl Dump {
         }
     }
 
+    /// The name of the system whose kernel crashed: FreeBSD, unless the writer said another one.
+    #[must_use]
+    pub fn system_name(&self) -> String {
+        let system = self.extension().and_then(Extension::system);
+        let name = system
+            .map(|system| system.name)
+            .filter(|name| !name.is_empty());
+        String::from_utf8_lossy(name.unwrap_or(FREEBSD)).into_owned()
+    }
+
     /// Whether its writer said that it is of a kernel which is not FreeBSD's.
     #[must_use]
     pub fn is_of_another_system(&self) -> bool {
-        let system = self.extension().and_then(Extension::system);
-        system.is_some_and(|system| !system.name.is_empty() && system.name != b"FreeBSD")
+        self.system_name().as_bytes() != FREEBSD
     }
 
     /// What our writer put after the last page; `None` in a dump by another writer, or if it is

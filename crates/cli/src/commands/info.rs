@@ -309,8 +309,10 @@ fn headline(out: &mut Out, info: &Facts, session: &Session) -> io::Result<()> {
     let file = out.paint(Style::Strong, &text::path(session.dump().path()));
     writeln!(
         out,
-        "{file}: FreeBSD/{} {}{version}, {state}",
-        info.arch, info.kind
+        "{file}: {}/{} {}{version}, {state}",
+        text::escape(session.dump().system_name().as_bytes()),
+        info.arch,
+        info.kind
     )
 }
 

@@ -10,9 +10,9 @@ use clap::Args;
 use serde::Serialize;
 use std::ffi::OsString;
 use std::io::Write as _;
-use vmcore::OpenOptions;
 use vmcore::format::addr::VirtAddr;
-use vmcore::process::{OffsetSource, Process, ProcessList, Thread};
+use vmcore::process::{self, OffsetSource, Process, ProcessList, Thread};
+use vmcore::{OpenOptions, Session};
 use vmcore_debug::details::{Details, ProcessDetails, ThreadDetails};
 use vmcore_debug::report;
 use vmcore_debug::{DebugFiles, Target};
@@ -73,56 +73,75 @@ impl Run for Ps {
     fn run(&self, context: &Context) -> Result<Status> {
         context.choose(&self.words, 0..=0, "")?;
         let session = context.open(KernelUse::Symbols, &OpenOptions::default())?;
+        // A kernel that told the writer of its threads needs no file.
+        if session.kernel().is_none() && session.dump().is_of_another_system() {
+            return self.tell(context, &session, &process::list(&session)?, None);
+        }
         let files = DebugFiles::of(&session)?;
         let target = Target::new(&session, &files)?;
-        let list = target.processes()?;
-        let details = Details::of(&target);
+        let status = self.tell(context, &session, &target.processes()?, Some(&target));
+        context.note_debug(&files);
+        status
+    }
+}
+
+impl Ps {
+    fn tell(
+        &self,
+        context: &Context,
+        session: &Session,
+        list: &ProcessList,
+        target: Option<&Target<'_>>,
+    ) -> Result<Status> {
         let status = Status::complete_if(list.problems.is_empty());
+        let details = target.map(Details::of);
         if context.common().json {
-            context.json(Some(session.dump()), answer(&list, &details))?;
-            context.note_debug(&files);
+            context.json(Some(session.dump()), answer(list, details.as_ref()))?;
             return Ok(status);
         }
-        let has_types = !target.types().is_empty();
-        print(
-            context,
-            &list,
-            has_types.then_some(&details),
-            self.kernel_order,
-        )?;
+        let has_types = target.is_some_and(|target| !target.types().is_empty());
+        let details = details.filter(|_| has_types);
+        print(context, list, details.as_ref(), self.kernel_order)?;
         match list.offsets {
-        OffsetSource::Constants | OffsetSource::Recorded => {}
-        OffsetSource::Types => {
-            context
-                .note("vmcore: note: the kernel exports no offsets; those of its types were used");
+            OffsetSource::Constants | OffsetSource::Recorded => {}
+            OffsetSource::Types => context
+                .note("vmcore: note: the kernel exports no offsets; those of its types were used"),
+            OffsetSource::Release => context.note(
+                "vmcore: warning: the kernel exports no offsets; used those of its release, a \
+                 guess (-k kernel.debug has them)",
+            ),
         }
-        OffsetSource::Release => context.note(
-            "vmcore: warning: the kernel exports no offsets; used those of its release, a guess \
-             (-k kernel.debug has them)",
-        ),
-    }
         for problem in report::alike_once(list.problems.clone()) {
             context.note(&format!(
                 "vmcore: a list breaks off: {}",
                 text::escape(problem.as_bytes())
             ));
         }
-        context.note_debug(&files);
         Ok(status)
     }
 }
 
-fn answer<'a>(list: &'a ProcessList, details: &Details<'_, '_>) -> Answer<'a> {
+/// What types tell of a thread, or the kernel told the writer.
+fn details_of(details: Option<&Details<'_, '_>>, thread: &Thread) -> Option<ThreadDetails> {
+    match details {
+        Some(details) => Some(details.thread(thread)),
+        None => ThreadDetails::recorded(thread),
+    }
+}
+
+fn answer<'a>(list: &'a ProcessList, details: Option<&Details<'_, '_>>) -> Answer<'a> {
     let of_thread = |thread: &'a Thread| ThreadAnswer {
         thread,
-        details: details.thread(thread),
+        details: details_of(details, thread).unwrap_or_default(),
     };
     let of_process = |process: &'a Process| ProcessAnswer {
         address: process.address,
         pid: process.pid,
         comm: String::from_utf8_lossy(&process.comm).into_owned(),
         zombie: process.zombie,
-        details: details.process(process),
+        details: details
+            .map(|details| details.process(process))
+            .unwrap_or_default(),
         threads: process.threads.iter().map(of_thread).collect(),
     };
     Answer {
@@ -154,9 +173,7 @@ fn rows<'a>(
             process,
             thread,
             of_process: of_process.clone(),
-            of_thread: details
-                .zip(thread)
-                .map(|(details, thread)| details.thread(thread)),
+            of_thread: thread.and_then(|thread| details_of(details, thread)),
         };
         match process.threads.as_slice() {
             [] => rows.push(row(None)),
@@ -182,6 +199,7 @@ fn print(
 ) -> Result<()> {
     let mut out = context.out();
     let rows = rows(list, details, kernel_order);
+    let is_detailed = rows.iter().any(|row| row.of_thread.is_some());
     let waits: Vec<String> = rows.iter().map(wait).collect();
     let width = width(&waits);
     let crashed = rows
@@ -211,7 +229,7 @@ fn print(
     writeln!(
         out,
         "{}",
-        out.paint(Style::Label, &heading(details.is_some(), width))
+        out.paint(Style::Label, &heading(is_detailed, width))
     )?;
     for (row, wait) in rows.iter().zip(&waits) {
         let line = line(row, wait, width);
@@ -230,6 +248,7 @@ fn print(
         .sum();
     let unknown = match details {
         Some(_) => "",
+        None if list.offsets == OffsetSource::Recorded => "; as the kernel told the writer",
         None => "; ? needs the kernel's types (-k kernel.debug)",
     };
     let total = format!(
@@ -244,9 +263,10 @@ fn print(
 /// The table without colours, crashed threads first, as lines.
 pub(super) fn lines(list: &ProcessList, details: Option<&Details<'_, '_>>) -> Vec<String> {
     let rows = rows(list, details, false);
+    let is_detailed = rows.iter().any(|row| row.of_thread.is_some());
     let waits: Vec<String> = rows.iter().map(wait).collect();
     let width = width(&waits);
-    let mut lines = vec![heading(details.is_some(), width)];
+    let mut lines = vec![heading(is_detailed, width)];
     let numbered = rows.iter().zip(&waits);
     lines.extend(numbered.map(|(row, wait)| line(row, wait, width)));
     lines
