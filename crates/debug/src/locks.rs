@@ -29,7 +29,7 @@ use crate::report::{base_name, log_around_the_trap};
 use crate::target::Target;
 use serde::Serialize;
 use std::collections::{BTreeMap, HashMap, HashSet};
-use vmcore::process::{ProcessList, Thread};
+use vmcore::process::{OffsetSource, ProcessList, Thread};
 use vmcore_format::addr::VirtAddr;
 
 /// The longest chain that is followed.
@@ -132,6 +132,10 @@ pub struct Locks {
 #[must_use]
 pub fn find(target: &Target<'_>, list: &ProcessList) -> Locks {
     let mut locks = Locks::default();
+    // Another kernel's locks are not FreeBSD's.
+    if list.offsets == OffsetSource::Recorded {
+        return locks;
+    }
     let Some(spinning) = Spinning::of(target, list) else {
         locks
             .problems

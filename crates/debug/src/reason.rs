@@ -30,9 +30,12 @@ mod locks;
 mod origin;
 mod overflow;
 mod refcount;
+mod rust;
 mod value;
 
+use crate::lines::SourcePlace;
 use crate::locks::Locks;
+use crate::report::functions::is_of_library;
 use crate::report::{Culprit, base_name, culprit, log_around_the_trap};
 use crate::stack::NamedFrame;
 use crate::target::Target;
@@ -142,7 +145,7 @@ pub(crate) struct Scene<'c, 'a> {
 }
 
 /// Each kind of finding. What the processor refused comes before the words of a panic about it.
-const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 11] = [
+const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 12] = [
     overflow::find,
     jump::find,
     access::find,
@@ -154,6 +157,7 @@ const FINDINGS: [fn(&Scene<'_, '_>) -> Option<Reason>; 11] = [
     freed::find,
     refcount::find,
     assertion::find,
+    rust::find,
 ];
 
 /// The reason for the crash of a thread; `None` if nothing is known of it.
@@ -235,9 +239,15 @@ impl Scene<'_, '_> {
 
 /// The function of the source that a frame is in, an inlined one too.
 pub(crate) fn source_function(frame: &NamedFrame) -> Option<&str> {
-    let place = frame.places.first();
-    let name = place.map(|place| place.function.as_str());
+    let name = own_place(frame).map(|place| place.function.as_str());
     name.or_else(|| frame.function())
+}
+
+/// The innermost place of a frame that is not in Rust's own libraries, which are not to blame.
+pub(crate) fn own_place(frame: &NamedFrame) -> Option<&SourcePlace> {
+    let mut places = frame.places.iter();
+    let own = places.find(|place| !is_of_library(&place.function));
+    own.or_else(|| frame.places.first())
 }
 
 /// The function and the line of a frame, the innermost inlined one: ` in f, a.c:1`.
@@ -245,7 +255,7 @@ fn place_of(frame: Option<&NamedFrame>) -> String {
     let Some(frame) = frame else {
         return String::new();
     };
-    let Some(place) = frame.places.first() else {
+    let Some(place) = own_place(frame) else {
         let name = frame.function();
         return name.map_or_else(String::new, |name| format!(" in {name}"));
     };
@@ -253,7 +263,7 @@ fn place_of(frame: Option<&NamedFrame>) -> String {
 }
 
 /// A function and its line.
-fn words_of_place(place: &crate::lines::SourcePlace) -> String {
+fn words_of_place(place: &SourcePlace) -> String {
     match (&place.file, place.line) {
         (Some(file), Some(line)) => format!("{}, {file}:{line}", place.function),
         _ => place.function.clone(),

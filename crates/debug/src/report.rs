@@ -16,7 +16,7 @@
 pub mod crash;
 mod culprit;
 pub mod fault;
-mod functions;
+pub(crate) mod functions;
 pub mod kind;
 mod log;
 mod missing;

@@ -183,7 +183,10 @@ impl Target<'_> {
         Some(Start {
             registers,
             never_ran: switched_out && at_start,
-            interrupted: matches!(thread.pcb, Some(PcbSource::Extension { .. })),
+            interrupted: matches!(
+                thread.pcb,
+                Some(PcbSource::Extension { .. } | PcbSource::Recorded)
+            ),
         })
     }
 

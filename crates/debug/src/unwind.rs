@@ -197,6 +197,8 @@ pub struct Unwinder<'a> {
     displacement: Option<u64>,
     /// The kernel has the shorter trap frames of earlier ones.
     pub(crate) old_trap_frames: bool,
+    /// The kernel is where others have the user.
+    runs_low: bool,
 }
 
 impl std::fmt::Debug for Unwinder<'_> {
@@ -234,13 +236,21 @@ impl<'a> Unwinder<'a> {
     /// Walks stacks of kernels of this architecture.
     #[must_use]
     pub fn new(arch: Arch, space: AddressSpace<'a>, code: &'a dyn Code) -> Self {
+        let machine = Machine::of(arch);
+        let mut text = code.text().iter();
         Self {
             space,
-            machine: Machine::of(arch),
+            machine,
+            runs_low: text.any(|range| machine.is_user(VirtAddr(range.start))),
             code,
             displacement: None,
             old_trap_frames: false,
         }
+    }
+
+    /// Whether an address is certainly the user's.
+    fn is_user(&self, address: VirtAddr) -> bool {
+        self.machine.is_user(address) && !self.runs_low
     }
 
     /// The exception entries run from a copy so far away from where they were linked: i386's
@@ -427,7 +437,7 @@ impl<'a> Unwinder<'a> {
             {
                 return Err(End::BadFramePointer { fp: new });
             }
-            if self.machine.is_user(new) {
+            if self.is_user(new) {
                 // The user's frame pointer, left alone by the way into the kernel.
                 return Ok(());
             }

@@ -6,6 +6,7 @@ use super::fault::{self, Fault};
 use super::functions::Role;
 use super::kind::{CrashKind, is_asked_for, is_request};
 use super::template::{GONE, redacted};
+use crate::reason::own_place;
 use crate::stack::NamedFrame;
 use crate::target::Target;
 use crate::unwind::{Cause, Doubt, TrapFrame};
@@ -254,8 +255,9 @@ fn function_of(frame: Option<&NamedFrame>) -> Option<&str> {
 pub(super) fn place_of(frame: &NamedFrame, culprit: Option<Culprit>) -> String {
     let is_user = culprit.is_some_and(|found| found.trap.is_none()) && frame.is_user();
     // The line is that of the innermost function, which may be an inlined one.
-    let mut inner = frame.places.iter().filter(|place| !enters_debugger(place));
-    let inner = inner.next();
+    let inner = own_place(frame).filter(|place| !enters_debugger(place));
+    let mut others = frame.places.iter().filter(|place| !enters_debugger(place));
+    let inner = inner.or_else(|| others.next());
     let inlined = inner.filter(|place| place.inlined);
     let name = inlined.map(|place| place.function.as_str());
     let function = match name.or(frame.frame.name.as_deref()) {

@@ -310,16 +310,29 @@ const TABLE: &[(Role, &[&str])] = &[
 /// The role of a function, by its name without offset.
 pub(super) fn role(name: &str) -> Option<Role> {
     let known = TABLE.iter().find(|(_, names)| names.contains(&name));
-    known
-        .map(|(role, _)| *role)
-        .or_else(|| is_panic_of_rust(name).then_some(Role::Check))
+    known.map(|(role, _)| *role).or_else(|| match name {
+        _ if is_panic_handler(name) => Some(Role::Panic),
+        _ => is_panic_of_rust(name).then_some(Role::Check),
+    })
+}
+
+/// The `#[panic_handler]` of a kernel in Rust.
+pub(crate) fn is_panic_handler(name: &str) -> bool {
+    name.rsplit("::").next() == Some("rust_begin_unwind")
+}
+
+/// Whether a function is of Rust's own libraries: what is wrong is where it was called.
+pub(crate) fn is_of_library(name: &str) -> bool {
+    let name = name.trim_start_matches('<');
+    ["core::", "alloc::", "std::"]
+        .iter()
+        .any(|library| name.starts_with(library))
 }
 
 /// In Rust, what a module called `panic` or `panicking` has, and what leads there.
 fn is_panic_of_rust(name: &str) -> bool {
     let (path, function) = name.rsplit_once("::").unwrap_or(("", name));
     match function {
-        "rust_begin_unwind" => true,
         "unwrap_failed" | "expect_failed" => path.starts_with("core::"),
         _ => path
             .split("::")

@@ -46,7 +46,7 @@ impl Unwinder<'_> {
         }
         let word = machine.word_bytes();
         let bad = End::BadFramePointer { fp: VirtAddr(fp) };
-        if machine.is_user(VirtAddr(fp)) {
+        if self.is_user(VirtAddr(fp)) {
             return Err(End::UserMode);
         }
         if fp % word != 0 {
