@@ -16,7 +16,14 @@ const UNFINISHED: [&str; 4] = [
     concat!("unimplement", "ed!"),
 ];
 /// Where the paths that documents name begin.
-const FOLDERS: [&str; 5] = ["bindings/", "crates/", "docs/", "fuzz/", "lab/"];
+const FOLDERS: [&str; 6] = [
+    "bindings/",
+    "crates/",
+    "docs/",
+    "examples/",
+    "fuzz/",
+    "lab/",
+];
 /// Folders of things that are made, not written.
 const MADE: [&str; 4] = ["target", "artifacts", "corpus", "coverage"];
 

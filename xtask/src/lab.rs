@@ -134,18 +134,23 @@ fn talk(boot: &Boot, kernel: &Path, commands: &[&str]) -> Result {
 
 /// Builds the kernel, and tells where it is.
 pub(crate) fn build() -> Result<PathBuf> {
+    build_in(Path::new("lab"), "lab-kernel")
+}
+
+/// Builds a kernel that has a folder of its own.
+pub(crate) fn build_in(folder: &Path, name: &str) -> Result<PathBuf> {
     tools::need(&[CC, QEMU])?;
     let mut cargo = Command::new(env!("CARGO"));
     cargo.args(["build", "--release", "--locked", "--quiet"]);
     // Its flags are in its own folder; those of the environment would replace them.
     cargo
-        .current_dir("lab")
+        .current_dir(folder)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS");
     shell::run(&mut cargo)?;
-    let target = std::env::var_os("CARGO_TARGET_DIR")
-        .map_or_else(|| PathBuf::from("lab/target"), PathBuf::from);
-    let kernel = target.join("x86_64-unknown-linux-gnu/release/lab-kernel");
+    let target = std::env::var_os("CARGO_TARGET_DIR");
+    let target = target.map_or_else(|| folder.join("target"), PathBuf::from);
+    let kernel = target.join("x86_64-unknown-linux-gnu/release").join(name);
     match kernel.is_file() {
         true => Ok(kernel),
         false => Err(format!("{} was not built", kernel.display())),

@@ -54,6 +54,7 @@ const STEPS: &[Step] = &[
             "cargo fmt --all --check",
             "cargo fmt --manifest-path fuzz/Cargo.toml --check",
             "cargo fmt --manifest-path lab/Cargo.toml --check",
+            "cargo fmt --manifest-path examples/adopting/Cargo.toml --check",
             "cargo fmt --manifest-path crates/writer/loom/Cargo.toml --check",
             "cargo fmt --manifest-path crates/writer/proof/Cargo.toml --check",
         ],
@@ -69,11 +70,13 @@ const STEPS: &[Step] = &[
     slow(
         "lint-more",
         &[
-            "cargo build --locked -p vmcore-format -p vmcore-writer --no-default-features",
+            "cargo build --locked -p vmcore-format -p vmcore-writer -p vmcore-kit --no-default-features",
             "cargo clippy --manifest-path fuzz/Cargo.toml --locked -- -D warnings",
             // The kernel's flags are in its own folder.
             "cargo --config lab/.cargo/config.toml clippy --release --locked \
              --manifest-path lab/Cargo.toml -- -D warnings",
+            "cargo --config examples/adopting/.cargo/config.toml clippy --release --locked \
+             --manifest-path examples/adopting/Cargo.toml -- -D warnings",
         ],
     ),
     slow("doc", &["cargo doc --no-deps --workspace --locked"]),

@@ -10,6 +10,8 @@
 //! assert_eq!(shown.to_string(), "-5");
 //! ```
 
+mod rust;
+
 use crate::expr::{EvalError, Evaluator, Location, Value, member_value};
 use crate::types::{Member, Type, TypeKind, TypeRef, Variants};
 use serde::Serialize;
@@ -341,6 +343,10 @@ impl Reader<'_, '_> {
         let (_, type_) = self.evaluator.types.resolve(&value.type_)?;
         Ok(match &type_.kind {
             TypeKind::Struct(members) | TypeKind::Union(members) => {
+                let name = type_.name.as_deref().unwrap_or_default();
+                if let Some(known) = self.of_rust(value, name, members, depth) {
+                    return known;
+                }
                 if depth == 0 {
                     return Ok(Content::Elided);
                 }

@@ -284,22 +284,7 @@ pub mod b { #[repr(C)] pub struct Inner { pub z: u8 } #[unsafe(no_mangle)] pub s
 
 #[test]
 fn rust_s_enums_are_read_by_their_discriminants() {
-    let folder = tempfile::tempdir().unwrap();
-    let (source, object) = (folder.path().join("soft.rs"), folder.path().join("soft.o"));
-    fs::write(&source, RUST).unwrap();
-    let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
-        .args([
-            "--edition=2024",
-            "--emit=obj",
-            "-g",
-            "-Cpanic=abort",
-            "-Ccode-model=kernel",
-        ])
-        .args(["-Crelocation-model=static", "-o"])
-        .args([&object, &source])
-        .status();
-    assert!(status.unwrap().success());
-    let kernel = TestKernel::compile_with("kernel.c", &[], &[object]);
+    let kernel = kernel_with_rust(RUST);
     let softc = format!("(*(struct Softc *){:#x})", kernel.address("SOFTC"));
     let dead = format!("(*(struct State *){:#x})", kernel.address("DEAD"));
     let shared = kernel.address("SHARED");
@@ -326,6 +311,98 @@ fn rust_s_enums_are_read_by_their_discriminants() {
         let none = words(&format!("{softc}.none"), target);
         assert_eq!(none, "None");
     });
+}
+
+/// Types of Rust's libraries. A `Vec` cannot be made before the kernel runs, so that its words are put
+/// together: where the pointer is, an empty one tells, and the other two are equal.
+const LIBRARIES: &str = r#"
+#![no_std]
+extern crate alloc;
+use core::sync::atomic::*;
+#[repr(C)] pub struct Shown {
+    name: &'static str,
+    list: &'static [u16],
+    empty: &'static [u16],
+    count: AtomicU32,
+    is_on: AtomicBool,
+    cell: core::cell::UnsafeCell<i64>,
+    at: core::ptr::NonNull<u8>,
+    numbers: core::mem::ManuallyDrop<alloc::vec::Vec<u32>>,
+    text: core::mem::ManuallyDrop<alloc::string::String>,
+    torn: &'static str,
+}
+unsafe impl Sync for Shown {}
+const fn vec_words(start: *const u8, len: usize) -> [*const u8; 3] {
+    let mut words = [core::ptr::without_provenance(len); 3];
+    // An empty one of bytes dangles at 1.
+    let empty = core::mem::ManuallyDrop::new(alloc::vec::Vec::<u8>::new());
+    let empty: [usize; 3] = unsafe { core::mem::transmute(empty) };
+    let mut at = 0;
+    while at < 3 { if empty[at] == 1 { words[at] = start; } at += 1; }
+    words
+}
+static NUMBERS: [u32; 3] = [7, 8, 9];
+static BYTES: [u8; 4] = *b"heap";
+static TORN: [u8; 3] = [0x41, 0xff, 0x42];
+#[unsafe(no_mangle)] pub static SHOWN: Shown = Shown {
+    name: "em0",
+    list: &[1, 2, 3],
+    empty: &[],
+    count: AtomicU32::new(42),
+    is_on: AtomicBool::new(true),
+    cell: core::cell::UnsafeCell::new(-5),
+    at: core::ptr::NonNull::dangling(),
+    numbers: unsafe { core::mem::transmute(vec_words((&raw const NUMBERS).cast(), 3)) },
+    text: unsafe { core::mem::transmute(vec_words((&raw const BYTES).cast(), 4)) },
+    torn: unsafe { core::mem::transmute::<&'static [u8], &'static str>(&TORN) },
+};
+#[panic_handler] fn panic(_: &core::panic::PanicInfo) -> ! { loop {} }
+"#;
+
+#[test]
+fn rust_s_library_types_are_shown_as_what_they_stand_for() {
+    let kernel = kernel_with_rust(LIBRARIES);
+    let shown = format!("(*(struct Shown *){:#x})", kernel.address("SHOWN"));
+    with_target(&kernel, |target| {
+        for (member, expected) in [
+            ("name", "\"em0\""),
+            ("list", "{1, 2, 3}"),
+            ("empty", "{}"),
+            ("count", "42"),
+            ("is_on", "1"),
+            ("cell", "-5"),
+            ("at", "0x1"),
+            ("numbers", "{7, 8, 9}"),
+            ("text", "\"heap\""),
+        ] {
+            let found = words(&format!("{shown}.{member}"), target);
+            assert_eq!(found, expected, "{member}");
+        }
+        // What is not text stays what it is.
+        let torn = words(&format!("{shown}.torn"), target);
+        assert!(torn.contains("length = 3"), "{torn}");
+    });
+}
+
+/// A kernel with an object of Rust code in it.
+fn kernel_with_rust(text: &str) -> TestKernel {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, object) = (folder.path().join("soft.rs"), folder.path().join("soft.o"));
+    fs::write(&source, text).unwrap();
+    let status = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()))
+        .args([
+            "--edition=2024",
+            "--crate-type=lib",
+            "--emit=obj",
+            "-g",
+            "-Cpanic=abort",
+            "-Ccode-model=kernel",
+        ])
+        .args(["-Crelocation-model=static", "-o"])
+        .args([&object, &source])
+        .status();
+    assert!(status.unwrap().success());
+    TestKernel::compile_with("kernel.c", &[], &[object])
 }
 
 /// An entry of `.debug_frame`, with its length.

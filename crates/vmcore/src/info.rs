@@ -13,12 +13,14 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod cpus;
 pub(crate) mod facts;
 mod identity;
 
 pub use crate::around::Known;
 pub use crate::source::utc;
-pub use identity::{ExtensionInfo, IdentityInfo};
+pub use cpus::{CpuInfo, cpus};
+pub use identity::{ExtensionInfo, IdentityInfo, SystemInfo};
 
 use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};
@@ -88,6 +90,9 @@ pub struct Info {
     pub kernbase: Option<VirtAddr>,
     /// The direct map.
     pub direct_map: Option<DirectMap>,
+    /// Which kernel it is, if the writer said it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub system: Option<SystemInfo>,
     /// What our writer put after the last page.
     pub extension: Option<ExtensionInfo>,
     /// What is unusual about the headers, the identity block and the extension.
@@ -179,6 +184,7 @@ pub fn info(session: &Session) -> Result<Info, PageReadError> {
         paging: paging(session),
         kernbase: dump.minidump().map(|header| header.kernbase),
         direct_map: dump.minidump().and_then(|header| header.direct_map),
+        system: SystemInfo::of(dump),
         extension: ExtensionInfo::of(dump),
         warnings: dump.warnings().to_vec(),
     })

@@ -50,6 +50,13 @@ impl Registers {
         }
     }
 
+    /// Takes registers with the names that they have.
+    pub(crate) fn as_recorded(values: impl Iterator<Item = (&'static str, u64)>) -> Self {
+        Self {
+            values: values.collect(),
+        }
+    }
+
     /// A register by its name; `None` if it was not saved.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<u64> {

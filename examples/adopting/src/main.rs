@@ -106,7 +106,9 @@ extern "C" fn main() -> ! {
     };
     println!("adopting: a packet of {}", packet.sender);
     println!("adopting: {} bytes received", receive(packet));
-    loop {}
+    loop {
+        core::hint::spin_loop();
+    }
 }
 
 #[inline(never)]

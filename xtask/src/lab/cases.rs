@@ -3,6 +3,7 @@
 //! Each case has its own folder with the serial log, the disk and the dump. It is removed when
 //! the case passes, and kept when it fails.
 
+mod adopting;
 mod bugs;
 mod layers;
 mod panics;
@@ -53,6 +54,7 @@ const CASES: &[Case] = &[
     ("layers-full-dump", |scene| layers::every_way(scene, true)),
     ("layer-panics", layers::layer_panics),
     ("netdump", layers::netdump),
+    ("adopting", adopting::adopting),
     ("pages-1g", |scene| whole::memory(scene, "3G", Some("max"))),
 ];
 

@@ -121,6 +121,11 @@ fn copy(from: &mut File, start: u64, len: u64, to: &Path) -> std::io::Result<()>
 }
 
 impl Dump {
+    /// The kernel that it is of.
+    pub(super) fn kernel(&self) -> &Path {
+        &self.kernel
+    }
+
     /// Runs a command of the reader on it: its answer, as far as the dump goes.
     pub(super) fn ask(&self, words: &[&str]) -> Result<Vec<u8>> {
         let (reader, output) = self.run(words)?;

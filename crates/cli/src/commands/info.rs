@@ -13,7 +13,7 @@ use std::io::{self, Write as _};
 use vmcore::dump::{Completeness, WarningSubject};
 use vmcore::format::addr::PhysRange;
 use vmcore::format::layout::Section;
-use vmcore::info::{self, Info as Facts, Known};
+use vmcore::info::{self, CpuInfo, Info as Facts, Known};
 use vmcore::kernel::{DumpBuildIds, Evidence};
 use vmcore::log::LogSource;
 use vmcore::session::KernelMatch;
@@ -31,7 +31,13 @@ pub(crate) struct Info {
     /// The dump, and its kernel file if you like, in either order
     #[arg(hide = true)]
     words: Vec<OsString>,
+    /// The registers of every CPU too, as far as the writer of the dump kept them
+    #[arg(long)]
+    regs: bool,
 }
+
+/// Registers in a line.
+const REGISTERS_IN_LINE: usize = 3;
 
 /// Columns for the values, if they are not longer.
 const VALUE_WIDTH: usize = 52;
@@ -42,10 +48,13 @@ const EXTENSION: &str = "extension";
 const RANGES_SHOWN: usize = 8;
 
 /// The answer in JSON: the envelope has said how complete the dump is.
-fn answer(info: &Facts) -> serde_json::Result<serde_json::Value> {
+fn answer(info: &Facts, cpus: Option<&[CpuInfo]>) -> serde_json::Result<serde_json::Value> {
     let mut answer = serde_json::to_value(info)?;
     if let Some(fields) = answer.as_object_mut() {
         fields.remove("state");
+        if let Some(cpus) = cpus {
+            fields.insert("cpus".to_owned(), serde_json::to_value(cpus)?);
+        }
     }
     Ok(answer)
 }
@@ -63,15 +72,46 @@ impl Run for Info {
             Opened::Text(textdump) => return textdump::info(context, &textdump),
         };
         let info = info::info(&session)?;
+        let cpus = self.regs.then(|| info::cpus(session.dump()));
         if context.common().json {
-            context.json(Some(session.dump()), answer(&info)?)?;
+            context.json(Some(session.dump()), answer(&info, cpus.as_deref())?)?;
             return Ok(Status::Done);
         }
         let mut out = context.out();
         print(&mut out, &info, &session)?;
+        if let Some(cpus) = cpus {
+            registers(&mut out, &cpus)?;
+        }
         out.finish()?;
         Ok(Status::Done)
     }
+}
+
+/// The registers of each CPU, a few in a line.
+fn registers(out: &mut Out, cpus: &[CpuInfo]) -> io::Result<()> {
+    if cpus.is_empty() {
+        writeln!(out, "\nno registers: the writer of the dump kept none")?;
+    }
+    for cpu in cpus {
+        let state = match cpu.state {
+            "dumping" => ", wrote the dump",
+            "running" => ", did not stop: its registers are not known",
+            _ => "",
+        };
+        let thread = cpu
+            .thread
+            .map_or_else(String::new, |id| format!(", thread {id}"));
+        let heading = format!("CPU {}{thread}{state}", cpu.cpu);
+        writeln!(out, "\n{}", out.paint(Style::Strong, &heading))?;
+        let all: Vec<_> = cpu.registers.iter().collect();
+        for line in all.chunks(REGISTERS_IN_LINE) {
+            let columns = line
+                .iter()
+                .map(|(name, value)| format!("{name:<14} {value:#018x}"));
+            writeln!(out, "  {}", columns.collect::<Vec<_>>().join("  "))?;
+        }
+    }
+    Ok(())
 }
 
 /// A sheet of facts: label, value, source.

@@ -356,6 +356,7 @@ impl Builder<'_> {
             paging: self.line(&info.paging),
             kernbase: None,
             direct_map: None,
+            system: None,
             extension: None,
             warnings: Vec::new(),
             info_file: None,

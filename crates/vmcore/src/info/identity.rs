@@ -137,3 +137,26 @@ impl ExtensionInfo {
         })
     }
 }
+
+/// Which kernel it is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct SystemInfo {
+    /// The name of the system.
+    pub name: String,
+    /// Its version string.
+    pub version: String,
+    /// What compiled the kernel; empty: not said.
+    pub compiler: String,
+}
+
+impl SystemInfo {
+    pub(super) fn of(dump: &Dump) -> Option<Self> {
+        let system = dump.extension()?.system()?;
+        let text = |text: &[u8]| String::from_utf8_lossy(text).trim().to_owned();
+        Some(Self {
+            name: text(system.name),
+            version: text(system.version),
+            compiler: text(system.compiler),
+        })
+    }
+}
