@@ -6,7 +6,9 @@ use crate::outcome::Failure;
 use std::ffi::OsStr;
 use vmcore::Session;
 use vmcore::format::addr::VirtAddr;
+use vmcore::kernel::Symbol;
 use vmcore_debug::DebugFiles;
+use vmcore_debug::lines::demangled;
 
 /// A place in memory, before symbols are looked up.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,14 +44,22 @@ impl Place {
             .line("write 0xffffffff81cd4c0c, hz or proc0+0xc4")
         };
         let text = word.to_str().ok_or_else(bad)?;
-        let (base, offset) = match text.split_once('+') {
+        let is_path = text.contains("::");
+        // A path of Rust may have a sign of its own: `<a::B as core::ops::Add>::add`.
+        let parts = match is_path {
+            true => text
+                .rsplit_once('+')
+                .filter(|(_, offset)| number(offset).is_some()),
+            false => text.split_once('+'),
+        };
+        let (base, offset) = match parts {
             Some((base, offset)) => (base, number(offset).ok_or_else(bad)?),
             None => (text, 0),
         };
         if let Some(address) = number(base).or_else(|| bare_address(base)) {
             return Ok(Self::Address(address.checked_add(offset).ok_or_else(bad)?));
         }
-        let is_name = |c: char| c.is_alphanumeric() || "_.$@".contains(c);
+        let is_name = |c: char| is_path || c.is_alphanumeric() || "_.$@".contains(c);
         if base.is_empty()
             || base.starts_with(|c: char| c.is_ascii_digit())
             || !base.chars().all(is_name)
@@ -78,7 +88,7 @@ impl Place {
                 symbol_bytes: None,
             }),
             Self::Symbol { name, offset } => {
-                let symbol = session.symbol(name)?;
+                let symbol = symbol_named(session, name)?;
                 let address = symbol
                     .address
                     .checked_add(*offset)
@@ -108,6 +118,36 @@ impl Place {
             });
         }
         self.find(session)
+    }
+}
+
+/// Names that are listed where one stands for several.
+const MAX_LISTED: usize = 8;
+
+/// A symbol by its name, or by the path that it has in Rust: `a::b::C`, however the compiler mangled that.
+pub(crate) fn symbol_named<'s>(session: &'s Session, name: &str) -> Result<Symbol<'s>> {
+    let kernel = session.matching_kernel()?;
+    if kernel.symbols().find(name).is_some() || !name.contains("::") {
+        return Ok(session.symbol(name)?);
+    }
+    let is_it = |symbol: &Symbol<'_>| {
+        let symbol = String::from_utf8_lossy(symbol.name);
+        demangled(&symbol) == name
+    };
+    let mut found: Vec<Symbol<'s>> = kernel.symbols().iter().filter(is_it).collect();
+    found.sort_by_key(|symbol| symbol.address);
+    found.dedup_by_key(|symbol| symbol.address);
+    match found.as_slice() {
+        [] => Ok(session.symbol(name)?),
+        [one] => Ok(*one),
+        several => {
+            let failure = Failure::new(format!("{} symbols are called {name}", several.len()));
+            let lines = several.iter().take(MAX_LISTED).map(|symbol| {
+                let mangled = String::from_utf8_lossy(symbol.name);
+                format!("{} {mangled}", symbol.address)
+            });
+            Err(lines.fold(failure, Failure::line).into())
+        }
     }
 }
 

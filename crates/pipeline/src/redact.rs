@@ -229,7 +229,8 @@ impl<'s> Redaction<'s> {
             damaged: known.damaged,
             fallback: known.fallback,
             live: known.live,
-            walkable: false,
+            // Tables that lead to what was kept are kept.
+            walkable: known.walkable && self.session.dump().is_of_another_system(),
             origin: Origin::Redacted,
             source_id: source_id.to_be_bytes(),
         })
@@ -306,9 +307,13 @@ impl<'s> Redaction<'s> {
         record(&mut records, RecordKind::Sections, &section_sums);
         record(&mut records, RecordKind::Pages, &page_sums);
         record(&mut records, RecordKind::Manifest, manifest);
+        let told = self.told();
+        for (kind, payload) in &told {
+            record(&mut records, *kind, payload);
+        }
         let locator = Locator {
             version: EXTENSION_VERSION,
-            records: 4,
+            records: 4 + u32::try_from(told.len()).unwrap_or(0),
             offset: FileOffset(start),
             len_bytes: records.len() as u64,
             dump_id: identity.dump_id,
@@ -320,6 +325,27 @@ impl<'s> Redaction<'s> {
         io::copy(&mut io::Read::take(io::repeat(0), padding), to)?;
         to.write_all(&locator.encode())?;
         Ok(end)
+    }
+
+    /// What a kernel that is not FreeBSD's told of itself, as far as it is to be kept: nothing in its memory
+    /// says it again.
+    fn told(&self) -> Vec<(RecordKind, &[u8])> {
+        let dump = self.session.dump();
+        let Some(extension) = dump.extension().filter(|_| dump.is_of_another_system()) else {
+            return Vec::new();
+        };
+        let keeps = |what: &str| self.manifest.kept.contains(&what);
+        let kinds = [
+            (RecordKind::Cpus, keeps("stacks")),
+            (RecordKind::AddressSpace, true),
+            (RecordKind::System, true),
+            (RecordKind::Processes, keeps("threads")),
+            (RecordKind::Threads, keeps("threads")),
+            (RecordKind::Modules, keeps("modules")),
+        ];
+        let kept = kinds.into_iter().filter(|(_, is_kept)| *is_kept);
+        kept.filter_map(|(kind, _)| Some((kind, extension.payload(kind)?)))
+            .collect()
     }
 
     /// Writes the pages; gives the record of their checksums, and their bytes.

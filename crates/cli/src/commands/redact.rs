@@ -283,6 +283,7 @@ fn read(
         lost(Kept::Log, error.to_string());
     }
     if keep.contains(&Kept::Modules)
+        && !session.dump().is_of_another_system()
         && let Err(error) = modules::list(session)
     {
         lost(Kept::Modules, error.to_string());

@@ -6,7 +6,7 @@ use crate::debug_files::ModulePlaces;
 use crate::help;
 use crate::outcome::{Failure, Status};
 use crate::output::Style;
-use crate::place::{Place, offset_too_large};
+use crate::place::{Place, offset_too_large, symbol_named};
 use crate::text;
 use clap::Args;
 use serde::Serialize;
@@ -15,6 +15,7 @@ use std::io::Write as _;
 use vmcore::format::addr::VirtAddr;
 use vmcore::kernel::KernelFile;
 use vmcore::{OpenOptions, Session};
+use vmcore_debug::lines::demangled;
 use vmcore_debug::target::linked_address;
 
 /// Symbol to address, address to symbol
@@ -130,7 +131,11 @@ fn find(
 ) -> Result<FoundSymbol> {
     match place {
         Place::Symbol { name, offset } => {
-            let (start, size, module) = match kernel.symbols().find(name) {
+            let own = match kernel.symbols().find(name) {
+                None if name.contains("::") => Some(symbol_named(session, name)?),
+                found => found,
+            };
+            let (start, size, module) = match own {
                 Some(symbol) => (symbol.address, symbol.size, None),
                 None => {
                     let files = args.places.open(session)?;
@@ -168,7 +173,7 @@ fn find(
             })?;
             Ok(FoundSymbol {
                 address,
-                name: String::from_utf8_lossy(nearest.symbol.name).into_owned(),
+                name: demangled(&String::from_utf8_lossy(nearest.symbol.name)),
                 module: None,
                 offset_bytes: nearest.offset,
                 size_bytes: known(nearest.symbol.size),

@@ -8,6 +8,10 @@ use crate::report::functions::{is_of_library, is_panic_handler};
 const MAX_LINES: usize = 200;
 
 pub(super) fn find(scene: &Scene<'_, '_>) -> Option<Reason> {
+    // Kernels that keep their message say more themselves.
+    if scene.target.symbols.find("panicstr").is_some() {
+        return None;
+    }
     let at = scene.culprit.at;
     let inner = scene.frames.get(..at)?;
     let mut functions = inner.iter().filter_map(|frame| frame.function());
@@ -46,8 +50,5 @@ fn words(scene: &Scene<'_, '_>) -> Option<String> {
     };
     let skipped = scene.log.len().saturating_sub(MAX_LINES);
     let mut log = scene.log.iter().skip(skipped).map(String::as_str);
-    let message = scene.message.unwrap_or_default();
-    said(&mut message.lines())
-        .or_else(|| said(&mut log))
-        .or_else(|| Some(message.lines().next()?.to_owned()))
+    said(&mut log)
 }

@@ -162,7 +162,9 @@ impl Extension {
         &self.warnings
     }
 
-    fn payload(&self, kind: RecordKind) -> Option<&[u8]> {
+    /// What is in the first sound record of a kind.
+    #[must_use]
+    pub fn payload(&self, kind: RecordKind) -> Option<&[u8]> {
         let found = self.records.iter().find(|(found, _)| *found == kind);
         found.map(|(_, payload)| payload.as_slice())
     }
