@@ -37,6 +37,10 @@
 extern crate std;
 
 pub mod arch;
+/// The atomics of the dump map.
+mod atomic {
+    pub(crate) use core::sync::atomic::{AtomicU64, Ordering};
+}
 mod bits;
 mod damage;
 pub mod device;

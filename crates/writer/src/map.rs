@@ -22,10 +22,8 @@
 //! # Ok::<(), vmcore_writer::map::MapError>(())
 //! ```
 
-#[cfg(not(loom))]
-use core::sync::atomic::{AtomicU64, Ordering};
-#[cfg(loom)]
-use loom::sync::atomic::{AtomicU64, Ordering};
+// The crate in loom/ has this file too, with a model checker's atomics.
+use crate::atomic::{AtomicU64, Ordering};
 use thiserror::Error;
 use vmcore_format::addr::{PageSize, PhysAddr, PhysRange};
 use vmcore_format::dump_avail::{NumberedRange, Numbering};
