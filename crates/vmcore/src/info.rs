@@ -20,7 +20,7 @@ mod identity;
 pub use crate::around::Known;
 pub use crate::source::utc;
 pub use cpus::{CpuInfo, cpus};
-pub use identity::{ExtensionInfo, IdentityInfo, SystemInfo};
+pub use identity::{ExtensionInfo, IdentityInfo, LoadedModule, SystemInfo};
 
 use crate::container::Layer;
 use crate::dump::{Completeness, Dump, Warning};

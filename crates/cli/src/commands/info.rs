@@ -290,6 +290,15 @@ fn checksums(sheet: &mut Sheet<'_>, info: &Facts) {
 
 /// What the writer tells of itself, and of damage that it met.
 fn writer(sheet: &mut Sheet<'_>, info: &Facts) {
+    for module in info.system.iter().flat_map(|system| &system.modules) {
+        let name = text::escape(module.name.as_bytes());
+        let words = format!(
+            "{name} at {}, {}",
+            module.base,
+            text::size(module.len_bytes)
+        );
+        sheet.row("module", words, EXTENSION);
+    }
     if let Some(cpus) = info.extension.and_then(|found| found.cpus_with_registers) {
         sheet.row(
             "registers",

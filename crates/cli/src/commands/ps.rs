@@ -168,7 +168,11 @@ fn rows<'a>(
 ) -> Vec<Row<'a>> {
     let mut rows = Vec::new();
     for process in &list.processes {
-        let of_process = details.map(|details| details.process(process));
+        let of_process = match details {
+            Some(details) => Some(details.process(process)),
+            None if list.offsets == OffsetSource::Recorded => Some(ProcessDetails::default()),
+            None => None,
+        };
         let row = |thread: Option<&'a Thread>| Row {
             process,
             thread,
@@ -199,7 +203,7 @@ fn print(
 ) -> Result<()> {
     let mut out = context.out();
     let rows = rows(list, details, kernel_order);
-    let is_detailed = rows.iter().any(|row| row.of_thread.is_some());
+    let is_detailed = rows.iter().any(|row| row.of_process.is_some());
     let waits: Vec<String> = rows.iter().map(wait).collect();
     let width = width(&waits);
     let crashed = rows
@@ -263,7 +267,7 @@ fn print(
 /// The table without colours, crashed threads first, as lines.
 pub(super) fn lines(list: &ProcessList, details: Option<&Details<'_, '_>>) -> Vec<String> {
     let rows = rows(list, details, false);
-    let is_detailed = rows.iter().any(|row| row.of_thread.is_some());
+    let is_detailed = rows.iter().any(|row| row.of_process.is_some());
     let waits: Vec<String> = rows.iter().map(wait).collect();
     let width = width(&waits);
     let mut lines = vec![heading(is_detailed, width)];

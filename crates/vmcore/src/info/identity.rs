@@ -1,8 +1,9 @@
 //! What the identity block and the extension say, in words.
 
 use crate::around::Known;
-use crate::dump::Dump;
+use crate::dump::{Dump, Extension};
 use serde::Serialize;
+use vmcore_format::addr::VirtAddr;
 use vmcore_format::extension::CpuState;
 use vmcore_format::identity::{Clock, Identity, Origin, Trap};
 
@@ -147,7 +148,25 @@ pub struct SystemInfo {
     pub version: String,
     /// What compiled the kernel; empty: not said.
     pub compiler: String,
+    /// What it told of modules and programs that were loaded.
+    pub modules: Vec<LoadedModule>,
 }
+
+/// A module or a program, as the kernel told the writer of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadedModule {
+    /// Its name.
+    pub name: String,
+    /// Its first address.
+    pub base: VirtAddr,
+    /// Its bytes in memory.
+    pub len_bytes: u64,
+    /// The build id of its file, in hexadecimal digits; empty: not known.
+    pub build_id: String,
+}
+
+/// The most modules that are shown.
+const MAX_MODULES: usize = 4096;
 
 impl SystemInfo {
     pub(super) fn of(dump: &Dump) -> Option<Self> {
@@ -157,6 +176,23 @@ impl SystemInfo {
             name: text(system.name),
             version: text(system.version),
             compiler: text(system.compiler),
+            modules: dump
+                .extension()
+                .and_then(Extension::modules)
+                .into_iter()
+                .flatten()
+                .take(MAX_MODULES)
+                .map(|module| LoadedModule {
+                    name: text(module.name),
+                    base: module.base,
+                    len_bytes: module.len_bytes,
+                    build_id: module
+                        .build_id
+                        .iter()
+                        .map(|byte| format!("{byte:02x}"))
+                        .collect(),
+                })
+                .collect(),
         })
     }
 }

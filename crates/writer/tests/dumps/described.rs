@@ -276,6 +276,23 @@ fn processes_threads_and_modules_are_as_the_kernel_told() {
         (&b"net"[..], &[5; 20][..])
     );
     assert_eq!(modules[0].base, VirtAddr(0x40_0000));
+    let system = vmcore::info::info(&session).unwrap().system.unwrap();
+    assert_eq!(
+        (&system.name[..], &system.compiler[..]),
+        ("HOBBY", "rustc 1.95.0")
+    );
+    assert_eq!(system.modules[0].build_id, "05".repeat(20));
+    let cpus = vmcore::info::cpus(session.dump());
+    let told: Vec<_> = cpus
+        .iter()
+        .map(|cpu| (cpu.state, cpu.registers.get("rax")))
+        .collect();
+    let expected = [
+        ("dumping", Some(0)),
+        ("stopped", Some(1000)),
+        ("running", None),
+    ];
+    assert_eq!(told, expected);
 }
 
 #[test]
