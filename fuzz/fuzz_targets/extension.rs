@@ -5,6 +5,9 @@
 
 use libfuzzer_sys::fuzz_target;
 use vmcore_format::checksum::{Checksum, checksum};
+use vmcore_format::extension::kernel::{
+    AddressSpace, MODULE_LEN, Module, PROCESS_LEN, Process, System, THREAD_LEN, Thread,
+};
 use vmcore_format::extension::{
     Cpu, CpuState, Damage, LOCATOR_LEN, Locator, PageSums, Record, RecordHeader, RecordKind,
     SectionSum, records,
@@ -22,7 +25,7 @@ fuzz_target!(|data: &[u8]| {
     assert!(bytes <= data.len());
     // The same bytes as the payload of a record.
     let mut input = Input(data);
-    let kind = RecordKind::from_number(u32::from(input.byte()) % 7);
+    let kind = RecordKind::from_number(u32::from(input.byte()) % 12);
     let payload = input.0;
     let mut record = Vec::from(RecordHeader::new(kind, payload.len() as u64).encode());
     record.extend_from_slice(payload);
@@ -113,6 +116,38 @@ fn check(record: &Record<'_>) {
                 again.extend_from_slice(&damage.encode());
                 let (found, mut again) = Damage::parse_all(&again).expect("a whole payload");
                 assert_eq!((found, again.next()), (1, Some(damage)));
+            }
+        }
+        RecordKind::AddressSpace => {
+            if let Ok(space) = AddressSpace::parse(payload) {
+                assert_eq!(AddressSpace::parse(&space.encode()), Ok(space));
+            }
+        }
+        RecordKind::System => {
+            let Ok(system) = System::parse(payload) else {
+                return;
+            };
+            let texts = [system.name, system.version, system.compiler];
+            assert!(texts.iter().all(|text| !text.contains(&0)));
+        }
+        RecordKind::Processes => {
+            if let Ok(processes) = Process::parse_all(payload) {
+                assert!(processes.count() * PROCESS_LEN <= payload.len());
+            }
+        }
+        RecordKind::Threads => {
+            let Ok((_, threads)) = Thread::parse_all(payload) else {
+                return;
+            };
+            let mut bytes = 0;
+            for thread in threads {
+                bytes += THREAD_LEN + 8 * thread.registers().count();
+            }
+            assert!(bytes <= payload.len());
+        }
+        RecordKind::Modules => {
+            if let Ok(modules) = Module::parse_all(payload) {
+                assert!(modules.count() * MODULE_LEN <= payload.len());
             }
         }
         // Text, which no reader takes apart.

@@ -305,3 +305,56 @@ fn a_list_without_an_end_is_cut() {
     let list = process::list(&session(&file)).unwrap();
     assert_eq!(list.threads().count(), 4);
 }
+
+/// Whatever a record says, with a right checksum, every question is answered or refused.
+#[test]
+fn any_record_is_survived() {
+    let (mut sim, mapped) = hobby::<Amd64>(models::AMD64);
+    sim.processes = vec![Process::default(); 3];
+    sim.threads = vec![Thread::new(1, name("a")), Thread::new(2, name("b"))];
+    sim.modules = vec![ToldModule::default()];
+    let whole = dump(&sim, DESCRIBED).1;
+    let mut random = 1_u64;
+    let mut next = |below: usize| {
+        random = random
+            .wrapping_mul(6_364_136_223_846_793_005)
+            .wrapping_add(1);
+        usize::try_from(random >> 33).unwrap() % below
+    };
+    let kinds = [
+        RecordKind::AddressSpace,
+        RecordKind::System,
+        RecordKind::Processes,
+        RecordKind::Threads,
+        RecordKind::Modules,
+        RecordKind::Cpus,
+    ];
+    let mut answered = 0;
+    for _ in 0..200 {
+        let mut file = whole.clone();
+        for kind in kinds {
+            let start = payload(&file, kind).as_ptr() as usize - file.as_ptr() as usize;
+            // The heads and the first fields say how much there is.
+            let len = payload(&file, kind).len().min(128);
+            for _ in 0..next(4) {
+                file[start + next(len)] = [0, 1, 0x7f, 0x80, 0xff][next(5)];
+            }
+            let record = start - 16;
+            let end = record + 16 + payload(&whole, kind).len().next_multiple_of(8);
+            let sum = vmcore_format::checksum::checksum(&file[record..end]);
+            file[end..end + 8].copy_from_slice(&sum.to_le_bytes());
+        }
+        let session = session(&file);
+        answered += u32::from(process::list(&session).is_ok());
+        if let Ok(space) = session.space() {
+            for (va, _) in &mapped {
+                let _ = space.read_u64(VirtAddr(*va));
+            }
+            let _ = space.read_u64(VirtAddr(u64::MAX - 7));
+        }
+        let _ = vmcore::info::info(&session);
+        let _ = vmcore::info::cpus(session.dump());
+        let _ = vmcore::verify::verify(&session, |_| {});
+    }
+    assert!(answered > 50, "{answered}");
+}
