@@ -181,6 +181,9 @@ impl<'a, 't> Details<'a, 't> {
     #[must_use]
     pub fn process(&self, process: &Process) -> ProcessDetails {
         let base = process.address;
+        if base.0 == 0 {
+            return ProcessDetails::default();
+        }
         let parent = self.pointer(base, self.p_pptr);
         let cred = self.pointer(base, self.p_ucred);
         let uid = cred.and_then(|cred| self.value(cred, self.cr_uid));
@@ -222,6 +225,10 @@ impl<'a, 't> Details<'a, 't> {
         );
         if let Some(recorded) = ThreadDetails::recorded(thread) {
             return recorded;
+        }
+        // A CPU without a thread: there is no structure.
+        if base.0 == 0 {
+            return ThreadDetails::default();
         }
         ThreadDetails {
             state: self.state(thread, slept),

@@ -5,7 +5,9 @@
 //! # use vmcore_writer::device::{BlockDevice, DeviceError, Geometry};
 //! # struct Disk;
 //! # impl BlockDevice for Disk {
-//! #     fn geometry(&self) -> Geometry { unimplemented!() }
+//! #     fn geometry(&self) -> Geometry {
+//! #         Geometry { block_bytes: 512, max_transfer_bytes: 512, media_offset: 0, media_bytes: 0 }
+//! #     }
 //! #     fn prepare(&mut self, _: u32) -> Result<(), DeviceError> { Ok(()) }
 //! #     fn submit(&mut self, _: u64, _: &[u8]) -> Result<(), DeviceError> { Ok(()) }
 //! #     fn complete(&mut self, _: u32) -> Result<usize, DeviceError> { Ok(0) }

@@ -246,6 +246,7 @@ impl<'a> Writer<'a> {
 
     /// What the records tell of, if there are such records.
     fn described<M: Machine>(&self, machine: &M, tables_are_pages: bool) -> Option<Described> {
+        machine.pat_watchdog();
         let wanted = self.settings.self_describing;
         wanted.then(|| Described::count(machine, tables_are_pages))
     }

@@ -103,7 +103,7 @@ fn others(scene: &Scene<'_, '_>, memory: Range<u64>) -> Vec<String> {
     let threads = scene
         .list
         .threads()
-        .filter(|thread| thread.address != scene.thread.address);
+        .filter(|thread| thread.tid != scene.thread.tid);
     let having = threads.filter(|thread| {
         let words = words_on_stack(scene, &details, thread).unwrap_or_default();
         words.iter().any(|word| memory.contains(word))
@@ -142,7 +142,7 @@ fn on_stack(scene: &Scene<'_, '_>, holder: &Holder<'_>) -> Option<String> {
         let offset = stack.and_then(|(start, len)| Some((holder.address.checked_sub(start)?, len)));
         offset.is_some_and(|(offset, len)| offset < len)
     });
-    let owner = owner.filter(|thread| thread.address != scene.thread.address)?;
+    let owner = owner.filter(|thread| thread.tid != scene.thread.tid)?;
     Some(format!(
         "`{}` = {} points to the stack of {}",
         holder.text,

@@ -5,7 +5,7 @@ use super::{OffsetSource, PcbSource, Process, ProcessList, RecordedThread, Threa
 use crate::dump::Extension;
 use crate::registers::Registers;
 use crate::session::Session;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use vmcore_format::addr::VirtAddr;
 use vmcore_format::extension::CpuState;
 use vmcore_format::extension::kernel::ThreadState;
@@ -13,6 +13,9 @@ use vmcore_format::registers::{layout_arch, names};
 
 /// What the process is called that has the threads of no other one, if the system has no name.
 const KERNEL: &[u8] = b"kernel";
+
+/// The most processes, threads and CPUs: a writer tells of fewer.
+const MAX_TOLD: usize = 1 << 16;
 
 /// A CPU of the extension.
 pub(super) struct RecordedCpu {
@@ -44,7 +47,7 @@ pub(super) fn cpus(session: &Session) -> Vec<RecordedCpu> {
             registers: with_pc(Registers::from_values(values)),
         }
     });
-    recorded.collect()
+    recorded.take(MAX_TOLD).collect()
 }
 
 /// Registers that tell where something was.
@@ -58,24 +61,24 @@ fn with_pc(registers: Registers) -> Option<Registers> {
 pub(super) fn list(session: &Session) -> Option<ProcessList> {
     let mut numbers = Numbers::default();
     let mut threads = threads(session, &mut numbers);
+    let places = || threads.iter().enumerate();
+    let by_tid: HashMap<i32, usize> = places().map(|(at, (_, one))| (one.tid, at)).collect();
+    let on_cpu = places().filter_map(|(at, (_, one))| Some((one.cpu?, at)));
+    let by_cpu: HashMap<u32, usize> = on_cpu.collect();
     for cpu in cpus(session) {
-        let is_its_own = |(process, thread): &&mut (u64, Thread)| {
-            let _ = process;
-            let by_id = cpu.thread != 0 && i32::try_from(cpu.thread) == Ok(thread.tid);
-            by_id || thread.cpu == Some(cpu.number)
-        };
-        let own = match threads.iter_mut().find(is_its_own) {
-            Some((_, own)) => own,
-            None => {
-                let name = format!("cpu{}", cpu.number).into_bytes();
-                let id = match cpu.thread {
-                    0 => u64::from(cpu.number) + 1,
-                    id => id,
-                };
-                threads.push((0, Thread::recorded(numbers.of(id), VirtAddr(0), name)));
-                &mut threads.last_mut()?.1
-            }
-        };
+        let by_id = i32::try_from(cpu.thread).ok().filter(|id| *id != 0);
+        let place = by_id.and_then(|id| by_tid.get(&id));
+        let place = place.or_else(|| by_cpu.get(&cpu.number)).copied();
+        let place = place.unwrap_or_else(|| {
+            let name = format!("cpu{}", cpu.number).into_bytes();
+            let id = match cpu.thread {
+                0 => u64::from(cpu.number) + 1,
+                id => id,
+            };
+            threads.push((0, Thread::recorded(numbers.of(id), VirtAddr(0), name)));
+            threads.len() - 1
+        });
+        let (_, own) = threads.get_mut(place)?;
         own.cpu = Some(cpu.number);
         own.crashed = cpu.dumped;
         if cpu.registers.is_some() {
@@ -130,7 +133,7 @@ fn threads(session: &Session, numbers: &mut Numbers) -> Vec<(u64, Thread)> {
     let is_known = layout_arch(layout) == Some(arch);
     let mut seen = HashSet::new();
     let mut threads = Vec::new();
-    for told in told {
+    for told in told.take(MAX_TOLD) {
         // A list that leads back to where it was.
         if !seen.insert((told.id, told.address)) {
             break;
@@ -166,33 +169,33 @@ fn threads(session: &Session, numbers: &mut Numbers) -> Vec<(u64, Thread)> {
 fn processes(session: &Session, threads: Vec<(u64, Thread)>) -> Vec<Process> {
     let extension = session.dump().extension();
     let told = extension.and_then(Extension::processes);
-    let mut processes: Vec<(u64, Process)> = Vec::new();
-    for told in told.into_iter().flatten() {
-        if processes.iter().any(|(id, _)| *id == told.id) {
-            continue;
-        }
-        let process = Process::recorded(told.id, told.address, told.name.to_vec());
-        processes.push((told.id, process));
+    let mut processes = Vec::new();
+    let mut places = HashMap::new();
+    for told in told.into_iter().flatten().take(MAX_TOLD) {
+        places.entry(told.id).or_insert_with(|| {
+            let name = told.name.to_vec();
+            processes.push(Process::recorded(told.id, told.address, name));
+            processes.len() - 1
+        });
     }
     let system = extension.and_then(Extension::system);
     let kernel = system
         .map(|system| system.name)
         .filter(|name| !name.is_empty());
     for (of, thread) in threads {
-        let place = processes.iter().position(|(id, _)| *id == of);
-        let place = place.unwrap_or_else(|| {
+        let place = *places.entry(of).or_insert_with(|| {
             let name = match of {
                 0 => kernel.unwrap_or(KERNEL).to_vec(),
                 _ => format!("process {of}").into_bytes(),
             };
-            processes.push((of, Process::recorded(of, VirtAddr(0), name)));
+            processes.push(Process::recorded(of, VirtAddr(0), name));
             processes.len() - 1
         });
-        if let Some((_, process)) = processes.get_mut(place) {
+        if let Some(process) = processes.get_mut(place) {
             process.threads.push(thread);
         }
     }
-    processes.into_iter().map(|(_, process)| process).collect()
+    processes
 }
 
 impl Process {

@@ -10,7 +10,9 @@ use vmcore_format::addr::VirtAddr;
 use vmcore_format::extension::kernel::{AddressSpace, Module, TableKind};
 use vmcore_format::extension::{Locator, RecordKind};
 use vmcore_format::identity::Identity;
-use vmcore_format::paging::{Amd64, Arm64Granule4K, Riscv64};
+use vmcore_format::paging::{
+    Amd64, Arm64Granule4K, Arm64Granule16K, ArmV6, I386, I386Pae, Riscv64,
+};
 use vmcore_testkit::writer::models::{self, Model, small};
 use vmcore_testkit::writer::run::{dump, full, settings};
 use vmcore_testkit::writer::sim::{Sim, ix};
@@ -155,18 +157,36 @@ fn a_full_dump_is_read_without_the_kernel_file() {
     }
 }
 
-#[test]
-fn every_architecture_names_its_tables() {
-    fn tables<P: KernelPaging>(model: Model) -> TableKind {
-        let file = dump(&small::<P>(model), DESCRIBED).1;
-        let space = AddressSpace::parse(payload(&file, RecordKind::AddressSpace));
-        space.unwrap().tables
+/// The kernel map of a machine, walked from the root that the dump names.
+fn walked<P: KernelPaging>(model: Model, tables: TableKind) {
+    let mut sim = small::<P>(model);
+    sim.windows = vec![Window {
+        first: VirtAddr(model.kernbase),
+        last: VirtAddr(model.kernend - 1),
+    }];
+    let file = dump(&sim, DESCRIBED).1;
+    let space = AddressSpace::parse(payload(&file, RecordKind::AddressSpace)).unwrap();
+    assert_eq!(space.tables, tables);
+    let session = session(&file);
+    let dump = session.dump();
+    let translation = dump.translation(None).unwrap();
+    assert!(!sim.mapped.is_empty());
+    for (va, (pa, _)) in &sim.mapped {
+        let found = translation.lookup(dump.memory(), VirtAddr(*va)).unwrap();
+        assert_eq!(found.leaf.pa.0, *pa, "{tables:?} {va:#x}");
     }
-    assert_eq!(
-        tables::<Arm64Granule4K>(models::ARM64),
-        TableKind::Arm64Granule4K
-    );
-    assert_eq!(tables::<Riscv64>(models::RISCV64), TableKind::Riscv64);
+}
+
+#[test]
+fn every_architecture_is_walked_from_its_root() {
+    walked::<Amd64>(models::AMD64, TableKind::Amd64);
+    walked::<Amd64>(models::AMD64_LA57, TableKind::Amd64);
+    walked::<Arm64Granule4K>(models::ARM64, TableKind::Arm64Granule4K);
+    walked::<Arm64Granule16K>(models::ARM64_16K, TableKind::Arm64Granule16K);
+    walked::<Riscv64>(models::RISCV64, TableKind::Riscv64);
+    walked::<I386>(models::I386, TableKind::I386);
+    walked::<I386Pae>(models::I386_PAE, TableKind::I386Pae);
+    walked::<ArmV6>(models::ARM, TableKind::ArmV6);
 }
 
 #[test]
