@@ -1,6 +1,5 @@
 //! What a kernel does at boot: RAM ranges from its firmware's list, the memory that a dumper needs, and its
 //! first words.
-#![allow(clippy::print_stdout, reason = "an example shows what it does")]
 
 use std::fmt::Write as _;
 use vmcore_kit::writer::format::addr::{PageSize, PhysAddr};
@@ -8,6 +7,7 @@ use vmcore_kit::{MessageRing, RamRanges, dumper};
 
 static MESSAGES: MessageRing<4024> = MessageRing::new();
 
+#[expect(clippy::print_stdout, reason = "a program prints")]
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     // Start and bytes, as an E820 map has them.
     let firmware = [
