@@ -172,7 +172,13 @@ impl Target<'_> {
     pub fn start_of(&self, thread: &Thread) -> Option<Start> {
         let saved = thread.registers.as_ref()?;
         let machine = self.machine();
-        let registers = machine.from_pcb(saved);
+        let mut registers = machine.from_pcb(saved);
+        // What a kernel tells of a thread that was switched out is as after the call; a PCB is as in it.
+        if thread.pcb == Some(PcbSource::Recorded) && machine.pushes_return_address() {
+            let sp = registers.get(machine.sp);
+            let inside = sp.map(|sp| sp.wrapping_sub(machine.word_bytes()));
+            registers.set(machine.sp, inside);
+        }
         let pc = VirtAddr(registers.get(machine.pc)?);
         let switched_out = matches!(thread.pcb, Some(PcbSource::TdPcb { .. }));
         let pc = self.unwinder().linked(pc);
@@ -183,10 +189,7 @@ impl Target<'_> {
         Some(Start {
             registers,
             never_ran: switched_out && at_start,
-            interrupted: matches!(
-                thread.pcb,
-                Some(PcbSource::Extension { .. } | PcbSource::Recorded)
-            ),
+            interrupted: matches!(thread.pcb, Some(PcbSource::Extension { .. })),
         })
     }
 

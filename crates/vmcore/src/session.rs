@@ -164,13 +164,11 @@ impl Session {
     /// # Errors
     /// Returns an error if the file is not a kernel.
     pub fn attach_kernel(&mut self, kernel: KernelFile) -> Result<(), SessionError> {
-        if let Err(error) = kernel.require_kernel() {
-            // Other kernels than FreeBSD's may be where programs are.
-            let own = kernel.build_id();
-            let is_own = |ids: &DumpBuildIds| own.is_some_and(|own| ids.ids.contains(&own));
-            if !self.build_ids().is_some_and(is_own) {
-                return Err(error.into());
-            }
+        // Other kernels than FreeBSD's may be where programs are; their build ids are compared later.
+        if let Err(error) = kernel.require_kernel()
+            && !self.dump.is_of_another_system()
+        {
+            return Err(error.into());
         }
         self.attach(kernel);
         Ok(())

@@ -1,12 +1,13 @@
 //! The kernel of `examples/adopting`: it is not FreeBSD's, has its image in the low half and its heap far
 //! away, and tells of itself. The reader answers as for any other.
 
-use crate::lab::checks::{Scene, expect};
+use crate::lab::checks::{LIMIT, Scene, expect};
 use crate::lab::dump::{self, Dump};
 use crate::lab::{build_in, make_disk};
 use crate::{Result, shell};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
 
 const FOLDER: &str = "examples/adopting";
 
@@ -68,12 +69,10 @@ pub(super) fn adopting(scene: &Scene) -> Result {
         .arg(format!("file={},format=raw,if=ide", scene.disk().display()));
     qemu.arg("-serial")
         .arg(format!("file:{}", serial.display()));
-    // Its way out says 1.
-    let status = qemu
-        .status()
-        .map_err(|error| shell::no_start(&qemu, &error))?;
+    let status = ended(&mut qemu)?;
     let said = std::fs::read_to_string(&serial).map_err(|error| error.to_string())?;
     expect(&said, "adopting: dumped ")?;
+    // The kernel's way out says 1.
     if status.code() != Some(1) {
         return Err(format!("QEMU ended with {status}:\n{said}"));
     }
@@ -88,6 +87,24 @@ pub(super) fn adopting(scene: &Scene) -> Result {
     }
     debuggers(&dump)?;
     without_kernel(scene, &dump)
+}
+
+/// Runs QEMU, and ends it if the kernel does not.
+fn ended(qemu: &mut Command) -> Result<ExitStatus> {
+    let mut child = qemu
+        .spawn()
+        .map_err(|error| shell::no_start(qemu, &error))?;
+    let start = Instant::now();
+    loop {
+        match child.try_wait() {
+            Ok(Some(status)) => return Ok(status),
+            Ok(None) if start.elapsed() < LIMIT => std::thread::sleep(Duration::from_millis(50)),
+            _ => break,
+        }
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(format!("the kernel did not end in {} s", LIMIT.as_secs()))
 }
 
 /// Stock gdb has the same stacks.
@@ -114,9 +131,30 @@ fn without_kernel(scene: &Scene, dump: &Dump) -> Result {
     expect(&reader(&["ps"])?, "adopting/reader")?;
     expect(&reader(&["read", "0x444444400040", "32"])?, "444444400040")?;
     expect(&reader(&["info", "--regs"])?, "rip")?;
+    other_kernel(scene, dump)?;
     let redacted = scene.folder.join("redacted");
     let to = redacted.to_string_lossy();
     dump.ask(&["redact", &to, "--force"])?;
     let redacted = dump::open(&redacted, None, dump.kernel(), &scene.reader)?;
     expect(&redacted.says(&["bt"])?, "adopting::receive+")
+}
+
+/// A kernel with another build id is refused as that, and not as a program.
+fn other_kernel(scene: &Scene, dump: &Dump) -> Result {
+    let kernel = std::fs::read(dump.kernel()).map_err(|error| error.to_string())?;
+    let note = kernel.windows(4).position(|four| four == b"GNU\0");
+    let at = note.ok_or("no build id")? + 4;
+    let mut other = kernel;
+    other[at] ^= 0xff;
+    let path = scene.folder.join("other");
+    std::fs::write(&path, other).map_err(|error| error.to_string())?;
+    let mut command = Command::new(&scene.reader);
+    command.arg("bt").arg(&dump.file).arg("-k").arg(&path);
+    let output = command
+        .output()
+        .map_err(|error| shell::no_start(&command, &error))?;
+    expect(
+        &String::from_utf8_lossy(&output.stderr),
+        "is not the kernel of",
+    )
 }
